@@ -1,0 +1,147 @@
+"""Arithmetic of sound: frames, rates, levels. All sound in this program is s16le mono; only its rate differs.
+
+The only file that knows soxr. Nothing here is shared between threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import soxr
+
+FRAME_MS = 20
+"""Length of a frame: what the microphone delivers, the gate judges and the loudspeaker takes at once."""
+
+FULL_SCALE = 32768.0
+SILENCE_DB = -96.0
+"""What ``level`` says of digital silence: the floor of 16 bits."""
+
+
+def samples(seconds: float, rate: int) -> int:
+    """Return how many samples *seconds* last at *rate*."""
+    return round(seconds * rate)
+
+
+def frame_samples(rate: int) -> int:
+    """Return how many samples are in a frame at *rate*."""
+    return rate * FRAME_MS // 1000
+
+
+def frame_bytes(rate: int) -> int:
+    """Return how many bytes are in a frame at *rate*."""
+    return 2 * frame_samples(rate)
+
+
+def frames(milliseconds: float) -> int:
+    """Return how many frames it takes to hold *milliseconds*."""
+    return math.ceil(milliseconds / FRAME_MS)
+
+
+def seconds(pcm: bytes, rate: int) -> float:
+    """Return how long *pcm* lasts."""
+    return len(pcm) / (2 * rate)
+
+
+def level(pcm: bytes) -> float:
+    """Return the loudness of *pcm* in dBFS (RMS; a full-scale square wave is 0), SILENCE_DB where nothing sounds."""
+    wave = np.frombuffer(pcm, np.int16).astype(np.float32)
+    power = float(np.dot(wave, wave)) / max(1, len(wave))
+    return max(SILENCE_DB, 10 * math.log10(power / FULL_SCALE**2)) if power else SILENCE_DB
+
+
+def fold(pcm: bytes, channels: int) -> bytes:
+    """Return interleaved *pcm* of several *channels* as mono: their mean."""
+    if channels == 1:
+        return pcm
+    return np.frombuffer(pcm, np.int16).reshape(-1, channels).mean(axis=1).round().astype(np.int16).tobytes()
+
+
+def unfold(pcm: bytes, channels: int) -> bytes:
+    """Return mono *pcm* as the same sound on each of *channels*, interleaved."""
+    return pcm if channels == 1 else np.repeat(np.frombuffer(pcm, np.int16), channels).tobytes()
+
+
+class Resampler:
+    """Changes the rate of a stream, with an anti-alias filter; equal rates pass untouched, bit for bit.
+
+    The filter holds a few milliseconds back (12 at most rates); ``flush`` returns them at the end of a stream.
+    """
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        self._stream = None if rate_in == rate_out else soxr.ResampleStream(rate_in, rate_out, 1, np.int16, "HQ")
+
+    def feed(self, pcm: bytes) -> bytes:
+        """Take the next piece of the stream; return what can be said of it already, possibly nothing."""
+        if self._stream is None:
+            return pcm
+        return self._stream.resample_chunk(np.frombuffer(pcm, np.int16)).tobytes()
+
+    def flush(self) -> bytes:
+        """End the stream and return the rest of it; the next ``feed`` begins another."""
+        if self._stream is None:
+            return b""
+        rest: bytes = self._stream.resample_chunk(np.empty(0, np.int16), last=True).tobytes()
+        self._stream.clear()
+        return rest
+
+    def clear(self) -> None:
+        """Forget the stream; the next ``feed`` begins another."""
+        if self._stream is not None:
+            self._stream.clear()
+
+
+def resample(pcm: bytes, rate_in: int, rate_out: int) -> bytes:
+    """Return all of *pcm* at another rate, for sound that is whole already."""
+    resampler = Resampler(rate_in, rate_out)
+    return resampler.feed(pcm) + resampler.flush()
+
+
+class Framer:
+    """Cuts a stream of any pieces into equal frames."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rest = bytearray()
+
+    def feed(self, pcm: bytes) -> None:
+        """Take the next piece of the stream."""
+        self._rest += pcm
+
+    def take(self) -> bytes:
+        """Return the next whole frame, or b"" where there is none yet."""
+        if len(self._rest) < self._size:
+            return b""
+        frame = bytes(self._rest[: self._size])
+        del self._rest[: self._size]
+        return frame
+
+    def flush(self) -> bytes:
+        """End the stream: return its rest as a frame filled up with silence, or b""."""
+        frame, self._rest = bytes(self._rest), bytearray()
+        return frame.ljust(self._size, b"\0") if frame else b""
+
+
+class Gain:
+    """A volume that glides: a change is spread over one call, so that it never clicks."""
+
+    def __init__(self, percent: float) -> None:
+        self._target = self._now = loudness(percent)
+
+    def set(self, percent: float) -> None:
+        """Glide to *percent* (0 to 100) within the next frame."""
+        self._target = loudness(percent)
+
+    def apply(self, pcm: bytes) -> bytes:
+        """Return *pcm* at the volume."""
+        if self._now == self._target == 1.0:
+            return pcm
+        wave = np.frombuffer(pcm, np.int16)
+        ramp = np.linspace(self._now, self._target, len(wave), dtype=np.float32)
+        self._now = self._target
+        return np.rint(wave * ramp).astype(np.int16).tobytes()
+
+
+def loudness(percent: float) -> float:
+    """Return the factor for a volume of *percent*: 100 is 1, 0 is 0, and the way between sounds even to an ear."""
+    return (max(0.0, min(100.0, percent)) / 100) ** 2

@@ -1,0 +1,30 @@
+"""What can go wrong, sorted by who can help. Every error is also the builtin that one would guess."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Base of every error this package raises on purpose. Its text says what was seen and what to do."""
+
+
+class ConfigError(AgentError, ValueError):
+    """The configuration is wrong: the owner can help. The text names file, line, column and key."""
+
+
+class LinkLost(AgentError, ConnectionError):
+    """The connection failed or ended: time can help.
+
+    *retry_after* is how many seconds the service asked us to stay away, 0 where it did not say.
+    """
+
+    def __init__(self, text: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class LinkRefused(AgentError, PermissionError):
+    """The service does not want us: a new key, plan or address can help; trying again soon cannot."""
+
+
+class DeviceFailed(AgentError, OSError):
+    """A microphone, loudspeaker, button or light is missing or stopped: a cable can help."""

@@ -1,0 +1,272 @@
+"""The words the threads speak to each other: what happened, and what to do about it.
+
+Every word is a frozen dataclass; the type is the tag and ``match`` is the dispatch. No word carries a time: who reads
+an event reads the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Event:
+    """Something that happened. It goes into the inbox."""
+
+    __slots__ = ()
+
+
+class Action:
+    """Something the conversation wants done."""
+
+    __slots__ = ()
+
+
+# What the user does ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed(Event):
+    """The button went down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Event):
+    """The button came up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TalkStarted(Event):
+    """The gate opened: a turn begins, its sound follows. No reply asked for earlier is wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TalkEnded(Event):
+    """The gate closed: the turn is complete. Its last *silence* seconds were the wait for more speech."""
+
+    silence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NothingSaid(Event):
+    """The gate was opened and nobody spoke: the turn is to be forgotten."""
+
+
+Speech = TalkStarted | TalkEnded | NothingSaid | bytes
+"""What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NothingSaid``."""
+
+
+# What the service does ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReceived(Event):
+    """The service has the whole turn: it acknowledged our commit, or decided itself that the user has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserText(Event):
+    """What the user said, as the service understood it so far. Replaces what came before for this *item*."""
+
+    item: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted(Event):
+    """The first sound of a reply arrived."""
+
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudio(Event):
+    """A piece of a reply, s16le mono at the service's rate. It goes to the playback, never into the inbox."""
+
+    reply: str
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText(Event):
+    """The next few words of a reply."""
+
+    reply: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded(Event):
+    """The service has sent all of a reply; it may play for a long time yet. *problem* is why it is not whole."""
+
+    reply: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted(Event):
+    """The service heard the user speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceError(Event):
+    """The service complains, and lives on."""
+
+    message: str
+
+
+# What the link does ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp(Event):
+    """The service is ready to hear us."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown(Event):
+    """The connection is gone or did not come about; the link tries again in *retry_in* seconds."""
+
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkIdle(Event):
+    """There is no connection, and none is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """The service does not want us; the link tries again in *retry_in* seconds, or when somebody speaks."""
+
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutConfirmed(Event):
+    """The link took a ``CancelReply``. Whatever it told before belongs to the dead reply, whatever comes after does not."""
+
+
+# What the device does -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReady(Event):
+    """A *worker* has opened its device."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """Every device is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackStarted(Event):
+    """The first sample of a reply was handed to the loudspeaker."""
+
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackEnded(Event):
+    """The last sample of a reply left the loudspeaker."""
+
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneEnded(Event):
+    """The microphone was a file, and the file is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeUp(Event):
+    """The conversation's own deadline passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCrashed(Event):
+    """An error nobody expected escaped from a worker."""
+
+    worker: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested(Event):
+    """Somebody wants the process to end: *by* is the name of a signal."""
+
+    by: str
+
+
+# What the conversation asks for ---------------------------------------------------------------------------------------
+
+
+class Attention(Enum):
+    """What may open the gate."""
+
+    DEAF = "deaf"
+    """The button alone; and what the microphone hears now is not kept as preroll, for it is our own voice."""
+    BUTTON = "button"
+    """The button alone."""
+    VOICE = "voice"
+    """The button or speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attend(Action):
+    """From now on this may open the gate."""
+
+    attention: Attention
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate(Action):
+    """Let the microphone through: the button went down."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGate(Action):
+    """The turn is over, whatever the button and the microphone say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetTurn(Action):
+    """Throw away what waits to be sent: nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutReply(Action):
+    """Silence the loudspeaker now, forget what is left of the reply, and tell the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReply(Action):
+    """The part of ``CutReply`` that goes to the service, behind whatever waits to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial(Action):
+    """A connection is needed: make one now if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp(Action):
+    """Nobody has needed the connection for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Show(Action):
+    """Show a mood on the light."""
+
+    mood: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(Action):
+    """Everything that could be heard has been answered: end the process with status 0."""

@@ -1,0 +1,68 @@
+"""The four things a speaker is made of.
+
+Each port has a real and a simulated implementation of the same rank: PortAudio or a WAV file, GPIO or a terminal. A
+microphone and a loudspeaker are opened, used and closed by **one thread**, their owner (PortAudio crashes otherwise);
+``close`` is harmless on a port that never opened. Buttons and lights belong to the main thread; a button's callbacks
+run in a thread of its library and must do nothing but tell the inbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Microphone(Protocol):
+    """Sound in, one frame at a time: 20 ms of s16le mono at the rate it was made for."""
+
+    overflows: int
+    """How often the device had to drop sound because nobody read it in time."""
+
+    def open(self) -> None:
+        """Raises DeviceFailed with the name of the device and what to do."""
+
+    def read(self) -> bytes:
+        """Wait for one frame; b"" when there will never be another. Raises DeviceFailed."""
+
+    def close(self) -> None: ...
+
+
+class Speaker(Protocol):
+    """Sound out. What is written may wait in the device for ``latency`` seconds before it is heard."""
+
+    underruns: int
+    """How often the device ran dry in the middle of a reply."""
+
+    @property
+    def latency(self) -> float:
+        """Seconds from ``write`` to the ear."""
+
+    def open(self) -> None:
+        """Raises DeviceFailed with the name of the device and what to do."""
+
+    def write(self, pcm: bytes) -> None:
+        """Play s16le mono; blocks while the device's buffer is full. Raises DeviceFailed."""
+
+    def drain(self) -> None:
+        """Wait until everything written has been heard."""
+
+    def drop(self) -> None:
+        """Be silent now; forget what was written and not heard."""
+
+    def close(self) -> None: ...
+
+
+class Button(Protocol):
+    """Press and release. The names are gpiozero's, so its Button is an implementation."""
+
+    when_pressed: Callable[[], None] | None
+    when_released: Callable[[], None] | None
+
+    def close(self) -> None: ...
+
+
+class Light(Protocol):
+    """Shows a mood, one of ``conversation.MOODS``."""
+
+    def show(self, mood: str) -> None: ...
+    def close(self) -> None: ...
