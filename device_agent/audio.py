@@ -54,7 +54,8 @@ def fold(pcm: bytes, channels: int) -> bytes:
     """Return interleaved *pcm* of several *channels* as mono: their mean."""
     if channels == 1:
         return pcm
-    return np.frombuffer(pcm, np.int16).reshape(-1, channels).mean(axis=1).round().astype(np.int16).tobytes()
+    mean = np.frombuffer(pcm, np.int16).reshape(-1, channels).mean(axis=1)
+    return bytes(mean.round().astype(np.int16))
 
 
 def unfold(pcm: bytes, channels: int) -> bytes:
@@ -75,7 +76,7 @@ class Resampler:
         """Take the next piece of the stream; return what can be said of it already, possibly nothing."""
         if self._stream is None:
             return pcm
-        return self._stream.resample_chunk(np.frombuffer(pcm, np.int16)).tobytes()
+        return bytes(self._stream.resample_chunk(np.frombuffer(pcm, np.int16)))
 
     def flush(self) -> bytes:
         """End the stream and return the rest of it; the next ``feed`` begins another."""
@@ -139,9 +140,25 @@ class Gain:
         wave = np.frombuffer(pcm, np.int16)
         ramp = np.linspace(self._now, self._target, len(wave), dtype=np.float32)
         self._now = self._target
-        return np.rint(wave * ramp).astype(np.int16).tobytes()
+        return bytes(np.rint(wave * ramp).astype(np.int16))
 
 
 def loudness(percent: float) -> float:
     """Return the factor for a volume of *percent*: 100 is 1, 0 is 0, and the way between sounds even to an ear."""
     return (max(0.0, min(100.0, percent)) / 100) ** 2
+
+
+def likeness(part: bytes, whole: bytes) -> tuple[float, int]:
+    """Return how well *part* fits into *whole* where it fits best (1 is the same sound, maybe louder), and at which
+    sample. Both have one rate."""
+    a = np.frombuffer(part, np.int16).astype(np.float64)
+    b = np.frombuffer(whole, np.int16).astype(np.float64)
+    if not a.any() or not b.any() or len(a) > len(b):
+        return 0.0, 0
+    size = 1 << (len(a) + len(b)).bit_length()
+    products = np.fft.irfft(np.fft.rfft(b, size) * np.conj(np.fft.rfft(a, size)), size)[: len(b) - len(a) + 1]
+    energy = np.concatenate(([0.0], np.cumsum(b * b)))
+    power = (energy[len(a) :] - energy[: len(b) - len(a) + 1]) * np.dot(a, a)
+    fit = np.divide(products, np.sqrt(power), out=np.zeros_like(products), where=power > np.dot(a, a))
+    at = int(np.argmax(fit))
+    return float(fit[at]), at

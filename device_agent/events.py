@@ -61,7 +61,12 @@ Speech = TalkStarted | TalkEnded | NothingSaid | bytes
 
 @dataclass(frozen=True, slots=True)
 class TurnReceived(Event):
-    """The service has the whole turn: it acknowledged our commit, or decided itself that the user has finished."""
+    """The service acknowledged that it has the whole turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTaken(Event):
+    """The service itself decided that the user has finished (``talk.end: service``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +110,6 @@ class ReplyEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupted(Event):
-    """The service heard the user speak."""
-
-
-@dataclass(frozen=True, slots=True)
 class ServiceError(Event):
     """The service complains, and lives on."""
 
@@ -147,7 +147,7 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True)
 class CutConfirmed(Event):
-    """The link took a ``CancelReply``. Whatever it told before belongs to the dead reply, whatever comes after does not."""
+    """The link took a ``CancelReply``: what it told before belongs to the dead reply, what comes after does not."""
 
 
 # What the device does -------------------------------------------------------------------------------------------------
@@ -253,6 +253,11 @@ class CancelReply(Action):
 @dataclass(frozen=True, slots=True)
 class Dial(Action):
     """A connection is needed: make one now if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linger(Action):
+    """The connection may stay, but nobody needs another one if it breaks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,60 @@
+# Every target does its own set-up: system packages by apt, everything else in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+ON_A_PI := $(wildcard /proc/device-tree/model)
+
+# PyAudio and, on 32 bit, some others are compiled here; a Pi's pins come from the system's lgpio.
+PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3-venv $(if $(ON_A_PI),python3-lgpio)
+CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
+
+.PHONY: help demo test test-slow lint format diagram clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk through the sound card
+	@$(BIN)/device-agent demo $(if $(MIC),--mic)
+
+test: .venv/.ready-to-test ## lint, types and all tests that take seconds
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards
+	$(BIN)/pytest -m slow
+
+format: .venv/.ready-to-test ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+diagram: .venv/.ready-to-test ## draw the states in README.md again, from the table
+	$(BIN)/python tests/diagram.py README.md
+
+clean: ## remove what the other targets made
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+
+define apt
+	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install -y \
+	  --no-install-recommends $(1) >/dev/null; }
+endef
+
+.venv/.packages:
+	$(call apt,$(PACKAGES))
+	@$(PYTHON) -m venv $(if $(ON_A_PI),--system-site-packages) .venv
+	@touch $@
+
+.venv/.ready: .venv/.packages setup.cfg pyproject.toml
+	@$(BIN)/pip install --quiet --editable '.[simulator]'
+	@touch $@
+
+.venv/.ready-to-test: .venv/.packages setup.cfg pyproject.toml
+	@$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@ .venv/.ready
+
+.venv/.cards: .venv/.packages
+	$(call apt,$(CARDS))
+	@touch $@

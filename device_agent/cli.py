@@ -1,0 +1,132 @@
+"""The commands. Thin: each finds what it needs, calls it, and turns the outcome into words and an exit status.
+
+Exit status: 0 done, 1 something failed, 2 wrong usage, 78 (EX_CONFIG) a wrong configuration. Output for people goes to
+standard output, the log to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+from .config import Config, default_path, load
+from .errors import AgentError, ConfigError
+from .log import LEVELS, start_log
+from .services import SERVICES
+
+log = logging.getLogger(__name__)
+
+EX_FAILED, EX_CONFIG = 1, 78
+
+
+def entry() -> NoReturn:
+    """Run the command line of this process, and end the process."""
+    sys.exit(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    options = _parser().parse_args(argv)
+    start_log(options.log or options.usual_log)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where every thread is
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EX_CONFIG
+    except AgentError as error:
+        print(error, file=sys.stderr)
+        return EX_FAILED
+
+
+def run(options: argparse.Namespace) -> int:
+    """The daemon."""
+    from .assembly import assemble
+    from .times import Stopwatch
+    from .transcript import Transcript
+
+    agent = assemble(_config(options), watch=(Transcript(), Stopwatch()))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: agent.stop(signal.Signals(n).name))
+    status = agent.run()
+    if agent.stuck:  # a thread hangs in a driver: an ordinary exit would touch what it holds
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+def demo(options: argparse.Namespace) -> int:
+    """A spoken question gets a spoken answer: simulator and agent in one process, no key, no account."""
+    from .demo import converse, rehearse
+
+    if options.mic:
+        return converse(_config(options) if options.config or default_path().exists() else Config())
+    return rehearse(options.save)
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """A voice service on this machine."""
+    from .simulator import serve
+
+    serve(options.service, options.host, options.port, faults=options.fault)
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Try everything that the configuration names."""
+    from .check import check as check_all
+
+    return check_all(options.config or default_path(), sys.stdout)
+
+
+def devices(_options: argparse.Namespace) -> int:
+    """Show the sound devices that PortAudio sees."""
+    from .check import show_devices
+
+    return show_devices(sys.stdout)
+
+
+def _config(options: argparse.Namespace) -> Config:
+    return load(options.config or default_path())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="device-agent", description="A smart speaker for realtime voice services.")
+    parser.add_argument("--version", action="version", version=f"device-agent {__version__}")
+    parser.add_argument("--log", choices=LEVELS, help="how much to log (default: info for run, otherwise warning)")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        words = (command.__doc__ or "").strip()
+        sub = commands.add_parser(command.__name__, help=words.rstrip("."), description=words)
+        sub.set_defaults(command=command, usual_log="info" if command is run else "warning")
+        return sub
+
+    def add_config(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--config", type=Path, metavar="FILE", help="default: ./config.yaml, else /etc/device-agent")
+
+    add_config(add(run))
+
+    sub = add(demo)
+    sub.add_argument("--mic", action="store_true", help="talk through the sound card instead of a recorded question")
+    sub.add_argument("--save", type=Path, default=Path("demo-reply.wav"), metavar="FILE", help="default: %(default)s")
+    add_config(sub)
+
+    sub = add(simulate)
+    sub.add_argument("--service", choices=SERVICES, default="xai", help="default: %(default)s")
+    sub.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
+    sub.add_argument("--port", type=int, default=9100, help="default: %(default)s")
+    sub.add_argument("--fault", action="append", default=[], metavar="NAME", help="misbehave; 'list' shows the names")
+
+    add_config(add(check))
+    add(devices)
+    return parser

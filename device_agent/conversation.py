@@ -1,0 +1,218 @@
+"""Whose turn it is.
+
+Everything that affects the state machine lives in this file, and nothing else does: no thread, no clock, no hardware.
+Feed it what happened and when; it returns what to do. The diagram in README.md is drawn from TRANSITIONS.
+
+Being connected is not a state: most of the time no connection is needed. It only colours the rest between two turns,
+so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from .events import (
+    Action,
+    Attend,
+    Attention,
+    CloseGate,
+    CutConfirmed,
+    CutReply,
+    Dial,
+    Event,
+    Finish,
+    ForgetTurn,
+    HangUp,
+    Linger,
+    LinkDown,
+    LinkIdle,
+    LinkUp,
+    MicrophoneEnded,
+    NothingSaid,
+    OpenGate,
+    PlaybackEnded,
+    Pressed,
+    Refused,
+    ReplyEnded,
+    ReplyStarted,
+    Show,
+    Started,
+    TalkEnded,
+    TalkStarted,
+    TimeUp,
+    TurnReceived,
+    TurnTaken,
+)
+
+
+class State(Enum):
+    """Whose turn it is. The value is the word in the log."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FOLLOW_UP = "follow-up"
+    OFFLINE = "offline"
+    REFUSED = "refused"
+    LISTENING = "listening"
+    SENDING = "sending"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+    REST = "rest"
+    """Only ever a destination: the state of rest that fits what the link said last."""
+
+
+STARTING, READY, FOLLOW_UP, OFFLINE, REFUSED, LISTENING, SENDING, THINKING, SPEAKING, REST = State
+
+RESTING = frozenset({READY, FOLLOW_UP, OFFLINE, REFUSED})
+
+_ANSWERED = RESTING | {SPEAKING}
+
+Row = tuple[State, tuple[Action, ...]]
+
+_AT_REST: dict[type[Event], Row] = {
+    Pressed: (LISTENING, (OpenGate(), Dial())),
+    TalkStarted: (LISTENING, (Dial(),)),
+    ReplyStarted: (SPEAKING, ()),  # a second part of the answer
+    LinkUp: (REST, ()),
+    LinkDown: (REST, ()),
+    LinkIdle: (REST, ()),
+    Refused: (REST, ()),
+    MicrophoneEnded: (REST, ()),
+}
+
+_WAITING: dict[type[Event], Row] = {
+    ReplyStarted: (SPEAKING, ()),
+    ReplyEnded: (REST, ()),  # a reply without sound
+    Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
+    TalkStarted: (LISTENING, (CutReply(), Dial())),
+    Refused: (REST, (ForgetTurn(),)),
+    TimeUp: (REST, (CutReply(), ForgetTurn())),
+}
+
+TRANSITIONS: dict[State, dict[type[Event], Row]] = {
+    STARTING: {
+        Started: (REST, ()),
+    },
+    READY: {**_AT_REST, TimeUp: (READY, (HangUp(),))},
+    FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ())},
+    OFFLINE: _AT_REST,
+    REFUSED: _AT_REST,
+    LISTENING: {
+        TalkEnded: (SENDING, ()),
+        NothingSaid: (REST, ()),
+        TurnTaken: (THINKING, (CloseGate(),)),
+        ReplyStarted: (SPEAKING, (CloseGate(),)),  # a service that does not say when it takes the turn
+        Pressed: (LISTENING, (CloseGate(),)),  # tap, speak, tap
+        Refused: (REST, (CloseGate(), ForgetTurn())),
+        TimeUp: (REST, (CloseGate(), ForgetTurn())),
+    },
+    SENDING: {
+        **_WAITING,
+        TurnReceived: (THINKING, ()),
+        TurnTaken: (THINKING, ()),
+    },
+    THINKING: _WAITING,
+    SPEAKING: {
+        PlaybackEnded: (FOLLOW_UP, ()),
+        Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
+        TalkStarted: (LISTENING, (CutReply(), Dial())),
+    },
+}
+"""In this state, on this event: the next state, and what to do. An event without a row does nothing."""
+
+PATIENCE = {LISTENING: 75.0, SENDING: 15.0, THINKING: 30.0}
+"""Seconds a state may last before TimeUp. The gate ends a turn at 60 s: LISTENING only lasts longer when stuck."""
+
+MOODS = {
+    STARTING: "starting",
+    READY: "ready",
+    FOLLOW_UP: "ready",
+    OFFLINE: "offline",
+    REFUSED: "refused",
+    LISTENING: "listening",
+    SENDING: "thinking",
+    THINKING: "thinking",
+    SPEAKING: "speaking",
+}
+"""What the light shows: a function of the state alone."""
+
+_LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED}
+
+_ABOUT_REPLIES = (ReplyStarted, ReplyEnded, TurnReceived, TurnTaken, PlaybackEnded)
+
+
+class Conversation:
+    """Who speaks, and until when. All methods belong to the main thread.
+
+    *voice_starts* and *voice_interrupts* say whether speech alone may begin a turn and cut a reply; *follow_up* is how
+    many seconds after a reply it may although it does not begin turns otherwise; *idle* is how many seconds of quiet on
+    both sides end the connection, None for never.
+    """
+
+    def __init__(
+        self,
+        *,
+        voice_starts: bool = False,
+        voice_interrupts: bool = False,
+        follow_up: float = 0.0,
+        idle: float | None = None,
+    ) -> None:
+        self.state = STARTING
+        self.deadline: float | None = None
+        """When to feed it TimeUp, in seconds of the clock that ``now`` is read from."""
+        self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
+        self._patience: dict[State, float | None] = {**PATIENCE, FOLLOW_UP: follow_up or None, READY: idle}
+        self._rest = READY
+        self._microphone_ended = False
+        self._cuts = 0
+        """Cuts that the link has not confirmed yet. Until it has, what is told about replies is about the dead one."""
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take one *event*; return the actions it calls for, in order."""
+        self._remember(event)
+        row = TRANSITIONS[self.state].get(type(event))
+        if row is None or (self._cuts and isinstance(event, _ABOUT_REPLIES)):
+            return []
+        old = self.state
+        self.state, actions = self._resolve(row[0]), row[1]
+        self._cuts += actions.count(CutReply())
+        return [*actions, *self._entered(old, event, now)]
+
+    def _remember(self, event: Event) -> None:
+        self._rest = _LINK.get(type(event), self._rest)
+        if isinstance(event, MicrophoneEnded):
+            self._microphone_ended = True
+        elif isinstance(event, CutConfirmed):
+            self._cuts = max(0, self._cuts - 1)
+
+    def _resolve(self, state: State) -> State:
+        if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or self._microphone_ended):
+            return self._rest
+        return self._rest if state is REST else state
+
+    def _entered(self, old: State, event: Event, now: float) -> list[Action]:
+        """What follows from being in a state, however we came there."""
+        if self.state is not old or isinstance(event, TimeUp):
+            patience = self._patience.get(self.state) if self.state is not old else None
+            self.deadline = None if patience is None else now + patience
+        actions: list[Action] = []
+        if self.state is not old:
+            actions.append(Attend(self._attention()))
+        if MOODS[self.state] != MOODS[old]:
+            actions.append(Show(MOODS[self.state]))
+        if self.state in _ANSWERED and old not in _ANSWERED:
+            actions.append(Linger())
+        if self._microphone_ended and self.state in RESTING:
+            actions.append(Finish())
+        return actions
+
+    def _attention(self) -> Attention:
+        match self.state:
+            case State.SPEAKING:
+                return Attention.VOICE if self._voice_interrupts else Attention.DEAF
+            case State.SENDING | State.THINKING:
+                return Attention.VOICE if self._voice_interrupts else Attention.BUTTON
+            case State.FOLLOW_UP:
+                return Attention.VOICE
+            case _:
+                return Attention.VOICE if self._voice_starts else Attention.BUTTON

@@ -1,0 +1,97 @@
+"""Where the key comes from, and how it stays secret."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+from .errors import ConfigError
+
+LONGEST = 4096
+"""Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
+
+
+class Secret:
+    """A text that is shown by ``reveal`` alone: printing, formatting and logging say ``***``, pickling is refused."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret is not to be stored or copied")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+
+def variable(service_name: str) -> str:
+    """Return the environment variable that holds the key: one per company, so xai-live reads XAI_API_KEY."""
+    return f"{service_name.partition('-')[0].upper()}_API_KEY"
+
+
+def find_key(service_name: str, api_key_file: str | None = None) -> Secret:
+    """Return the key of a service, from the first place that has one.
+
+    The places are *api_key_file*, the systemd credential ``api_key`` and the environment. A place that has something
+    which is no key is an error, not a reason to look further: the owner meant it. Raises ConfigError, which never shows
+    what it saw. Reads small files; for any thread.
+    """
+    if api_key_file:
+        return _key(_read(Path(api_key_file).expanduser(), private=True), f"service.api_key_file: {api_key_file}")
+    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(directory, "api_key")
+        if credential.exists():
+            # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
+            return _key(_read(credential, private=False), f"systemd credential {credential}")
+    name = variable(service_name)
+    if (value := os.environ.get(name)) is not None:
+        return _key(value.encode(errors="surrogateescape"), f"environment variable {name}")
+    raise ConfigError(
+        f"there is no key for {service_name}: name a file that holds it in service.api_key_file, "
+        f"or give the systemd unit a credential api_key, or set the environment variable {name}"
+    )
+
+
+def _read(path: Path, *, private: bool) -> bytes:
+    """Return what is in *path*. Looks at the open file and not at its name, so that nobody can swap it in between."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe nobody writes to is no reason to wait
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the key file {path} cannot be read: {reason}") from error
+    with open(file, "rb") as stream:
+        mode = os.fstat(file).st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"the key file {path} is no file")
+        if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(f"others than its owner can use the key file {path}; run: chmod 600 {path}")
+        return stream.read(LONGEST + 1)
+
+
+def _key(raw: bytes, place: str) -> Secret:
+    """Return the key in *raw*, where it is one: it travels in a header, which must not be torn apart."""
+    text = raw.decode("latin-1").strip()
+    if not text:
+        raise ConfigError(f"{place} is empty; put the key there")
+    if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
+        raise ConfigError(f"{place} holds more than a key; leave the key alone, on one line")
+    return Secret(text)

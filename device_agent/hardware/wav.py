@@ -1,0 +1,279 @@
+"""A microphone that plays a WAV file and a loudspeaker that records one: a room without a sound card.
+
+Both keep time like a card: they count from the moment they were opened, not from call to call, so they never drift.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from .. import audio
+from ..errors import DeviceFailed
+
+STALL_S = 0.1
+"""Who reads this much too late was not delayed but stopped, and the file has stopped with him."""
+BUFFER_S = 0.1
+"""How much sound the loudspeaker takes in advance."""
+PIECE = 8192
+"""How many samples of each channel are read from a file at once."""
+LARGEST = 2**32 - 2**12
+"""How many bytes of sound fit into a WAV file, which counts them with 32 bits: a day at 24 kHz."""
+RATES = range(4000, 192001)
+CHANNELS = range(1, 17)
+MOST_CHUNKS = 100
+"""How many chunks of other things may stand before the sound in a WAV file."""
+
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # the kinds of sound in a WAV header
+_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+
+
+class Pace:
+    """Time as these ports use it. Tests have one with hands."""
+
+    def now(self) -> float:
+        """Return seconds of a clock that never jumps."""
+        return time.monotonic()
+
+    def wait_until(self, moment: float) -> None:
+        """Return when the clock shows *moment*, at once if it is past."""
+        threading.Event().wait(max(0.0, moment - self.now()))
+
+
+class WavMicrophone:
+    """Plays its file once, at the speed of sound, in frames of 20 ms at *rate* Hz; then there is nothing to hear.
+
+    Takes 16 bit PCM at any rate with any number of channels. All methods belong to one thread.
+    """
+
+    def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:
+        self.overflows = 0
+        """Always 0: a file waits."""
+        self._path, self._rate, self._pace = path, rate, pace or Pace()
+        self._file: BinaryIO | None = None
+        self._channels = 1
+        self._left = 0  # bytes of the file that were not read yet
+        self._resampler = audio.Resampler(rate, rate)
+        self._framer = audio.Framer(audio.frame_bytes(rate))
+        self._due = 0.0  # when the frame that is played now is complete
+
+    def open(self) -> None:
+        """Begin at the beginning of the file. Raises DeviceFailed."""
+        self.close()
+        try:
+            if os.path.exists(self._path) and not os.path.isfile(self._path):
+                raise ValueError("is no file")  # and opening a pipe might take for ever
+            self._file = open(self._path, "rb")  # noqa: SIM115  closed by close
+            form = _read_form(self._file)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise _failed("microphone", self._path, error) from error
+        self._channels, self._left = form.channels, form.size
+        self._resampler = audio.Resampler(form.rate, self._rate)
+        self._framer = audio.Framer(audio.frame_bytes(self._rate))
+        self._due = self._pace.now()
+
+    def read(self) -> bytes:
+        """Wait for the next frame, 20 ms at most; b"" at once when the file is over. Raises DeviceFailed."""
+        frame = self._next()
+        if not frame:
+            return b""
+        if self._pace.now() > self._due + STALL_S:
+            self._due = self._pace.now()
+        self._due += audio.FRAME_MS / 1000
+        self._pace.wait_until(self._due)
+        return frame
+
+    def close(self) -> None:
+        """Let go of the file. Harmless on a port that is not open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _next(self) -> bytes:
+        """Return the next frame of the file, the last one filled up with silence, then b""."""
+        while not (frame := self._framer.take()):
+            if self._file is None:
+                return self._framer.flush()
+            if piece := self._piece(self._file):
+                self._framer.feed(self._resampler.feed(piece))
+            else:
+                self._framer.feed(self._resampler.flush())
+                self.close()
+        return frame
+
+    def _piece(self, file: BinaryIO) -> bytes:
+        """Return the next piece of the file as mono, still at the rate of the file."""
+        width = 2 * self._channels
+        try:
+            raw = file.read(min(PIECE * width, self._left))
+        except OSError as error:
+            raise _failed("microphone", self._path, error) from error
+        self._left -= len(raw)
+        whole = len(raw) - len(raw) % width  # a file that was cut off may end within a sample
+        return audio.fold(raw[:whole], self._channels)
+
+
+class WavSpeaker:
+    """Writes a file of what a listener would have heard at *rate* Hz since ``open``, silence included.
+
+    It behaves like a card with a buffer of 100 ms. What waits in the buffer is not in the file yet, so ``drop`` and
+    ``close`` leave out what nobody heard, and a process that is killed leaves a file that is whole up to that moment.
+    All methods belong to one thread.
+    """
+
+    def __init__(self, path: str, rate: int, volume: float = 100, pace: Pace | None = None) -> None:
+        self.underruns = 0
+        """How often a ``write`` came too late for what was written before, with no ``drain`` or ``drop`` between."""
+        self.gain = audio.Gain(volume)
+        self._path, self._rate, self._pace = path, rate, pace or Pace()
+        self._file: BinaryIO | None = None
+        self._buffer = bytearray()
+        self._opened = 0.0  # the moment of the first sample
+        self._heard = 0  # samples in the file
+        self._playing = False  # more is expected
+
+    @property
+    def latency(self) -> float:
+        """Seconds from ``write`` to the ear when the buffer is full, as it is in the midst of a reply."""
+        return BUFFER_S
+
+    def open(self) -> None:
+        """Begin the file, in place of one that may be there. Raises DeviceFailed."""
+        self.close()
+        self._opened, self._heard, self._playing = self._pace.now(), 0, False
+        try:
+            if os.path.exists(self._path) and not os.path.isfile(self._path):
+                raise ValueError("is no file; name one to record into")
+            self._file = open(self._path, "wb")  # noqa: SIM115  closed by close
+        except (OSError, ValueError) as error:
+            raise _failed("speaker", self._path, error) from error
+        self._record(b"", 0)
+
+    def write(self, pcm: bytes) -> None:
+        """Play *pcm*; blocks until all but the last 100 ms of it were heard. Raises DeviceFailed."""
+        self._listen()
+        if self._playing and not self._buffer:
+            self.underruns += 1
+        self._playing = True
+        self._buffer += self.gain.apply(pcm)
+        self._pace.wait_until(self._end() - BUFFER_S)
+
+    def drain(self) -> None:
+        """Wait until everything written has been heard, 100 ms at most. Raises DeviceFailed."""
+        self._pace.wait_until(self._end())
+        self._listen()
+        self._playing = False
+
+    def drop(self) -> None:
+        """Be silent now; what was written and not heard will not be in the file. Raises DeviceFailed."""
+        self._listen()
+        self._buffer.clear()
+        self._playing = False
+
+    def close(self) -> None:
+        """End the file at this moment. Harmless on a port that is not open. Raises DeviceFailed."""
+        if self._file is None:
+            return
+        try:
+            self.drop()
+        finally:
+            file, self._file = self._file, None
+            with suppress(OSError):  # it has no news: what could not be written was told by _record
+                file.close()
+
+    def _end(self) -> float:
+        """Return the moment when everything written has been heard."""
+        return self._opened + (self._heard + len(self._buffer) // 2) / self._rate
+
+    def _listen(self) -> None:
+        """Write what was heard until now: first what was in the buffer, then silence."""
+        until = max(self._heard, audio.samples(self._pace.now() - self._opened, self._rate))
+        sound = bytes(self._buffer[: 2 * (until - self._heard)])
+        del self._buffer[: len(sound)]
+        self._record(sound, until)
+
+    def _record(self, sound: bytes, until: int) -> None:
+        """Add *sound* to the file, and silence until it has that many samples."""
+        if self._file is None:
+            raise DeviceFailed(f"speaker wav:{self._path} is not open: call open first")
+        size = 2 * until
+        if size > LARGEST:
+            raise DeviceFailed(f"speaker wav:{self._path} is full at 4 GiB; start again with another one")
+        try:
+            self._file.seek(_HEADER.size + 2 * self._heard)
+            self._file.write(sound)
+            self._file.truncate(_HEADER.size + size)  # silence costs neither time nor, on most disks, space
+            self._file.seek(0)
+            self._file.write(_header(self._rate, size))
+            self._file.flush()
+        except OSError as error:
+            raise _failed("speaker", self._path, error) from error
+        self._heard = until
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What the header of a WAV file says, in Hz and bytes."""
+
+    channels: int
+    rate: int
+    size: int
+
+
+def _header(rate: int, size: int) -> bytes:
+    """Return the header of a WAV file with *size* bytes of s16le mono."""
+    form = (b"fmt ", 16, _PCM, 1, rate, 2 * rate, 2, 16)
+    return _HEADER.pack(b"RIFF", _HEADER.size - 8 + size, b"WAVE", *form, b"data", size)
+
+
+def _read_form(file: BinaryIO) -> _Form:
+    """Read up to the first sample. Raises ValueError, which says what is wrong with the file.
+
+    Not by the standard library: before Python 3.12 it does not know the long form of the header.
+    """
+    riff = file.read(12)
+    if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
+        raise ValueError("is empty" if not riff else "is no WAV file")
+    channels = rate = 0
+    for _ in range(MOST_CHUNKS):
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        start = file.tell()
+        if name == b"fmt ":
+            channels, rate = _read_kind(file.read(min(size, 40)))
+        if name == b"data" and channels:
+            size = min(size, file.seek(0, os.SEEK_END) - start)  # a recorder that was killed promised more
+            file.seek(start)
+            if size >= 2 * channels:
+                return _Form(channels, rate, size)
+        file.seek(start + size + size % 2)
+    raise ValueError("has no sound in it")
+
+
+def _read_kind(form: bytes) -> tuple[int, int]:
+    """Return channels and rate. Raises ValueError where the sound is not what we can play."""
+    if len(form) < 16:
+        raise ValueError("is damaged")
+    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
+    if kind == _EXTENSIBLE and len(form) == 40:
+        kind = int.from_bytes(form[24:26], "little")
+    if kind not in {_PCM, _FLOAT}:
+        raise ValueError(f"is compressed (kind {kind:#x})")
+    if (kind, bits) != (_PCM, 16):
+        raise ValueError(f"has {bits} bit {'float' if kind == _FLOAT else 'integer'} samples")
+    if channels not in CHANNELS or rate not in RATES:
+        raise ValueError(f"has {channels} channels at {rate} Hz")
+    return channels, rate
+
+
+def _failed(port: str, path: str, error: OSError | ValueError) -> DeviceFailed:
+    """Return *error* in words that say what to do about it."""
+    if isinstance(error, OSError):
+        return DeviceFailed(f"{port} wav:{path}: {error.strerror or error}; check the name and the rights")
+    advice = "it should be a WAV file of 16 bit samples; make one with: ffmpeg -i FILE -c:a pcm_s16le NEW.wav"
+    return DeviceFailed(f"{port} wav:{path} {error}" + (f"; {advice}" if port == "microphone" else ""))

@@ -1,0 +1,146 @@
+"""What waits to go up: a bounded queue that a selector can wait on, and that keeps what may have to be sent again."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+
+from .events import Action, NothingSaid, Speech, TalkEnded, TalkStarted
+
+log = logging.getLogger(__name__)
+
+Item = Speech | Action
+
+LARGEST = 16384
+"""Bytes. Frames that waited together go up as one piece of at most about this size: a third of a second at 24 kHz."""
+
+
+class Outbox:
+    """A turn stays here until its reply begins, so that a connection lost in between costs the user nothing.
+
+    ``put``, ``wake`` and ``forget`` may be called from any thread; the other methods belong to the link's thread.
+    *limit* is in bytes of sound; beyond it the newest sound is dropped, but never a marker.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._unsent: deque[Item] = deque()
+        self._sent: list[Speech] = []  # speech that no reply has answered yet
+        self._kept = 0  # bytes of sound in both
+        self._talking = False  # the last marker that came was TalkStarted
+        self._skipping = False  # the turn that comes in now was forgotten
+        self._full = False
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+
+    # Any thread -------------------------------------------------------------------------------------------------------
+
+    def put(self, item: Item) -> None:
+        """Add *item* behind everything else."""
+        with self._lock:
+            if self._admit(item):
+                self._unsent.append(item)
+        self.wake()
+
+    def forget(self) -> None:
+        """Throw away all speech, also what is still to come of the turn that is under way."""
+        with self._lock:
+            self._sent.clear()
+            self._unsent = deque(item for item in self._unsent if isinstance(item, Action))
+            self._kept, self._skipping = 0, self._talking
+
+    def wake(self) -> None:
+        """Make the link look at the world."""
+        with suppress(BlockingIOError):  # full: the bell is ringing already
+            self._rope.send(b".")
+
+    # The link's thread ------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """A descriptor that is readable after ``wake``, until ``hush``."""
+        return self._bell.fileno()
+
+    def hush(self) -> None:
+        """Silence the bell."""
+        with suppress(BlockingIOError):
+            self._bell.recv(4096)
+
+    def take(self) -> list[Item]:
+        """Return what was not sent yet, in order; sound that waited together comes in larger pieces."""
+        with self._lock:
+            items, self._unsent = self._unsent, deque()
+            for item in items:
+                if not isinstance(item, Action):
+                    self._sent.append(item)
+                if isinstance(item, NothingSaid):
+                    self._settle_last()
+        return _joined(items)
+
+    def take_actions(self) -> list[Action]:
+        """Return the actions that were not sent yet, and leave the speech: there is no connection."""
+        with self._lock:
+            actions = [item for item in self._unsent if isinstance(item, Action)]
+            self._unsent = deque(item for item in self._unsent if not isinstance(item, Action))
+        return actions
+
+    def rewind(self) -> None:
+        """The connection is new: whatever was not answered is to be sent again, from the beginning of its turn."""
+        with self._lock:
+            self._unsent.extendleft(reversed(self._sent))
+            self._sent.clear()
+
+    def settle(self) -> None:
+        """A reply has begun: forget the turns that were sent whole."""
+        with self._lock:
+            ends = [n for n, item in enumerate(self._sent) if isinstance(item, TalkEnded)]
+            if ends:
+                self._drop(0, ends[-1] + 1)
+
+    def close(self) -> None:
+        """Free the bell."""
+        self._bell.close()
+        self._rope.close()
+
+    def _admit(self, item: Item) -> bool:
+        if isinstance(item, TalkStarted):
+            self._talking, self._skipping, self._full = True, False, False
+        elif isinstance(item, (TalkEnded, NothingSaid)):
+            skipped, self._talking, self._skipping = self._skipping, False, False
+            return not skipped
+        elif isinstance(item, bytes):
+            return not self._skipping and self._admit_sound(item)
+        return True
+
+    def _admit_sound(self, frame: bytes) -> bool:
+        if self._kept + len(frame) <= self._limit:
+            self._kept += len(frame)
+            return True
+        if not self._full:
+            log.warning("too much was said that nobody answered: the rest of this turn is lost")
+        self._full = True
+        return False
+
+    def _settle_last(self) -> None:
+        """Drop the turn that ends with the last item: nobody spoke in it."""
+        begin = max((n for n, item in enumerate(self._sent) if isinstance(item, TalkStarted)), default=0)
+        self._drop(begin, len(self._sent))
+
+    def _drop(self, begin: int, end: int) -> None:
+        self._kept -= sum(len(item) for item in self._sent[begin:end] if isinstance(item, bytes))
+        del self._sent[begin:end]
+
+
+def _joined(items: deque[Item]) -> list[Item]:
+    joined: list[Item] = []
+    for item in items:
+        last = joined[-1] if joined else None
+        if isinstance(item, bytes) and isinstance(last, bytes) and len(last) + len(item) <= LARGEST:
+            joined[-1] = last + item
+        else:
+            joined.append(item)
+    return joined

@@ -1,0 +1,271 @@
+"""A YAML file becomes dataclasses, and whatever is wrong with it becomes sentences with line and column.
+
+The only file that knows PyYAML. It reads the tree of nodes, not the values, because nodes know where they stand. So
+little of YAML's power is left: tags construct nothing, and an alias costs no more than the word it stands for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from .errors import ConfigError
+
+LARGEST = 64 * 1024
+"""How many bytes a file may have."""
+MOST_ITEMS = 32
+"""How many entries a list may have."""
+MOST_MISTAKES = 50
+"""How many mistakes are told one by one; whoever makes more has opened the wrong file."""
+LONGEST_SHOWN = 40
+"""How many characters of a wrong value are repeated; keys are longer."""
+
+SECRET = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
+"""How the keys of the services begin."""
+SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IGNORECASE)
+"""What people call them."""
+NO_SECRETS = "keys and tokens never stand here: put it in a file of its own and name that in service.api_key_file"
+
+_TEXT = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+
+Schema = TypeVar("Schema")
+Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, str], str]]]
+"""Tells what is right alone and wrong together: two keys, and a sentence about the first of them."""
+
+
+@dataclass(frozen=True)
+class Must:
+    """What a value must be besides its type: *wish* completes "talk.vad should be ..."."""
+
+    wish: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def whole(low: int, high: int) -> Must:
+    """Return a range of whole numbers, both ends included."""
+    return Must(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def number(low: float, high: float) -> Must:
+    """Return a range of numbers, both ends included."""
+    return Must(f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
+
+
+def one_of(*names: str) -> Must:
+    """Return a choice of words."""
+    return Must(" or ".join(filter(None, [", ".join(names[:-1]), names[-1]])), lambda value: value in names, names)
+
+
+def read(path: Path, cls: type[Schema], contradictions: Contradictions[Schema]) -> Schema:
+    """Return a *cls* made of the file; see ``config.load``. Raises ConfigError."""
+    text = _text_of(path)
+    try:
+        # The parser written in Python: the one in C may crash on a file of nothing but brackets.
+        root = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{path}:{_syntax(error, text)}") from None  # the cause would quote the file
+    reader = _Reader()
+    made: Schema = reader.section(cls, root, "") if root else cls()
+    reader.compare(contradictions(made))
+    if reader.mistakes:
+        lines = [f"{path}:{line}:{column}: {sentence}" for line, column, sentence in sorted(reader.mistakes)]
+        more = [f"{path}: and {len(lines) - MOST_MISTAKES} mistakes more"] if len(lines) > MOST_MISTAKES else []
+        raise ConfigError("\n".join(lines[:MOST_MISTAKES] + more))
+    return made
+
+
+class _Mistake(Exception):
+    """A value is not what it should be."""
+
+    def __init__(self, node: yaml.Node, sentence: str) -> None:
+        super().__init__(sentence)
+        self.node = node
+
+
+class _Reader:
+    """Turns nodes into dataclasses and collects all that is wrong with them."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[tuple[int, int, str]] = []
+        """Line, column, sentence."""
+        self._nodes: dict[str, yaml.Node] = {}  # what stands in the file
+        self._wrong: set[str] = set()  # what stands there in vain
+
+    def section(self, cls: Any, node: yaml.Node, path: str) -> Any:
+        """Return a *cls* made of a section; what is missing or wrong there gets its default."""
+        if not isinstance(node, yaml.MappingNode):
+            if not _is_empty(node):
+                self._note(node, f"{path or 'the file'} should be a section with keys, not {_shown(node)}")
+            return cls()
+        hints, values = get_type_hints(cls, include_extras=True), {}
+        for name, value in self._entries(node, path, list(hints)):
+            key = _join(path, name)
+            try:
+                self._nodes[key] = value
+                values[name] = self._value(hints[name], value, key)
+            except _Mistake as mistake:
+                self._wrong.add(key)
+                self._note(mistake.node, str(mistake))
+        return cls(**values)
+
+    def compare(self, contradictions: Iterable[tuple[tuple[str, str], str]]) -> None:
+        """Note what is right alone and wrong together."""
+        for keys, sentence in contradictions:
+            nodes = [self._nodes[key] for key in keys if key in self._nodes]
+            if nodes and self._wrong.isdisjoint(keys):
+                self._note(nodes[0], f"{keys[0]} {sentence}")
+
+    def _note(self, node: yaml.Node, sentence: str) -> None:
+        self.mistakes.append((node.start_mark.line + 1, node.start_mark.column + 1, sentence))
+
+    def _entries(self, node: yaml.MappingNode, path: str, known: list[str]) -> Iterator[tuple[str, yaml.Node]]:
+        """Yield name and value of every key that may stand here."""
+        lines: dict[str, int] = {}
+        for name_node, value in node.value:
+            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else ""
+            if name not in known:
+                self._note(name_node, _unknown(name_node, path, known))
+            elif name in lines:
+                self._note(name_node, f"{_join(path, name)} is in line {lines[name]} already; remove one of them")
+            else:
+                lines[name] = name_node.start_mark.line + 1
+                yield name, value
+
+    def _value(self, hint: Any, node: yaml.Node, key: str) -> Any:
+        """Return what *node* means where a *hint* is asked for. Raises _Mistake."""
+        kind, musts, optional = _unfold(hint)
+        if is_dataclass(kind):
+            return self.section(kind, node, key)
+        if get_origin(kind) is tuple:
+            return self._items(get_args(kind)[0], node, key)
+        wish = musts[0].wish if musts else _KINDS[kind][0]
+        if _is_empty(node):
+            if optional:
+                return None
+            raise _Mistake(node, f"{key} is empty; it should be {wish}")
+        if isinstance(node, yaml.ScalarNode) and SECRET.match(node.value.strip()):
+            raise _Mistake(node, f"{key} looks like a key; {NO_SECRETS}")
+        value = _KINDS[kind][1](node) if isinstance(node, yaml.ScalarNode) else None
+        if value is None:
+            quotes = "; put it in quotes" if kind is str and not musts and node.tag != _TEXT else ""
+            raise _Mistake(node, f"{key} should be {wish}, not {_shown(node)}{quotes}")
+        for must in musts:
+            if not must.holds(value):
+                raise _Mistake(node, f"{key} should be {must.wish}, not {_shown(node)}{_meant(node.value, must.choices)}")
+        return value
+
+    def _items(self, hint: Any, node: yaml.Node, key: str) -> tuple[Any, ...]:
+        if _is_empty(node):
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            raise _Mistake(node, f"{key} should be a list like [one, two], not {_shown(node)}")
+        if len(node.value) > MOST_ITEMS:
+            raise _Mistake(node, f"{key} should have {MOST_ITEMS} entries at most, not {len(node.value)}")
+        return tuple(self._value(hint, item, f"{key}[{index}]") for index, item in enumerate(node.value))
+
+
+def _unfold(hint: Any) -> tuple[Any, list[Must], bool]:
+    """Return what the type of a key says: the bare type, what else must hold, whether it may be left empty."""
+    musts: list[Must] = []
+    if get_origin(hint) is Annotated:
+        hint, *musts = get_args(hint)
+    if get_origin(hint) is Literal:
+        hint, musts = str, [one_of(*get_args(hint))]
+    if isinstance(hint, UnionType):
+        return get_args(hint)[0], musts, NoneType in get_args(hint)
+    return hint, musts, False
+
+
+def _text(node: yaml.ScalarNode) -> str | None:
+    text: str = node.value.strip()
+    return text if node.tag == _TEXT and text.replace("\n", "").isprintable() else None
+
+
+def _digits(pattern: str, make: Callable[[str], Any]) -> Callable[[yaml.ScalarNode], Any]:
+    # Not YAML's own idea of a number: it reads 010 as eight, 1:30 as ninety and 08 as a text.
+    return lambda node: make(node.value) if node.style is None and re.fullmatch(pattern, node.value) else None
+
+
+_KINDS: dict[type, tuple[str, Callable[[yaml.ScalarNode], Any]]] = {
+    str: ("text", _text),
+    int: ("a whole number", _digits(r"[+-]?[0-9]{1,9}", int)),
+    float: ("a number", _digits(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?", float)),
+}
+"""What a type is called, and what reads it; None means that something else stands there."""
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and (node.tag == _NULL or not node.value.strip())
+
+
+def _shown(node: yaml.Node) -> str:
+    """Return a value as one may repeat it in a log: short, in one line, and no key."""
+    if not isinstance(node, yaml.ScalarNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
+    text: str = node.value
+    if len(text) > LONGEST_SHOWN or SECRET.match(text.strip()) or re.search("[@?]", text):  # a URL may hold a password
+        return f"a text of {len(text)} characters"
+    return text if node.tag != _TEXT and text.isprintable() else json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word[:LONGEST_SHOWN], known, n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _unknown(node: yaml.Node, path: str, known: list[str]) -> str:
+    """Return what is wrong with a key that nobody knows. What stands behind it is never shown."""
+    name = node.value if isinstance(node, yaml.ScalarNode) else ""
+    key = _join(path, name if re.fullmatch(r"\w{1,40}", name) and not SECRET.match(name) else _shown(node))
+    if SECRET_NAME.search(name) or SECRET.match(name):
+        return f"{key} is not allowed; {NO_SECRETS}"
+    return f"{key} is unknown" + (_meant(name, known) or f"; {path or 'the file'} has {', '.join(known)}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if len(raw) > LARGEST:
+        raise ConfigError(f"{path}: is larger than {LARGEST // 1024} KiB; is it the right file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place(error.object[: error.start].decode())
+        raise ConfigError(f"{path}:{place}: is not UTF-8; save the file as UTF-8") from None
+
+
+def _syntax(error: Exception, text: str) -> str:
+    """Return place and nature of what PyYAML could not read, without quoting what may be a key."""
+    if isinstance(error, RecursionError):
+        return " is nested too deeply; it should have two levels"
+    place, problem = "", str(error)
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark, problem = error.problem_mark or error.context_mark, error.problem or ""
+        place = f"{mark.line + 1}:{mark.column + 1}:" if mark else ""
+    elif isinstance(error, yaml.reader.ReaderError):
+        place, problem = f"{_place(text[: error.position])}:", f"invisible character #x{ord(text[error.position]):04x}"
+    problem = re.sub(r"'[^'<\s]{9,}'", "...", problem)
+    return f"{place} is not YAML: {problem}; is a colon, quote or bracket missing, or a line indented by a tab?"
+
+
+def _place(before: str) -> str:
+    """Return line and column of what comes after *before*."""
+    lines = f"{before}.".splitlines()
+    return f"{len(lines)}:{len(lines[-1])}"

@@ -1,0 +1,81 @@
+"""What the service says: the sound of a reply, and how it is cut into pieces. Pure; chance comes in as an argument."""
+
+from __future__ import annotations
+
+import math
+import random
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..audio import FULL_SCALE, samples, seconds
+
+SHORTEST_S, LONGEST_S = 0.077, 0.795
+"""How long the pieces of a reply last, as recorded from the live service; only the last may be shorter."""
+
+WORDS_AT_ONCE = 4
+"""At most so many words come in one piece of transcript."""
+
+NOTES = (392.00, 440.00, 523.25, 587.33, 659.26, 783.99)
+"""A pentatonic scale: any order of it is a tune."""
+
+NOTE_S = 0.22
+MELODY_DB = -20.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a reply: sound, or the words that begin *start* seconds into the reply. *at*: when it is sent,
+    in seconds after the first piece."""
+
+    at: float
+    start: float
+    pcm: bytes = b""
+    words: str = ""
+
+
+def cut(pcm: bytes, text: str, rate: int, pace: float, chance: random.Random) -> list[Piece]:
+    """Return a reply in pieces, in the order they are sent: sound of uneven length, each word behind its sound."""
+    total = seconds(pcm, rate)
+    waiting = list(_phrases(text, chance))
+    words = [Piece(0.0, total * index / len(waiting), words=phrase) for index, phrase in enumerate(waiting)]
+    pieces: list[Piece] = []
+    offset = 0
+    while offset < len(pcm):
+        size = 2 * samples(chance.uniform(SHORTEST_S, LONGEST_S), rate)
+        start, end = offset / (2 * rate), (offset + size) / (2 * rate)
+        pieces.append(Piece(start / pace, start, pcm=pcm[offset : offset + size]))
+        while words and words[0].start < end:
+            pieces.append(Piece(start / pace, words[0].start, words=words.pop(0).words))
+        offset += size
+    return pieces
+
+
+def _phrases(text: str, chance: random.Random) -> Iterator[str]:
+    """Cut *text* into a few words at a time; joined again they are *text*."""
+    words = text.split(" ")
+    begun = False
+    while words:
+        count = chance.randint(1, WORDS_AT_ONCE)
+        yield (" " if begun else "") + " ".join(words[:count])
+        begun = True
+        words = words[count:]
+
+
+def melody(text: str, rate: int) -> bytes:
+    """Return a tune for *text*, always the same one: 3 to 12 notes, as many as it has words."""
+    seed = zlib.crc32(text.encode("utf-8", "replace"))
+    count = max(3, min(12, len(text.split())))
+    notes = [NOTES[(seed >> (2 * index)) % len(NOTES)] for index in range(count)]
+    return b"".join(_note(frequency, rate) for frequency in notes)
+
+
+def _note(frequency: float, rate: int) -> bytes:
+    """A plucked note: it begins and ends in silence, so that nothing clicks."""
+    time = np.arange(samples(NOTE_S, rate)) / rate
+    shape = np.minimum(1.0, time / 0.01) * np.minimum(1.0, (NOTE_S - time) / 0.05)
+    wave = np.sin(2 * math.pi * frequency * time) * shape * 10 ** (MELODY_DB / 20) * math.sqrt(2)
+    pcm: bytes = np.rint(wave * (FULL_SCALE - 1)).astype(np.int16).tobytes()
+    return pcm

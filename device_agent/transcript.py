@@ -1,0 +1,36 @@
+"""What both sides said, as plain text."""
+
+from __future__ import annotations
+
+import logging
+
+from .events import Action, CutReply, Event, ReplyEnded, ReplyText, UserText
+
+log = logging.getLogger(__name__)
+
+LONGEST = 10_000
+"""Characters of one reply that are kept: twenty minutes of speech."""
+
+
+class Transcript:
+    """Watches an agent: writes a line into the log for each thing that was said. Belongs to the main thread."""
+
+    def __init__(self) -> None:
+        self._reply, self._text = "", ""
+
+    def __call__(self, word: Event | Action, _now: float) -> None:
+        match word:
+            case UserText(_, text, True):
+                log.info("user: %s", text.strip())
+            case ReplyText(reply, text):
+                if reply != self._reply:
+                    self._flush()
+                self._reply = reply
+                self._text = (self._text + text)[:LONGEST]
+            case ReplyEnded() | CutReply():
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._text.strip():
+            log.info("assistant: %s", self._text.strip())
+        self._text = ""

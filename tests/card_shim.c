@@ -1,0 +1,100 @@
+/* A sound card with hands. Preloaded into a process, it stands between PortAudio and libasound.
+ *
+ *   CARD_UNPLUGGED=FILE   while FILE exists, every PCM behaves like a USB card that was pulled out
+ *   CARD_RATE=48000       the card takes this rate only
+ *   CARD_CHANNELS=2       the card takes this many channels only
+ *
+ * Build: gcc -shared -fPIC -o card_shim.so card_shim.c -ldl -Wl,--no-as-needed -lasound
+ * (-lasound must stay: PyAudio loads libasound locally, and RTLD_NEXT finds it through this library only.)
+ */
+#define _GNU_SOURCE
+#include <alsa/asoundlib.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static int unplugged(void)
+{
+    const char *flag = getenv("CARD_UNPLUGGED");
+    return flag && access(flag, F_OK) == 0;
+}
+
+static unsigned limit(const char *name)
+{
+    const char *value = getenv(name);
+    return value ? (unsigned)atoi(value) : 0;
+}
+
+/* A call that answers -ENODEV while the card is unplugged. */
+#define GONE(type, name, parameters, arguments)   \
+    type name parameters                          \
+    {                                             \
+        static __typeof__(&name) real;            \
+        if (unplugged())                          \
+            return -ENODEV;                       \
+        if (!real)                                \
+            real = REAL(name);                    \
+        return real arguments;                    \
+    }
+
+GONE(int, snd_pcm_open, (snd_pcm_t **pcm, const char *name, snd_pcm_stream_t way, int mode), (pcm, name, way, mode))
+GONE(int, snd_pcm_prepare, (snd_pcm_t *pcm), (pcm))
+GONE(int, snd_pcm_start, (snd_pcm_t *pcm), (pcm))
+GONE(int, snd_pcm_drop, (snd_pcm_t *pcm), (pcm))
+GONE(int, snd_pcm_delay, (snd_pcm_t *pcm, snd_pcm_sframes_t *delay), (pcm, delay))
+GONE(int, snd_pcm_status, (snd_pcm_t *pcm, snd_pcm_status_t *status), (pcm, status))
+GONE(snd_pcm_sframes_t, snd_pcm_avail, (snd_pcm_t *pcm), (pcm))
+GONE(snd_pcm_sframes_t, snd_pcm_avail_update, (snd_pcm_t *pcm), (pcm))
+GONE(snd_pcm_sframes_t, snd_pcm_readi, (snd_pcm_t *pcm, void *to, snd_pcm_uframes_t size), (pcm, to, size))
+GONE(snd_pcm_sframes_t, snd_pcm_writei, (snd_pcm_t *pcm, const void *from, snd_pcm_uframes_t size), (pcm, from, size))
+GONE(int, snd_pcm_mmap_begin,
+     (snd_pcm_t *pcm, const snd_pcm_channel_area_t **areas, snd_pcm_uframes_t *offset, snd_pcm_uframes_t *size),
+     (pcm, areas, offset, size))
+
+int snd_pcm_recover(snd_pcm_t *pcm, int error, int silent)
+{
+    return unplugged() ? error : REAL(snd_pcm_recover)(pcm, error, silent);
+}
+
+snd_pcm_state_t snd_pcm_state(snd_pcm_t *pcm)
+{
+    return unplugged() ? SND_PCM_STATE_DISCONNECTED : REAL(snd_pcm_state)(pcm);
+}
+
+int snd_pcm_poll_descriptors_revents(snd_pcm_t *pcm, struct pollfd *polled, unsigned count, unsigned short *events)
+{
+    if (!unplugged())
+        return REAL(snd_pcm_poll_descriptors_revents)(pcm, polled, count, events);
+    *events = POLLERR | POLLNVAL;
+    return 0;
+}
+
+int poll(struct pollfd *polled, nfds_t count, int timeout)
+{
+    Dl_info caller;
+    if (!unplugged() || !dladdr(__builtin_return_address(0), &caller) || !caller.dli_fname ||
+        !strstr(caller.dli_fname, "portaudio"))
+        return REAL(poll)(polled, count, timeout);
+    for (nfds_t index = 0; index < count; index++)
+        polled[index].revents = POLLERR | POLLNVAL;
+    return (int)count;
+}
+
+int snd_pcm_hw_params_set_rate_near(snd_pcm_t *pcm, snd_pcm_hw_params_t *params, unsigned *rate, int *direction)
+{
+    if (limit("CARD_RATE"))
+        *rate = limit("CARD_RATE");
+    return REAL(snd_pcm_hw_params_set_rate_near)(pcm, params, rate, direction);
+}
+
+int snd_pcm_hw_params_set_channels(snd_pcm_t *pcm, snd_pcm_hw_params_t *params, unsigned channels)
+{
+    if (limit("CARD_CHANNELS") && channels != limit("CARD_CHANNELS"))
+        return -EINVAL;
+    return REAL(snd_pcm_hw_params_set_channels)(pcm, params, channels);
+}

@@ -1,0 +1,109 @@
+"""Arithmetic of sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.audio import (
+    SILENCE_DB,
+    Framer,
+    Gain,
+    Resampler,
+    fold,
+    frame_bytes,
+    frames,
+    level,
+    likeness,
+    resample,
+    unfold,
+)
+
+
+def tone(rate: int, hertz: float = 440.0, length: float = 1.0, amplitude: float = 8000.0) -> bytes:
+    wave = amplitude * np.sin(2 * np.pi * hertz * np.arange(round(rate * length)) / rate)
+    return wave.round().astype(np.int16).tobytes()
+
+
+def chirp(rate: int, length: float) -> bytes:
+    """A tone that rises from 200 Hz by 2 kHz in a second: unlike itself anywhere else."""
+    time = np.arange(round(rate * length)) / rate
+    return (8000 * np.sin(2 * np.pi * (200 * time + 1000 * time**2))).round().astype(np.int16).tobytes()
+
+
+def test_a_frame_is_twenty_milliseconds():
+    assert [frame_bytes(rate) for rate in (16000, 24000, 48000)] == [640, 960, 1920]
+    assert [frames(ms) for ms in (0, 20, 30, 700)] == [0, 1, 2, 35]
+
+
+def test_levels_are_in_decibels_below_full_scale():
+    assert level(np.full(100, -32768, np.int16).tobytes()) == pytest.approx(0.0)
+    assert level(tone(24000, amplitude=32767)) == pytest.approx(-3.01, abs=0.01)
+    assert level(bytes(960)) == level(b"") == SILENCE_DB
+
+
+@pytest.mark.parametrize(("there", "back"), [(24000, 16000), (24000, 48000), (24000, 44100), (16000, 24000)])
+@pytest.mark.parametrize("piece", [1, 7, 960, 5000])
+def test_a_stream_keeps_its_length_and_its_sound_at_another_rate(there, back, piece):
+    sound, stream = chirp(there, 1.0), Resampler(there, back)
+    out = b"".join(stream.feed(sound[n : n + 2 * piece]) for n in range(0, len(sound), 2 * piece)) + stream.flush()
+    assert abs(len(out) - len(sound) * back // there) <= 2 * 2
+    fit, at = likeness(chirp(back, 0.5), out)
+    assert fit > 0.999
+    assert at <= 1
+
+
+def test_equal_rates_pass_bit_for_bit():
+    assert resample(tone(24000), 24000, 24000) == tone(24000)
+
+
+def test_what_was_cleared_is_not_heard_later():
+    stream = Resampler(24000, 48000)
+    stream.feed(tone(24000))
+    stream.clear()
+    assert level(stream.feed(bytes(9600)) + stream.flush()) == SILENCE_DB
+
+
+def test_stereo_is_folded_to_its_mean_and_unfolded_to_twins():
+    assert fold(np.array([100, 300, -5, 5], np.int16).tobytes(), 2) == np.array([200, 0], np.int16).tobytes()
+    assert unfold(np.array([1, 2], np.int16).tobytes(), 2) == np.array([1, 1, 2, 2], np.int16).tobytes()
+    assert fold(tone(8000), 1) == unfold(tone(8000), 1) == tone(8000)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20), st.integers(1, 9))
+def test_frames_are_the_stream_in_equal_pieces(pieces, size):
+    framer, out = Framer(size), []
+    for piece in pieces:
+        framer.feed(piece)
+        while frame := framer.take():
+            out.append(frame)
+    rest = framer.flush()
+    stream = b"".join(pieces)
+    assert all(len(frame) == size for frame in out)
+    assert b"".join(out) + rest == stream.ljust(len(b"".join(out) + rest), b"\0")
+    assert len(rest) in (0, size)
+
+
+def test_full_volume_changes_nothing_and_none_is_silence():
+    assert Gain(100).apply(tone(24000)) == tone(24000)
+    assert level(Gain(0).apply(tone(24000))) == SILENCE_DB
+
+
+def test_a_change_of_volume_glides():
+    gain = Gain(100)
+    gain.set(0)
+    steps = np.diff(np.frombuffer(gain.apply(np.full(480, 10000, np.int16).tobytes()), np.int16).astype(int))
+    assert abs(steps).max() < 100
+    assert level(gain.apply(tone(24000))) == SILENCE_DB
+
+
+def test_likeness_finds_a_sound_in_a_recording():
+    rng = np.random.default_rng(1)
+    speech = rng.integers(-9000, 9000, 5000).astype(np.int16).tobytes()
+    quieter = (np.frombuffer(speech, np.int16) // 3).tobytes()
+    assert likeness(speech, bytes(2000) + quieter + bytes(998)) == (pytest.approx(1.0, abs=1e-3), 1000)
+    other = rng.integers(-9000, 9000, 9000).astype(np.int16).tobytes()
+    assert likeness(speech, other)[0] < 0.2
+    assert likeness(speech, bytes(90000)) == (0.0, 0)

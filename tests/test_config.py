@@ -1,0 +1,422 @@
+"""What config.yaml may say, and what one is told about what it may not."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from device_agent import config, schema
+from device_agent.config import Config, load
+from device_agent.errors import ConfigError
+from device_agent.services import SERVICES
+
+NAMES = schema.one_of(*SERVICES).wish
+SHIPPED = Path(__file__).parent.parent / "config.yaml"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.yaml"
+
+
+@pytest.fixture
+def loaded(file: Path):
+    """Return what a text means as a configuration."""
+
+    def load_text(text: str | bytes) -> Config:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load(file)
+
+    return load_text
+
+
+@pytest.fixture
+def complaints(loaded, file: Path):
+    """Return what a text is told, without the name of the file."""
+
+    def complain(text: str | bytes) -> list[str]:
+        with pytest.raises(ConfigError) as refusal:
+            loaded(text)
+        return [line.removeprefix(f"{file}:") for line in str(refusal.value).splitlines()]
+
+    return complain
+
+
+# What is right --------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_file_equals_the_defaults():
+    assert load(SHIPPED) == Config()
+
+
+def test_the_shipped_file_shows_every_key_with_a_comment():
+    shown = yaml.safe_load(SHIPPED.read_text())
+
+    assert {name: list(section) for name, section in shown.items()} == {
+        section.name: [key.name for key in dataclasses.fields(getattr(Config(), section.name))]
+        for section in dataclasses.fields(Config)
+    }
+    lines = SHIPPED.read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r"  \w+:", line)]
+    assert [lines[number] for number in keys if not lines[number - 1].startswith("  #")] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "# nothing\n", "---\n", "null\n", "talk:\n", "talk: {}\nlight:\n", "\ufeff"]
+)
+def test_what_is_not_said_has_its_default(loaded, text):
+    assert loaded(text) == Config()
+
+
+def test_every_key_can_be_set(loaded):
+    said = loaded("""
+service:
+  name: xai
+  url: wss://proxy.example/v1
+  model: m
+  voice: v
+  instructions: |
+    Sing.
+    Dance.
+  api_key_file: /run/key
+  tools: [web_search, x_search]
+talk: {start: voice, end: service, vad: 3, silence_ms: 100, preroll_ms: 0, follow_up_s: 2.5, interrupt: voice}
+connection: {mode: always, idle_s: 5}
+microphone: {device: "wav:question.wav"}
+speaker: {device: USB, volume: 100}
+button: {pin: 27}
+light: {pin: 0}
+""")
+
+    assert said == Config(
+        config.ServiceConfig(
+            "xai", "wss://proxy.example/v1", "m", "v", "Sing.\nDance.", "/run/key", ("web_search", "x_search")
+        ),
+        config.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
+        config.ConnectionConfig("always", 5),
+        config.MicrophoneConfig("wav:question.wav"),
+        config.SpeakerConfig("USB", 100),
+        config.ButtonConfig(27),
+        config.LightConfig(0),
+    )
+
+
+@pytest.mark.parametrize("empty", ["", "~", "null", '""', "''", '"  "'])
+def test_an_empty_value_means_none_where_none_is_possible(loaded, empty):
+    said = loaded(f"service:\n  voice: {empty}\n  instructions: {empty}\n  tools: {empty}\nbutton:\n  pin: {empty}\n")
+
+    assert (said.service.voice, said.service.instructions, said.service.tools, said.button.pin) == (
+        None,
+        None,
+        (),
+        None,
+    )
+
+
+def test_a_list_is_a_tuple_and_so_the_configuration_is_a_constant(loaded):
+    assert hash(loaded("service: {tools: [one]}")) == hash(loaded("service: {tools: [one]}"))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("7", 7), ("08", 8), ("010", 10), ("+9", 9)])
+def test_a_number_is_decimal_whatever_it_begins_with(loaded, written, meant):
+    assert loaded(f"button: {{pin: {written}}}").button.pin == meant
+
+
+def test_text_may_be_written_in_any_language_and_with_windows_line_ends(loaded):
+    assert loaded("service:\r\n  instructions: Sprich Schwäbisch, g'sell 🥨\r\n").service.instructions == (
+        "Sprich Schwäbisch, g'sell 🥨"
+    )
+
+
+def test_an_anchor_may_be_used(loaded):
+    assert loaded("talk: {start: &how voice, interrupt: *how}").talk.interrupt == "voice"
+
+
+# What is wrong --------------------------------------------------------------------------------------------------------
+
+
+def test_five_mistakes_are_told_at_once(complaints):
+    text = """\
+service:
+  name: xia
+talk:
+  silnce_ms: 500
+  vad: loud
+connection: on-demand
+speaker: {volume: 101}
+"""
+    assert complaints(text) == [
+        f'2:9: service.name should be {NAMES}, not "xia"; did you mean "xai"?',
+        '4:3: talk.silnce_ms is unknown; did you mean "silence_ms"?',
+        '5:8: talk.vad should be a whole number from 0 to 3, not "loud"',
+        '6:13: connection should be a section with keys, not "on-demand"',
+        "7:19: speaker.volume should be a whole number from 0 to 100, not 101",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("talk: {vad: true}", "1:13: talk.vad should be a whole number from 0 to 3, not true"),
+        ("talk: {vad: 2.0}", "1:13: talk.vad should be a whole number from 0 to 3, not 2.0"),
+        ('talk: {vad: "2"}', '1:13: talk.vad should be a whole number from 0 to 3, not "2"'),
+        ("talk: {vad: -1}", "1:13: talk.vad should be a whole number from 0 to 3, not -1"),
+        ("talk: {vad: [2]}", "1:13: talk.vad should be a whole number from 0 to 3, not a list"),
+        ("talk: {vad: {a: 2}}", "1:13: talk.vad should be a whole number from 0 to 3, not a section"),
+        ("talk:\n  vad:\n", "2:7: talk.vad is empty; it should be a whole number from 0 to 3"),
+        ("talk: {vad: !!int two}", "1:13: talk.vad should be a whole number from 0 to 3, not two"),
+        ("talk: {follow_up_s: .inf}", "1:21: talk.follow_up_s should be a number from 0 to 60, not .inf"),
+        ("talk: {follow_up_s: .nan}", "1:21: talk.follow_up_s should be a number from 0 to 60, not .nan"),
+        ("connection: {idle_s: 1:30}", "1:22: connection.idle_s should be a number from 5 to 3600, not 1:30"),
+        ("talk: {start: on}", "1:15: talk.start should be button or voice, not on"),
+        ("talk: {start: }", "1:14: talk.start is empty; it should be button or voice"),
+        ("talk: {start: buton}", '1:15: talk.start should be button or voice, not "buton"; did you mean "button"?'),
+        ("service: {voice: no}", "1:18: service.voice should be text, not no; put it in quotes"),
+        ("service: {voice: 5}", "1:18: service.voice should be text, not 5; put it in quotes"),
+        ("service: {tools: web}", '1:18: service.tools should be a list like [one, two], not "web"'),
+        ("service: {tools: [a, 5]}", "1:22: service.tools[1] should be text, not 5; put it in quotes"),
+        ('service: {voice: "a\\e[31m"}', '1:18: service.voice should be text, not "a\\u001b[31m"'),
+        (
+            "microphone: {device: 'wav:'}",
+            '1:22: microphone.device should be default, a part of a device\'s name or wav:FILE, not "wav:"',
+        ),
+        (
+            "microphone: {device: }",
+            "1:21: microphone.device is empty; it should be default, a part of a device's name or wav:FILE",
+        ),
+        ("light: {pin: 40}", "1:14: light.pin should be a whole number from 0 to 27, not 40"),
+        ("- talk", "1:1: the file should be a section with keys, not a list"),
+        ("talk", '1:1: the file should be a section with keys, not "talk"'),
+        ("tlak: {}", '1:1: tlak is unknown; did you mean "talk"?'),
+        (
+            "talk: {5: 6}",
+            "1:8: talk.5 is unknown; talk has start, end, vad, silence_ms, preroll_ms, follow_up_s, interrupt",
+        ),
+        ("light: {[a]: 6}", "1:9: light.a list is unknown; light has pin"),
+        ("light: {<<: {pin: 5}}", "1:9: light.<< is unknown; light has pin"),
+        ("talk: {vad: 1,\n vad: 2}", "2:2: talk.vad is in line 1 already; remove one of them"),
+        ("light: {pin: 5}\ntalk:\nlight: {pin: 6}", "3:1: light is in line 1 already; remove one of them"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(complaints, text, complaint):
+    assert complaints(text) == [complaint]
+
+
+def test_more_mistakes_than_one_can_read_are_counted(complaints):
+    lines = complaints("".join(f"unknown{number}: 1\n" for number in range(60)))
+
+    assert len(lines) == schema.MOST_MISTAKES + 1
+    assert lines[-1] == " and 10 mistakes more"
+
+
+def test_a_list_has_an_end(complaints):
+    assert complaints(f"service: {{tools: [{'a, ' * 33}]}}") == [
+        "1:18: service.tools should have 32 entries at most, not 33"
+    ]
+
+
+# Addresses ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://api.x.ai/v1/realtime",
+        "WSS://api.x.ai/v1/realtime?model=a",
+        "wss://8.8.8.8/",
+        "ws://localhost:8080/v1",
+        "ws://127.0.0.1:1",
+        "ws://192.168.1.7/x",
+        "ws://10.0.0.1",
+        "ws://100.64.0.1",
+        "ws://169.254.1.1",
+        "ws://[::1]:80/",
+        "ws://[fd00::1]/",
+        "ws://[fe80::1]/",
+        "ws://[::ffff:192.168.1.1]/",
+        "ws://proxy.example:4000",
+    ],
+)
+def test_an_address_that_is_private_encrypted_or_a_name_is_taken(loaded, url):
+    assert loaded(f"service: {{url: '{url}'}}").service.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "wish"),
+    [
+        ("https://api.x.ai", "that begins with wss://"),
+        ("api.x.ai/v1", "that begins with wss://"),
+        ("wss://", "that begins with wss://"),
+        ("wss://host:port/", "that begins with wss://"),
+        ("wss://host:0/", "that begins with wss://"),
+        ("wss://[::1", "that begins with wss://"),
+        ("wss://host/a b", "that begins with wss://"),
+        ("ws://8.8.8.8/", "everybody on the way"),
+        ("ws://[2001:4860:4860::8888]/", "everybody on the way"),
+        ("ws://[::ffff:8.8.8.8]/", "everybody on the way"),
+        ("wss://me:hunter2@host/", "without password"),
+        ("wss://host/?api_key=hunter2", "without password"),
+        ("http://me:hunter2@host/", "that begins with wss://"),
+    ],
+)
+def test_an_address_is_refused_with_the_reason(complaints, url, wish):
+    [complaint] = complaints(f"service: {{url: '{url}'}}")
+
+    assert complaint.startswith("1:16: service.url should be ")
+    assert wish in complaint
+    assert "hunter2" not in complaint
+
+
+# Keys -----------------------------------------------------------------------------------------------------------------
+
+KEY = "sk-proj-Ab1Cd2Ef3Gh4Ij5Kl6"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"service: {{api_key: {KEY}}}",
+        f"service: {{key: {KEY}}}",
+        f"service: {{token: [{KEY}]}}",
+        f"service: {{apiKey: {KEY}}}",
+        f"XAI_API_KEY: {KEY}",
+        f"service: {{api_key_file: {KEY}}}",
+        f"service: {{voice: ' {KEY}'}}",
+        f"service: {{voice: Bearer {KEY}}}",
+        f"service: {{tools: [{KEY}]}}",
+        f"service: {{{KEY}: }}",
+        f"service: {KEY}",
+        f"{KEY}",
+        f"[{KEY}]",
+        f"talk: {{vad: {KEY}}}",
+        f"talk: {{vad: {'x' * 41}}} # {KEY}",
+        f"service: {{api_key: *{KEY}}}",
+        f"service: {{api_key: &{KEY} &{KEY} a}}",
+        f"service: {{api_key: '{KEY}",
+        f"service:\n api_key: {KEY}\n  model: a: b",
+        f"service: !{KEY}!x {{}}",
+    ],
+)
+def test_a_key_in_the_file_is_refused_and_never_shown(complaints, text):
+    said = "\n".join(complaints(text))
+
+    assert KEY not in said
+    assert "Ab1Cd2" not in said
+
+
+def test_who_writes_a_key_into_the_file_is_told_where_it_belongs(complaints):
+    [complaint] = complaints(f"service:\n  api_key: {KEY}\n")
+
+    assert complaint == (
+        "2:3: service.api_key is not allowed; keys and tokens never stand here: "
+        "put it in a file of its own and name that in service.api_key_file"
+    )
+
+
+# Rules between sections -----------------------------------------------------------------------------------------------
+
+
+def test_button_and_light_need_a_pin_each(complaints, loaded):
+    assert complaints("light: {pin: 17}") == ["1:14: light.pin and button.pin are both 17; give each a pin of its own"]
+    assert complaints("button: {pin: 25}") == ["1:15: light.pin and button.pin are both 25; give each a pin of its own"]
+    assert loaded("button: {pin: }\nlight: {pin: }").light.pin is None
+
+
+def test_the_recording_does_not_overwrite_the_question(complaints, loaded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert complaints(f"microphone: {{device: 'wav:a.wav'}}\nspeaker: {{device: 'wav:{tmp_path}/a.wav'}}") == [
+        "2:19: speaker.device is the file that the microphone plays, and would be overwritten; name another one"
+    ]
+    assert loaded("microphone: {device: 'wav:a.wav'}\nspeaker: {device: 'wav:b.wav'}")
+
+
+def test_rules_do_not_complain_about_values_that_were_not_understood(complaints):
+    assert len(complaints("button: {pin: seventeen}\nlight: {pin: 17}")) == 1
+
+
+# Files that are no configuration --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        ("talk:\n\tvad: 2\n", "2:1:", "is not YAML: found character '\\t' that cannot start any token"),
+        ("talk: {vad: 2\n", "2:1:", "is not YAML: expected ',' or '}', but got '<stream end>'"),
+        ("talk:\n  vad: 2\n start: voice\n", "3:2:", "is not YAML"),
+        ("talk: 'vad\n", "2:1:", "is not YAML: found unexpected end of stream"),
+        ("talk: *nobody\n", "1:7:", "is not YAML: found undefined alias"),
+        ("talk:\n---\ntalk:\n", "2:1:", "is not YAML: but found another document"),
+        ("talk:\n  vad: \x07\n", "2:8:", "is not YAML: invisible character #x0007"),
+        (b"talk:\n  vad: \xff\n", "2:8:", "is not UTF-8"),
+        ("talk".encode("utf-16"), "1:1:", "is not UTF-8"),
+        ('talk: "\\UFFFFFFFF"\n', "", "is not YAML"),
+        ("[" * 30_000, "", " is nested too deeply"),
+        ("- " * 30_000, "", " is nested too deeply"),
+        (b"#" * (64 * 1024 + 1), "", " is larger than 64 KiB"),
+    ],
+)
+def test_what_is_no_yaml_is_told_in_the_same_form(complaints, text, place, problem):
+    [complaint] = complaints(text)
+
+    assert complaint.startswith(place)
+    assert problem in complaint
+
+
+def test_a_bomb_of_aliases_does_not_go_off(complaints):
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 50)}]\n" for n in range(1, 40))
+    began = time.process_time()
+
+    assert len(complaints(bomb + "service: {tools: *a39}\nconnection: &c {mode: *c}\n")) == 40 + 2
+    assert time.process_time() - began < 10
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read: No such file"):
+        load(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+        load("a\0b")
+
+
+_WORDS = st.sampled_from(
+    "service talk vad name url tools light pin : - { } [ ] , ' \" &a *a !!int !x << ? | > # %YAML --- ... 0 ~ wss://[".split()
+    + ["\n", "\n  ", "\t", " ", "9" * 5000, "\\U0011FFFF", "\\x"]
+)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.text(max_size=300).map(str.encode)
+    | st.lists(_WORDS, max_size=30).map(lambda w: "".join(w).encode())
+)
+@example(b"%YAML " + b"9" * 5000 + b".1\n--- a\n")
+@example(b'"\\ud800": 1')
+@example(b'service: {voice: "\\ud800"}')
+@example(b"&a {*a : 1}")
+@example(b"service: {url: 'wss://[::1]a'}")
+@example(b"service: {url: 'wss://\xe2\x84\x80/'}")
+def test_any_bytes_are_a_configuration_or_a_complaint(tmp_path_factory, raw):
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_bytes(raw)
+    try:
+        assert isinstance(load(file), Config)
+    except ConfigError as refusal:
+        said = str(refusal)
+        assert all(line.startswith(f"{file}:") for line in said.splitlines())
+        assert said.replace("\n", "").isprintable()
+
+
+def test_the_file_here_goes_before_the_one_of_the_system(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.default_path() == Path("/etc/device-agent/config.yaml")
+
+    Path("config.yaml").touch()
+    assert config.default_path() == Path("config.yaml")

@@ -1,0 +1,150 @@
+"""Which frames are a turn. Frames are one byte here: "s" is speech, "." is none."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.events import Attention, NothingSaid, TalkEnded, TalkStarted
+from device_agent.gate import ATTACK, LET_GO, LONGEST, NOBODY, TAP, WINDOW, Gate
+
+SILENCE, PREROLL = 10, 4
+
+
+def gate(attention: Attention = Attention.BUTTON, *, device_ends: bool = True) -> Gate:
+    made = Gate(lambda frame: frame in b"sS", silence=SILENCE, preroll=PREROLL, device_ends=device_ends)
+    made.attend(attention)
+    return made
+
+
+def hear(gate: Gate, sound: str) -> str:
+    """Feed *sound*; return what went up, with < for TalkStarted, > for TalkEnded, x for NothingSaid."""
+    words = {TalkStarted: "<", TalkEnded: ">", NothingSaid: "x"}
+    up = [item for frame in sound for item in gate.feed(frame.encode())]
+    return "".join(item.decode() if isinstance(item, bytes) else words[type(item)] for item in up)
+
+
+def test_a_closed_gate_lets_nothing_through():
+    assert hear(gate(), "sssssssssssss.....ssss") == ""
+
+
+def test_held_the_button_frames_the_turn_with_a_little_before_and_after():
+    g = gate()
+    hear(g, "abcdef")
+    g.press()
+    during = hear(g, "s" * TAP)
+    g.release()
+    after = hear(g, "123456789")
+    assert during == "<cdef" + "s" * TAP
+    assert after == "123456"[: LET_GO + 1] + ">"
+
+
+def test_silence_does_not_end_a_turn_while_the_button_is_held():
+    g = gate()
+    g.press()
+    assert ">" not in hear(g, "s" * 20 + "." * 500)
+
+
+def test_tapped_the_turn_lasts_until_the_user_is_silent():
+    g = gate()
+    g.press()
+    hear(g, ".")
+    g.release()
+    assert hear(g, "..sssssss..sss" + "." * 30) == "..sssssss..sss" + "." * SILENCE + ">"
+
+
+def test_a_press_shorter_than_a_frame_still_counts():
+    g = gate()
+    g.press()
+    g.release()
+    assert hear(g, ".ssssss").startswith("<.")
+
+
+def test_a_tap_after_which_nobody_speaks_is_forgotten():
+    g = gate()
+    g.press()
+    g.release()
+    assert hear(g, "." * (NOBODY + 2)).rstrip(".").endswith("x")
+
+
+def test_a_held_button_is_believed_even_when_the_speech_was_not_recognised():
+    g = gate()
+    g.press()
+    hear(g, "." * (TAP + 1))
+    g.release()
+    assert hear(g, "." * 10).endswith(">")
+
+
+def test_speech_opens_a_gate_that_listens_a_little_in_the_past():
+    up = hear(gate(Attention.VOICE), "abcdefghijklmno" + "s" * ATTACK)
+    assert up == "<" + ("abcdefghijklmno" + "s" * ATTACK)[-(PREROLL + WINDOW) :]
+
+
+def test_a_click_is_no_speech():
+    assert hear(gate(Attention.VOICE), "..s...." * 10 + "ss...." * 10) == ""
+
+
+def test_a_breath_between_two_words_does_not_end_the_turn():
+    up = hear(gate(Attention.VOICE), "s" * 20 + "." * (SILENCE - 1) + "s" * 5 + "." * 20)
+    assert up.count("<") == up.count(">") == 1
+
+
+def test_the_wait_for_more_speech_is_told():
+    g = gate(Attention.VOICE)
+    ended = [item for frame in "s" * 20 + "." * 20 for item in g.feed(frame.encode()) if isinstance(item, TalkEnded)]
+    assert ended == [TalkEnded(silence=SILENCE * 0.02)]
+
+
+def test_deaf_the_gate_hears_nothing_and_keeps_nothing_but_obeys_the_button():
+    g = gate(Attention.DEAF)
+    assert hear(g, "s" * 50) == ""
+    g.press()
+    assert hear(g, "S") == "<S"
+
+
+def test_when_the_service_ends_turns_the_gate_waits_to_be_closed():
+    g = gate(Attention.VOICE, device_ends=False)
+    assert ">" not in hear(g, "s" * 20 + "." * 200)
+    g.close()
+    assert hear(g, "abc") == "a>"
+
+
+def test_closing_a_closed_gate_does_not_close_the_next_turn():
+    g = gate()
+    g.close()
+    hear(g, "...")
+    g.press()
+    assert hear(g, "ss") == "<...ss"
+
+
+def test_a_turn_has_a_longest_length():
+    g = gate()
+    g.press()
+    assert hear(g, "s" * (LONGEST + 50)).count(">") == 1
+
+
+def test_a_recording_that_ends_in_the_middle_of_a_turn_ends_it():
+    g = gate(Attention.VOICE)
+    hear(g, "s" * 20)
+    assert list(g.finish()) == [TalkEnded(0.0)]
+    assert list(g.finish()) == []
+
+
+HANDS = st.lists(st.sampled_from(["press", "release", "close", "voice", "button", "deaf", "s", "."]), max_size=300)
+
+
+@given(HANDS, st.booleans())
+def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
+    g = gate(device_ends=device_ends)
+    up = ""
+    for hand in hands:
+        if hand in "s.":
+            up += hear(g, hand)
+        elif hand in {"voice", "button", "deaf"}:
+            g.attend(Attention(hand))
+        else:
+            getattr(g, hand)()
+    is_open = False
+    for item in up:
+        assert (item == "<") != is_open  # a turn begins with its marker, and sound is only in turns
+        is_open = item not in ">x"

@@ -1,0 +1,138 @@
+"""What waits to go up."""
+
+from __future__ import annotations
+
+import select
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.events import CancelReply, NothingSaid, TalkEnded, TalkStarted
+from device_agent.outbox import LARGEST, Outbox
+
+TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
+JOINED = [TalkStarted(), b"aabb", TalkEnded()]
+
+
+def outbox(*items: object, limit: int = 1000) -> Outbox:
+    made = Outbox(limit)
+    for item in items:
+        made.put(item)
+    return made
+
+
+def test_what_is_put_is_taken_once_in_order_and_in_larger_pieces():
+    box = outbox(*TURN, CancelReply())
+    assert box.take() == [*JOINED, CancelReply()]
+    assert box.take() == []
+
+
+def test_pieces_have_a_largest_size():
+    box = outbox(TalkStarted(), *[b"x" * 4000] * 9, limit=100_000)
+    assert all(len(item) <= LARGEST for item in box.take() if isinstance(item, bytes))
+
+
+def test_it_wakes_who_waits_and_falls_silent():
+    box = outbox(b"..")
+    assert select.select([box], [], [], 0)[0] == [box]
+    box.hush()
+    assert select.select([box], [], [], 0)[0] == []
+
+
+def test_a_turn_is_sent_again_from_its_beginning_on_a_new_connection():
+    box = outbox(TalkStarted(), b"aa")
+    box.take()
+    box.put(b"bb")
+    box.rewind()
+    box.put(TalkEnded())
+    assert box.take() == JOINED
+
+
+def test_a_turn_is_forgotten_when_its_reply_begins():
+    box = outbox(*TURN)
+    box.take()
+    box.settle()
+    box.rewind()
+    assert box.take() == []
+
+
+def test_a_reply_to_the_turn_before_settles_nothing_of_the_turn_under_way():
+    box = outbox(*TURN, TalkStarted(), b"cc")
+    box.take()
+    box.settle()
+    box.rewind()
+    assert box.take() == [TalkStarted(), b"cc"]
+
+
+def test_actions_are_not_repeated():
+    box = outbox(*TURN, CancelReply())
+    box.take()
+    box.rewind()
+    assert box.take() == JOINED
+
+
+def test_a_forgotten_turn_is_gone_and_so_is_its_rest():
+    box = outbox(TalkStarted(), b"aa", CancelReply())
+    box.forget()
+    for item in (b"bb", TalkEnded(), TalkStarted(), b"cc"):
+        box.put(item)
+    assert box.take() == [CancelReply(), TalkStarted(), b"cc"]
+
+
+def test_a_turn_in_which_nobody_spoke_is_not_kept():
+    box = outbox(TalkStarted(), b"aa", NothingSaid())
+    assert box.take() == [TalkStarted(), b"aa", NothingSaid()]
+    box.rewind()
+    assert box.take() == []
+
+
+def test_too_much_sound_is_dropped_but_never_a_marker():
+    box = outbox(TalkStarted(), *[b"xx"] * 10, TalkEnded(), TalkStarted(), b"yy", TalkEnded(), limit=8)
+    assert box.take() == [TalkStarted(), b"xx" * 4, TalkEnded(), TalkStarted(), TalkEnded()]
+
+
+def test_the_room_comes_back_with_the_answer():
+    box = outbox(*TURN, limit=4)
+    box.take()
+    box.settle()
+    for item in TURN:
+        box.put(item)
+    assert box.take() == JOINED
+
+
+def test_without_a_connection_only_the_actions_are_taken():
+    box = outbox(TalkStarted(), CancelReply(), b"aa")
+    assert box.take_actions() == [CancelReply()]
+    assert box.take() == [TalkStarted(), b"aa"]
+
+
+HANDS = st.lists(st.sampled_from(["talk", "sound", "end", "nothing", "take", "rewind", "settle", "forget"]))
+
+
+@given(HANDS)
+def test_whatever_happens_what_goes_up_is_whole_turns_within_the_limit(hands):
+    box, talking, up = Outbox(limit=6), False, []
+    for hand in hands:
+        match hand:
+            case "talk" if not talking:
+                box.put(TalkStarted())
+                talking = True
+            case "sound" if talking:
+                box.put(b"..")
+            case "end" | "nothing" if talking:
+                box.put(TalkEnded() if hand == "end" else NothingSaid())
+                talking = False
+            case "take":
+                up += box.take()
+            case "rewind":
+                box.rewind()
+                up = []
+            case "settle" | "forget":
+                getattr(box, hand)()
+        assert 0 <= box._kept <= 6
+    began = False
+    for item in up:
+        if isinstance(item, TalkStarted):
+            began = True
+        else:
+            assert began  # sound and ends belong to a turn that went up

@@ -1,0 +1,384 @@
+"""The sessions of the family that xAI founded: without a socket, a thread or a clock."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.credentials import Secret
+from device_agent.errors import LinkLost, LinkRefused
+from device_agent.events import (
+    CancelReply,
+    LinkUp,
+    NothingSaid,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyStarted,
+    ReplyText,
+    ServiceError,
+    TalkEnded,
+    TalkStarted,
+    TurnReceived,
+    TurnTaken,
+    UserText,
+)
+from device_agent.services.realtime import BLOCKED_S, READY_BY_RULE_S
+from device_agent.services.xai import Xai
+
+PCM = b"\1\0\2\0"
+TURN = [TalkStarted(), PCM, TalkEnded()]
+ASKED = ["input_audio_buffer.append", "input_audio_buffer.commit", "response.create"]
+
+
+class Talk:
+    """A session that has been greeted, and hands to play the service with."""
+
+    def __init__(self, **settings: object) -> None:
+        self.session = Xai(Secret("k"), **settings).session()
+        self.session.tick(100.0)
+        self.session.greet()
+        self.first = self.sent()
+        self.says("session.updated")
+
+    def send(self, *items: object) -> list[str]:
+        for item in items:
+            self.session.send(item)
+        return self.sent()
+
+    def sent(self) -> list[str]:
+        self.frames = [json.loads(message) for message in self.session.outgoing()]
+        return [frame["type"] for frame in self.frames]
+
+    def says(self, kind: str, **fields: object) -> list[object]:
+        return list(self.session.receive(json.dumps({"type": kind, **fields})))
+
+    def created(self, reply: str) -> list[object]:
+        return self.says("response.created", response={"id": reply})
+
+    def audio(self, reply: str | None, pcm: bytes = PCM, kind: str = "response.output_audio.delta") -> list[object]:
+        fields = {} if reply is None else {"response_id": reply}
+        return self.says(kind, delta=base64.b64encode(pcm).decode(), **fields)
+
+    def done(self, reply: str, **fields: object) -> list[object]:
+        return self.says("response.done", response={"id": reply, **fields})
+
+
+def test_it_greets_with_every_setting():
+    session = Xai(Secret("k"), instructions="Be kind.", voice="rex", tools=("web_search",)).session()
+    session.greet()
+    (update,) = map(json.loads, session.outgoing())
+    assert update["session"] == {
+        "instructions": "Be kind.",
+        "voice": "rex",
+        "turn_detection": {"type": None},
+        "audio": {
+            "input": {"format": {"type": "audio/pcm", "rate": 24000}, "transcription": {"model": "grok-transcribe"}},
+            "output": {"format": {"type": "audio/pcm", "rate": 24000}},
+        },
+        "tools": [{"type": "web_search"}],
+    }
+
+
+def test_the_model_is_in_the_address_and_the_key_in_a_header():
+    endpoint = Xai(Secret("k"), url="ws://localhost:1/v1/realtime?a=b", model="grok voice").endpoint(None)
+    assert endpoint.url == "ws://localhost:1/v1/realtime?a=b&model=grok+voice"
+    assert endpoint.headers == {"Authorization": "Bearer k"}
+    assert "Bearer" not in repr(endpoint)
+
+
+def test_it_is_ready_when_the_settings_are_acknowledged_and_not_before():
+    session = Xai(Secret("k")).session()
+    session.greet()
+    for early in ("session.created", "conversation.created", "ping"):
+        assert list(session.receive(json.dumps({"type": early}))) == []
+    assert not session.ready
+    assert list(session.receive('{"type": "session.updated"}')) == [LinkUp()]
+    assert session.ready
+    assert list(session.receive('{"type": "session.updated"}')) == []
+
+
+def test_it_is_ready_by_rule_when_the_service_says_nothing():
+    session = Xai(Secret("k")).session()
+    session.tick(100.0)
+    session.greet()
+    assert session.deadline == 100.0 + READY_BY_RULE_S
+    assert list(session.tick(104.9)) == []
+    assert list(session.tick(105.0)) == [LinkUp()]
+    assert session.deadline is None
+
+
+@pytest.mark.parametrize("audio", ["response.output_audio.delta", "response.audio.delta"])
+@pytest.mark.parametrize("text", ["response.output_audio_transcript.delta", "response.audio_transcript.delta"])
+def test_one_turn_in_every_spelling(audio, text):
+    talk = Talk()
+    assert talk.send(*TURN) == ASKED
+    assert base64.b64decode(talk.frames[0]["audio"]) == PCM
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnReceived()]
+    talk.created("r")
+    assert talk.audio("r", kind=audio) == [ReplyStarted("r"), ReplyAudio("r", PCM)]
+    assert talk.says(text, response_id="r", delta="Hel") == [ReplyText("r", "Hel")]
+    assert talk.audio("r", kind=audio) == [ReplyAudio("r", PCM)]
+    assert talk.done("r", status="completed") == [ReplyEnded("r")]
+    assert talk.sent() == []
+
+
+def test_text_under_two_names_is_told_once():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    assert talk.says("response.output_text.delta", response_id="r", delta="a") == [ReplyText("r", "a")]
+    assert talk.says("response.text.delta", response_id="r", delta="a") == []
+
+
+def test_deltas_without_ids_belong_to_the_reply_under_way():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    assert talk.audio(None) == [ReplyStarted("r"), ReplyAudio("r", PCM)]
+    assert talk.says("response.done") == [ReplyEnded("r")]
+
+
+def test_a_reply_that_was_never_announced_is_heard_if_one_was_asked_for():
+    talk = Talk()
+    talk.send(*TURN)
+    (started, _) = talk.audio(None)
+    assert isinstance(started, ReplyStarted)
+
+
+def test_half_a_sample_waits_for_its_other_half():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    assert talk.audio("r", b"\1") == []
+    assert talk.audio("r", b"\0\2")[-1] == ReplyAudio("r", b"\1\0")
+    assert talk.audio("r", b"\0") == [ReplyAudio("r", b"\2\0")]
+
+
+def test_a_cancelled_reply_is_never_heard_again():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    talk.audio("r")
+    assert talk.send(CancelReply()) == ["response.cancel"]
+    assert talk.audio("r") == []
+    assert talk.says("response.audio_transcript.delta", response_id="r", delta="x") == []
+    assert talk.done("r", status="cancelled") == []
+
+
+def test_a_reply_cancelled_before_it_has_a_name_is_never_heard():
+    talk = Talk()
+    talk.send(*TURN)
+    assert talk.send(CancelReply()) == []  # nothing to point at yet
+    talk.created("r")
+    assert talk.sent() == ["response.cancel"]
+    assert talk.audio("r") == []
+    assert talk.done("r") == []
+
+
+def test_a_new_turn_makes_the_reply_before_it_unwanted():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r1")
+    assert talk.send(TalkStarted())[0] == "response.cancel"
+    assert talk.audio("r1") == []
+
+
+def test_nothing_is_cancelled_when_nothing_runs():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    talk.done("r")
+    assert talk.send(CancelReply()) == []
+
+
+def test_the_next_reply_is_asked_for_when_the_dead_one_is_over():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r1")
+    assert talk.send(*TURN) == ["response.cancel", *ASKED[:2]]
+    talk.done("r1")
+    assert talk.sent() == ["response.create"]
+    talk.created("r2")
+    assert talk.audio("r2") == [ReplyStarted("r2"), ReplyAudio("r2", PCM)]
+
+
+def test_a_dead_reply_that_is_dropped_without_a_word_does_not_block_the_next():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r1")
+    talk.send(*TURN)
+    assert talk.session.deadline == 100.0 + BLOCKED_S
+    list(talk.session.tick(100.0 + BLOCKED_S))
+    assert talk.sent() == ["response.create"]
+
+
+def test_a_reply_that_nobody_asked_for_is_cancelled():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r1")
+    talk.audio("r1")
+    talk.done("r1")
+    talk.created("again")  # a proxy that asks a second time
+    assert talk.sent() == ["response.cancel"]
+    assert talk.audio("again") == []
+
+
+def test_a_busy_service_is_asked_again_only_if_what_runs_is_dead():
+    talk = Talk()
+    talk.send(*TURN)
+    busy = {"code": "conversation_already_has_active_response", "message": "busy"}
+    talk.created("injected")
+    assert talk.says("error", error=busy) == []
+    assert talk.done("injected") == [ReplyEnded("injected")]
+    assert talk.sent() == []
+
+
+def test_nothing_said_clears_what_was_sent():
+    assert Talk().send(TalkStarted(), PCM, NothingSaid()) == ["input_audio_buffer.append", "input_audio_buffer.clear"]
+    assert Talk().send(TalkStarted(), NothingSaid()) == []
+
+
+def test_when_the_service_ends_turns_it_gets_silence_and_no_commit():
+    talk = Talk(service_ends=True, silence_ms=500)
+    assert talk.first == ["session.update"]
+    assert talk.send(*TURN) == ["input_audio_buffer.append"] * 2
+    assert talk.says("input_audio_buffer.speech_stopped") == [TurnTaken()]
+    talk.created("r")
+    assert talk.audio("r")[0] == ReplyStarted("r")
+
+
+def test_server_vad_is_told_the_silence_of_the_configuration():
+    detection = Xai(Secret("k"), service_ends=True, silence_ms=500).settings()["turn_detection"]
+    assert (detection["type"], detection["silence_duration_ms"]) == ("server_vad", 500)
+
+
+def test_only_a_completed_transcript_is_final():
+    talk = Talk()
+    text = "conversation.item.input_audio_transcription"
+    assert talk.says(f"{text}.updated", item_id="u", transcript="set a tie") == [UserText("u", "set a tie", False)]
+    said = talk.says(f"{text}.completed", item_id="u", transcript="set a", status="in_progress")
+    assert said == [UserText("u", "set a", False)]
+    said = talk.says(f"{text}.completed", item_id="u", transcript="set a timer", status="completed")
+    assert said == [UserText("u", "set a timer", True)]
+
+
+def test_transcript_deltas_add_up():
+    talk = Talk()
+    kind = "conversation.item.input_audio_transcription.delta"
+    talk.says(kind, item_id="u", delta="good ")
+    assert talk.says(kind, item_id="u", delta="day") == [UserText("u", "good day", False)]
+    assert talk.says(kind, item_id="v", delta="new") == [UserText("v", "new", False)]
+
+
+def test_why_a_reply_failed_is_told():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    details = {"error": {"code": "server_error", "message": "out of order"}}
+    assert talk.done("r", status="failed", status_details=details) == [ReplyEnded("r", "out of order")]
+
+
+@pytest.mark.parametrize("code", ["response_cancel_not_active", "conversation_already_has_active_response"])
+def test_being_a_moment_late_is_no_error(code):
+    assert Talk().says("error", error={"code": code, "message": "too late"}) == []
+
+
+@pytest.mark.parametrize("error", ["no such voice", {"message": "no such voice"}])
+def test_an_error_is_an_object_or_a_string(error):
+    assert Talk().says("error", error=error) == [ServiceError("no such voice")]
+
+
+@pytest.mark.parametrize("code", ["invalid_api_key", "insufficient_quota", "model_not_found"])
+def test_some_errors_are_final(code):
+    with pytest.raises(LinkRefused, match=code):
+        Talk().says("error", error={"code": code, "message": "no"})
+
+
+@pytest.mark.parametrize("code", ["session_expired", "max_duration", "timeout"])
+def test_some_errors_end_the_session(code):
+    with pytest.raises(LinkLost, match=code):
+        Talk().says("error", error={"type": code, "message": "bye"})
+
+
+@pytest.mark.parametrize(
+    "message", ["", "{", "nonsense", b"\xff\xfe\x00", "[1]", "3", "null", '{"type": 7}', "[" * 9999]
+)
+def test_junk_is_one_complaint(message):
+    (event,) = Talk().session.receive(message)
+    assert isinstance(event, ServiceError)
+
+
+def test_json_in_a_binary_frame_is_read():
+    assert list(Talk().session.receive(b'{"type": "input_audio_buffer.committed"}')) == [TurnReceived()]
+
+
+def test_damaged_sound_is_one_complaint_and_the_rest_is_heard():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    (complaint,) = talk.says("response.output_audio.delta", response_id="r", delta="AAA")
+    assert isinstance(complaint, ServiceError)
+    assert talk.audio("r") == [ReplyStarted("r"), ReplyAudio("r", PCM)]
+
+
+def test_an_unknown_event_is_nothing():
+    assert Talk().says("something.new", any=1) == []
+
+
+def test_half_a_turn_of_another_connection_is_nobodys_turn():
+    assert Talk().send(TalkEnded()) == []
+
+
+JSON = st.sampled_from(
+    [None, True, 7, -1.5, "", "r1", "r2", "AAAA", "A", "completed", "\udcff", [], ["r1"], {}, {"id": "r1"}, {"id": 3},
+     {"id": "r2", "status": "failed", "status_details": "?"}, {"status_details": {"error": []}}, {"code": ["x"]},
+     {"code": "timeout"}, {"message": None}]
+)  # fmt: skip
+KINDS = [
+    "session.updated", "input_audio_buffer.speech_stopped", "input_audio_buffer.committed", "response.created",
+    "conversation.item.input_audio_transcription.completed", "response.output_audio.delta", "response.done",
+    "response.output_text.delta", "error",
+]  # fmt: skip
+FIELDS = ["response", "response_id", "delta", "item_id", "transcript", "status", "error"]
+WORDS = st.one_of(
+    st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional={field: JSON for field in FIELDS}),
+    st.sampled_from([TalkStarted(), TalkEnded(), NothingSaid(), CancelReply(), PCM]),
+)
+
+
+@given(st.lists(WORDS, max_size=30), st.booleans())
+def test_no_word_of_the_service_breaks_the_session(words, service_ends):
+    talk = Talk(service_ends=service_ends)
+    for now, word in enumerate(words):
+        list(talk.session.tick(100.0 + now))
+        if isinstance(word, dict):
+            try:
+                list(talk.session.receive(json.dumps(word)))
+            except (LinkLost, LinkRefused):
+                return
+        else:
+            talk.session.send(word)
+        talk.sent()
+
+
+@given(st.lists(st.sampled_from(["turn", "cancel", "created", "audio", "done"]), max_size=40))
+def test_a_cancelled_reply_is_silent_in_every_order(deeds):
+    talk, unwanted, running = Talk(), set(), ""
+    for number, deed in enumerate(deeds):
+        match deed:
+            case "turn" | "cancel":
+                talk.send(*(TURN if deed == "turn" else [CancelReply()]))
+                unwanted.add(running)
+            case "created" if not running:
+                running = f"r{number}"
+                talk.created(running)
+            case "audio" if running:
+                heard = talk.audio(running)
+                assert not (running in unwanted and heard)
+            case "done" if running:
+                talk.done(running)
+                running = ""

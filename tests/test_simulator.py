@@ -1,0 +1,442 @@
+"""The simulator as users and tests hold it: real sockets, real clients, faults on request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+import websocket
+
+from device_agent.simulator import FAULTS, Simulator, printable
+from device_agent.simulator.server import MAX_MESSAGE
+
+HEADER = ["Authorization: Bearer a-key"]
+TURN = struct.pack("<h", 3000) * 28_800  # 1.2 s
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator(think_s=0.0, pace=50.0) as running:
+        yield running
+
+
+def connect(simulator: Simulator, **options: Any) -> websocket.WebSocket:
+    options = {"header": HEADER, "timeout": 5, "http_no_proxy": ["127.0.0.1"], **options}
+    options["skip_utf8_validation"] = True  # pure Python, and slow for 20 MB
+    return websocket.create_connection(f"{simulator.url}?model=grok-voice-latest", **options)
+
+
+def send(client: websocket.WebSocket, kind: str, **fields: Any) -> None:
+    client.send(json.dumps({"type": kind, **fields}))
+
+
+def speak(client: websocket.WebSocket, pcm: bytes = TURN) -> None:
+    """A whole turn by hand, and the wish for an answer."""
+    for start in range(0, len(pcm), 4800):
+        send(client, "input_audio_buffer.append", audio=base64.b64encode(pcm[start : start + 4800]).decode())
+    send(client, "input_audio_buffer.commit")
+    send(client, "response.create")
+
+
+def receive(client: websocket.WebSocket, until: str) -> list[dict[str, Any]]:
+    """Read events up to and including *until*."""
+    events: list[dict[str, Any]] = []
+    while not events or events[-1]["type"] != until:
+        events.append(json.loads(client.recv()))
+    return events
+
+
+def close_code(client: websocket.WebSocket) -> int:
+    """Read until the goodbye and return its code."""
+    while True:
+        opcode, data = client.recv_data(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return int.from_bytes(data[:2], "big")
+
+
+def status(simulator: Simulator, **options: Any) -> int:
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        connect(simulator, **options)
+    return int(refused.value.status_code)
+
+
+def names() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("simulator")]
+
+
+def test_a_spoken_turn_comes_back_over_a_real_connection(simulator: Simulator) -> None:
+    client = connect(simulator)
+    speak(client)
+    events = receive(client, "response.done")
+    sound = [base64.b64decode(event["delta"]) for event in events if event["type"] == "response.output_audio.delta"]
+    assert b"".join(sound) == TURN
+    assert simulator.heard()[0].pcm == TURN
+    client.close()
+    assert simulator.wait_for(lambda: not simulator.connections[0].open)
+    (connection,) = simulator.connections
+    assert connection.model == "grok-voice-latest"
+    assert connection.ended == "client said 1000"
+    assert connection.types[-2:] == ["input_audio_buffer.commit", "response.create"]
+
+
+def test_stopping_says_goodbye_and_leaves_no_thread() -> None:
+    with Simulator() as simulator:
+        clients = [connect(simulator) for _ in range(3)]
+        silent = socket.create_connection(("127.0.0.1", simulator.port))
+        leaver = threading.Thread(target=lambda: [close_code(client) for client in clients])
+        leaver.start()
+    leaver.join(5)
+    silent.close()
+    assert not leaver.is_alive()
+    assert [heard.ended for heard in simulator.connections] == ["we said 1001 the simulator ends"] * 3
+    assert names() == []
+
+
+def test_a_client_that_is_gone_does_not_keep_it_from_stopping() -> None:
+    with Simulator() as simulator:
+        client = connect(simulator)
+        simulator.stall()
+    assert names() == []
+    client.shutdown()
+
+
+def test_a_key_can_be_asked_for() -> None:
+    with Simulator(key="secret") as simulator:
+        assert status(simulator) == 401
+        connect(simulator, header=["Authorization: Bearer secret"]).shutdown()
+
+
+def test_a_refusal_has_a_body_of_two_strings(simulator: Simulator) -> None:
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        connect(simulator, header=[])
+    body = json.loads(refused.value.resp_body)
+    assert refused.value.status_code == 401
+    assert {name: type(value) for name, value in body.items()} == {"code": str, "error": str}
+
+
+def test_only_known_models_are_let_in_where_they_are_known() -> None:
+    with Simulator(models={"grok-voice-fast-1.0"}) as simulator:
+        assert status(simulator) == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [("GET", "/nowhere", 404), ("POST", "/v1/realtime", 405), ("GET", "/v1/realtime", 426)],
+)
+def test_it_answers_plain_http_in_json(simulator: Simulator, method: str, path: str, expected: int) -> None:
+    address = f"http://127.0.0.1:{simulator.port}{path}"
+    request = Request(address, b"{}" if method == "POST" else None, {"Authorization": "Bearer k"}, method=method)
+    with pytest.raises(HTTPError) as answer:
+        urlopen(request, timeout=5)  # noqa: S310
+    assert answer.value.code == expected
+    assert set(json.load(answer.value)) == {"code", "error"}
+    answer.value.close()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+        b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 2_000_000,
+    ],
+)
+def test_a_request_that_makes_no_sense_is_answered_and_harms_nobody(
+    simulator: Simulator, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", simulator.port), timeout=5) as raw:
+        raw.sendall(request_bytes)
+        assert raw.recv(100).startswith(b"HTTP/1.1 4")
+    connect(simulator).shutdown()
+    assert caplog.records == []
+
+
+def test_two_requests_can_share_a_connection(simulator: Simulator) -> None:
+    with socket.create_connection(("127.0.0.1", simulator.port), timeout=5) as raw:
+        raw.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answers = b""
+        while piece := raw.recv(4096):
+            answers += piece
+    assert answers.count(b"HTTP/1.1 404") == 2
+
+
+def test_it_never_agrees_to_compression(simulator: Simulator) -> None:
+    client = connect(simulator, header=[*HEADER, "Sec-WebSocket-Extensions: permessage-deflate"])
+    assert "sec-websocket-extensions" not in (client.getheaders() or {})
+    client.shutdown()
+
+
+def test_it_answers_pings(simulator: Simulator) -> None:
+    client = connect(simulator)
+    client.ping("are you there")
+    while (frame := client.recv_data(control_frame=True))[0] != websocket.ABNF.OPCODE_PONG:
+        pass
+    assert frame[1] == b"are you there"
+    client.shutdown()
+
+
+def test_a_message_in_pieces_is_one_message(simulator: Simulator) -> None:
+    client = connect(simulator)
+    first, second = '{"type": "session.', 'update", "session": {"voice": "é"}}'
+    client.send_frame(websocket.ABNF.create_frame(first, websocket.ABNF.OPCODE_TEXT, fin=0))
+    client.send_frame(websocket.ABNF.create_frame(second.encode(), websocket.ABNF.OPCODE_CONT, fin=1))
+    assert receive(client, "session.updated")[-1]["session"]["voice"] == "é"
+    client.shutdown()
+
+
+def test_a_message_without_end_is_refused(simulator: Simulator) -> None:
+    client = connect(simulator)
+    writer = threading.Thread(target=client.send_binary, args=(bytes(MAX_MESSAGE + 1),))
+    writer.start()
+    assert close_code(client) == 1009
+    writer.join(5)
+    client.shutdown()
+
+
+def test_text_that_is_no_text_is_refused(simulator: Simulator) -> None:
+    client = connect(simulator)
+    client.send(b"\xff\xfe", websocket.ABNF.OPCODE_TEXT)
+    assert close_code(client) == 1007
+    client.shutdown()
+
+
+def test_a_client_that_reads_slowly_gets_everything() -> None:
+    with Simulator(think_s=0.0, pace=1000.0) as simulator:
+        client = connect(simulator, sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+        pcm = os.urandom(48_000 * 60)
+        speak(client, pcm)
+        simulator.heard()
+        send(client, "response.cancel", response_id="not this one")  # it still listens while its words pile up
+        assert simulator.wait_for(lambda: simulator.connections[0].types[-1:] == ["response.cancel"])
+        events = receive(client, "response.done")
+        sound = [base64.b64decode(event["delta"]) for event in events if event["type"] == "response.output_audio.delta"]
+        assert b"".join(sound) == pcm
+        client.close()
+
+
+def test_it_speaks_tls(tmp_path: Any) -> None:
+    ask = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    ask += " -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    subprocess.run(["openssl", *ask.split()], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with Simulator(tls=context, think_s=0.0, pace=50.0) as simulator:
+        assert simulator.url.startswith("wss://")
+        client = connect(simulator, sslopt={"ca_certs": str(tmp_path / "cert.pem")})
+        speak(client, os.urandom(480_000))
+        assert receive(client, "response.done")
+        simulator.drop()
+        with pytest.raises((websocket.WebSocketException, OSError)):
+            close_code(client)
+
+
+# Switches ---------------------------------------------------------------------------------------------------------
+
+
+def test_handshakes_can_be_refused_and_healed(simulator: Simulator) -> None:
+    simulator.refuse(503)
+    assert status(simulator) == 503
+    simulator.refuse(None)
+    connect(simulator).shutdown()
+
+
+def test_a_handshake_can_hang(simulator: Simulator) -> None:
+    simulator.hang_handshake()
+    with pytest.raises((websocket.WebSocketTimeoutException, TimeoutError)):
+        connect(simulator, timeout=0.2)
+    simulator.heal()
+    connect(simulator).shutdown()
+
+
+def test_a_dropped_connection_says_no_goodbye(simulator: Simulator) -> None:
+    client = connect(simulator)
+    receive(client, "ping")
+    simulator.drop()
+    with pytest.raises(ConnectionResetError):
+        client.recv()
+    assert simulator.wait_for(lambda: simulator.connections[0].ended == "dropped")
+
+
+def test_a_goodbye_has_a_code_and_a_reason(simulator: Simulator) -> None:
+    client = connect(simulator)
+    receive(client, "ping")
+    simulator.goodbye(4000, "no more")
+    assert client.recv_data(control_frame=True) == (8, b"\x0f\xa0no more")
+    assert simulator.wait_for(lambda: simulator.connections[0].ended == "we said 4000 no more")
+
+
+@pytest.mark.parametrize("code", [0, 999, 1006, 1015, 5000])
+def test_a_goodbye_that_cannot_be_said_is_refused(simulator: Simulator, code: int) -> None:
+    with pytest.raises(ValueError, match=str(code)):
+        simulator.goodbye(code)
+
+
+def test_a_stalled_service_hears_and_says_nothing_until_healed(simulator: Simulator) -> None:
+    client = connect(simulator)
+    receive(client, "ping")
+    simulator.stall()
+    client.ping()
+    speak(client)
+    assert simulator.heard()
+    client.settimeout(0.2)
+    with pytest.raises(websocket.WebSocketTimeoutException):
+        client.recv_data(control_frame=True)
+    client.settimeout(5)
+    simulator.stall(False)
+    assert receive(client, "response.done")
+    client.shutdown()
+
+
+def test_anything_can_be_injected(simulator: Simulator) -> None:
+    client = connect(simulator)
+    receive(client, "ping")
+    for message in ("{", b"\x00\x01", "x" * 20_000_000):
+        simulator.inject(message)
+        assert client.recv() == message
+    client.shutdown()
+
+
+def test_waiting_for_what_does_not_come_ends(simulator: Simulator) -> None:
+    assert not simulator.wait_for(lambda: False, 0.05)
+    with pytest.raises(TimeoutError, match="0 turns"):
+        simulator.heard(0.05)
+
+
+# Faults by name ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def hanging_up(client: websocket.WebSocket) -> Iterator[websocket.WebSocket]:
+    """Leave without waiting for a goodbye that may not come."""
+    try:
+        yield client
+    finally:
+        client.shutdown()
+
+
+def outcome(simulator: Simulator) -> str:
+    """What a client sees in one turn, in a few words."""
+    try:
+        with hanging_up(connect(simulator, timeout=0.3)) as client:
+            send(client, "session.update", session={})
+            receive(client, "session.updated")
+            speak(client)
+            receive(client, "response.done")
+    except websocket.WebSocketBadStatusException as error:
+        return str(error.status_code)
+    except (websocket.WebSocketTimeoutException, TimeoutError):
+        return "silence"
+    except (websocket.WebSocketConnectionClosedException, ConnectionError):
+        return "lost"
+    except (ValueError, TypeError, KeyError):
+        return "nonsense"
+    return "done"
+
+
+@pytest.mark.parametrize(
+    ("fault", "first", "second"),
+    [
+        ("no-greeting", "done", "done"),
+        ("early-greeting", "done", "done"),
+        ("refuse-401", "401", "401"),
+        ("refuse-429", "429", "429"),
+        ("refuse-503", "503", "503"),
+        ("hang-handshake", "silence", "silence"),
+        ("drop-mid-turn", "lost", "done"),
+        ("drop-mid-reply", "lost", "done"),
+        ("stall", "silence", "done"),
+        ("junk", "nonsense", "nonsense"),
+        ("half-base64", "done", "done"),
+        ("binary", "nonsense", "nonsense"),
+        ("huge", "done", "done"),
+        ("unknown-events", "done", "done"),
+        ("no-ids", "done", "done"),
+        ("beta-names", "done", "done"),
+        ("slow", "done", "done"),
+        ("silent", "silence", "silence"),
+        ("close-1001", "nonsense", "nonsense"),  # recv() returns an empty text for a goodbye
+        ("close-4000", "nonsense", "nonsense"),
+    ],
+)
+def test_each_fault_does_what_it_says(fault: str, first: str, second: str) -> None:
+    with Simulator(think_s=0.0, pace=50.0, faults=[fault]) as simulator:
+        assert (outcome(simulator), outcome(simulator)) == (first, second)
+        simulator.heal()
+        assert outcome(simulator) == "done"
+
+
+def test_every_fault_is_tried_and_explained() -> None:
+    (mark,) = [m for m in test_each_fault_does_what_it_says.pytestmark if m.name == "parametrize"]  # type: ignore[attr-defined]
+    assert [row[0] for row in mark.args[1]] == list(FAULTS)
+    assert all(fault.says for fault in FAULTS.values())
+
+
+def test_what_a_fault_silenced_can_be_healed() -> None:
+    with Simulator(think_s=0.0, pace=50.0, faults=["stall"]) as simulator, hanging_up(connect(simulator)) as client:
+        speak(client)
+        simulator.heard()
+        simulator.heal()
+        assert receive(client, "response.done")
+
+
+def test_the_faults_can_be_listed_without_heavy_libraries() -> None:
+    program = "import sys; from device_agent.simulator import FAULTS, SERVICES, Simulator, serve; "
+    program += "print({'numpy', 'soxr', 'h11', 'wsproto'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
+def test_an_unknown_fault_or_service_is_named(simulator: Simulator) -> None:
+    with pytest.raises(ValueError, match=r"'rain'.*refuse-401"):
+        simulator.fault("rain")
+    with pytest.raises(ValueError, match=r"'hal'.*xai"):
+        Simulator("hal")
+
+
+# For people -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_serving_prints_what_happens_and_ends_on_a_signal(sign: signal.Signals) -> None:
+    program = "from device_agent.simulator import serve; serve(faults=['unknown-events'], think_s=0, pace=50)"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        client = websocket.create_connection(url, header=HEADER, timeout=5, http_no_proxy=["127.0.0.1"])
+        send(client, "session.update", session={"voice": "eve"})
+        speak(client)
+        receive(client, "response.done")
+        client.close()
+        lines = [process.stdout.readline().strip() for _ in range(6)]
+        process.send_signal(sign)
+        rest, errors = process.communicate(timeout=5)
+    assert lines[0] == f"fault unknown-events: {FAULTS['unknown-events'].says}"
+    assert lines[1:3] == [
+        "[1] connected, model grok-voice-latest",
+        "[1] configured: voice eve, manual turns, 24000 Hz in, 24000 Hz out, 0 tools",
+    ]
+    assert lines[3].startswith("[1] heard a turn of 1.20 s at -21 dBFS (1.2 seconds of speech)")
+    assert lines[4].startswith("[1] replied 1.20 s, completed: You said")
+    assert lines[5] == "[1] over: client said 1000"
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_what_strangers_say_cannot_move_the_cursor() -> None:
+    assert printable("a\x1b[2Jb\nc\ud800é") == "a?[2Jb?c?é"

@@ -1,0 +1,875 @@
+"""The simulated Grok voice service, without a socket, a thread or a clock."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import wave
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_agent.audio import level, resample
+from device_agent.simulator import QUESTION
+from device_agent.simulator.voice import Asked, Happening, Heard, Manners
+from device_agent.simulator.xai import Xai, XaiVoice
+
+RATE = 24000
+
+
+def tone(seconds: float, rate: int = RATE, loudness: float = 0.2) -> bytes:
+    time = np.arange(round(seconds * rate)) / rate
+    return (np.sin(2 * np.pi * 300 * time) * loudness * 32767).astype(np.int16).tobytes()
+
+
+def silence(seconds: float, rate: int = RATE) -> bytes:
+    return bytes(2 * round(seconds * rate))
+
+
+def question() -> bytes:
+    with QUESTION.open("rb") as file, wave.open(file) as sound:
+        return sound.readframes(sound.getnframes())
+
+
+class Client:
+    """The other end: speaks to a voice, moves the clock, and keeps what came back."""
+
+    def __init__(self, *, greet: bool = True, **manners: Any) -> None:
+        self.heard = Heard(1, "grok-voice-latest")
+        self.voice = XaiVoice(Manners(**{"ping_s": 0, **manners}), self.heard, random.Random(7))
+        self.now = 100.0
+        self.events: list[dict[str, Any]] = []
+        self.binary: list[bytes] = []
+        self.moments: list[str] = []
+        if greet:
+            self.voice.greet(self.now)
+            self.listen()
+
+    def listen(self) -> list[dict[str, Any]]:
+        """Take what the voice says now."""
+        news: list[dict[str, Any]] = []
+        for item in self.voice.outgoing():
+            if isinstance(item, Happening):
+                self.moments.append(item.moment)
+            elif isinstance(item, bytes):
+                self.binary.append(item)
+            else:
+                news.append(json.loads(item))
+        self.events += news
+        return news
+
+    def raw(self, message: str | bytes) -> list[dict[str, Any]]:
+        self.voice.receive(message, self.now)
+        return self.listen()
+
+    def say(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
+        return self.raw(json.dumps({"type": kind, **fields}))
+
+    def append(self, pcm: bytes, piece: int = 4800) -> list[dict[str, Any]]:
+        news = []
+        for start in range(0, len(pcm), piece):
+            audio = base64.b64encode(pcm[start : start + piece]).decode()
+            news += self.say("input_audio_buffer.append", audio=audio)
+        return news
+
+    def configure(self, vad: dict[str, Any] | None = None, **session: Any) -> list[dict[str, Any]]:
+        detection = {"type": None} if vad is None else {"type": "server_vad", **vad}
+        return self.say("session.update", session={"turn_detection": detection, **session})
+
+    def text(self, text: str) -> list[dict[str, Any]]:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        return self.say("conversation.item.create", item=item)
+
+    def wait(self, seconds: float = 60.0) -> list[dict[str, Any]]:
+        """Let time pass, waking the voice when it wants to be woken."""
+        end, news = self.now + seconds, []
+        while self.voice.deadline is not None and self.voice.deadline <= end:
+            self.now = max(self.now, self.voice.deadline)
+            self.voice.tick(self.now)
+            news += self.listen()
+        self.now = end
+        return news
+
+    def until(self, kind: str) -> list[dict[str, Any]]:
+        """Let time pass until the voice says *kind*."""
+        news: list[dict[str, Any]] = []
+        while kind not in types(news):
+            assert self.voice.deadline is not None, types(news)
+            self.now = self.voice.deadline
+            self.voice.tick(self.now)
+            news += self.listen()
+        return news
+
+
+def types(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def order(events: list[dict[str, Any]]) -> list[str]:
+    """The types with repetitions, and sound mixed with words, taken together."""
+    pieces = ("response.output_audio.delta", "response.output_audio_transcript.delta")
+    return [kind for kind, _ in groupby("pieces" if kind in pieces else kind for kind in types(events))]
+
+
+def only(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [event for event in events if event["type"] == kind]
+    return found
+
+
+def sound(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(base64.b64decode(e["delta"]) for e in events if e["type"] == "response.output_audio.delta")
+
+
+def refusal(events: list[dict[str, Any]]) -> str:
+    return str(only(events, "error")["error"]["code"])
+
+
+REPLY = [
+    "response.created",
+    "response.output_item.added",
+    "conversation.item.added",
+    "response.content_part.added",
+    "pieces",
+    "response.output_audio_transcript.done",
+    "response.content_part.done",
+    "response.output_audio.done",
+    "response.output_item.done",
+    "response.done",
+]
+
+
+# The greeting -----------------------------------------------------------------------------------------------------
+
+
+def test_it_greets_as_recorded_in_july_2026() -> None:
+    created, conversation, ping = Client().events
+    assert created["type"] == "session.created"
+    assert created["session"]["voice"] == "ara"
+    assert created["session"]["turn_detection"] == {"type": None}
+    assert conversation["type"] == "conversation.created"
+    assert conversation["conversation"]["id"]
+    assert ping["type"] == "ping"
+
+
+def test_it_can_greet_as_in_early_2026() -> None:
+    assert types(Client(greeting="conversation").events) == ["conversation.created"]
+
+
+def test_it_can_wait_for_the_client_to_speak_first() -> None:
+    client = Client(greeting="none", ping_s=5.0)
+    assert client.events == []
+    assert client.voice.deadline is None
+    assert types(client.configure()) == ["session.updated"]
+
+
+def test_it_pings_as_often_as_told() -> None:
+    client = Client(ping_s=5.0)
+    assert types(client.wait(21.0)) == ["ping"] * 4
+
+
+# The settings -----------------------------------------------------------------------------------------------------
+
+
+def test_it_repeats_the_settings_in_its_own_shape() -> None:
+    tool = {"type": "function", "name": "set_timer", "description": "Sets it.", "parameters": {"type": "object"}}
+    client = Client()
+    (updated,) = client.configure({"threshold": 0.5}, instructions="Be brief.", tools=[tool, {"type": "web_search"}])
+    session = updated["session"]
+    assert session["instructions"] == "Be brief."
+    assert session["turn_detection"] == {"type": "server_vad", "threshold": 0.5}
+    inner = {"name": "set_timer", "description": "Sets it.", "parameters": {"type": "object"}}
+    assert session["tools"] == [{"type": "function", "function": inner}, {"type": "web_search"}]
+    assert session["temperature"] == -1.0
+    assert session["input_audio_format"] == "not specified"
+    assert session["audio"]["input"] == {"format": {"type": "audio/pcm", "rate": 24000}, "transport": "json"}
+    assert "id" not in session
+    assert client.heard.settings == session
+
+
+def test_an_update_changes_only_what_it_names() -> None:
+    client = Client()
+    client.configure({}, voice="eve", audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}})
+    (updated,) = client.say("session.update", session={"instructions": "Sing."})
+    assert updated["session"]["voice"] == "eve"
+    assert updated["session"]["turn_detection"]["type"] == "server_vad"
+    assert updated["session"]["audio"]["input"]["format"]["rate"] == 16000
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"turn_detection": {"type": "semantic_vad"}},
+        {"turn_detection": {"type": "server_vad", "threshold": 1.5}},
+        {"turn_detection": {"type": "server_vad", "threshold": "loud"}},
+        {"turn_detection": {"type": "server_vad", "threshold": True}},
+        {"turn_detection": {"type": "server_vad", "silence_duration_ms": -1}},
+        {"turn_detection": {"type": "server_vad", "prefix_padding_ms": 10_001}},
+        {"turn_detection": {"type": "server_vad", "create_response": "yes"}},
+        {"turn_detection": "server_vad"},
+        {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 21050}}}},
+        {"audio": {"input": {"format": {"type": "audio/mp3"}}}},
+        {"audio": {"input": {"format": {"type": "audio/pcmu"}}}},
+        {"audio": {"output": {"speed": 2}}},
+        {"audio": {"output": {"transport": "pigeon"}}},
+        {"audio": {"input": {"transcription": {"model": "m", "keyterms": ["x" * 51]}}}},
+        {"audio": None},
+        {"tools": [{"type": "function"}]},
+        {"tools": [{"type": "function", "name": 7}]},
+        {"tools": [{"type": "teleport"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://x"}]},
+        {"tools": [{"type": "web_search", "allowed_domains": [], "excluded_domains": []}]},
+        {"tools": {"type": "web_search"}},
+        {"reasoning": {"effort": "low"}},
+        {"voice": 3},
+        "voice",
+        None,
+    ],
+)
+def test_a_wrong_update_is_refused_and_the_old_settings_survive(session: Any) -> None:
+    client = Client()
+    client.configure({"threshold": 0.5}, voice="eve")
+    (error,) = client.say("session.update", session=session, event_id="mine")
+    assert error["type"] == "error"
+    assert error["error"]["type"] == "invalid_request_error"
+    assert error["error"]["event_id"] == "mine"
+    (updated,) = client.say("session.update", session={})
+    assert updated["session"]["voice"] == "eve"
+    assert updated["session"]["turn_detection"] == {"type": "server_vad", "threshold": 0.5}
+
+
+# Nonsense ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message", ["", "{", "plain words", "[]", "null", '{"x": NaN}', '{"x": 1e999}', "[" * 100_000, '{"type": ["x"]}']
+)
+def test_nonsense_is_answered_with_an_error(message: str) -> None:
+    client = Client()
+    (error,) = client.raw(message)
+    assert error["error"]["type"] == "invalid_event"
+    assert types(client.configure()) == ["session.updated"]
+
+
+def test_an_unknown_event_is_an_error_that_names_it() -> None:
+    error = only(Client().say("output_audio_buffer.clear"), "error")["error"]
+    assert error["type"] == "invalid_event"
+    assert "output_audio_buffer.clear" in error["message"]
+
+
+def test_deep_nesting_is_nonsense_too() -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = [value]
+    assert refusal(Client().say("session.update", session={"tool_choice": value})) == "invalid_event"
+
+
+def test_a_binary_frame_is_refused_unless_agreed_on() -> None:
+    client = Client()
+    assert refusal(client.raw(tone(0.2))) == "invalid_event"
+    client.configure(audio={"input": {"transport": "binary"}, "output": {"transport": "binary"}})
+    assert client.raw(tone(0.2)) == []
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    client.wait()
+    assert b"".join(client.binary) == tone(0.2)
+    assert refusal(client.raw(b"odd")) == "invalid_audio"
+
+
+@pytest.mark.parametrize(
+    "audio", ["AAA", "A!==", "AAAA"[:3] + "=" * 9, "é", base64.b64encode(b"odd").decode(), None, 7]
+)
+def test_sound_that_is_no_sound_is_refused(audio: Any) -> None:
+    client = Client()
+    assert len(client.say("input_audio_buffer.append", audio=audio)) == 1
+    assert client.events[-1]["type"] == "error"
+    assert refusal(client.say("input_audio_buffer.commit")) == "input_audio_buffer_commit_empty"
+
+
+# Turns by hand ----------------------------------------------------------------------------------------------------
+
+
+def test_a_spoken_turn_comes_back_sample_for_sample_in_the_recorded_order() -> None:
+    client = Client()
+    client.configure()
+    assert client.append(question(), 1920) == []
+    news = client.say("input_audio_buffer.commit") + client.say("response.create") + client.wait()
+    assert order(news) == ["input_audio_buffer.committed", "conversation.item.added", *REPLY]
+    assert sound(news) == question()
+    assert "part" not in only(news, "response.content_part.done")
+    created, done = only(news, "response.created"), only(news, "response.done")
+    assert created["response"]["status_details"] == "unimplemented"
+    assert done["response"]["status"] == "completed"
+    assert done["response"]["output"][0]["content"][0]["transcript"] == "You said: (2.5 seconds of speech)."
+    assert done["usage"]["output_audio_seconds"] == pytest.approx(len(question()) / 48000)
+    assert "usage" in done["response"]
+    (turn,) = client.heard.turns
+    assert turn.pcm == question()
+    assert client.heard.pcm == question()
+
+
+def test_the_words_are_the_pieces_of_the_transcript() -> None:
+    client = Client()
+    client.append(tone(3.0))
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    news = client.wait()
+    words = "".join(e["delta"] for e in news if e["type"] == "response.output_audio_transcript.delta")
+    assert words == "You said: (3.0 seconds of speech)."
+    assert only(news, "response.output_audio_transcript.done")["transcript"] == words
+    assert types(news)[3] == "response.output_audio.delta"  # sound comes before its words
+
+
+def test_a_reply_comes_in_uneven_pieces_faster_than_it_is_spoken() -> None:
+    client = Client(think_s=0.25, pace=4.0)
+    client.append(tone(8.0))
+    client.say("input_audio_buffer.commit")
+    began = client.now
+    client.say("response.create")
+    news = client.until("response.output_audio.delta")
+    assert client.now - began == pytest.approx(0.25)
+    news += client.until("response.done")
+    assert client.now - began == pytest.approx(0.25 + 8.0 / 4, abs=0.2)
+    lengths = [len(base64.b64decode(e["delta"])) / 48 for e in news if e["type"] == "response.output_audio.delta"]
+    assert all(76 <= length <= 796 for length in lengths[:-1])
+    assert len(set(lengths)) > 5
+
+
+def test_the_same_seed_makes_the_same_connection() -> None:
+    first, second = Client(), Client()
+    for client in (first, second):
+        client.append(tone(1.0))
+        client.say("input_audio_buffer.commit")
+        client.say("response.create")
+        client.wait()
+    assert first.events == second.events
+
+
+def test_a_reply_has_the_rate_of_the_output() -> None:
+    client = Client()
+    formats = {
+        side: {"format": {"type": "audio/pcm", "rate": rate}} for side, rate in (("input", 16000), ("output", 48000))
+    }
+    client.configure(audio=formats)
+    client.append(tone(1.0, 16000))
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    assert sound(client.wait()) == resample(tone(1.0, 16000), 16000, 48000)
+
+
+def test_sound_before_the_settings_is_judged_by_the_default_rate() -> None:
+    client = Client()
+    client.append(tone(1.2, 16000))
+    client.configure(audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}})
+    client.say("input_audio_buffer.commit")
+    assert client.heard.turns[0].seconds == pytest.approx(0.8, abs=0.01)  # too fast and too high
+
+
+def test_too_little_sound_cannot_be_committed() -> None:
+    client = Client()
+    assert refusal(client.say("input_audio_buffer.commit")) == "input_audio_buffer_commit_empty"
+    client.append(tone(0.09))
+    assert refusal(client.say("input_audio_buffer.commit")) == "input_audio_buffer_commit_empty"
+    client.append(tone(0.01))
+    assert "input_audio_buffer.committed" in types(client.say("input_audio_buffer.commit"))
+
+
+def test_cleared_sound_is_gone() -> None:
+    client = Client()
+    client.append(tone(1.0))
+    assert types(client.say("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
+    assert refusal(client.say("input_audio_buffer.commit")) == "input_audio_buffer_commit_empty"
+
+
+def test_the_buffer_has_an_end() -> None:
+    client = Client()
+    client.configure(audio={"input": {"format": {"type": "audio/pcm", "rate": 8000}}})
+    client.append(bytes(2 * 8000 * 600), 2 * 8000 * 100)
+    assert refusal(client.append(bytes(320))) == "input_audio_buffer_full"
+
+
+def test_transcripts_come_only_when_asked_for() -> None:
+    asked, unasked = Client(), Client()
+    asked.configure(audio={"input": {"transcription": {"model": "grok-transcribe"}}})
+    unasked.configure()
+    for client in (asked, unasked):
+        client.append(silence(0.3) + tone(1.0) + silence(0.4))
+        client.say("input_audio_buffer.commit")
+    assert not [kind for kind in types(unasked.events) if "transcription" in kind]
+    told = [e for e in asked.events if "transcription" in e["type"]]
+    assert [(e["type"].rpartition(".")[2], e.get("status")) for e in told] == [
+        ("updated", None),
+        ("completed", "in_progress"),
+        ("completed", "completed"),
+    ]
+    assert told[-1]["transcript"] == "(1.0 seconds of speech)"
+
+
+def test_a_turn_without_speech_says_so() -> None:
+    client = Client()
+    client.configure(audio={"input": {"transcription": {"model": "grok-transcribe"}}})
+    client.append(silence(0.5))
+    client.say("input_audio_buffer.commit")
+    assert client.events[-1]["transcript"] == "(0.5 seconds without speech)"
+
+
+def test_a_second_reply_at_once_is_refused() -> None:
+    client = Client()
+    client.say("response.create")
+    assert refusal(client.say("response.create")) == "conversation_already_has_active_response"
+    assert types(client.wait()).count("response.done") == 1
+
+
+# Turns that the service ends --------------------------------------------------------------------------------------
+
+
+VAD_TURN = [
+    "input_audio_buffer.speech_started",
+    "conversation.item.added",
+    "input_audio_buffer.speech_stopped",
+    "input_audio_buffer.committed",
+]
+
+
+def test_the_service_hears_a_turn_and_answers_by_itself() -> None:
+    client = Client()
+    client.configure({"silence_duration_ms": 400, "prefix_padding_ms": 200})
+    news = client.append(silence(1.0) + tone(1.0) + silence(1.0), 960) + client.wait()
+    assert order(news) == [*VAD_TURN, *REPLY]
+    started, stopped = news[0], only(news, "input_audio_buffer.speech_stopped")
+    assert started["audio_start_ms"] == 800
+    assert stopped["audio_end_ms"] == pytest.approx(2400, abs=20)
+    item = only(news, "input_audio_buffer.committed")["item_id"]
+    assert {started["item_id"], news[1]["item"]["id"], stopped["item_id"]} == {item}
+    assert news[1]["item"]["status"] == "in_progress"
+    (turn,) = client.heard.turns
+    assert turn.pcm == silence(0.2) + tone(1.0) + silence(0.4)
+    assert sound(news) == turn.pcm
+
+
+@pytest.mark.parametrize("piece", [2, 318, 960, 4800, 1_000_000])
+def test_it_does_not_matter_in_what_pieces_sound_arrives(piece: int) -> None:
+    client = Client()
+    client.configure({})
+    client.append(silence(0.6) + tone(0.3) + silence(0.7), max(piece, 2 if piece > 2 else 20))
+    (turn,) = client.heard.turns
+    assert turn.seconds == pytest.approx(0.333 + 0.3 + 0.5, abs=0.02)
+
+
+def test_the_shipped_question_is_one_turn() -> None:
+    client = Client()
+    client.configure({}, audio={"input": {"transcription": {"model": "grok-transcribe"}}})
+    client.append(question(), 960)
+    (turn,) = client.heard.turns
+    assert 2.8 < turn.seconds < 3.8
+    final = [e for e in client.events if e.get("status") == "completed"]
+    assert final[0]["transcript"] == "(2.5 seconds of speech)"
+    partial = [e["transcript"] for e in client.events if e["type"].endswith("transcription.updated")]
+    assert partial == sorted(partial)
+    assert len(partial) >= 2
+
+
+def test_the_shipped_question_sounds_like_a_person_in_a_room() -> None:
+    with QUESTION.open("rb") as file, wave.open(file) as sound_file:
+        assert (sound_file.getnchannels(), sound_file.getsampwidth(), sound_file.getframerate()) == (1, 2, RATE)
+    pcm = question()
+    assert level(pcm[: RATE // 2 * 2]) == pytest.approx(-65, abs=2)
+    assert level(pcm[RATE * 2 : RATE * 2 + RATE * 2]) == pytest.approx(-20, abs=3)
+    assert np.abs(np.frombuffer(pcm, np.int16).astype(int)).max() < 32768 * 10 ** (-3 / 20)
+
+
+@pytest.mark.parametrize(("threshold", "heard"), [(0.9, 0), (0.1, 1)])
+def test_the_threshold_decides_whether_a_whisper_is_speech(threshold: float, heard: int) -> None:
+    client = Client()
+    client.configure({"threshold": threshold})
+    client.append(silence(0.5) + tone(0.5, loudness=0.003) + silence(1.0))  # -53 dBFS
+    assert len(client.heard.turns) == heard
+
+
+def test_a_click_is_no_speech() -> None:
+    client = Client()
+    client.configure({})
+    client.append(silence(0.5) + tone(0.02) + silence(1.0))
+    assert client.heard.turns == []
+
+
+def test_a_pause_shorter_than_the_silence_does_not_end_a_turn() -> None:
+    client = Client()
+    client.configure({"silence_duration_ms": 600})
+    client.append(tone(0.5) + silence(0.5) + tone(0.5) + silence(0.8))
+    (turn,) = client.heard.turns
+    assert turn.seconds == pytest.approx(2.1, abs=0.03)
+
+
+def test_a_commit_is_ignored_while_the_service_decides() -> None:
+    client = Client()
+    client.configure({})
+    client.append(silence(0.3) + tone(0.5))
+    assert client.say("input_audio_buffer.commit") == []
+    assert types(client.append(silence(0.6)))[-1] == "response.created"
+
+
+def test_it_waits_for_the_client_when_told_to() -> None:
+    client = Client()
+    client.configure({"create_response": False})
+    client.append(tone(0.5) + silence(0.6))
+    assert client.wait() == []
+    client.say("response.create")
+    assert sound(client.wait()) == client.heard.turns[0].pcm
+
+
+def test_speech_cuts_the_reply_short() -> None:
+    client = Client()
+    client.configure({})
+    client.append(tone(4.0) + silence(0.6))
+    client.until("response.output_audio.delta")
+    news = client.append(tone(0.3))
+    assert types(news) == ["input_audio_buffer.speech_started", "conversation.item.added", "response.done"]
+    assert news[-1]["response"]["status"] == "cancelled"
+    assert news[-1]["response"]["output"][0]["status"] == "incomplete"
+    assert client.wait() == []
+    assert "response.created" in types(client.append(silence(0.6)))
+
+
+def test_speech_waits_for_its_answer_when_replies_may_not_be_interrupted() -> None:
+    client = Client()
+    client.configure({"interrupt_response": False})
+    client.append(tone(2.0) + silence(0.6))
+    client.until("response.output_audio.delta")
+    news = client.append(tone(0.3) + silence(0.6)) + client.wait()
+    assert [e["response"]["status"] for e in news if e["type"] == "response.done"] == ["completed", "completed"]
+    assert len(client.heard.turns) == 2
+
+
+# Text, tools, items -----------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_answered_with_a_tune_that_quotes_it() -> None:
+    client = Client()
+    client.configure({})
+    news = client.text("What time is it?") + client.say("response.create") + client.wait()
+    assert order(news) == ["conversation.item.added", *REPLY]
+    assert news[0]["item"]["content"] == [{"type": "input_text", "text": "What time is it?"}]
+    assert only(news, "response.output_audio_transcript.done")["transcript"] == "You wrote: What time is it?"
+    assert level(sound(news)) > -30
+    assert client.heard.turns[0].text == "What time is it?"
+
+
+def test_a_recorded_clip_is_answered_with_itself() -> None:
+    client = Client()
+    content = [{"type": "input_audio", "audio": base64.b64encode(tone(0.5)).decode()}]
+    (added,) = client.say("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+    assert "audio" not in added["item"]["content"][0]
+    client.say("response.create")
+    assert sound(client.wait()) == tone(0.5)
+
+
+def test_a_tool_that_a_text_names_is_called_behind_a_spoken_sentence() -> None:
+    client = Client()
+    client.configure({}, tools=[{"type": "function", "name": "set_timer", "parameters": {}}])
+    client.text('Please set_timer {"minutes": 4} now')
+    news = client.say("response.create") + client.wait()
+    assert order(news) == [
+        *REPLY[:-1],
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "response.done",
+    ]
+    done = only(news, "response.function_call_arguments.done")
+    assert (done["name"], json.loads(done["arguments"])) == ("set_timer", {"minutes": 4})
+    roles = [e["item"]["role"] for e in news if e.get("item", {}).get("type") == "function_call"]
+    assert roles == ["user", "tool", "user"]
+    output = {"type": "function_call_output", "call_id": done["call_id"], "output": "Set."}
+    assert client.say("conversation.item.create", item=output)[0]["item"]["role"] == "tool"
+    client.say("response.create")
+    assert only(client.wait(), "response.output_audio_transcript.done")["transcript"] == "The tool said: Set."
+
+
+def test_a_spoken_turn_can_ask_for_a_tool() -> None:
+    client = Client(tool="set_timer", tool_arguments='{"minutes": 1}')
+    client.configure(tools=[{"type": "function", "function": {"name": "set_timer"}}])
+    client.append(tone(0.5))
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    assert only(client.wait(), "response.function_call_arguments.done")["arguments"] == '{"minutes": 1}'
+
+
+def test_a_forced_message_is_spoken_at_once() -> None:
+    client = Client()
+    content = [{"type": "output_text", "text": "The tea is ready."}]
+    item = {"type": "force_message", "role": "assistant", "content": content}
+    news = client.say("conversation.item.create", item=item) + client.wait()
+    assert order(news) == REPLY
+    assert only(news, "response.output_audio_transcript.done")["transcript"] == "The tea is ready."
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        {},
+        {"type": "message"},
+        {"type": "message", "role": "king", "content": [{"type": "text", "text": "x"}]},
+        {"type": "message", "role": "user", "content": "text"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text"}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_image"}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "AAA"}]},
+        {"type": "message", "role": "user", "id": 3, "content": [{"type": "text", "text": "x"}]},
+        {"type": "function_call_output", "call_id": "c", "output": {"ok": True}},
+        {"type": "function_call_output", "output": "x"},
+    ],
+)
+def test_an_item_that_makes_no_sense_is_refused(item: Any) -> None:
+    assert types(Client().say("conversation.item.create", item=item)) == ["error"]
+
+
+def test_a_reply_that_is_over_can_be_truncated_to_what_was_played() -> None:
+    client = Client()
+    client.append(tone(2.0))
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    item = only(client.until("response.output_item.added"), "response.output_item.added")["item"]["id"]
+    early = client.say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=0)
+    assert types(early) == ["error"]
+    client.wait()
+    assert types(client.say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=2001)) == [
+        "error"
+    ]
+    (told,) = client.say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=700)
+    assert (told["type"], told["item_id"], told["audio_end_ms"]) == ("conversation.item.truncated", item, 700)
+    assert types(client.say("conversation.item.truncate", item_id=item, audio_end_ms=701)) == ["error"]
+    assert refusal(client.say("conversation.item.truncate", item_id="?", audio_end_ms=0)) == "item_not_found"
+
+
+def test_a_deleted_item_is_not_answered() -> None:
+    client = Client()
+    (added,) = client.text("Forget this.")
+    assert types(client.say("conversation.item.delete", item_id=added["item"]["id"])) == ["conversation.item.deleted"]
+    client.say("response.create")
+    assert "Forget" not in only(client.wait(), "response.output_audio_transcript.done")["transcript"]
+    assert refusal(client.say("conversation.item.delete", item_id=added["item"]["id"])) == "item_not_found"
+
+
+def test_a_reply_can_be_cancelled_and_nothing_of_it_follows() -> None:
+    client = Client()
+    client.append(tone(4.0))
+    client.say("input_audio_buffer.commit")
+    reply = only(client.say("response.create"), "response.created")["response"]["id"]
+    client.until("response.output_audio.delta")
+    (done,) = client.say("response.cancel", response_id=reply)
+    assert (done["type"], done["response"]["status"]) == ("response.done", "cancelled")
+    assert client.wait() == []
+    assert refusal(client.say("response.cancel")) == "response_cancel_not_active"
+
+
+def test_cancelling_another_reply_is_a_harmless_error() -> None:
+    client = Client()
+    client.say("response.create")
+    assert refusal(client.say("response.cancel", response_id="another")) == "response_cancel_not_active"
+    assert only(client.wait(), "response.done")["response"]["status"] == "completed"
+
+
+# Manners ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_can_leave_out_where_a_piece_belongs() -> None:
+    client = Client(ids=False)
+    client.say("response.create")
+    for event in client.wait():
+        if event["type"].endswith(".delta"):
+            assert not {"response_id", "item_id", "output_index", "content_index"} & event.keys()
+
+
+def test_it_can_use_the_old_names() -> None:
+    client = Client(beta_names=True)
+    client.text("Hello")
+    client.say("response.create")
+    client.wait()
+    said = set(types(client.events))
+    assert {"response.audio.delta", "response.audio_transcript.done", "conversation.item.created"} <= said
+    assert not [kind for kind in said if "output_audio" in kind]
+
+
+def test_it_can_keep_silent() -> None:
+    client = Client(silent=True)
+    client.configure({})
+    news = client.append(tone(1.0) + silence(0.6)) + client.say("response.create") + client.wait()
+    assert order(news) == VAD_TURN
+
+
+def test_it_tells_when_a_turn_has_a_second_and_a_reply_a_third() -> None:
+    client = Client()
+    client.append(tone(1.5))
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    client.wait()
+    assert client.moments == ["connected", "turn-begins", "turn-1s", "turn", "replying", "replied"]
+
+
+def test_manners_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="pace"):
+        Manners(pace=0)
+
+
+# Who may come in --------------------------------------------------------------------------------------------------
+
+
+def come_in(service: Xai, **headers: str) -> Any:
+    asked = Asked("GET", "/v1/realtime", {"model": "grok-voice-latest"}, headers, upgrade=True)
+    return service.routes["GET", "/v1/realtime"](asked, Manners(), Heard())
+
+
+@pytest.mark.parametrize("header", [{}, {"authorization": "Bearer "}, {"authorization": "Basic x"}])
+def test_nobody_comes_in_without_a_key(header: dict[str, str]) -> None:
+    answer = come_in(Xai(), **header)
+    assert answer.status == 401
+    assert set(map(type, answer.body.values())) == {str}
+    assert set(answer.body) == {"code", "error"}
+
+
+def test_any_key_opens_unless_one_is_set() -> None:
+    assert isinstance(come_in(Xai(), authorization="Bearer any"), XaiVoice)
+    assert isinstance(come_in(Xai(key="secret"), authorization="bearer secret"), XaiVoice)
+    assert come_in(Xai(key="secret"), authorization="Bearer wrong-ü").status == 401
+
+
+def test_an_unknown_model_is_refused_when_the_models_are_known() -> None:
+    assert come_in(Xai(models=frozenset({"grok-voice-fast-1.0"})), authorization="Bearer k").status == 404
+
+
+# Anything at all --------------------------------------------------------------------------------------------------
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats(allow_nan=True) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+SOUNDS = st.sampled_from([tone(0.05), tone(0.4), silence(0.3), silence(0.7), b"odd", b""])
+DETECTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["server_vad", None]) | JUNK,
+        "threshold": st.floats(0, 1) | JUNK,
+        "silence_duration_ms": st.integers(0, 900) | JUNK,
+        "prefix_padding_ms": st.integers(0, 900) | JUNK,
+        "interrupt_response": st.booleans() | JUNK,
+        "create_response": st.booleans() | JUNK,
+    },
+)
+FORMATS = st.fixed_dictionaries(
+    {}, optional={"type": st.just("audio/pcm") | JUNK, "rate": st.sampled_from([8000, 24000.0, 44100]) | JUNK}
+)
+SIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "format": FORMATS | JUNK,
+        "transport": st.sampled_from(["json", "binary"]) | JUNK,
+        "transcription": st.fixed_dictionaries({"model": st.text(max_size=3) | JUNK}) | JUNK,
+    },
+)
+TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function") | JUNK, "name": st.just("f") | JUNK}), max_size=2)
+SESSIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "turn_detection": DETECTIONS | JUNK,
+        "audio": st.fixed_dictionaries({}, optional={"input": SIDES, "output": SIDES}) | JUNK,
+        "tools": TOOLS | JUNK,
+        "voice": st.text(max_size=3) | JUNK,
+        "temperature": JUNK,
+        "tool_choice": JUNK,
+        "replace": JUNK,
+    },
+)
+PARTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["input_text", "input_audio", "text"]) | JUNK},
+    optional={"text": st.text(max_size=9) | st.just("f {1}") | JUNK, "audio": st.just("AAAA") | JUNK},
+)
+ITEMS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["message", "function_call", "function_call_output", "force_message"]) | JUNK},
+    optional={
+        "id": st.sampled_from(["a", "b"]) | JUNK,
+        "role": st.sampled_from(["user", "assistant", "system"]) | JUNK,
+        "content": st.lists(PARTS, max_size=2) | JUNK,
+        "call_id": st.text(max_size=3) | JUNK,
+        "output": st.text(max_size=3) | JUNK,
+        "arguments": JUNK,
+    },
+)
+KINDS = [*XaiVoice._HANDLERS, "unheard.of"]
+EVENTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(KINDS) | JUNK},
+    optional={
+        "event_id": JUNK,
+        "session": SESSIONS | JUNK,
+        "item": ITEMS | JUNK,
+        "item_id": st.sampled_from(["a", "b"]) | JUNK,
+        "audio_end_ms": st.integers(0, 3000) | JUNK,
+        "response": st.just({}) | JUNK,
+        "audio": JUNK,
+    },
+)
+STEPS = st.one_of(
+    EVENTS.map(json.dumps),
+    SOUNDS.map(lambda pcm: json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm).decode()})),
+    SESSIONS.map(lambda session: json.dumps({"type": "session.update", "session": session})),
+    ITEMS.map(lambda item: json.dumps({"type": "conversation.item.create", "item": item})),
+    st.sampled_from([json.dumps({"type": kind}) for kind in KINDS]),
+    SOUNDS,
+    st.text(max_size=20),
+    st.floats(0, 2),  # time passes
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(STEPS, max_size=25),
+    manners=st.fixed_dictionaries(
+        {},
+        optional={
+            "greeting": st.sampled_from(["full", "conversation", "none"]),
+            "silent": st.booleans(),
+            "ids": st.booleans(),
+            "beta_names": st.booleans(),
+            "ping_s": st.sampled_from([0, 0.5]),
+            "tool": st.just("f"),
+        },
+    ),
+)
+def test_nothing_a_client_can_say_breaks_it(steps: list[str | bytes | float], manners: dict[str, Any]) -> None:
+    client = Client(**manners)
+    for step in steps:
+        if isinstance(step, float):
+            client.wait(step)
+        else:
+            client.raw(step)
+    client.wait()
+    assert_well_formed(client.events)
+
+
+def assert_well_formed(events: list[dict[str, Any]]) -> None:
+    """Every event has a type and an id of its own, replies do not overlap, and all sound is whole samples."""
+    assert len({event["event_id"] for event in events}) == len(events)
+    running = ""
+    for event in events:
+        json.dumps(event, allow_nan=False)
+        match event["type"]:
+            case "response.created":
+                assert not running
+                running = event["response"]["id"]
+            case "response.done":
+                assert event["response"]["id"] == running
+                running = ""
+            case "response.output_audio.delta" | "response.audio.delta":
+                assert running
+                assert len(base64.b64decode(event["delta"], validate=True)) % 2 == 0
+            case "error":
+                assert set(event["error"]) == {"type", "code", "message", "param", "event_id"}
+    assert not running
