@@ -92,16 +92,10 @@ class Agent:
         self._conversation, self._inbox, self._watch = conversation, inbox, tuple(watch)
         self._ears, self._mouth = Pulse(), Pulse()
         self._opening = {MICROPHONE, SPEAKER}
-        self._workers: list[Worker] = []
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
         self._inbox.put(ShutdownRequested(by))
-
-    @property
-    def stuck(self) -> bool:
-        """Whether a thread did not stop, so that only ``os._exit`` ends the process. Ask after ``run``."""
-        return any(worker.stuck for worker in self._workers)
 
     def run(self) -> int:
         """Be a smart speaker until told otherwise; return the exit status."""
@@ -109,7 +103,6 @@ class Agent:
         speak = Worker(SPEAKER, self._speak, tell, nudge=self._playback.close)
         carry = Worker("link", self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
         listen = Worker(MICROPHONE, self._listen, tell)
-        self._workers = [speak, carry, listen]
         self._button.when_pressed = lambda: tell(Pressed())
         self._button.when_released = lambda: tell(Released())
         with ExitStack() as owned:
@@ -118,7 +111,7 @@ class Agent:
             owned.enter_context(closing(self._light))
             owned.enter_context(closing(self._button))
             self._light.show(MOODS[STARTING])
-            for worker in self._workers:
+            for worker in (speak, carry, listen):
                 owned.enter_context(worker)
             return self._attend()
 

@@ -128,9 +128,9 @@ def open_button(pin: int | None) -> Button:
         from .hardware.terminal import TerminalButton
 
         return TerminalButton()
-    from .hardware.gpio import open_button as open_gpio_button
+    from .hardware.gpio import GpioButton
 
-    return open_gpio_button(pin)
+    return GpioButton(pin)
 
 
 def open_light(pin: int | None) -> Light:

@@ -32,7 +32,8 @@ def check(path: Path, out: TextIO) -> int:
         ("button", lambda: _button(config)),
         ("light", lambda: _light(config)),
     ]
-    return 0 if all([_passes(name, test, out) for name, test in tests]) else 1  # all of them, also after a failure
+    results = [_passes(name, test, out) for name, test in tests]
+    return 0 if all(results) else 1
 
 
 def show_devices(out: TextIO) -> int:

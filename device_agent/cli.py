@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from .config import Config, default_path, load
 from .errors import AgentError, ConfigError
 from .log import LEVELS, start_log
 from .services import SERVICES
+from .signals import stopped_by_signals
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +31,19 @@ EX_FAILED, EX_CONFIG = 1, 78
 
 def entry() -> NoReturn:
     """Run the command line of this process, and end the process."""
-    sys.exit(main())
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where every thread is
+    status = main()
+    if threading.active_count() > 1:  # one hangs in a driver: an ordinary exit would touch what it holds
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
     options = _parser().parse_args(argv)
     start_log(options.log or options.usual_log)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where every thread is
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -55,13 +62,8 @@ def run(options: argparse.Namespace) -> int:
     from .transcript import Transcript
 
     agent = assemble(_config(options), watch=(Transcript(), Stopwatch()))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda n, _frame: agent.stop(signal.Signals(n).name))
-    status = agent.run()
-    if agent.stuck:  # a thread hangs in a driver: an ordinary exit would touch what it holds
-        logging.shutdown()
-        os._exit(status)
-    return status
+    with stopped_by_signals(agent.stop):
+        return agent.run()
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -78,13 +78,15 @@ def _read(path: Path, *, private: bool) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"the key file {path} cannot be read: {reason}") from error
-    with open(file, "rb") as stream:
+    try:
         mode = os.fstat(file).st_mode
         if not stat.S_ISREG(mode):
             raise ConfigError(f"the key file {path} is no file")
         if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(f"others than its owner can use the key file {path}; run: chmod 600 {path}")
-        return stream.read(LONGEST + 1)
+        return os.read(file, LONGEST + 1)
+    finally:
+        os.close(file)
 
 
 def _key(raw: bytes, place: str) -> Secret:

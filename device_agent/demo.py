@@ -6,7 +6,6 @@ the sound card. The simulator answers with the question itself, so an ear can ju
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 import wave
@@ -21,6 +20,7 @@ from .audio import level, likeness, seconds
 from .config import ButtonConfig, Config, MicrophoneConfig, ServiceConfig, SpeakerConfig
 from .credentials import Secret
 from .events import Action, Event, LinkDown, Refused, ReplyText, ServiceError, UserText
+from .signals import stopped_by_signals
 from .simulator import QUESTION, Simulator
 from .times import Stopwatch, TurnTimes
 
@@ -58,9 +58,8 @@ def _talk(config: Config, screen: Screen, *watch: Watch) -> int:
             talk=replace(config.talk, start="voice"),
         )
         agent = assemble(config, key=KEY, watch=(screen, *watch), light=screen)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda n, _frame: agent.stop(signal.Signals(n).name))
-        return agent.run()
+        with stopped_by_signals(agent.stop):
+            return agent.run()
 
 
 def _report(screen: Screen, turn: TurnTimes, question: Path, save: Path) -> None:
@@ -108,7 +107,6 @@ class Screen:
     def show(self, mood: str) -> None:
         """Be the light."""
         self._stamped(time.monotonic(), mood)
-
 
     def __call__(self, word: Event | Action, now: float) -> None:
         match word:

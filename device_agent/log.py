@@ -21,14 +21,15 @@ def start_log(level: str) -> None:
 _PERSON = "%(asctime)s.%(msecs)03d %(levelname)-7s %(threadName)s: %(message)s"
 
 
+_PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+
 class _ForJournal(logging.Formatter):
     """The journal has its own clock, and reads the priority from the front of each line (sd-daemon(3))."""
-
-    _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
     def __init__(self) -> None:
         super().__init__("%(threadName)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        prefix = f"<{self._PRIORITY.get(record.levelname, 5)}>"
+        prefix = f"<{_PRIORITY.get(record.levelname, 5)}>"
         return "\n".join(prefix + line for line in super().format(record).splitlines())

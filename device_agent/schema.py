@@ -161,7 +161,9 @@ class _Reader:
             raise _Mistake(node, f"{key} should be {wish}, not {_shown(node)}{quotes}")
         for must in musts:
             if not must.holds(value):
-                raise _Mistake(node, f"{key} should be {must.wish}, not {_shown(node)}{_meant(node.value, must.choices)}")
+                raise _Mistake(
+                    node, f"{key} should be {must.wish}, not {_shown(node)}{_meant(node.value, must.choices)}"
+                )
         return value
 
     def _items(self, hint: Any, node: yaml.Node, key: str) -> tuple[Any, ...]:

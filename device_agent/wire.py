@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import websocket
 from websocket._abnf import frame_buffer
 
-from .errors import LinkLost, LinkRefused
+from .errors import AgentError, LinkLost, LinkRefused
 from .services import Endpoint, Message
 
 log = logging.getLogger(__name__)
@@ -65,10 +65,18 @@ class Wire:
         except ssl.SSLCertVerificationError as error:
             text = f"{name}: its certificate is not valid ({error.verify_message}); is this machine's clock right?"
             raise LinkLost(text) from error
+        except AgentError:
+            raise
         except (OSError, websocket.WebSocketException, ValueError) as error:
+            self._refuse_redirect()
             raise LinkLost(f"cannot reach {name}: {error}") from error
-        if self._ws.getstatus() != 101:
-            raise LinkLost(f"{name} answered {self._ws.getstatus()}, a redirect; is there a login page in between?")
+        self._refuse_redirect()
+
+    def _refuse_redirect(self) -> None:
+        """Some releases of websocket-client raise when they may not follow one, some do not."""
+        status = self._ws.getstatus()
+        if status and status != 101:
+            raise LinkLost(f"{self._endpoint.name} answered {status}, a redirect; is there a login page in between?")
 
     def _connect(self) -> None:
         url = urlsplit(self._endpoint.url)
@@ -179,8 +187,7 @@ class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
 
 
 def _is_near(address: str) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return ip.is_private or ip.is_loopback or ip.is_link_local
+    return not ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
 def _rejection(name: str, status: int, headers: dict[str, str], body: bytes | None) -> LinkLost | LinkRefused:

@@ -43,8 +43,8 @@ class Worker:
     """Runs *work* in a named thread until told to stop.
 
     *nudge* wakes the work where it sleeps; *force* breaks it out of a call that does not end. An error that escapes
-    from *work* reaches the owner as ``WorkerCrashed``. A thread that does not stop is ``stuck``: whatever it holds may
-    no longer be touched, and the process should end by ``os._exit``.
+    from *work* reaches the owner as ``WorkerCrashed``. A thread that does not stop is left behind: whatever it holds
+    may no longer be touched, and the process should end by ``os._exit``.
     """
 
     def __init__(
@@ -60,11 +60,6 @@ class Worker:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    @property
-    def stuck(self) -> bool:
-        """Whether the thread still runs; ask after ``__exit__``."""
-        return self._thread.is_alive()
-
     def __enter__(self) -> Worker:
         self._thread.start()
         return self
@@ -73,10 +68,10 @@ class Worker:
         self._stopping.set()
         self._nudge()
         self._thread.join(NUDGED_S)
-        if self.stuck:
+        if self._thread.is_alive():
             self._force()
             self._thread.join(FORCED_S)
-        if self.stuck:
+        if self._thread.is_alive():
             log.error("%s did not stop", self._thread.name)
 
     def _run(self) -> None:

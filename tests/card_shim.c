@@ -1,6 +1,8 @@
 /* A sound card with hands. Preloaded into a process, it stands between PortAudio and libasound.
  *
- *   CARD_UNPLUGGED=FILE   while FILE exists, every PCM behaves like a USB card that was pulled out
+ *   CARD_UNPLUGGED=FILE   while FILE exists, every call on a PCM says that there is no such device
+ *   CARD_VANISHED=FILE    while FILE exists, a PCM moves no more, wakes everybody who waits for it, and does not say why:
+ *                         so does a real one whose card was pulled out, and PortAudio's blocking calls then spin for ever
  *   CARD_RATE=48000       the card takes this rate only
  *   CARD_CHANNELS=2       the card takes this many channels only
  *
@@ -18,10 +20,20 @@
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+static int flagged(const char *name)
+{
+    const char *flag = getenv(name);
+    return flag && access(flag, F_OK) == 0;
+}
+
 static int unplugged(void)
 {
-    const char *flag = getenv("CARD_UNPLUGGED");
-    return flag && access(flag, F_OK) == 0;
+    return flagged("CARD_UNPLUGGED");
+}
+
+static int gone(void)
+{
+    return unplugged() || flagged("CARD_VANISHED");
 }
 
 static unsigned limit(const char *name)
@@ -30,12 +42,12 @@ static unsigned limit(const char *name)
     return value ? (unsigned)atoi(value) : 0;
 }
 
-/* A call that answers -ENODEV while the card is unplugged. */
+/* A call that answers -ENODEV while the card is gone. */
 #define GONE(type, name, parameters, arguments)   \
     type name parameters                          \
     {                                             \
         static __typeof__(&name) real;            \
-        if (unplugged())                          \
+        if (gone())                               \
             return -ENODEV;                       \
         if (!real)                                \
             real = REAL(name);                    \
@@ -48,27 +60,32 @@ GONE(int, snd_pcm_start, (snd_pcm_t *pcm), (pcm))
 GONE(int, snd_pcm_drop, (snd_pcm_t *pcm), (pcm))
 GONE(int, snd_pcm_delay, (snd_pcm_t *pcm, snd_pcm_sframes_t *delay), (pcm, delay))
 GONE(int, snd_pcm_status, (snd_pcm_t *pcm, snd_pcm_status_t *status), (pcm, status))
-GONE(snd_pcm_sframes_t, snd_pcm_avail, (snd_pcm_t *pcm), (pcm))
-GONE(snd_pcm_sframes_t, snd_pcm_avail_update, (snd_pcm_t *pcm), (pcm))
 GONE(snd_pcm_sframes_t, snd_pcm_readi, (snd_pcm_t *pcm, void *to, snd_pcm_uframes_t size), (pcm, to, size))
 GONE(snd_pcm_sframes_t, snd_pcm_writei, (snd_pcm_t *pcm, const void *from, snd_pcm_uframes_t size), (pcm, from, size))
 GONE(int, snd_pcm_mmap_begin,
      (snd_pcm_t *pcm, const snd_pcm_channel_area_t **areas, snd_pcm_uframes_t *offset, snd_pcm_uframes_t *size),
      (pcm, areas, offset, size))
 
+snd_pcm_sframes_t snd_pcm_avail_update(snd_pcm_t *pcm)
+{
+    if (unplugged())
+        return -ENODEV;
+    return gone() ? 0 : REAL(snd_pcm_avail_update)(pcm);
+}
+
 int snd_pcm_recover(snd_pcm_t *pcm, int error, int silent)
 {
-    return unplugged() ? error : REAL(snd_pcm_recover)(pcm, error, silent);
+    return gone() ? error : REAL(snd_pcm_recover)(pcm, error, silent);
 }
 
 snd_pcm_state_t snd_pcm_state(snd_pcm_t *pcm)
 {
-    return unplugged() ? SND_PCM_STATE_DISCONNECTED : REAL(snd_pcm_state)(pcm);
+    return gone() ? SND_PCM_STATE_DISCONNECTED : REAL(snd_pcm_state)(pcm);
 }
 
 int snd_pcm_poll_descriptors_revents(snd_pcm_t *pcm, struct pollfd *polled, unsigned count, unsigned short *events)
 {
-    if (!unplugged())
+    if (!gone())
         return REAL(snd_pcm_poll_descriptors_revents)(pcm, polled, count, events);
     *events = POLLERR | POLLNVAL;
     return 0;
@@ -77,7 +94,7 @@ int snd_pcm_poll_descriptors_revents(snd_pcm_t *pcm, struct pollfd *polled, unsi
 int poll(struct pollfd *polled, nfds_t count, int timeout)
 {
     Dl_info caller;
-    if (!unplugged() || !dladdr(__builtin_return_address(0), &caller) || !caller.dli_fname ||
+    if (!gone() || !dladdr(__builtin_return_address(0), &caller) || !caller.dli_fname ||
         !strstr(caller.dli_fname, "portaudio"))
         return REAL(poll)(polled, count, timeout);
     for (nfds_t index = 0; index < count; index++)

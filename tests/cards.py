@@ -250,7 +250,11 @@ class FifoCard(Card):
         self._lock = threading.Lock()
         self._microphone, self._speaker = self._fifo("microphone"), self._fifo("speaker")
         self._configure(FIFO_CONF.format(microphone=self._path("microphone"), speaker=self._path("speaker")))
-        self.env |= {"LD_PRELOAD": shim(), "CARD_UNPLUGGED": self._path("unplugged")}
+        self.env |= {
+            "LD_PRELOAD": shim(),
+            "CARD_UNPLUGGED": self._path("unplugged"),
+            "CARD_VANISHED": self._path("vanished"),
+        }
         self.env |= {"CARD_RATE": str(only_rate), "CARD_CHANNELS": str(only_channels)}
 
     def __enter__(self) -> Self:
@@ -284,12 +288,17 @@ class FifoCard(Card):
         self._moving.set()
 
     def unplug(self) -> None:
-        """Pull the cable."""
+        """Pull the cable; everything says so at once."""
         Path(self._path("unplugged")).touch()
 
+    def vanish(self) -> None:
+        """Pull the cable of a card whose driver does not tell: nothing moves any more, and there is no error."""
+        Path(self._path("vanished")).touch()
+
     def replug(self) -> None:
-        """Put it back."""
-        Path(self._path("unplugged")).unlink()
+        """Put the cable back."""
+        for flag in ("unplugged", "vanished"):
+            Path(self._path(flag)).unlink(missing_ok=True)
 
     def _path(self, name: str) -> str:
         return str(self._directory / name)
@@ -446,8 +455,13 @@ class JackCard(Card):
         self.env |= {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
         self._configure(JACK_CONF)
         dummy = ["-d", "dummy", "-r", "48000", "-p", "480", "-C", "1", "-P", "1"]
-        self._daemon("jackd", "--no-realtime", "-n", name, *dummy, env=self.env)
+        self._server = self._daemon("jackd", "--no-realtime", "-n", name, *dummy, env=self.env)
         wait_for(self._ready, "JACK")
+
+    def kill(self) -> None:
+        """Let the server die."""
+        self._server.kill()
+        self._server.wait(PATIENCE)
 
     def _ready(self) -> bool:
         command = ["jack_wait", "-s", self.env["JACK_DEFAULT_SERVER"], "-c"]

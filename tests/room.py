@@ -18,15 +18,15 @@ from device_agent.assembly import assemble
 from device_agent.audio import frame_bytes, level, likeness
 from device_agent.config import ConnectionConfig, Config, ServiceConfig, TalkConfig
 from device_agent.credentials import Secret
-from device_agent.errors import DeviceFailed
-from device_agent.events import Action, Event
+from device_agent.events import Action, Event, Started
+from device_agent.hardware import Button, Light
 from device_agent.simulator import QUESTION, Simulator
 
 RATE = 24000
 PACE = 4
 """How much faster than the world time goes in this room."""
 PATIENCE_S = 20.0
-"""How long to wait for something that must happen, in seconds of the world. Long, for a busy machine; no test needs it."""
+"""How long to wait for what must happen, in seconds of the world. Long, for a busy machine; no test needs it."""
 
 
 def speech() -> bytes:
@@ -169,7 +169,15 @@ class Eye:
 class Room:
     """An agent that runs in a thread of its own, connected to *simulator*."""
 
-    def __init__(self, simulator: Simulator, *, talk: TalkConfig | None = None, **connection: object) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        *,
+        talk: TalkConfig | None = None,
+        button: Button | None = None,
+        light: Light | None = None,
+        **connection: object,
+    ) -> None:
         self.microphone, self.speaker, self.finger, self.light = RoomMicrophone(), RoomSpeaker(), Finger(), Eye()
         config = Config(
             service=replace(ServiceConfig(), url=simulator.url),
@@ -183,8 +191,8 @@ class Room:
             watch=[self._note],
             microphone=self.microphone,
             speaker=self.speaker,
-            button=self.finger,
-            light=self.light,
+            button=button or self.finger,
+            light=light or self.light,
         )
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status: int | None = None
@@ -192,7 +200,7 @@ class Room:
 
     def __enter__(self) -> Room:
         self._thread.start()
-        self.see("ready")
+        self.happened(Started)
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from room import Room, speech
@@ -256,7 +257,7 @@ def test_a_microphone_that_stands_still_ends_the_process(simulator):
     with Room(simulator) as room:
         room.microphone.freeze()
         assert room.ended() == 1
-        assert room.agent.stuck  # its thread still hangs in the driver
+        assert "microphone" in [thread.name for thread in threading.enumerate()]  # it still hangs in its driver
 
 
 def test_each_port_is_opened_used_and_closed_by_one_thread(simulator):

@@ -48,7 +48,7 @@ SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS
 RESAMPLER_S = 0.012
 """What the resampler holds back at most rates."""
 
-PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.005}
+PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.010}
 """The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a millisecond."""
 
 STALLED_S = 2.0
@@ -295,6 +295,8 @@ class _Card:
     def open(self, rate: int, period_ms: int) -> None:
         """Open the card at *rate* Hz or else at one of FALLBACKS, not running yet. Raises DeviceFailed."""
         self.close()
+        if self._system is not None:
+            raise DeviceFailed(f"{self} is still used by the thread {self._owner.name}: wait for it")
         self._owner = threading.current_thread()
         self._leaving.clear()
         with _alone(), _said_of(str(self)):
@@ -324,12 +326,12 @@ class _Card:
 
     def call(self, method: str, *arguments: object) -> Any:
         """Call a method of the stream. Raises DeviceFailed."""
+        if self._stream is None:
+            raise DeviceFailed(f"{self} is not open: call open first")
         try:
             return getattr(self._stream, method)(*arguments)
         except (OSError, ValueError) as error:
             raise _failed(str(self), error) from error
-        except AttributeError as error:
-            raise DeviceFailed(f"{self} is not open: call open first") from error
 
     def available(self) -> int:
         """Return how many samples the card can give or take without waiting. Raises DeviceFailed."""
@@ -344,25 +346,30 @@ class _Card:
 
         Raises DeviceFailed after STALLED_S without.
         """
-        now, shortest = time.monotonic(), PAUSES[self._way]
-        end = now + STALLED_S
-        pause = min(self._due - now, self.seconds(samples))
+        if self._leaving.is_set():
+            return 0
+        begun, shortest, step, waits = time.monotonic(), PAUSES[self._way], self.seconds(samples), 0
+        pause = min(self._due - begun, step)
         while (ready := self.available()) < samples:
+            if time.monotonic() > begun + STALLED_S:
+                raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {_CABLE}")
             if self._leaving.wait(max(shortest, pause)):
                 return 0
-            pause = 0.0
-            if time.monotonic() > end:
-                raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {_CABLE}")
-        # A card moves in steps that keep time: the next one comes as long after this one as it lasts. Asking a little
-        # earlier finds out where in between it really comes; it takes about two questions, and no step is missed by
-        # more than a pause.
-        self._due = time.monotonic() + self.seconds(samples) - shortest / 4
+            pause, waits = 0.0, waits + 1
+        # A card moves in steps that keep time. So the next step is due as long after this one as it lasts, or a little
+        # earlier, to find out where in between it really comes: two questions a step, and none is missed by more than
+        # the shortest pause. A step that was there when we first looked, maybe late, came when it was due.
+        now = time.monotonic()
+        came = now if waits > 1 else min(now, self._due)
+        self._due = max(now, came + step - shortest / 4)
         return ready
 
     def _open_at_best(self, device: SoundDevice, rate: int, period_ms: int) -> Any:
         """Return a stream, opened in the first format that the card takes."""
         refused: OSError | None = None
-        for hertz, channels in _formats(rate, device.channels(self._way)):
+        # What worked last time comes first: PortAudio writes three lines to standard error for every refusal.
+        formats = sorted(_formats(rate, device.channels(self._way)), key=(self.rate, self.channels).__ne__)
+        for hertz, channels in formats:
             self.rate, self.channels, self.period = hertz, channels, hertz * period_ms // 1000
             try:
                 return self._open_stream(device.index)
@@ -387,6 +394,7 @@ class _Card:
         self._stream.start_stream()
         self.buffer = self.available()
         self._stream.stop_stream()
+        self.period = min(self.period, self.buffer)
 
     def _release(self) -> None:
         system, self._system, self._stream = self._system, None, None

@@ -176,6 +176,11 @@ class Simulator:
             connection.do(act)
 
 
+def print_now(line: str) -> None:
+    """Print a *line* that is seen at once, by a pipe too."""
+    print(line, flush=True)
+
+
 def serve(
     service: str = "xai",
     host: str = "127.0.0.1",
@@ -184,7 +189,7 @@ def serve(
     key: str | None = None,
     faults: Iterable[str] = (),
     tls: ssl.SSLContext | None = None,
-    show: Callable[[str], object] = print,
+    show: Callable[[str], object] = print_now,
     **options: Any,
 ) -> None:
     """Run a simulator until SIGINT or SIGTERM, and *show* a line for each thing that happens. Main thread only."""

@@ -471,7 +471,8 @@ class Server:
         self._count = 0
         self._open: set[Connection] = set()
         self._stopping = threading.Event()
-        self._listener = socket.create_server((host, port), backlog=MAX_CONNECTIONS)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._wake_in, self._wake_out = socket.socketpair()

@@ -1,0 +1,254 @@
+"""The commands as a user runs them: each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file
+from pathlib import Path
+
+import pytest
+from weather import Weather
+
+from device_agent.audio import likeness
+from device_agent.cli import main
+from device_agent.simulator import QUESTION, Simulator
+
+RATE = 24000
+PATIENCE_S = 30.0
+
+
+def question() -> bytes:
+    with as_file(QUESTION) as path, wave.open(str(path)) as wav:
+        return wav.readframes(wav.getnframes())
+
+
+def write_wav(path: Path, pcm: bytes, rate: int = RATE) -> Path:
+    with wave.open(str(path), "wb") as wav:
+        wav.setparams((1, 2, rate, 0, "NONE", ""))
+        wav.writeframes(pcm)
+    return path
+
+
+def read_wav(path: Path) -> bytes:
+    with wave.open(str(path)) as wav:
+        return wav.readframes(wav.getnframes())
+
+
+def write_config(folder: Path, url: str, *, sound: bytes, extra: str = "") -> Path:
+    """Write a configuration that hears *sound* and says into said.wav."""
+    path = folder / "config.yaml"
+    path.write_text(
+        f"service: {{name: xai, url: '{url}'}}\n"
+        f"talk: {{start: voice, silence_ms: 400}}\n"
+        f"microphone: {{device: 'wav:{write_wav(folder / 'heard.wav', sound)}'}}\n"
+        f"speaker: {{device: 'wav:{folder / 'said.wav'}', volume: 100}}\n"
+        f"button: {{pin: }}\nlight: {{pin: }}\n{extra}"
+    )
+    return path
+
+
+class Agent:
+    """A running ``device-agent``, with its log read as it comes."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "device_agent", *map(str, arguments)],
+            env={**os.environ, "XAI_API_KEY": "a-key-that-is-secret"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log = ""
+        self._grew = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._grew:
+                self.log += line
+                self._grew.notify_all()
+
+    def says(self, words: str) -> None:
+        """Wait until the log says *words*."""
+        with self._grew:
+            assert self._grew.wait_for(lambda: words in self.log, PATIENCE_S), self.log
+
+    def end(self, number: int | None = None) -> int:
+        """Send a signal, if any; wait for the end; return the exit status."""
+        if number is not None:
+            self.process.send_signal(number)
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return status
+
+    @property
+    def output(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.read()
+
+
+@contextmanager
+def running(*arguments: str | Path) -> Iterator[Agent]:
+    agent = Agent(*arguments)
+    try:
+        yield agent
+    finally:
+        agent.process.kill()
+        agent.process.communicate()
+
+
+@pytest.fixture
+def simulator():
+    with Simulator(think_s=0.05) as made:
+        yield made
+
+
+def test_a_recorded_question_is_answered_into_a_recording(tmp_path, simulator):
+    config = write_config(tmp_path, simulator.url, sound=question())
+    with running("run", "--config", config) as agent:
+        assert agent.end() == 0, agent.log
+    (turn,) = simulator.turns
+    fit, at = likeness(turn.pcm, read_wav(tmp_path / "said.wav"))
+    assert fit > 0.999
+    assert at > 2 * RATE  # what was heard before the reply was silence, and is in the recording
+    assert "user: (" in agent.log
+    assert "assistant: You said:" in agent.log
+    assert "a-key-that-is-secret" not in agent.log
+
+
+def test_the_demo_asks_a_question_and_measures_the_answer(tmp_path):
+    with running("demo", "--save", tmp_path / "reply.wav") as agent:
+        assert agent.end() == 0, agent.log
+        output = agent.output
+    for word in ("listening", "thinking", "speaking", "ready", "you: ", "assistant: You said:"):
+        assert word in output
+    fit = re.search(r"likeness (\d\.\d+)", output)
+    assert fit, output
+    assert float(fit[1]) > 0.9
+    assert re.search(r"end of speech to first sound +\d+\.\d ms", output)
+    assert likeness(question()[40000:110000], read_wav(tmp_path / "reply.wav"))[0] > 0.9
+    assert agent.log == ""
+
+
+ROOM = bytes(2 * 60 * RATE)
+
+
+def test_a_signal_ends_it_while_it_is_idle(tmp_path, simulator):
+    with running("run", "--config", write_config(tmp_path, simulator.url, sound=ROOM)) as agent:
+        agent.says("-> ready")
+        assert agent.end(signal.SIGTERM) == 0
+        assert "stopping on SIGTERM" in agent.log
+
+
+def test_a_signal_ends_it_while_it_dials(tmp_path, simulator):
+    simulator.hang_handshake()
+    config = write_config(tmp_path, simulator.url, sound=ROOM, extra="connection: {mode: always}\n")
+    with running("run", "--config", config) as agent:
+        agent.says("-> ready")
+        agent.says("dialling")
+        assert agent.end(signal.SIGTERM) == 0
+
+
+def test_a_signal_ends_it_while_it_waits_to_dial_again(tmp_path, simulator):
+    simulator.refuse(429)  # which is to be left alone for half a minute
+    config = write_config(tmp_path, simulator.url, sound=ROOM, extra="connection: {mode: always}\n")
+    with running("run", "--config", config) as agent:
+        agent.says("next try in")
+        assert agent.end(signal.SIGTERM) == 0
+
+
+def test_a_signal_ends_it_in_the_middle_of_a_message(tmp_path, simulator):
+    with Weather(simulator.port) as weather:
+        url = f"ws://127.0.0.1:{weather.port}/v1/realtime"
+        config = write_config(tmp_path, url, sound=question() + ROOM)
+        with running("run", "--config", config) as agent:
+            agent.says("sending -> thinking")
+            weather.hold_after(3000)  # the first piece of the reply is longer
+            assert weather.wait_until_held(PATIENCE_S)
+            assert agent.end(signal.SIGTERM) == 0
+
+
+def test_a_signal_ends_it_while_it_speaks(tmp_path, simulator):
+    with running("run", "--config", write_config(tmp_path, simulator.url, sound=question() + ROOM)) as agent:
+        agent.says("-> speaking")
+        assert agent.end(signal.SIGINT) == 0
+    assert read_wav(tmp_path / "said.wav")  # the recording is whole
+
+
+def test_a_wrong_configuration_is_told_at_once_and_ends_with_78(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("service: {nmae: xai}\ntalk:\n  vad: 9\n  start: buton\nspeaker: {volume: loud}\nligth: {}\n")
+    with running("run", "--config", config) as agent:
+        assert agent.end() == 78
+    assert len(agent.log.strip().splitlines()) == 5
+    for place in (":1:", ":3:", ":4:", ":5:", ":6:"):
+        assert f"{config}{place}" in agent.log
+
+
+def test_a_missing_key_is_a_wrong_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("XAI_API_KEY", raising=False)
+    config = write_config(tmp_path, "ws://127.0.0.1:1", sound=b"")
+    assert main(["run", "--config", str(config)]) == 78
+    assert "XAI_API_KEY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sound", ["missing", "no sound"])
+def test_a_microphone_that_is_no_recording_ends_it_with_one_clear_line(tmp_path, simulator, sound):
+    config = write_config(tmp_path, simulator.url, sound=b"")
+    heard = tmp_path / "heard.wav"
+    heard.unlink() if sound == "missing" else heard.write_text("this is a letter")
+    with running("run", "--config", config) as agent:
+        assert agent.end() == 1
+    (line,) = [line for line in agent.log.splitlines() if "ERROR" in line]
+    assert "heard.wav" in line
+    assert "Traceback" not in agent.log
+
+
+def test_every_thread_shows_where_it_is_on_request(tmp_path, simulator):
+    with running("run", "--config", write_config(tmp_path, simulator.url, sound=ROOM)) as agent:
+        agent.says("-> ready")
+        agent.process.send_signal(signal.SIGUSR1)
+        agent.says("_attend")
+        assert agent.end(signal.SIGTERM) == 0
+
+
+def test_a_simulator_for_people_says_what_happens(tmp_path):
+    with running("simulate", "--port", "0") as service:
+        assert service.process.stdout
+        url = service.process.stdout.readline().split()[-1]
+        with running("run", "--config", write_config(tmp_path, url, sound=question())) as agent:
+            assert agent.end() == 0, agent.log
+        assert service.end(signal.SIGINT) == 0
+        output = service.output
+    assert re.search(r"turn.*2\.\d s", output), output
+
+
+def test_check_tells_what_works_and_what_does_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XAI_API_KEY", "k")
+    config = write_config(tmp_path, "ws://127.0.0.1:1", sound=question())
+    assert main(["check", "--config", str(config)]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["ok", name]
+        for name in ("configuration", "credentials", "service", "microphone", "loudspeaker", "button", "light")
+    ]
+    (tmp_path / "heard.wav").unlink()
+    assert main(["check", "--config", str(config)]) == 1
+    assert "FAIL  microphone" in capsys.readouterr().out
+
+
+def test_wrong_usage_ends_with_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["dance"])
+    assert ended.value.code == 2
+    assert "usage" in capsys.readouterr().err

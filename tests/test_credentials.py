@@ -1,0 +1,209 @@
+"""Where keys come from, and that they stay secret."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import pickle
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.credentials import Secret, find_key
+from device_agent.errors import ConfigError
+
+KEY = "xai-Ab1Cd2Ef3Gh4"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_around(monkeypatch):
+    for name in [name for name in os.environ if name.endswith("_API_KEY") or name == "CREDENTIALS_DIRECTORY"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def credential(tmp_path: Path, monkeypatch) -> Path:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    return folder / "api_key"
+
+
+# The secret -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_is_shown_by_reveal_alone(caplog):
+    secret = Secret(KEY)
+    logging.getLogger().warning("key %s %r", secret, [secret])
+
+    assert secret.reveal() == KEY
+    assert KEY not in f"{secret}{secret!r}{secret!s}{secret:>40}%s{caplog.text}" % secret
+    assert not hasattr(secret, "__dict__")
+
+
+@pytest.mark.parametrize("store", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps])
+def test_a_secret_cannot_be_stored(store):
+    with pytest.raises(TypeError) as refusal:
+        store(Secret(KEY))
+
+    assert KEY not in str(refusal.value)
+
+
+def test_secrets_can_be_compared():
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a")}) == 1
+
+
+# The places -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"),
+    [
+        ("xai", "XAI_API_KEY"),
+        ("xai-live", "XAI_API_KEY"),
+        ("openai", "OPENAI_API_KEY"),
+        ("litellm", "LITELLM_API_KEY"),
+        ("ultravox", "ULTRAVOX_API_KEY"),
+    ],
+)
+def test_each_company_has_its_variable(monkeypatch, service, variable):
+    monkeypatch.setenv(variable, f" {KEY}\n")
+
+    assert find_key(service) == Secret(KEY)
+
+
+def test_the_file_goes_before_the_credential_and_that_before_the_environment(monkeypatch, key_file, credential):
+    monkeypatch.setenv("XAI_API_KEY", "from-environment")
+    assert find_key("xai") == Secret("from-environment")
+
+    credential.write_text("from-systemd\n")
+    assert find_key("xai") == Secret("from-systemd")
+    assert find_key("xai", "") == Secret("from-systemd")
+
+    assert find_key("xai", str(key_file)) == Secret(KEY)
+
+
+def test_the_rights_of_a_credential_are_left_to_systemd(credential):
+    credential.write_text(KEY)
+    credential.chmod(0o440)
+
+    assert find_key("xai") == Secret(KEY)
+
+
+def test_a_file_may_be_in_the_home_folder(monkeypatch, key_file):
+    monkeypatch.setenv("HOME", str(key_file.parent))
+
+    assert find_key("xai", "~/key") == Secret(KEY)
+
+
+def test_who_has_no_key_is_told_all_three_places():
+    with pytest.raises(ConfigError) as refusal:
+        find_key("openai")
+
+    assert str(refusal.value) == (
+        "there is no key for openai: name a file that holds it in service.api_key_file, "
+        "or give the systemd unit a credential api_key, or set the environment variable OPENAI_API_KEY"
+    )
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o660, 0o644, 0o777])
+def test_a_file_that_others_can_use_is_refused(key_file, mode):
+    key_file.chmod(mode)
+
+    with pytest.raises(ConfigError, match=f"chmod 600 {key_file}$"):
+        find_key("xai", str(key_file))
+
+
+def test_a_file_that_was_named_and_is_not_there_is_not_replaced_by_another_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("XAI_API_KEY", KEY)
+
+    with pytest.raises(ConfigError, match="nothing cannot be read: No such file"):
+        find_key("xai", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+        find_key("xai", "a\0b")
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    for name in ("pipe", "."):
+        with pytest.raises(ConfigError, match="is no file"):
+            find_key("xai", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\n\n"])
+def test_an_empty_place_is_refused(key_file, credential, monkeypatch, content):
+    key_file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"service.api_key_file: .* is empty"):
+        find_key("xai", str(key_file))
+
+    credential.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"systemd credential .* is empty"):
+        find_key("xai")
+
+    credential.unlink()
+    monkeypatch.setenv("XAI_API_KEY", content.decode())
+    with pytest.raises(ConfigError, match="environment variable XAI_API_KEY is empty"):
+        find_key("xai")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"XAI_API_KEY {KEY}",
+        f"{KEY}\n{KEY}\n",
+        f"{KEY}\r\nX-Evil: 1",
+        f"{KEY}\0",
+        f"{KEY}\x1b[0m",
+        f"{KEY}\xe9",
+        KEY * 300,
+    ],
+)
+def test_more_than_a_key_is_refused_and_never_shown(key_file, content):
+    key_file.write_bytes(content.encode("latin-1"))
+
+    with pytest.raises(ConfigError, match="holds more than a key") as refusal:
+        find_key("xai", str(key_file))
+
+    assert KEY not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_an_environment_that_is_no_text_is_refused(monkeypatch):
+    monkeypatch.setenv("XAI_API_KEY", os.fsdecode(b"\xff\xfe"))
+
+    with pytest.raises(ConfigError, match="holds more than a key"):
+        find_key("xai")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_key_for_a_header_or_refused(tmp_path_factory, raw):
+    file = tmp_path_factory.getbasetemp() / "any-key"
+    file.touch(0o600)
+    file.write_bytes(raw)
+    try:
+        key = find_key("xai", str(file)).reveal()
+    except ConfigError:
+        return
+    assert key.isascii()
+    assert key.isprintable()
+    assert key.encode() in raw
+    assert key.split() == [key]

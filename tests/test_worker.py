@@ -1,0 +1,56 @@
+"""A thread that somebody owns."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from device_agent.errors import DeviceFailed
+from device_agent.events import WorkerCrashed
+from device_agent.worker import Pulse, Worker
+
+
+def test_a_worker_stops_when_it_is_told():
+    with Worker("w", lambda stopping: stopping.wait(10) and None, print) as worker:
+        pass
+    assert not worker._thread.is_alive()
+
+
+def test_a_worker_that_sleeps_is_nudged_and_one_that_hangs_is_forced():
+    for hand in ("nudge", "force"):
+        bell = threading.Event()
+        with Worker("w", lambda _stopping, bell=bell: bell.wait(10) and None, print, **{hand: bell.set}) as worker:
+            pass
+        assert not worker._thread.is_alive()
+
+
+def test_a_worker_that_does_not_stop_is_named(caplog):
+    bell = threading.Event()
+    with Worker("deaf", lambda _stopping: bell.wait(30) and None, print):
+        pass
+    bell.set()
+    assert "deaf did not stop" in caplog.text
+
+
+def test_an_error_that_escapes_reaches_the_owner():
+    told: queue.SimpleQueue[WorkerCrashed] = queue.SimpleQueue()
+
+    def work(_stopping: threading.Event) -> None:
+        raise DeviceFailed("gone")
+
+    with Worker("ears", work, told.put):
+        crashed = told.get(timeout=10)
+    assert (crashed.worker, str(crashed.error)) == ("ears", "gone")
+
+
+def test_a_pulse_tells_work_from_rest_and_from_standstill():
+    pulse = Pulse()
+    assert pulse.standstill(100.0) == 0.0
+    assert pulse.standstill(200.0) == 0.0  # it rests
+    pulse.beat()
+    assert pulse.standstill(300.0) == 0.0
+    assert pulse.standstill(304.0) == 4.0
+    pulse.beat()
+    assert pulse.standstill(305.0) == 0.0
+    pulse.rest()
+    assert pulse.standstill(400.0) == 0.0
