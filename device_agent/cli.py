@@ -26,7 +26,7 @@ from .signals import stopped_by_signals
 
 log = logging.getLogger(__name__)
 
-EX_FAILED, EX_CONFIG = 1, 78
+EX_FAILED, EX_USAGE, EX_CONFIG = 1, 2, 78
 
 
 def entry() -> NoReturn:
@@ -77,9 +77,19 @@ def demo(options: argparse.Namespace) -> int:
 
 def simulate(options: argparse.Namespace) -> int:
     """A voice service on this machine."""
-    from .simulator import serve
+    from .simulator import FAULTS, serve
 
-    serve(options.service, options.host, options.port, faults=options.fault)
+    if "list" in options.fault:
+        print("\n".join(f"{name:16} {fault.says}" for name, fault in FAULTS.items()))
+        return 0
+    if unknown := [name for name in options.fault if name not in FAULTS]:
+        print(f"there is no fault {unknown[0]}; --fault list shows the names", file=sys.stderr)
+        return EX_USAGE
+    try:
+        serve(options.service, options.host, options.port, faults=options.fault)
+    except OSError as error:
+        print(f"cannot listen on {options.host} port {options.port}: {error.strerror}", file=sys.stderr)
+        return EX_FAILED
     return 0
 
 

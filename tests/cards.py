@@ -63,11 +63,15 @@ class Remote:
 
     def ask(self, name: str, *arguments: object, timeout: float = PATIENCE) -> Any:
         """Call a method or get an attribute. Raises what that raises; TimeoutError after *timeout* seconds."""
-        self._connection.send((name, arguments))
+        self.send(name, *arguments)
         return self.answer(timeout)
 
+    def send(self, name: str, *arguments: object) -> None:
+        """Call a method; get the answer later."""
+        self._connection.send((name, arguments))
+
     def answer(self, timeout: float = PATIENCE) -> Any:
-        """Wait for the answer that ``ask`` did not get in time."""
+        """Wait for the answer to ``send``, or for the one that ``ask`` did not get in time."""
         if not self._connection.poll(timeout):
             raise TimeoutError(f"no answer in {timeout:g} s")
         fine, value = self._connection.recv()
@@ -130,10 +134,9 @@ class CardProcess:
         room = Path(tempfile.mkdtemp(dir=directory))
         self._address = str(room / "socket")
         self._log = room / "stderr"
-        environment = {**os.environ, **env, "PYTHONPATH": str(HERE.parent)}
         with self._log.open("wb") as log:
             command = [sys.executable, str(HERE / "card_child.py"), self._address]
-            self._process = subprocess.Popen(command, env=environment, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, env=os.environ | env, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: os.path.exists(self._address) or self._process.poll() is not None, "the process of the card")
 
     @property
@@ -175,8 +178,8 @@ class Card:
     """What all cards have: a directory, an environment, processes; everything is gone after the ``with``."""
 
     def __init__(self) -> None:
-        self.env: dict[str, str] = {}
-        """What a process needs to find this card."""
+        self.env = {"PYTHONPATH": str(HERE.parent)}
+        """What a process needs to find this card, and this package."""
         self._ends = ExitStack()
         self._directory = Path(tempfile.mkdtemp(prefix="card-"))
         self._ends.callback(shutil.rmtree, self._directory, ignore_errors=True)
@@ -192,6 +195,11 @@ class Card:
         process = CardProcess(self._directory, self.env | env)
         self._ends.callback(process.close)
         return process
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program with this card to its end."""
+        env = os.environ | self.env
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     def _configure(self, text: str) -> None:
         """Make *text* ALSA's whole configuration: without the usual one there are no other devices."""

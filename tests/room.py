@@ -16,7 +16,7 @@ from importlib.resources import as_file
 from device_agent.agent import Agent
 from device_agent.assembly import assemble
 from device_agent.audio import frame_bytes, level, likeness
-from device_agent.config import ConnectionConfig, Config, ServiceConfig, TalkConfig
+from device_agent.config import Config, ConnectionConfig, ServiceConfig, TalkConfig
 from device_agent.credentials import Secret
 from device_agent.events import Action, Event, Started
 from device_agent.hardware import Button, Light

@@ -252,3 +252,15 @@ def test_wrong_usage_ends_with_2(capsys):
         main(["dance"])
     assert ended.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_the_simulator_lists_its_faults_and_knows_no_others(capsys):
+    assert main(["simulate", "--fault", "list"]) == 0
+    assert "drop-mid-turn" in capsys.readouterr().out
+    assert main(["simulate", "--fault", "earthquake"]) == 2
+    assert "earthquake" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said(simulator, capsys):
+    assert main(["simulate", "--port", str(simulator.port)]) == 1
+    assert f"port {simulator.port}" in capsys.readouterr().err

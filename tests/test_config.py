@@ -382,7 +382,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load(tmp_path / "nothing.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
-    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*embedded null"):
         load("a\0b")
 
 

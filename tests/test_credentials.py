@@ -138,7 +138,7 @@ def test_a_file_that_was_named_and_is_not_there_is_not_replaced_by_another_place
 
     with pytest.raises(ConfigError, match="nothing cannot be read: No such file"):
         find_key("xai", str(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*embedded null"):
         find_key("xai", "a\0b")
 
 

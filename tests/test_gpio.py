@@ -12,7 +12,7 @@ from gpiozero.pins.mock import MockFactory
 
 from device_agent.conversation import MOODS
 from device_agent.errors import DeviceFailed
-from device_agent.hardware.gpio import PATTERNS, GpioLight, open_button
+from device_agent.hardware.gpio import PATTERNS, GpioButton, GpioLight
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def heard() -> list[str]:
 
 @pytest.fixture
 def button(board, heard):
-    opened = open_button(17)
+    opened = GpioButton(17)
     opened.when_pressed = lambda: heard.append("pressed")
     opened.when_released = lambda: heard.append("released")
     yield opened
@@ -63,7 +63,7 @@ def test_a_bouncing_contact_is_believed_once(board, button):
 
 
 def test_a_button_that_nobody_listens_to_may_be_pressed(board):
-    button = open_button(17)
+    button = GpioButton(17)
     board.pin(17).drive_low()
     board.pin(17).drive_high()
     button.close()
@@ -87,7 +87,7 @@ def test_a_closed_button_is_silent_and_its_pin_is_free(board, button, heard):
     board.pin(17).drive_low()
 
     assert heard == []
-    open_button(17).close()
+    GpioButton(17).close()
 
 
 # The light ------------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_a_pin_that_another_program_has_is_told_in_one_line(board, monkeypatch):
 
     monkeypatch.setattr(board, "pin", busy)
     with pytest.raises(DeviceFailed, match=r"button on GPIO17: 'GPIO busy'; stop the program that uses it"):
-        open_button(17)
+        GpioButton(17)
 
 
 def test_a_pin_that_does_not_exist_is_told_in_one_line(board):
@@ -172,8 +172,8 @@ def test_a_pin_that_does_not_exist_is_told_in_one_line(board):
 
 def test_a_machine_without_pins_is_told_what_to_do_and_nothing_else_is_said():
     program = (
-        "from device_agent.hardware.gpio import open_button\n"
-        "try: open_button(17)\n"
+        "from device_agent.hardware.gpio import GpioButton\n"
+        "try: GpioButton(17)\n"
         "except OSError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

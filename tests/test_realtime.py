@@ -345,7 +345,7 @@ KINDS = [
 ]  # fmt: skip
 FIELDS = ["response", "response_id", "delta", "item_id", "transcript", "status", "error"]
 WORDS = st.one_of(
-    st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional={field: JSON for field in FIELDS}),
+    st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional=dict.fromkeys(FIELDS, JSON)),
     st.sampled_from([TalkStarted(), TalkEnded(), NothingSaid(), CancelReply(), PCM]),
 )
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 import gpiozero
 
 from ..errors import DeviceFailed
-from . import Button
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ PATTERNS = {
 
 
 class GpioButton:
-    """A button between a pin and ground. Its callbacks run in a thread of gpiozero's."""
+    """A button between *pin* (BCM) and ground. Its callbacks run in a thread of gpiozero's."""
 
     def __init__(self, pin: int) -> None:
         """Raises DeviceFailed."""
@@ -54,11 +53,6 @@ class GpioButton:
 
     def _released(self) -> None:
         _call(self.when_released)
-
-
-def open_button(pin: int) -> Button:
-    """Return the button between *pin* (BCM) and ground. Raises DeviceFailed."""
-    return GpioButton(pin)
 
 
 class GpioLight:

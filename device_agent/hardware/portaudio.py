@@ -45,8 +45,8 @@ MICROPHONE_PERIOD_MS = audio.FRAME_MS
 SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS
 """PortAudio gives a card a buffer of two to three periods. The speaker's are longer: they outlast a busy processor."""
 
-RESAMPLER_S = 0.012
-"""What the resampler holds back at most rates."""
+RESAMPLER_S = 0.020
+"""What the resampler holds back on average, when there is one: it works in blocks of up to 35 ms."""
 
 PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.010}
 """The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a millisecond."""
