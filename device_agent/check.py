@@ -66,7 +66,7 @@ def _credentials(config: Config) -> str:
 
 def _service(config: Config) -> str:
     service = open_service(config.service, config.talk)
-    return f"{service.endpoint(None).name} (not dialled), sound at {service.rate} Hz"
+    return f"{service.endpoint(None, "").name} (not dialled), sound at {service.rate} Hz"
 
 
 def _microphone(config: Config) -> str:

@@ -52,8 +52,23 @@ class NothingSaid(Event):
     """The gate was opened and nobody spoke: the turn is to be forgotten."""
 
 
-Speech = TalkStarted | TalkEnded | NothingSaid | bytes
-"""What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NothingSaid``."""
+@dataclass(frozen=True, slots=True)
+class Words(Event):
+    """A whole turn, typed instead of spoken."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clip(Event):
+    """A whole turn that was recorded before: s16le mono at the service's rate."""
+
+    pcm: bytes
+
+
+Speech = TalkStarted | TalkEnded | NothingSaid | Words | Clip | bytes
+"""What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NothingSaid``; or a
+turn in one piece."""
 
 
 # What the service does ------------------------------------------------------------------------------------------------
@@ -107,6 +122,22 @@ class ReplyEnded(Event):
 
     reply: str
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyWithdrawn(Event):
+    """The service takes back what it sent of a reply: no more of it is to be heard."""
+
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(Event):
+    """The assistant asks for a tool of this device. *call* names the request, *arguments* is a JSON object as text."""
+
+    call: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +279,15 @@ class CutReply(Action):
 @dataclass(frozen=True, slots=True)
 class CancelReply(Action):
     """The part of ``CutReply`` that goes to the service, behind whatever waits to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult(Action):
+    """The answer to a ``ToolCall``. *output* is JSON as text; *failed* says that it tells of an error."""
+
+    call: str
+    output: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ class Link:
 
     def _hold_a_wire(self, stopping: threading.Event) -> None:
         """Dial, converse, hang up."""
-        endpoint = self._service.endpoint(None)
+        endpoint = self._service.endpoint(None, "")
         log.info("dialling %s", endpoint.name)
         with closing(self._wire_to(endpoint)) as wire:
             self._wire = wire

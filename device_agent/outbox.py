@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 
-from .events import Action, NothingSaid, Speech, TalkEnded, TalkStarted
+from .events import Action, Clip, NothingSaid, Speech, TalkEnded, TalkStarted, Words
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Outbox:
     def settle(self) -> None:
         """A reply has begun: forget the turns that were sent whole."""
         with self._lock:
-            ends = [n for n, item in enumerate(self._sent) if isinstance(item, TalkEnded)]
+            ends = [n for n, item in enumerate(self._sent) if isinstance(item, (TalkEnded, Words, Clip))]
             if ends:
                 self._drop(0, ends[-1] + 1)
 

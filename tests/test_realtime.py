@@ -84,7 +84,7 @@ def test_it_greets_with_every_setting():
 
 
 def test_the_model_is_in_the_address_and_the_key_in_a_header():
-    endpoint = Xai(Secret("k"), url="ws://localhost:1/v1/realtime?a=b", model="grok voice").endpoint(None)
+    endpoint = Xai(Secret("k"), url="ws://localhost:1/v1/realtime?a=b", model="grok voice").endpoint(None, "")
     assert endpoint.url == "ws://localhost:1/v1/realtime?a=b&model=grok+voice"
     assert endpoint.headers == {"Authorization": "Bearer k"}
     assert "Bearer" not in repr(endpoint)

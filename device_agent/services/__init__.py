@@ -35,6 +35,15 @@ class Endpoint:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True)
+class Function:
+    """A tool of this device, as the assistant is told about it. *parameters* is a JSON schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
 class Session:
     """The protocol of one connection. After any call, send what ``outgoing`` returns.
 
@@ -48,6 +57,9 @@ class Session:
 
     deadline: float | None = None
     """When to call ``tick`` although nothing was received."""
+
+    resume = ""
+    """What a later connection has to name to go on with this conversation; "" while or where that is not possible."""
 
     def __init__(self) -> None:
         self._outgoing: list[Message] = []
@@ -73,17 +85,20 @@ class Session:
 
 
 class Service(Protocol):
-    """One service with its settings. Implementations are frozen dataclasses."""
+    """One service with its settings. Implementations are frozen dataclasses.
+
+    *resume* is what the last session with this service said of itself (``Session.resume``), "" to begin anew.
+    """
 
     @property
     def rate(self) -> int:
         """Samples per second of PCM, both ways."""
 
-    def invitation(self) -> Request | None:
+    def invitation(self, resume: str) -> Request | None:
         """What to POST before we may connect, if anything."""
 
-    def endpoint(self, answer: Any) -> Endpoint:
-        """Where to connect, given the answer to the invitation."""
+    def endpoint(self, answer: Any, resume: str) -> Endpoint:
+        """Where to connect, given the JSON that answered the invitation. Raises LinkLost where it makes no sense."""
 
     def session(self) -> Session: ...
 

@@ -25,10 +25,10 @@ class Xai:
     silence_ms: int = 700
     rate: int = 24000
 
-    def invitation(self) -> Request | None:
+    def invitation(self, resume: str) -> Request | None:
         return None
 
-    def endpoint(self, answer: Any) -> Endpoint:
+    def endpoint(self, answer: Any, resume: str) -> Endpoint:
         parts = urlsplit(self.url)
         query = "&".join(filter(None, [parts.query, urlencode({"model": self.model})]))
         url = parts._replace(query=query).geturl()
