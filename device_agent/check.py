@@ -66,7 +66,8 @@ def _credentials(config: Config) -> str:
 
 def _service(config: Config) -> str:
     service = open_service(config.service, config.talk)
-    return f"{service.endpoint(None, "").name} (not dialled), sound at {service.rate} Hz"
+    where = service.endpoint(None, "").name
+    return f"{where} (not dialled), sound at {service.rate} Hz"
 
 
 def _microphone(config: Config) -> str:

@@ -34,7 +34,6 @@ def rehearse(save: Path) -> int:
         config = Config(
             microphone=MicrophoneConfig(device=f"{WAV}{question}"),
             speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100),
-            button=ButtonConfig(pin=None),
         )
         status = _talk(config, screen, stopwatch)
         if status == 0 and stopwatch.turn is not None:
@@ -56,6 +55,7 @@ def _talk(config: Config, screen: Screen, *watch: Watch) -> int:
             config,
             service=replace(ServiceConfig(), url=simulator.url),
             talk=replace(config.talk, start="voice"),
+            button=ButtonConfig(pin=None),
         )
         agent = assemble(config, key=KEY, watch=(screen, *watch), light=screen)
         with stopped_by_signals(agent.stop):

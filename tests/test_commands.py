@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import as_file
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from weather import Weather
@@ -58,10 +59,10 @@ def write_config(folder: Path, url: str, *, sound: bytes, extra: str = "") -> Pa
 class Agent:
     """A running ``device-agent``, with its log read as it comes."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, env: Mapping[str, str] = MappingProxyType({})) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "device_agent", *map(str, arguments)],
-            env={**os.environ, "XAI_API_KEY": "a-key-that-is-secret"},
+            env={**os.environ, "XAI_API_KEY": "a-key-that-is-secret", **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,8 +100,8 @@ class Agent:
 
 
 @contextmanager
-def running(*arguments: str | Path) -> Iterator[Agent]:
-    agent = Agent(*arguments)
+def running(*arguments: str | Path, env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Agent]:
+    agent = Agent(*arguments, env=env)
     try:
         yield agent
     finally:

@@ -125,6 +125,7 @@ class PortAudioMicrophone:
         self._card = _Card("input", device)
         self._framer = audio.Framer(audio.frame_bytes(rate))
         self._resampler = audio.Resampler(rate, rate)
+        self._missing = 0  # of the card's samples, until the next whole period
         self._full_at = 0.0  # when the card's buffer overflows if nobody reads
 
     def open(self) -> None:
@@ -133,6 +134,7 @@ class PortAudioMicrophone:
         self._framer = audio.Framer(audio.frame_bytes(self._rate))
         self._resampler = audio.Resampler(self._card.rate, self._rate)
         self._card.call("start_stream")
+        self._missing = self._card.period
         self._full_at = time.monotonic() + self._card.seconds(self._card.buffer)
 
     def read(self) -> bytes:
@@ -151,15 +153,18 @@ class PortAudioMicrophone:
         self._card.close()
 
     def _record(self) -> bytes:
-        """Return the next period as the card delivers it; b"" when asked to close."""
+        """Wait for the rest of a period; return all the card has then, as it delivers it; b"" when asked to close.
+
+        All, for what is left in a sound server's hands can lock its library up for good if the server dies meanwhile.
+        """
         self._notice_overflow()
-        waiting = self._card.wait(self._card.period)
+        waiting = self._card.wait(self._missing, 1, self._card.period)
         if not waiting:
             return b""
         # False: or else PyAudio would close the stream for good at the first overflow.
-        pcm: bytes = self._card.call("read", self._card.period, False)
-        room = self._card.buffer - (waiting - self._card.period)
-        self._full_at = time.monotonic() + self._card.seconds(room)
+        pcm: bytes = self._card.call("read", waiting, False)
+        self._missing = self._card.period - (waiting - self._missing) % self._card.period
+        self._full_at = time.monotonic() + self._card.seconds(self._card.buffer)
         return pcm
 
     def _notice_overflow(self) -> None:
@@ -248,7 +253,8 @@ class PortAudioSpeaker:
         """Give the card *pcm*, which has its rate already."""
         for start in range(0, len(pcm), 2 * self._card.period):
             piece = pcm[start : start + 2 * self._card.period]
-            if not self._card.wait(len(piece) // 2):
+            size = len(piece) // 2
+            if not self._card.wait(size, size, size):
                 return
             self._card.call("write", audio.unfold(piece, self._card.channels))
             now = time.monotonic()
@@ -286,7 +292,8 @@ class _Card:
         self._system: Any = None
         self._stream: Any = None
         self._owner = threading.current_thread()
-        self._due = 0.0  # when the card will have moved on
+        self._due = 0.0  # when the card should have moved on
+        self._watched = False  # it had not by then, and we have been asking since
         self._leaving = threading.Event()  # another thread asked to close
 
     def __str__(self) -> str:
@@ -341,28 +348,42 @@ class _Card:
             raise _failed(str(self), error) from error
         return max(0, count)
 
-    def wait(self, samples: int) -> int:
+    def wait(self, samples: int, least: int, step: int) -> int:
         """Wait until the card can give or take *samples*; return how many it can, 0 when asked to close.
 
-        Raises DeviceFailed after STALLED_S without.
+        When they are overdue, *least* are enough. The next ones are expected *step* samples after these. Raises
+        DeviceFailed after STALLED_S with nothing.
         """
         if self._leaving.is_set():
             return 0
-        begun, shortest, step, waits = time.monotonic(), PAUSES[self._way], self.seconds(samples), 0
-        pause = min(self._due - begun, step)
-        while (ready := self.available()) < samples:
-            if time.monotonic() > begun + STALLED_S:
+        begun, shortest = time.monotonic(), PAUSES[self._way]
+        ready = self.available()
+        while ready < samples:
+            now = time.monotonic()
+            if now > begun + STALLED_S:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {_CABLE}")
-            if self._leaving.wait(max(shortest, pause)):
+            overdue = now >= self._due
+            self._watched |= overdue
+            if self._leaving.wait(max(shortest, self._due - now)):
                 return 0
-            pause, waits = 0.0, waits + 1
-        # A card moves in steps that keep time. So the next step is due as long after this one as it lasts, or a little
-        # earlier, to find out where in between it really comes: two questions a step, and none is missed by more than
-        # the shortest pause. A step that was there when we first looked, maybe late, came when it was due.
-        now = time.monotonic()
-        came = now if waits > 1 else min(now, self._due)
-        self._due = max(now, came + step - shortest / 4)
+            ready = self.available()
+            if overdue and ready >= least:
+                break
+        if ready >= samples:
+            self._expect(step)
         return ready
+
+    def _expect(self, step: int) -> None:
+        """Learn from samples that came just now when the next ones will come.
+
+        A card moves in steps that keep time. So the next step is due as long after this one as it lasts, or a little
+        earlier, to find out where in between it really comes: two questions a step, and none is missed by more than the
+        shortest pause. A step that was there when we looked, maybe late, came when it was due.
+        """
+        now = time.monotonic()
+        came = now if self._watched else min(now, self._due)
+        self._due = max(now, came + self.seconds(step) - PAUSES[self._way] / 4)
+        self._watched = False
 
     def _open_at_best(self, device: SoundDevice, rate: int, period_ms: int) -> Any:
         """Return a stream, opened in the first format that the card takes."""

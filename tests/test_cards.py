@@ -1,0 +1,143 @@
+"""The whole agent on virtual sound cards: the real PyAudio, PortAudio and libasound, the command as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from cards import FifoCard, JackCard, PulseCard
+from test_commands import RATE, question, running
+
+from device_agent.audio import likeness, resample
+from device_agent.simulator import Simulator
+
+
+@pytest.fixture
+def simulator():
+    with Simulator(think_s=0.05) as made:
+        yield made
+
+
+def config(folder: Path, url: str, *, device: str = "default") -> Path:
+    path = folder / "config.yaml"
+    path.write_text(
+        f"service: {{url: '{url}'}}\ntalk: {{start: voice, silence_ms: 400}}\nbutton: {{pin: }}\nlight: {{pin: }}\n"
+        f"microphone: {{device: {device}}}\nspeaker: {{device: {device}, volume: 100}}\n"
+    )
+    return path
+
+
+def test_what_is_said_into_the_card_comes_back_from_it_sample_for_sample(tmp_path, simulator):
+    with FifoCard(RATE, paced=True) as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            card.play(question())
+            agent.says("speaking -> ready")
+            heard = card.heard()
+            assert agent.end(signal.SIGTERM) == 0, agent.log
+    (turn,) = simulator.turns
+    assert turn.pcm[9600:-9600] in question()  # nothing was changed on the way up
+    assert turn.pcm in heard  # nor on the way down
+
+
+def test_devices_are_chosen_by_a_part_of_their_name(tmp_path, simulator):
+    with FifoCard(RATE, paced=True) as card:
+        with running("run", "--config", config(tmp_path, simulator.url, device="DESK"), env=card.env) as agent:
+            agent.says("-> ready")
+            assert agent.end(signal.SIGTERM) == 0
+    assert "desk_microphone" in agent.log
+    assert "desk_speaker" in agent.log
+
+
+def test_a_card_with_a_rate_of_its_own_is_resampled_for(tmp_path, simulator):
+    with FifoCard(48000, channels=2, only_rate=48000, only_channels=2, paced=True) as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            card.play(stereo(resample(question(), RATE, 48000)))
+            agent.says("speaking -> ready")
+            assert agent.end(signal.SIGTERM) == 0, agent.log
+    (turn,) = simulator.turns
+    assert likeness(turn.pcm[9600:-9600], question())[0] > 0.99
+
+
+def test_a_missing_device_is_told_with_what_there_is(tmp_path, simulator):
+    with FifoCard(RATE, paced=True) as card:
+        with running("run", "--config", config(tmp_path, simulator.url, device="Jabra"), env=card.env) as agent:
+            assert agent.end() == 1
+    (line,) = [line for line in agent.log.splitlines() if "ERROR" in line and "Jabra" in line][:1]
+    assert "desk_" in line
+
+
+@pytest.mark.parametrize("fault", ["unplug", "vanish", "stall"])
+def test_a_card_that_is_gone_ends_the_process_so_that_systemd_starts_it_again(tmp_path, simulator, fault):
+    with FifoCard(RATE, paced=True) as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            getattr(card, fault)()
+            assert agent.end() == 1, agent.log
+    assert "microphone" in agent.log.splitlines()[-1]
+    assert "Traceback" not in agent.log
+
+
+def test_the_demo_talks_through_the_card(tmp_path):
+    with FifoCard(RATE, paced=True) as card:
+        with running("--log", "info", "demo", "--mic", env=card.env) as agent:
+            agent.says("-> ready")
+            card.play(question())
+            agent.says("speaking -> ready")
+            assert likeness(question()[40000:110000], card.heard())[0] > 0.999
+            assert agent.end(signal.SIGINT) == 0
+
+
+def test_devices_are_listed_with_their_rates():
+    with FifoCard(RATE) as card:
+        with running("devices", env=card.env) as agent:
+            assert agent.end() == 0
+            output = agent.output
+    assert "desk_microphone" in output
+    assert "24 kHz" in output
+
+
+def test_check_opens_the_card(tmp_path):
+    with FifoCard(RATE, paced=True) as card:
+        with running("check", "--config", config(tmp_path, "ws://127.0.0.1:1"), env=card.env) as agent:
+            assert agent.end() == 0, agent.output
+            assert "ok    loudspeaker" in agent.output
+
+
+@pytest.mark.slow
+def test_a_turn_through_a_sound_server(tmp_path, simulator):
+    with PulseCard(48000) as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            with card.listening() as recording:
+                card.play(resample(question(), RATE, 48000))
+                agent.says("speaking -> ready")
+                heard = recording.read_bytes()
+            assert agent.end(signal.SIGTERM) == 0, agent.log
+    (turn,) = simulator.turns
+    assert likeness(turn.pcm[9600:-9600], question())[0] > 0.98
+    assert likeness(turn.pcm[40000:80000], resample(heard[: len(heard) & ~1], 48000, RATE))[0] > 0.9
+
+
+@pytest.mark.slow
+def test_a_card_of_48_khz_only(tmp_path, simulator):
+    with JackCard() as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            assert "at 48000 Hz" in agent.log
+            assert agent.end(signal.SIGTERM) == 0, agent.log
+
+
+@pytest.mark.slow
+def test_a_sound_server_that_dies_ends_the_process(tmp_path, simulator):
+    with PulseCard(48000) as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            card.kill()
+            assert agent.end() == 1, agent.log
+
+
+def stereo(pcm: bytes) -> bytes:
+    return b"".join(pcm[n : n + 2] * 2 for n in range(0, len(pcm), 2))
