@@ -49,7 +49,7 @@ def assemble(
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
     playback = Playback(rate)
-    link = Link(service, outbox, playback, inbox.put, always=config.connection.mode == "always")
+    link = Link([service], outbox, playback, inbox.put, always=config.connection.mode == "always")
     speaker = speaker or open_speaker(config.speaker.device, rate, config.speaker.volume)
     conversation = Conversation(
         voice_starts=config.talk.start == "voice",

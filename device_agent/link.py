@@ -1,4 +1,4 @@
-"""The thread that owns the connection: it dials when one is needed, carries messages both ways, and dials again.
+"""The thread that owns the connection: it dials when one is needed, lets it carry, and dials again.
 
 LinkLost and LinkRefused never leave this file: they become LinkDown and Refused in the inbox.
 """
@@ -9,45 +9,29 @@ import logging
 import selectors
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
+from typing import Any
 
-from .backoff import backoff
+from .at_rate import AtRate
+from .carrier import GREETING_S, Carrier
+from .dial import PATIENCE_S
 from .errors import LinkLost, LinkRefused
-from .events import (
-    CancelReply,
-    CutConfirmed,
-    Event,
-    LinkDown,
-    LinkIdle,
-    LinkUp,
-    Refused,
-    ReplyAudio,
-    ReplyEnded,
-    ReplyStarted,
-    ReplyText,
-)
+from .events import CancelReply, CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
 from .outbox import Outbox
 from .playback import Playback
+from .post import Post
+from .roster import Roster
 from .services import Endpoint, Service, Session
 from .wire import Wire
 
 log = logging.getLogger(__name__)
 
-GOOD_S = 60.0
-"""A connection that lasted so long was a good one: the next failure is the first again."""
 REFUSED_S = 300.0
-"""Seconds between tries when the service does not want us: a new key may come, but not soon."""
-QUIET_S, SILENT_S = 5.0, 15.0
-"""Without a sign of life for QUIET_S we ask for one; without one for SILENT_S the peer is dead."""
-GREETING_S = 15.0
-"""How long a session may take to become ready."""
-FULL_S = 0.05
-"""How often to look whether a full playback has room again."""
-
-_OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded)
+"""Seconds between tries when nobody wants us: a new key may come, but not soon."""
+NEXT_S = 4.0
+"""How long each step of a dial may take where there is another service to try."""
 
 
 class Need(Enum):
@@ -65,20 +49,23 @@ class Link:
 
     def __init__(
         self,
-        service: Service,
+        services: Sequence[Service],
         outbox: Outbox,
         playback: Playback,
         tell: Callable[[Event], None],
         *,
         always: bool = False,
-        wire_to: Callable[[Endpoint], Wire] = Wire,
     ) -> None:
-        self._service, self._outbox, self._playback, self._tell = service, outbox, playback, tell
-        self._always, self._wire_to = always, wire_to
+        """*services* are tried in their order; the sound of the device has the rate of the first."""
+        self._services, self._outbox, self._playback, self._tell = services, outbox, playback, tell
+        self._always = always
         self._need = Need.NOW if always else Need.NOTHING
         self._hurry = threading.Event()
-        self._wire: Wire | None = None
-        self._delays = backoff()
+        self._dialling: Wire | Post | None = None
+        self._roster = Roster(len(services))
+        self._resume: dict[int, str] = {}  # by the number of the service
+        self._refusals: list[LinkRefused] = []  # of this round
+        self._said = ""  # the refusal that is in the log already
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -109,8 +96,8 @@ class Link:
 
     def abort(self) -> None:
         """Break out of a call that does not end."""
-        if self._wire is not None:
-            self._wire.abort()
+        if self._dialling is not None:
+            self._dialling.abort()
 
     # The link's thread ------------------------------------------------------------------------------------------------
 
@@ -120,16 +107,77 @@ class Link:
             if self._need is Need.NOTHING:
                 self._rest(stopping)
                 continue
-            self._hurry.clear()
-            began = time.monotonic()
             try:
-                self._hold_a_wire(stopping)
-            except LinkRefused as error:
-                self._refused(error, stopping)
-            except LinkLost as error:
-                if time.monotonic() - began >= GOOD_S:
-                    self._delays = backoff()
-                self._lost(error, stopping)
+                self._connect(stopping)
+            except (LinkLost, LinkRefused) as error:
+                self._playback.finish()
+                if not stopping.is_set():
+                    self._failed(error, stopping)
+
+    def _connect(self, stopping: threading.Event) -> None:
+        """Hold one connection from dial to goodbye. Raises LinkLost and LinkRefused."""
+        number = self._roster.choose(time.monotonic())
+        service = self._services[number]
+        resume = self._resume.pop(number, "")
+        try:
+            wire = self._open(service, resume)
+        except LinkRefused:
+            if not (resume or service.invitation(resume)):
+                raise
+            wire = self._open(service, "")  # what was refused may be a conversation or a token that is too old
+        with closing(wire):
+            if stopping.is_set():
+                return
+            self._hurry.clear()
+            self._carry(number, wire, stopping)
+        log.info("hung up")
+        self._roster.relent()
+        self._tell(LinkIdle())
+
+    def _open(self, service: Service, resume: str) -> Wire:
+        invitation = service.invitation(resume)
+        answer: Any = None
+        if invitation is not None:
+            self._dialling = post = Post(invitation, self._patience(PATIENCE_S))
+            answer = post.send()
+        endpoint = service.endpoint(answer, resume)
+        log.info("dialling %s", endpoint.name)
+        return self._opened(endpoint)
+
+    def _opened(self, endpoint: Endpoint) -> Wire:
+        self._dialling = wire = Wire(endpoint, self._patience(PATIENCE_S))
+        try:
+            wire.open()
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    def _patience(self, usual: float) -> float:
+        return NEXT_S if self._roster.others else usual
+
+    def _carry(self, number: int, wire: Wire, stopping: threading.Event) -> None:
+        """Converse until nobody needs it any more. Raises LinkLost and LinkRefused."""
+        self._outbox.rewind()
+        session = self._session(self._services[number])
+        patience = self._patience(GREETING_S)
+        carrier = Carrier(wire, session, self._outbox, self._playback, self._note, self._confirm, patience=patience)
+        began = time.monotonic()
+        try:
+            carrier.run(lambda: self._need is not Need.NOTHING and not stopping.is_set())
+        finally:
+            if carrier.ready:
+                self._resume[number] = carrier.resume
+                self._roster.worked(time.monotonic() - began)
+
+    def _session(self, service: Service) -> Session:
+        rate = self._services[0].rate
+        return service.session() if service.rate == rate else AtRate(service.session(), service.rate, rate)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, LinkUp):
+            self._refusals, self._said = [], ""
+        self._tell(event)
 
     def _rest(self, stopping: threading.Event) -> None:
         """No connection is needed: wait until one is."""
@@ -150,27 +198,36 @@ class Link:
         self._playback.accept()
         self._tell(CutConfirmed())
 
-    def _refused(self, error: LinkRefused, stopping: threading.Event) -> None:
-        log.error("%s", error)
-        self._playback.finish()
+    def _failed(self, error: LinkLost | LinkRefused, stopping: threading.Event) -> None:
+        """Decide what follows from *error*: nothing, another service, or a pause."""
+        if self._need is not Need.NOW:
+            log.info("%s; nobody needs it now", error)
+            self._go_idle()
+            return
+        if isinstance(error, LinkRefused):
+            self._refusals.append(error)
+        retry_after = error.retry_after if isinstance(error, LinkLost) else 0.0
+        delay = self._roster.failed(time.monotonic(), retry_after)
+        if not delay:
+            log.warning("%s; trying another service", error)
+        elif len(self._refusals) == len(self._services):
+            self._refused(error, stopping)
+        else:
+            self._refusals.clear()
+            log.warning("%s; next try in %.1f s", error, delay)
+            self._tell(LinkDown(str(error), delay))
+            self._pause(delay, stopping)
+
+    def _refused(self, error: LinkLost | LinkRefused, stopping: threading.Event) -> None:
+        """Nobody wants us: say so once, and try seldom."""
+        self._refusals.clear()
+        if str(error) != self._said:
+            log.error("%s", error)
+        self._said = str(error)
         self._relax(Need.NOTHING)
         self._tell(Refused(str(error), REFUSED_S if self._always else 0.0))
         if self._always:
             self._pause(REFUSED_S, stopping)
-
-    def _lost(self, error: LinkLost, stopping: threading.Event) -> None:
-        self._playback.finish()
-        if stopping.is_set():
-            return
-        if self._need is not Need.NOW:
-            log.info("%s; nobody needs it now", error)
-            self._relax(Need.NOTHING)
-            self._tell(LinkIdle())
-            return
-        delay = max(next(self._delays), error.retry_after)
-        log.warning("%s; next try in %.1f s", error, delay)
-        self._tell(LinkDown(str(error), delay))
-        self._pause(delay, stopping)
 
     def _pause(self, seconds: float, stopping: threading.Event) -> None:
         """Wait, unless somebody speaks, nobody needs us any more, or we are to stop."""
@@ -184,129 +241,12 @@ class Link:
                 selector.select(left)
                 self._outbox.hush()
                 self._confirm_cuts()
-        if self._need is not Need.NOW:
-            self._relax(Need.NOTHING)
-            self._tell(LinkIdle())
-
-    def _hold_a_wire(self, stopping: threading.Event) -> None:
-        """Dial, converse, hang up."""
-        endpoint = self._service.endpoint(None, "")
-        log.info("dialling %s", endpoint.name)
-        with closing(self._wire_to(endpoint)) as wire:
-            self._wire = wire
-            if stopping.is_set():
-                return
-            wire.open()
+        if self._hurry.is_set():
             self._hurry.clear()
-            self._outbox.rewind()
-            _Carrier(wire, self._service.session(), self._outbox, self._playback, self._tell, self._confirm).run(
-                lambda: self._need is not Need.NOTHING and not stopping.is_set()
-            )
-        log.info("hung up")
-        self._delays = backoff()
+            self._roster.relent()
+        if self._need is not Need.NOW:
+            self._go_idle()
+
+    def _go_idle(self) -> None:
+        self._relax(Need.NOTHING)
         self._tell(LinkIdle())
-
-
-class _Carrier:
-    """Carries messages both ways over one wire until it breaks or is not needed any more."""
-
-    def __init__(
-        self,
-        wire: Wire,
-        session: Session,
-        outbox: Outbox,
-        playback: Playback,
-        tell: Callable[[Event], None],
-        confirm: Callable[[], None],
-    ) -> None:
-        self._wire, self._session, self._outbox, self._playback = wire, session, outbox, playback
-        self._tell, self._confirm = tell, confirm
-        self._arrived: deque[Event] = deque()  # what waits for room in the playback, and what came behind it
-        self._began = self._heard = self._asked = time.monotonic()
-
-    def run(self, needed: Callable[[], bool]) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wire, selectors.EVENT_READ)
-            selector.register(self._outbox, selectors.EVENT_READ)
-            self._session.tick(self._began)
-            self._session.greet()
-            while needed():
-                self._send_all()
-                readable = self._wait(selector)
-                now = time.monotonic()
-                self._arrived.extend(self._session.tick(now))
-                if readable and not self._arrived:
-                    self._receive(now)
-                self._deliver_all()
-                self._check(now)
-                if self._session.ready:
-                    self._take_outbox()
-
-    def _wait(self, selector: selectors.BaseSelector) -> bool:
-        """Sleep until something happens; return whether the service said something."""
-        full = bool(self._arrived)
-        if self._wire.pending() and not full:
-            return True
-        ready = {key.fileobj for key, _ in selector.select(FULL_S if full else self._timeout())}
-        self._outbox.hush()
-        return self._wire in ready
-
-    def _timeout(self) -> float:
-        now = time.monotonic()
-        times = [max(self._heard, self._asked) + QUIET_S, self._heard + SILENT_S]
-        if self._session.deadline is not None:
-            times.append(self._session.deadline)
-        return max(0.0, min(times) - now)
-
-    def _receive(self, now: float) -> None:
-        message = self._wire.receive()
-        self._heard = now
-        if message is not None:
-            self._arrived.extend(self._session.receive(message))
-
-    def _check(self, now: float) -> None:
-        """Is anybody there? While the playback is full we do not read, so we cannot tell."""
-        if self._arrived:
-            self._heard = now
-        if not self._session.ready and now - self._began > GREETING_S:
-            raise LinkLost(f"the session was not ready within {GREETING_S:g} s")
-        if now - self._heard > SILENT_S:
-            raise LinkLost(f"nothing was received for {SILENT_S:g} s")
-        if now - max(self._heard, self._asked) >= QUIET_S:
-            self._asked = now
-            self._wire.ping()
-
-    def _take_outbox(self) -> None:
-        for item in self._outbox.take():
-            self._session.send(item)
-            if isinstance(item, CancelReply):
-                self._arrived = deque(event for event in self._arrived if not isinstance(event, _OF_A_REPLY))
-                self._confirm()
-
-    def _send_all(self) -> None:
-        for message in self._session.outgoing():
-            self._wire.send(message)
-
-    def _deliver_all(self) -> None:
-        """Sound goes to the playback as far as there is room, everything else to the inbox, in the order it came."""
-        while self._arrived:
-            event = self._arrived[0]
-            if isinstance(event, ReplyAudio):
-                taken = self._playback.write(event.reply, event.pcm)
-                if taken < len(event.pcm):
-                    self._arrived[0] = ReplyAudio(event.reply, event.pcm[taken:])
-                    return
-            else:
-                self._note(event)
-                self._tell(event)
-            self._arrived.popleft()
-
-    def _note(self, event: Event) -> None:
-        match event:
-            case LinkUp():
-                log.info("the session is ready after %.0f ms", 1000 * (time.monotonic() - self._began))
-            case ReplyStarted():
-                self._outbox.settle()
-            case ReplyEnded():
-                self._outbox.settle()
-                self._playback.finish(event.reply)

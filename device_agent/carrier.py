@@ -1,0 +1,154 @@
+"""What goes over one connection while it lasts: turns and actions up, sound and events down."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .errors import LinkLost
+from .events import CancelReply, Event, LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, ReplyText, ReplyWithdrawn
+from .outbox import Outbox
+from .playback import Playback
+from .services import Session
+from .wire import Wire
+
+log = logging.getLogger(__name__)
+
+QUIET_S, SILENT_S = 5.0, 15.0
+"""Without a sign of life for QUIET_S we ask for one; without one for SILENT_S the peer is dead."""
+GREETING_S = 15.0
+"""How long a session may take to become ready."""
+FULL_S = 0.05
+"""How often to look whether a full playback has room again."""
+
+_OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded)
+
+
+class Carrier:
+    """Carries messages both ways over one wire until it breaks or is not needed any more."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        session: Session,
+        outbox: Outbox,
+        playback: Playback,
+        tell: Callable[[Event], None],
+        confirm: Callable[[], None],
+        *,
+        patience: float = GREETING_S,
+    ) -> None:
+        self._wire, self._session, self._outbox, self._playback = wire, session, outbox, playback
+        self._tell, self._confirm, self._patience = tell, confirm, patience
+        self._arrived: deque[Event] = deque()  # what waits for room in the playback, and what came behind it
+        self._began = self._heard = self._asked = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the service has understood us: before that it is as if the connection had not come about."""
+        return self._session.ready
+
+    @property
+    def resume(self) -> str:
+        """What a later connection has to name to go on with this conversation."""
+        return self._session.resume
+
+    def run(self, needed: Callable[[], bool]) -> None:
+        """Carry until nobody needs it any more. Raises LinkLost and LinkRefused. For the link's thread."""
+        with selectors.DefaultSelector() as both, selectors.DefaultSelector() as bell:
+            both.register(self._wire, selectors.EVENT_READ)
+            both.register(self._outbox, selectors.EVENT_READ)
+            bell.register(self._outbox, selectors.EVENT_READ)
+            self._session.tick(self._began)
+            self._session.greet()
+            while needed():
+                self._send_all()
+                readable = self._wait(both, bell)
+                now = time.monotonic()
+                self._arrived.extend(self._session.tick(now))
+                if readable and not self._arrived:
+                    self._receive(now)
+                self._deliver_all()
+                self._check(now)
+                if self._session.ready:
+                    self._take_outbox()
+
+    def _wait(self, both: selectors.BaseSelector, bell: selectors.BaseSelector) -> bool:
+        """Sleep until something happens; return whether the service said something that there is room for."""
+        if self._arrived:
+            bell.select(FULL_S)
+            self._outbox.hush()
+            return False
+        if self._wire.pending():
+            return True
+        ready = {key.fileobj for key, _ in both.select(self._timeout())}
+        self._outbox.hush()
+        return self._wire in ready
+
+    def _timeout(self) -> float:
+        now = time.monotonic()
+        times = [max(self._heard, self._asked) + QUIET_S, self._heard + SILENT_S]
+        if not self._session.ready:
+            times.append(self._began + self._patience)
+        if self._session.deadline is not None:
+            times.append(self._session.deadline)
+        return max(0.0, min(times) - now)
+
+    def _receive(self, now: float) -> None:
+        message = self._wire.receive()
+        self._heard = now
+        if message is not None:
+            self._arrived.extend(self._session.receive(message))
+
+    def _check(self, now: float) -> None:
+        """Is anybody there? While the playback is full we do not read, so we cannot tell."""
+        if self._arrived:
+            self._heard = now
+        if not self._session.ready and now - self._began > self._patience:
+            raise LinkLost(f"the session was not ready within {self._patience:g} s")
+        if now - self._heard > SILENT_S:
+            raise LinkLost(f"nothing was received for {SILENT_S:g} s")
+        if now - max(self._heard, self._asked) >= QUIET_S:
+            self._asked = now
+            self._wire.ping()
+
+    def _take_outbox(self) -> None:
+        for item in self._outbox.take():
+            self._session.send(item)
+            if isinstance(item, CancelReply):
+                self._arrived = deque(event for event in self._arrived if not isinstance(event, _OF_A_REPLY))
+                self._confirm()
+
+    def _send_all(self) -> None:
+        for message in self._session.outgoing():
+            self._wire.send(message)
+
+    def _deliver_all(self) -> None:
+        """Sound goes to the playback as far as there is room, everything else to the inbox, in the order it came."""
+        while self._arrived:
+            event = self._arrived[0]
+            if isinstance(event, ReplyAudio):
+                taken = self._playback.write(event.reply, event.pcm)
+                if taken < len(event.pcm):
+                    self._arrived[0] = ReplyAudio(event.reply, event.pcm[taken:])
+                    return
+            else:
+                self._note(event)
+                self._tell(event)
+            self._arrived.popleft()
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case LinkUp():
+                log.info("the session is ready after %.0f ms", 1000 * (time.monotonic() - self._began))
+            case ReplyStarted():
+                self._outbox.settle()
+            case ReplyEnded():
+                self._outbox.settle()
+                self._playback.finish(event.reply)
+            case ReplyWithdrawn():
+                self._playback.cut()
+                self._playback.accept()

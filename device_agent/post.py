@@ -1,0 +1,61 @@
+"""One HTTPS request and its JSON answer. The only file that knows http.client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import __version__
+from .dial import Dial, unreachable
+from .errors import AgentError, LinkLost
+from .rejections import rejection
+from .services import Request
+
+LARGEST = 1 << 20
+"""Bytes of an answer; a token or an invitation is a thousandth of that."""
+
+
+class Post:
+    """A request under way. ``send`` belongs to one thread; ``abort`` may be called from any."""
+
+    def __init__(self, request: Request, patience: float) -> None:
+        self._request = request
+        self._name = urlsplit(request.url).hostname or "nobody"
+        self._dial = Dial(self._name, patience)
+
+    def send(self) -> Any:
+        """Perform it; return the JSON that comes back. Raises LinkLost and LinkRefused."""
+        with closing(self._dial):
+            try:
+                status, headers, body = self._exchange()
+            except AgentError:
+                raise
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise unreachable(self._name, error) from error
+        if status not in {200, 201}:
+            raise rejection(self._name, status, headers, body)
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            text = f"{self._name} answered with {len(body)} bytes that are not JSON; is there a login page in between?"
+            raise LinkLost(text) from error
+
+    def _exchange(self) -> tuple[int, dict[str, str], bytes]:
+        url = urlsplit(self._request.url)
+        connection = http.client.HTTPConnection(url.hostname or "", url.port)
+        connection.sock = self._dial.connect(self._request.url)
+        headers = {"Content-Type": "application/json", "User-Agent": f"device-agent/{__version__}"}
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        connection.request("POST", target, json.dumps(self._request.body), {**headers, **self._request.headers})
+        answer = connection.getresponse()
+        body = answer.read(LARGEST + 1)
+        if len(body) > LARGEST:
+            raise LinkLost(f"{self._name} answered with more than {LARGEST} bytes")
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+
+    def abort(self) -> None:
+        """Break out of ``send``. Safe from any thread, at any time."""
+        self._dial.abort()
