@@ -24,6 +24,7 @@ from .events import (
     Action,
     Attend,
     CancelReply,
+    Clip,
     CloseGate,
     CutReply,
     DeviceReady,
@@ -33,6 +34,9 @@ from .events import (
     ForgetTurn,
     HangUp,
     Linger,
+    LinkDown,
+    LinkIdle,
+    LinkUp,
     MicrophoneEnded,
     OpenGate,
     PlaybackEnded,
@@ -46,6 +50,8 @@ from .events import (
     Speech,
     Started,
     TimeUp,
+    ToolCall,
+    Words,
     WorkerCrashed,
 )
 from .gate import Gate
@@ -53,6 +59,7 @@ from .hardware import Button, Light, Microphone, Speaker
 from .link import Link
 from .outbox import Outbox
 from .playback import Marker, Playback
+from .tools import Toolbox
 from .worker import Pulse, Worker
 
 log = logging.getLogger(__name__)
@@ -70,7 +77,7 @@ MICROPHONE, SPEAKER = "microphone", "speaker"
 
 
 class Agent:
-    """A smart speaker. ``run`` belongs to the main thread; ``stop`` to any, even to a signal handler."""
+    """A smart speaker. ``run`` belongs to the main thread; ``ask`` and ``stop`` to any, even to a signal handler."""
 
     def __init__(
         self,
@@ -84,18 +91,25 @@ class Agent:
         playback: Playback,
         link: Link,
         conversation: Conversation,
+        toolbox: Toolbox,
         inbox: queue.SimpleQueue[Event],
         watch: Iterable[Watch] = (),
     ) -> None:
         self._microphone, self._speaker, self._button, self._light = microphone, speaker, button, light
         self._gate, self._outbox, self._playback, self._link = gate, outbox, playback, link
-        self._conversation, self._inbox, self._watch = conversation, inbox, tuple(watch)
+        self._conversation, self._toolbox, self._inbox = conversation, toolbox, inbox
+        self._watch = tuple(watch)
         self._ears, self._mouth = Pulse(), Pulse()
         self._opening = {MICROPHONE, SPEAKER}
+        self._service = ""  # that we are connected to
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
         self._inbox.put(ShutdownRequested(by))
+
+    def ask(self, turn: Words | Clip) -> None:
+        """Take a turn that nobody has to speak."""
+        self._inbox.put(turn)
 
     def run(self) -> int:
         """Be a smart speaker until told otherwise; return the exit status."""
@@ -107,6 +121,7 @@ class Agent:
         self._button.when_released = lambda: tell(Released())
         with ExitStack() as owned:
             owned.callback(self._outbox.close)
+            owned.enter_context(closing(self._toolbox))
             owned.callback(systemd.notify, STOPPING=1)
             owned.enter_context(closing(self._light))
             owned.enter_context(closing(self._button))
@@ -219,6 +234,11 @@ class Agent:
         for action in actions:
             self._show_all(action, now)
             self._do(action)
+        match event:
+            case Words() | Clip():
+                self._outbox.put(event)  # behind the cancel of what ran before
+            case ToolCall():
+                self._toolbox.run(event, self._outbox.put)
         return Finish() in actions
 
     def _do(self, action: Action) -> None:
@@ -243,10 +263,15 @@ class Agent:
                 self._link.hang_up()
             case Show(mood):
                 self._light.show(mood)
-                systemd.notify(STATUS=mood)
+                systemd.notify(STATUS=f"{mood}, {self._service}" if self._service else mood)
 
     def _log(self, event: Event) -> None:
         match event:
+            case LinkUp(service):
+                log.info("connected to %s", service)
+                self._service = service
+            case LinkIdle() | LinkDown():
+                self._service = ""
             case Started():
                 log.info("ready: frames of %d ms, the gate is closed", FRAME_MS)
                 systemd.notify(READY=1)

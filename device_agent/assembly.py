@@ -12,15 +12,19 @@ from typing import Any
 from . import services
 from .agent import Agent, Watch
 from .audio import frame_bytes, frames
-from .config import Config, ServiceConfig, TalkConfig
+from .config import Config, ServiceConfig, TalkConfig, ToolConfig
 from .conversation import Conversation
 from .credentials import Secret, find_key
+from .errors import ConfigError
 from .events import Event
 from .gate import LONGEST, NOBODY, WINDOW, Gate
 from .hardware import Button, Light, Microphone, Speaker
 from .link import Link
 from .outbox import Outbox
 from .playback import Playback
+from .services import Function
+from .tools import Toolbox
+from .tools.command import Command
 from .vad import VoiceDetector
 
 WAV = "wav:"
@@ -35,21 +39,22 @@ def assemble(
     speaker: Speaker | None = None,
     button: Button | None = None,
     light: Light | None = None,
+    text_only: bool = False,
 ) -> Agent:
     """Build the device that *config* describes; nothing is opened yet but the button and the light.
 
-    A port that is given takes the place of the one in *config*. Raises ConfigError where the key is missing,
-    DeviceFailed where a pin is.
+    A port that is given takes the place of the one in *config*. Raises ConfigError where a key is missing,
+    DeviceFailed where a pin is. *text_only* asks for replies without sound, from services that can.
     """
-    service = open_service(config.service, config.talk, key)
-    rate = service.rate
+    candidates = open_services(config, key, text_only=text_only)
+    rate = candidates[0].rate
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     microphone = microphone or open_microphone(config.microphone.device, rate)
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
     playback = Playback(rate)
-    link = Link([service], outbox, playback, inbox.put, always=config.connection.mode == "always")
+    link = Link(candidates, outbox, playback, inbox.put, always=config.connection.mode == "always")
     speaker = speaker or open_speaker(config.speaker.device, rate, config.speaker.volume)
     conversation = Conversation(
         voice_starts=config.talk.start == "voice",
@@ -67,27 +72,49 @@ def assemble(
         playback=playback,
         link=link,
         conversation=conversation,
+        toolbox=open_toolbox(config.tools),
         inbox=inbox,
         watch=watch,
     )
 
 
-def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None = None) -> services.Service:
-    """Return the service that *config* names, with its key. Settings left empty are the service's own."""
-    wanted: dict[str, Any] = {
-        "url": config.url,
-        "model": config.model,
-        "voice": config.voice,
-        "instructions": config.instructions,
-        "tools": tuple(config.tools),
-    }
-    service: services.Service = services.load(config.name)(
-        key=key or find_key(config.name, config.api_key_file),
+def open_services(config: Config, key: Secret | None = None, *, text_only: bool = False) -> list[services.Service]:
+    """Return the services that *config* names, first choice first, with their keys. Raises ConfigError."""
+    functions = tuple(Function(tool.name, tool.description, tool.parameters) for tool in config.tools)
+    given = {"functions": functions, "text_only": text_only}
+    return [open_service(one, config.talk, key, **given) for one in (config.service, *config.fallback)]
+
+
+def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None = None, **given: Any) -> services.Service:
+    """Return one service. Settings left empty, and those that it does not know, are the service's own."""
+    cls = services.load(config.name)
+    wanted = {name: value for name, value in vars(config).items() if value and name in services.options(config.name)}
+    if config.rate not in cls.rates:
+        del wanted["rate"]
+    service: services.Service = cls(
+        **wanted,
+        **given,
+        key=key or _key(config),
         service_ends=talk.end == "service",
         silence_ms=talk.silence_ms,
-        **{name: value for name, value in wanted.items() if value},
     )
     return service
+
+
+def _key(config: ServiceConfig) -> Secret | None:
+    try:
+        return find_key(config.name, config.api_key_file)
+    except ConfigError:
+        if config.token_url and not config.api_key_file:
+            return None  # the token server knows us by other means
+        raise
+
+
+def open_toolbox(tools: tuple[ToolConfig, ...]) -> Toolbox:
+    """Return the tools of this device."""
+    return Toolbox(
+        Command(Function(tool.name, tool.description, tool.parameters), tool.command, tool.timeout_s) for tool in tools
+    )
 
 
 def open_microphone(device: str, rate: int) -> Microphone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .audio import Resampler, resample
+from .errors import LinkLost, LinkRefused
 from .events import Action, Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
 from .services import Message, Session
 
@@ -36,6 +37,12 @@ class AtRate(Session):
 
     def outgoing(self) -> list[Message]:
         return self._session.outgoing()
+
+    def farewell(self) -> None:
+        self._session.farewell()
+
+    def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
+        return self._session.lost(error)
 
     def tick(self, now: float) -> Iterable[Event]:
         return self._heard(self._session.tick(now))

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .errors import LinkLost
+from .errors import LinkLost, LinkRefused
 from .events import CancelReply, Event, LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, ReplyText, ReplyWithdrawn
 from .outbox import Outbox
 from .playback import Playback
@@ -62,19 +62,27 @@ class Carrier:
             both.register(self._wire, selectors.EVENT_READ)
             both.register(self._outbox, selectors.EVENT_READ)
             bell.register(self._outbox, selectors.EVENT_READ)
-            self._session.tick(self._began)
-            self._session.greet()
-            while needed():
+            try:
+                self._session.tick(self._began)
+                self._session.greet()
+                while needed():
+                    self._send_all()
+                    self._turn(self._wait(both, bell))
+                self._session.farewell()
                 self._send_all()
-                readable = self._wait(both, bell)
-                now = time.monotonic()
-                self._arrived.extend(self._session.tick(now))
-                if readable and not self._arrived:
-                    self._receive(now)
-                self._deliver_all()
-                self._check(now)
-                if self._session.ready:
-                    self._take_outbox()
+            except (LinkLost, LinkRefused) as error:
+                raise self._session.lost(error) from error
+
+    def _turn(self, readable: bool) -> None:
+        """Do what there is to do, once."""
+        now = time.monotonic()
+        self._arrived.extend(self._session.tick(now))
+        if readable and not self._arrived:
+            self._receive(now)
+        self._deliver_all()
+        self._check(now)
+        if self._session.ready:
+            self._take_outbox()
 
     def _wait(self, both: selectors.BaseSelector, bell: selectors.BaseSelector) -> bool:
         """Sleep until something happens; return whether the service said something that there is room for."""

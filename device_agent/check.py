@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import urlsplit
 
-from . import services
-from .assembly import WAV, open_button, open_light, open_microphone, open_service, open_speaker
+from .assembly import WAV, open_button, open_light, open_microphone, open_services, open_speaker
 from .config import Config, load
-from .credentials import find_key
+from .credentials import Secret
 from .errors import AgentError
 
 Test = Callable[[], str]
@@ -60,14 +60,15 @@ def _passes(name: str, test: Test, out: TextIO) -> bool:
 
 
 def _credentials(config: Config) -> str:
-    find_key(config.service.name, config.service.api_key_file)
-    return f"there is a key for {config.service.name}"
+    open_services(config)
+    names = [one.name for one in (config.service, *config.fallback)]
+    return f"there is what {' and '.join(names)} ask for"
 
 
 def _service(config: Config) -> str:
-    service = open_service(config.service, config.talk)
-    where = service.endpoint(None, "").name
-    return f"{where} (not dialled), sound at {service.rate} Hz"
+    service = open_services(config)[0]
+    where = urlsplit(config.service.url or service.url).hostname
+    return f"{config.service.name} at {where} (not dialled), sound at {service.rate} Hz"
 
 
 def _microphone(config: Config) -> str:
@@ -100,5 +101,4 @@ def _light(config: Config) -> str:
 
 
 def _rate(config: Config) -> int:
-    rate: int = services.load(config.service.name).rate  # a dataclass's default
-    return rate
+    return open_services(config, Secret("any"))[0].rate

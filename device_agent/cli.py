@@ -26,6 +26,8 @@ from .signals import stopped_by_signals
 
 log = logging.getLogger(__name__)
 
+USUAL_LOG = {"run": "info", "ask": "error"}
+"""What a command logs unless --log says otherwise; the others: warning."""
 EX_FAILED, EX_USAGE, EX_CONFIG = 1, 2, 78
 
 
@@ -75,6 +77,22 @@ def demo(options: argparse.Namespace) -> int:
     return rehearse(options.save)
 
 
+def ask(options: argparse.Namespace) -> int:
+    """One turn by text or by a recorded clip; prints the answer."""
+    from .ask import ask as ask_once
+
+    config = _config(options)
+    return ask_once(config, " ".join(options.text), options.audio, save=options.save, text_only=options.text_only)
+
+
+def token(options: argparse.Namespace) -> int:
+    """Fetch a short-lived token with the key, and print it: for who runs a token server."""
+    from .ask import fetch_token
+
+    print(fetch_token(_config(options)))
+    return 0
+
+
 def simulate(options: argparse.Namespace) -> int:
     """A voice service on this machine."""
     from .simulator import FAULTS, serve
@@ -114,13 +132,15 @@ def _config(options: argparse.Namespace) -> Config:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="device-agent", description="A smart speaker for realtime voice services.")
     parser.add_argument("--version", action="version", version=f"device-agent {__version__}")
-    parser.add_argument("--log", choices=LEVELS, help="how much to log (default: info for run, otherwise warning)")
+    parser.add_argument(
+        "--log", choices=LEVELS, help="how much to log (default: info for run, error for ask, else warning)"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         words = (command.__doc__ or "").strip()
         sub = commands.add_parser(command.__name__, help=words.rstrip("."), description=words)
-        sub.set_defaults(command=command, usual_log="info" if command is run else "warning")
+        sub.set_defaults(command=command, usual_log=USUAL_LOG.get(command.__name__, "warning"))
         return sub
 
     def add_config(sub: argparse.ArgumentParser) -> None:
@@ -132,6 +152,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--mic", action="store_true", help="talk through the sound card instead of a recorded question")
     sub.add_argument("--save", type=Path, default=Path("demo-reply.wav"), metavar="FILE", help="default: %(default)s")
     add_config(sub)
+
+    sub = add(ask)
+    sub.add_argument("text", nargs="*", help="what to ask")
+    sub.add_argument("--audio", type=Path, metavar="FILE", help="a WAV file that asks instead")
+    sub.add_argument("--save", type=Path, metavar="FILE", help="record the answer instead of playing it")
+    sub.add_argument("--text-only", action="store_true", help="do without sound, where the service can")
+    add_config(sub)
+
+    add_config(add(token))
 
     sub = add(simulate)
     sub.add_argument("--service", choices=SERVICES, default="xai", help="default: %(default)s")

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from .schema import SECRET_NAME, Must, number, one_of, read, whole
-from .services import SERVICES
+from .services import SERVICES, options
+from .services import load as load_service
 
 
-def _is_address(url: str) -> bool:
+def _is_address(url: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
     except ValueError:  # half an IPv6 address, a port that is no number
         return False
-    return named and parts.scheme in {"ws", "wss"} and url.isprintable() and " " not in url
+    return (
+        named
+        and parts.scheme in {f"{scheme}{s}" for scheme in schemes for s in ("", "s")}
+        and url.isprintable()
+        and " " not in url
+    )
 
 
 def _has_no_secret(url: str) -> bool:
@@ -40,14 +48,39 @@ def _stays_near(url: str) -> bool:
         address = ipaddress.ip_address(parts.hostname or "")
     except ValueError:
         return True
-    return parts.scheme == "wss" or not (getattr(address, "ipv4_mapped", None) or address).is_global
+    return parts.scheme in {"wss", "https"} or not (getattr(address, "ipv4_mapped", None) or address).is_global
+
+
+def _is_server_tool(tool: Any) -> bool:
+    name = tool.get("type") if isinstance(tool, dict) else tool
+    return isinstance(name, str) and bool(name.strip())
+
+
+def _is_object_schema(schema: Any) -> bool:
+    """The assistants take JSON schema as it is; this finds what none of them takes."""
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        return False
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    named = isinstance(properties, dict) and all(isinstance(each, dict) for each in properties.values())
+    return named and isinstance(required, list) and all(name in properties for name in required)
 
 
 ADDRESS = (
-    Must("an address that begins with wss:// (or ws:// in your own network)", _is_address),
+    Must(
+        "an address that begins with wss:// (or ws:// in your own network)", lambda url: _is_address(url, "ws", "http")
+    ),
     Must("an address without password, key or token: see service.api_key_file", _has_no_secret),
     Must("a wss:// address, because everybody on the way to a public one can listen to plain ws://", _stays_near),
 )
+TOKEN_ADDRESS = (
+    Must("an address that begins with https:// (or http:// in your own network)", lambda url: _is_address(url, "http")),
+    *ADDRESS[1:],
+)
+SERVER_TOOL = Must("the name of a tool, or its settings with a type", _is_server_tool)
+TOOL_NAME = Must("1 to 64 letters, digits, _ and -", lambda name: bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)))
+TOOL_SCHEMA = Must("a JSON schema of type object, with properties", _is_object_schema)
+OVER_HTTP = {"ultravox"}
+"""Services whose address is not that of the connection itself: it is asked for one."""
 DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: text != "wav:")
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
 
@@ -62,7 +95,11 @@ class ServiceConfig:
     voice: str | None = None
     instructions: str | None = "You are a helpful voice in a small speaker. Answer briefly."
     api_key_file: str | None = None
-    tools: tuple[str, ...] = ()
+    token_url: Annotated[str | None, *TOKEN_ADDRESS] = None
+    tools: tuple[Annotated[Any, SERVER_TOOL], ...] = ()
+    audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
+    rate: Annotated[int, Must("24000 or 16000", lambda rate: rate in {24000, 16000})] = 24000
+    dialect: Literal["xai", "openai"] = "xai"
 
 
 @dataclass(frozen=True)
@@ -116,16 +153,29 @@ class LightConfig:
 
 
 @dataclass(frozen=True)
+class ToolConfig:
+    """What the assistant may do on this device: run a command."""
+
+    name: Annotated[str, TOOL_NAME]
+    description: str
+    command: tuple[str, ...]
+    parameters: Annotated[Any, TOOL_SCHEMA] = field(default_factory=lambda: {"type": "object", "properties": {}})
+    timeout_s: Annotated[float, number(1, 60)] = 10
+
+
+@dataclass(frozen=True)
 class Config:
     """All of config.yaml."""
 
     service: ServiceConfig = field(default_factory=ServiceConfig)
+    fallback: tuple[ServiceConfig, ...] = ()
     talk: TalkConfig = field(default_factory=TalkConfig)
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
     microphone: MicrophoneConfig = field(default_factory=MicrophoneConfig)
     speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
     button: ButtonConfig = field(default_factory=ButtonConfig)
     light: LightConfig = field(default_factory=LightConfig)
+    tools: tuple[ToolConfig, ...] = ()
 
 
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -137,6 +187,46 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     if len(files) > len(set(files)):
         keys = ("speaker.device", "microphone.device")
         yield keys, "is the file that the microphone plays, and would be overwritten; name another one"
+    named = [("service", config.service), *((f"fallback[{n}]", each) for n, each in enumerate(config.fallback))]
+    for path, service in named:
+        for key, sentence in _wrong_service(service):
+            yield (f"{path}.{key}", f"{path}.name"), sentence
+    yield from _wrong_tools(config.tools)
+
+
+def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit the service that is named: a key, and a sentence about it."""
+    cls, known, name = load_service(service.name), options(service.name), service.name
+    scheme = "http" if name in OVER_HTTP else "ws"
+    if service.url and not _is_address(service.url, scheme):
+        yield "url", f"should begin with {scheme}s:// for {name}"
+    for key in ("token_url", "audio", "dialect"):
+        if key not in known and getattr(service, key) != getattr(ServiceConfig(), key):
+            yield key, f"means nothing to {name}; remove it"
+    if name == "litellm" and not service.model:
+        yield "model", "is empty; it should be an alias of the proxy's model_list"
+    for tool in service.tools:
+        if sentence := _wrong_server_tool(tool, cls.server_tools, name):
+            yield "tools", sentence
+
+
+def _wrong_server_tool(tool: Any, known: Mapping[str, tuple[str, ...]], service: str) -> str:
+    settings = tool if isinstance(tool, dict) else {"type": tool}
+    if known and settings["type"] not in known:
+        return f"has {settings['type']}; {service} has {', '.join(known)}"
+    missing = [name for name in known.get(settings["type"], ()) if name not in settings]
+    return f"has {settings['type']} without {' and '.join(missing)}" if missing else ""
+
+
+def _wrong_tools(tools: tuple[ToolConfig, ...]) -> Iterator[tuple[tuple[str, str], str]]:
+    names = [tool.name for tool in tools]
+    for index, tool in enumerate(tools):
+        here = f"tools[{index}]"
+        if tool.name in names[:index]:
+            yield (f"{here}.name", f"{here}.name"), f"is {tool.name} again; give each tool a name of its own"
+        if not tool.command or not shutil.which(tool.command[0]):
+            what = tool.command[0] if tool.command else "nothing"
+            yield (f"{here}.command", f"{here}.command"), f"begins with {what}, which is no program on this machine"
 
 
 def load(path: str | os.PathLike[str]) -> Config:

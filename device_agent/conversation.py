@@ -15,6 +15,7 @@ from .events import (
     Action,
     Attend,
     Attention,
+    Clip,
     CloseGate,
     CutConfirmed,
     CutReply,
@@ -35,6 +36,7 @@ from .events import (
     Refused,
     ReplyEnded,
     ReplyStarted,
+    ReplyWithdrawn,
     Show,
     Started,
     TalkEnded,
@@ -42,6 +44,7 @@ from .events import (
     TimeUp,
     TurnReceived,
     TurnTaken,
+    Words,
 )
 
 
@@ -72,6 +75,8 @@ Row = tuple[State, tuple[Action, ...]]
 _AT_REST: dict[type[Event], Row] = {
     Pressed: (LISTENING, (OpenGate(), Dial())),
     TalkStarted: (LISTENING, (Dial(),)),
+    Words: (SENDING, (Dial(),)),
+    Clip: (SENDING, (Dial(),)),
     ReplyStarted: (SPEAKING, ()),  # a second part of the answer
     LinkUp: (REST, ()),
     LinkDown: (REST, ()),
@@ -114,6 +119,7 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
     THINKING: _WAITING,
     SPEAKING: {
         PlaybackEnded: (FOLLOW_UP, ()),
+        ReplyWithdrawn: (FOLLOW_UP, ()),
         Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
         TalkStarted: (LISTENING, (CutReply(), Dial())),
     },
@@ -138,7 +144,7 @@ MOODS = {
 
 _LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED}
 
-_ABOUT_REPLIES = (ReplyStarted, ReplyEnded, TurnReceived, TurnTaken, PlaybackEnded)
+_ABOUT_REPLIES = (ReplyStarted, ReplyEnded, ReplyWithdrawn, TurnReceived, TurnTaken, PlaybackEnded)
 
 
 class Conversation:
@@ -164,14 +170,17 @@ class Conversation:
         self._patience: dict[State, float | None] = {**PATIENCE, FOLLOW_UP: follow_up or None, READY: idle}
         self._rest = READY
         self._microphone_ended = False
+        self._more = False  # the assistant will go on in another reply, when its tools have answered
         self._cuts = 0
         """Cuts that the link has not confirmed yet. Until it has, what is told about replies is about the dead one."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one *event*; return the actions it calls for, in order."""
+        if self._cuts and isinstance(event, _ABOUT_REPLIES):
+            return []
         self._remember(event)
         row = TRANSITIONS[self.state].get(type(event))
-        if row is None or (self._cuts and isinstance(event, _ABOUT_REPLIES)):
+        if row is None:
             return []
         old = self.state
         self.state, actions = self._resolve(row[0]), row[1]
@@ -184,17 +193,25 @@ class Conversation:
             self._microphone_ended = True
         elif isinstance(event, CutConfirmed):
             self._cuts = max(0, self._cuts - 1)
+        elif isinstance(event, ReplyEnded):
+            self._more = event.more
+        elif isinstance(event, (ReplyStarted, Pressed, TalkStarted, TimeUp)):
+            self._more = False
 
     def _resolve(self, state: State) -> State:
+        if self._more and state in (REST, FOLLOW_UP):
+            return THINKING
         if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or self._microphone_ended):
             return self._rest
         return self._rest if state is REST else state
 
     def _entered(self, old: State, event: Event, now: float) -> list[Action]:
         """What follows from being in a state, however we came there."""
-        if self.state is not old or isinstance(event, TimeUp):
-            patience = self._patience.get(self.state) if self.state is not old else None
+        if self.state is not old or isinstance(event, ReplyEnded):
+            patience = self._patience.get(self.state)
             self.deadline = None if patience is None else now + patience
+        elif isinstance(event, TimeUp):
+            self.deadline = None
         actions: list[Action] = []
         if self.state is not old:
             actions.append(Attend(self._attention()))

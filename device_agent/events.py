@@ -118,10 +118,12 @@ class ReplyText(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded(Event):
-    """The service has sent all of a reply; it may play for a long time yet. *problem* is why it is not whole."""
+    """The service has sent all of a reply; it may play for a long time yet. *problem* is why it is not whole; *more*
+    says that the assistant will go on, in another reply, when it has the answers of its tools."""
 
     reply: str
     problem: str = ""
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,9 @@ class ServiceError(Event):
 
 @dataclass(frozen=True, slots=True)
 class LinkUp(Event):
-    """The service is ready to hear us."""
+    """The service is ready to hear us; *service* is which one, and where, for people."""
+
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

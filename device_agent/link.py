@@ -65,6 +65,7 @@ class Link:
         self._roster = Roster(len(services))
         self._resume: dict[int, str] = {}  # by the number of the service
         self._refusals: list[LinkRefused] = []  # of this round
+        self._name = ""  # of the service that was dialled last
         self._said = ""  # the refusal that is in the log already
 
     # Any thread -------------------------------------------------------------------------------------------------------
@@ -142,6 +143,7 @@ class Link:
             answer = post.send()
         endpoint = service.endpoint(answer, resume)
         log.info("dialling %s", endpoint.name)
+        self._name = endpoint.name
         return self._opened(endpoint)
 
     def _opened(self, endpoint: Endpoint) -> Wire:
@@ -177,6 +179,7 @@ class Link:
     def _note(self, event: Event) -> None:
         if isinstance(event, LinkUp):
             self._refusals, self._said = [], ""
+            event = LinkUp(self._name)
         self._tell(event)
 
     def _rest(self, stopping: threading.Event) -> None:

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -23,6 +23,8 @@ LARGEST = 64 * 1024
 """How many bytes a file may have."""
 MOST_ITEMS = 32
 """How many entries a list may have."""
+MOST_NODES = 500
+"""How many values may stand where anything may stand."""
 MOST_MISTAKES = 50
 """How many mistakes are told one by one; whoever makes more has opened the wrong file."""
 LONGEST_SHOWN = 40
@@ -106,6 +108,8 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             if not _is_empty(node):
                 self._note(node, f"{path or 'the file'} should be a section with keys, not {_shown(node)}")
+                self._wrong.update(_join(path, name) for name in get_type_hints(cls))
+            self._require(cls, node, path, set())
             return cls()
         hints, values = get_type_hints(cls, include_extras=True), {}
         for name, value in self._entries(node, path, list(hints)):
@@ -116,7 +120,16 @@ class _Reader:
             except _Mistake as mistake:
                 self._wrong.add(key)
                 self._note(mistake.node, str(mistake))
+        self._require(cls, node, path, set(values))
         return cls(**values)
+
+    def _require(self, cls: Any, node: yaml.Node, path: str, given: set[str]) -> None:
+        """Raises _Mistake where a key without a default is not there, or was wrong: then there can be no *cls*."""
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        missing = [name for name in missing if name not in given]
+        unsaid = [name for name in missing if _join(path, name) not in self._wrong]
+        if missing:
+            raise _Mistake(node, f"{path} has no {unsaid[0]}" if unsaid else "")
 
     def compare(self, contradictions: Iterable[tuple[tuple[str, str], str]]) -> None:
         """Note what is right alone and wrong together."""
@@ -126,7 +139,9 @@ class _Reader:
                 self._note(nodes[0], f"{keys[0]} {sentence}")
 
     def _note(self, node: yaml.Node, sentence: str) -> None:
-        self.mistakes.append((node.start_mark.line + 1, node.start_mark.column + 1, sentence))
+        """Remember a mistake; an empty sentence means that it was told already."""
+        if sentence:
+            self.mistakes.append((node.start_mark.line + 1, node.start_mark.column + 1, sentence))
 
     def _entries(self, node: yaml.MappingNode, path: str, known: list[str]) -> Iterator[tuple[str, yaml.Node]]:
         """Yield name and value of every key that may stand here."""
@@ -148,6 +163,8 @@ class _Reader:
             return self.section(kind, node, key)
         if get_origin(kind) is tuple:
             return self._items(get_args(kind)[0], node, key)
+        if kind is Any:
+            return self._anything(node, key, musts)
         wish = musts[0].wish if musts else _KINDS[kind][0]
         if _is_empty(node):
             if optional:
@@ -166,6 +183,27 @@ class _Reader:
                 )
         return value
 
+    def _anything(self, node: yaml.Node, key: str, musts: list[Must]) -> Any:
+        """Return what JSON would say in place of *node*. Raises _Mistake."""
+        value = self._free(node, key, [MOST_NODES])
+        for must in musts:
+            if not must.holds(value):
+                raise _Mistake(node, f"{key} should be {must.wish}")
+        return value
+
+    def _free(self, node: yaml.Node, key: str, budget: list[int]) -> Any:
+        """Return *node* as JSON knows it. *budget* is how many nodes there may be: an alias may multiply them."""
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise _Mistake(node, f"{key} holds more than {MOST_NODES} values")
+        if isinstance(node, yaml.SequenceNode):
+            return [self._free(item, key, budget) for item in node.value]
+        if isinstance(node, yaml.MappingNode):
+            return {str(name.value): self._free(value, key, budget) for name, value in node.value}
+        if SECRET.match(node.value.strip()):
+            raise _Mistake(node, f"{key} looks like a key; {NO_SECRETS}")
+        return _plain(node)
+
     def _items(self, hint: Any, node: yaml.Node, key: str) -> tuple[Any, ...]:
         if _is_empty(node):
             return ()
@@ -173,7 +211,14 @@ class _Reader:
             raise _Mistake(node, f"{key} should be a list like [one, two], not {_shown(node)}")
         if len(node.value) > MOST_ITEMS:
             raise _Mistake(node, f"{key} should have {MOST_ITEMS} entries at most, not {len(node.value)}")
-        return tuple(self._value(hint, item, f"{key}[{index}]") for index, item in enumerate(node.value))
+        return tuple(value for index, item in enumerate(node.value) for value in self._item(hint, item, key, index))
+
+    def _item(self, hint: Any, node: yaml.Node, key: str, index: int) -> Iterator[Any]:
+        try:
+            yield self._value(hint, node, f"{key}[{index}]")
+        except _Mistake as mistake:
+            self._wrong.add(key)
+            self._note(mistake.node, str(mistake))
 
 
 def _unfold(hint: Any) -> tuple[Any, list[Must], bool]:
@@ -204,6 +249,18 @@ _KINDS: dict[type, tuple[str, Callable[[yaml.ScalarNode], Any]]] = {
     float: ("a number", _digits(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?", float)),
 }
 """What a type is called, and what reads it; None means that something else stands there."""
+
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+def _plain(node: yaml.Node) -> Any:
+    """Return a scalar as JSON knows it."""
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+        return node.value
+    if node.value.lower() in _WORDS:
+        return _WORDS[node.value.lower()]
+    numbers = (_KINDS[kind][1](node) for kind in (int, float))
+    return next((number for number in numbers if number is not None), node.value)
 
 
 def _is_empty(node: yaml.Node) -> bool:

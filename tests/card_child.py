@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection, Listener
 from typing import Any
 
@@ -41,9 +44,19 @@ def call(thing: Any, name: str, arguments: tuple[object, ...]) -> Any:
 
 
 def main() -> None:
-    with Listener(sys.argv[1], "AF_UNIX") as listener:
-        while True:
-            threading.Thread(target=serve, args=[listener.accept()], daemon=True).start()
+    """Serve until SIGTERM; then everybody has a second to close his port."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    owners = []
+    try:
+        with Listener(sys.argv[1], "AF_UNIX") as listener:
+            while True:
+                owners.append(threading.Thread(target=serve, args=[listener.accept()], daemon=True))
+                owners[-1].start()
+    finally:
+        end = time.monotonic() + 1
+        for owner in owners:
+            owner.join(max(0, end - time.monotonic()))
+        os._exit(0)  # one that hangs in a card could not be ended otherwise
 
 
 if __name__ == "__main__":

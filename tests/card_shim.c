@@ -3,6 +3,7 @@
  *   CARD_UNPLUGGED=FILE   while FILE exists, every call on a PCM says that there is no such device
  *   CARD_VANISHED=FILE    while FILE exists, a PCM moves no more, wakes everybody who waits for it, and does not say why:
  *                         so does a real one whose card was pulled out, and PortAudio's blocking calls then spin for ever
+ *   CARD_MICROPHONE=FIFO  the card has recorded what is in this FIFO; ALSA's file plugin says that there is always more
  *   CARD_RATE=48000       the card takes this rate only
  *   CARD_CHANNELS=2       the card takes this many channels only
  *
@@ -13,9 +14,11 @@
 #include <alsa/asoundlib.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -34,6 +37,16 @@ static int unplugged(void)
 static int gone(void)
 {
     return unplugged() || flagged("CARD_VANISHED");
+}
+
+/* How many bytes the microphone has recorded that were not read yet. */
+static int recorded(void)
+{
+    static int fifo = -1;
+    int bytes = 0;
+    if (fifo < 0)
+        fifo = open(getenv("CARD_MICROPHONE"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return ioctl(fifo, FIONREAD, &bytes) < 0 ? 0 : bytes;
 }
 
 static unsigned limit(const char *name)
@@ -70,7 +83,11 @@ snd_pcm_sframes_t snd_pcm_avail_update(snd_pcm_t *pcm)
 {
     if (unplugged())
         return -ENODEV;
-    return gone() ? 0 : REAL(snd_pcm_avail_update)(pcm);
+    snd_pcm_sframes_t all = gone() ? 0 : REAL(snd_pcm_avail_update)(pcm);
+    if (all <= 0 || !getenv("CARD_MICROPHONE") || snd_pcm_stream(pcm) != SND_PCM_STREAM_CAPTURE)
+        return all;
+    snd_pcm_sframes_t there = recorded() / snd_pcm_frames_to_bytes(pcm, 1);
+    return there < all ? there : all;
 }
 
 int snd_pcm_recover(snd_pcm_t *pcm, int error, int silent)

@@ -79,6 +79,10 @@ class Remote:
             raise value
         return value
 
+    def leave(self) -> None:
+        """Let the object go; a port is closed."""
+        self._connection.close()
+
 
 class RemoteMicrophone(Remote):
     """A Microphone in another process."""
@@ -131,6 +135,7 @@ class CardProcess:
     """A process that has a card."""
 
     def __init__(self, directory: Path, env: dict[str, str]) -> None:
+        self._remotes: list[Remote] = []
         room = Path(tempfile.mkdtemp(dir=directory))
         self._address = str(room / "socket")
         self._log = room / "stderr"
@@ -165,11 +170,14 @@ class CardProcess:
         return self._log.read_text()
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait(PATIENCE)
+        """Close all ports there and end the process."""
+        for remote in self._remotes:
+            remote.leave()
+        dismiss(self._process)
 
     def _made(self, kind: type[AnyRemote], what: str, *arguments: object) -> AnyRemote:
         remote = kind(Client(self._address, "AF_UNIX"))
+        self._remotes.append(remote)
         remote.ask(what, *arguments)
         return remote
 
@@ -182,10 +190,18 @@ class Card:
         """What a process needs to find this card, and this package."""
         self._ends = ExitStack()
         self._directory = Path(tempfile.mkdtemp(prefix="card-"))
-        self._ends.callback(shutil.rmtree, self._directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
+        self._ends.callback(shutil.rmtree, self._directory, ignore_errors=True)
+        try:
+            self._begin()
+        except BaseException:
+            self._ends.close()
+            raise
         return self
+
+    def _begin(self) -> None:
+        """Set the card up."""
 
     def __exit__(self, *reason: object) -> None:
         self._ends.close()
@@ -196,10 +212,18 @@ class Card:
         self._ends.callback(process.close)
         return process
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a program with this card to its end."""
-        env = os.environ | self.env
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    def program(self, code: str) -> subprocess.Popen[str]:
+        """Start a Python program with this card."""
+        command = [sys.executable, "-c", code]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        program = subprocess.Popen(command, env=os.environ | self.env, text=True, **streams)
+        self._ends.callback(program.communicate)
+        self._ends.callback(program.kill)
+        return program
+
+    def run(self, code: str) -> tuple[str, str]:
+        """Run a Python program with this card to its end; return what it wrote to standard output and error."""
+        return self.program(code).communicate(timeout=PATIENCE)
 
     def _configure(self, text: str) -> None:
         """Make *text* ALSA's whole configuration: without the usual one there are no other devices."""
@@ -211,9 +235,19 @@ class Card:
             daemon = subprocess.Popen(
                 command, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self._ends.callback(daemon.wait, PATIENCE)
-        self._ends.callback(daemon.kill)
+        self._ends.callback(dismiss, daemon)
         return daemon
+
+
+def dismiss(process: subprocess.Popen[bytes]) -> None:
+    """Let a process tidy up and end, whatever state it is in."""
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(PATIENCE / 4)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(PATIENCE)
 
 
 def need(*programs: str) -> None:
@@ -256,22 +290,22 @@ class FifoCard(Card):
         self._paced = paced
         self._heard = bytearray()
         self._lock = threading.Lock()
-        self._microphone, self._speaker = self._fifo("microphone"), self._fifo("speaker")
         self._configure(FIFO_CONF.format(microphone=self._path("microphone"), speaker=self._path("speaker")))
         self.env |= {
             "LD_PRELOAD": shim(),
+            "CARD_MICROPHONE": self._path("microphone"),
             "CARD_UNPLUGGED": self._path("unplugged"),
             "CARD_VANISHED": self._path("vanished"),
         }
         self.env |= {"CARD_RATE": str(only_rate), "CARD_CHANNELS": str(only_channels)}
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
+        self._microphone, self._speaker = self._fifo("microphone"), self._fifo("speaker")
         for work in (self._give, self._take):
             thread = threading.Thread(target=work, name=f"card {work.__name__}")
             thread.start()
             self._ends.callback(thread.join, PATIENCE)
         self._ends.callback(self._stop.set)
-        return self
 
     def play(self, pcm: bytes) -> None:
         """Let the microphone hear *pcm*; returns at once. It ends with a full 20 ms, filled up with silence."""
@@ -387,15 +421,22 @@ class PulseCard(Card):
     def __init__(self, rate: int = 48000) -> None:
         need("pulseaudio", "pactl", "pacat", "parec")
         super().__init__()
-        socket = str(self._directory / "native")
-        here = str(self._directory)
-        home = {"HOME": here, "PULSE_RUNTIME_PATH": here, "XDG_RUNTIME_DIR": here, "PULSE_SERVER": f"unix:{socket}"}
-        (self._directory / "default.pa").write_text(PULSE_MODULES.format(socket=socket, rate=rate))
+        here, socket = str(self._directory), str(self._directory / "native")
+        self._rate = rate
+        self._home = {
+            "HOME": here,
+            "PULSE_RUNTIME_PATH": here,
+            "XDG_RUNTIME_DIR": here,
+            "PULSE_SERVER": f"unix:{socket}",
+        }
+        self._modules = self._directory / "default.pa"
+        self._modules.write_text(PULSE_MODULES.format(socket=socket, rate=rate))
         self._configure(PULSE_CONF.format(socket=socket))
-        self._home, self._rate = home, rate
+
+    def _begin(self) -> None:
         flags = ["--daemonize=no", "--system=false", "--exit-idle-time=-1", "--use-pid-file=no"]
         flags += ["--realtime=no", "--high-priority=no"]
-        self._server = self._daemon("pulseaudio", "-n", "-F", str(self._directory / "default.pa"), *flags, env=home)
+        self._server = self._daemon("pulseaudio", "-n", "-F", str(self._modules), *flags, env=self._home)
         wait_for(self._ready, "PulseAudio")
 
     def play(self, pcm: bytes) -> None:
@@ -459,17 +500,34 @@ class JackCard(Card):
     def __init__(self) -> None:
         need("jackd", "jack_wait")
         super().__init__()
-        name = f"test{os.getpid()}-{next(_serial)}"
+        name = f"test{os.getpid()}x{next(_serial)}x"
         self.env |= {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
         self._configure(JACK_CONF)
-        dummy = ["-d", "dummy", "-r", "48000", "-p", "480", "-C", "1", "-P", "1"]
-        self._server = self._daemon("jackd", "--no-realtime", "-n", name, *dummy, env=self.env)
-        wait_for(self._ready, "JACK")
+
+    def _begin(self) -> None:
+        self._ends.callback(self._sweep)
+        self._server = self._start()
 
     def kill(self) -> None:
         """Let the server die."""
         self._server.kill()
         self._server.wait(PATIENCE)
+        # A server that died keeps its place among the eight that a machine can have, until one of its name is back.
+        self._ends.callback(self._start)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        name = self.env["JACK_DEFAULT_SERVER"]
+        dummy = ["-d", "dummy", "-r", "48000", "-p", "480", "-C", "1", "-P", "1"]
+        server = self._daemon("jackd", "--no-realtime", "-n", name, *dummy, env=self.env)
+        wait_for(self._ready, "JACK")
+        return server
+
+    def _sweep(self) -> None:
+        """Remove what clients that were killed leave in shared memory."""
+        for path in Path("/dev/shm").glob(  # noqa: S108  JACK's own
+            f"jack*_{self.env['JACK_DEFAULT_SERVER']}*"
+        ):
+            path.unlink()
 
     def _ready(self) -> bool:
         command = ["jack_wait", "-s", self.env["JACK_DEFAULT_SERVER"], "-c"]

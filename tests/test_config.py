@@ -59,9 +59,10 @@ def test_the_shipped_file_equals_the_defaults():
 def test_the_shipped_file_shows_every_key_with_a_comment():
     shown = yaml.safe_load(SHIPPED.read_text())
 
-    assert {name: list(section) for name, section in shown.items()} == {
-        section.name: [key.name for key in dataclasses.fields(getattr(Config(), section.name))]
-        for section in dataclasses.fields(Config)
+    sections = {section.name: getattr(Config(), section.name) for section in dataclasses.fields(Config)}
+    assert {name: section and list(section) for name, section in shown.items()} == {
+        name: [] if section == () else [key.name for key in dataclasses.fields(section)]
+        for name, section in sections.items()
     }
     lines = SHIPPED.read_text().splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"  \w+:", line)]
@@ -86,25 +87,55 @@ service:
     Sing.
     Dance.
   api_key_file: /run/key
-  tools: [web_search, x_search]
+  token_url: https://tokens.example/new
+  tools: [web_search, {type: file_search, vector_store_ids: [a], max_num_results: 3}]
+  audio: pcmu
+  rate: 16000
+fallback: [{name: litellm, model: other, dialect: openai}, {voice: w}]
 talk: {start: voice, end: service, vad: 3, silence_ms: 100, preroll_ms: 0, follow_up_s: 2.5, interrupt: voice}
 connection: {mode: always, idle_s: 5}
 microphone: {device: "wav:question.wav"}
 speaker: {device: USB, volume: 100}
 button: {pin: 27}
 light: {pin: 0}
+tools:
+  - name: lamp
+    description: Switches the lamp.
+    command: [sh, -c, "true"]
+    parameters:
+      type: object
+      properties: {on: {type: boolean, default: true}, level: {enum: [1, 2.5, "3"]}}
+      required: [on]
+    timeout_s: 3
 """)
+    schema_of_lamp = {
+        "type": "object",
+        "properties": {"on": {"type": "boolean", "default": True}, "level": {"enum": [1, 2.5, "3"]}},
+        "required": ["on"],
+    }
+    search = {"type": "file_search", "vector_store_ids": ["a"], "max_num_results": 3}
 
     assert said == Config(
         config.ServiceConfig(
-            "xai", "wss://proxy.example/v1", "m", "v", "Sing.\nDance.", "/run/key", ("web_search", "x_search")
+            name="xai",
+            url="wss://proxy.example/v1",
+            model="m",
+            voice="v",
+            instructions="Sing.\nDance.",
+            api_key_file="/run/key",
+            token_url="https://tokens.example/new",  # noqa: S106  no password
+            tools=("web_search", search),
+            audio="pcmu",
+            rate=16000,
         ),
+        (config.ServiceConfig("litellm", model="other", dialect="openai"), config.ServiceConfig(voice="w")),
         config.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
         config.ConnectionConfig("always", 5),
         config.MicrophoneConfig("wav:question.wav"),
         config.SpeakerConfig("USB", 100),
         config.ButtonConfig(27),
         config.LightConfig(0),
+        (config.ToolConfig("lamp", "Switches the lamp.", ("sh", "-c", "true"), schema_of_lamp, 3),),
     )
 
 
@@ -121,7 +152,7 @@ def test_an_empty_value_means_none_where_none_is_possible(loaded, empty):
 
 
 def test_a_list_is_a_tuple_and_so_the_configuration_is_a_constant(loaded):
-    assert hash(loaded("service: {tools: [one]}")) == hash(loaded("service: {tools: [one]}"))
+    assert hash(loaded("service: {tools: [x_search]}")) == hash(loaded("service: {tools: [x_search]}"))
 
 
 @pytest.mark.parametrize(("written", "meant"), [("7", 7), ("08", 8), ("010", 10), ("+9", 9)])
@@ -181,7 +212,10 @@ speaker: {volume: 101}
         ("service: {voice: no}", "1:18: service.voice should be text, not no; put it in quotes"),
         ("service: {voice: 5}", "1:18: service.voice should be text, not 5; put it in quotes"),
         ("service: {tools: web}", '1:18: service.tools should be a list like [one, two], not "web"'),
-        ("service: {tools: [a, 5]}", "1:22: service.tools[1] should be text, not 5; put it in quotes"),
+        (
+            "service: {tools: [a, 5]}",
+            "1:22: service.tools[1] should be the name of a tool, or its settings with a type",
+        ),
         ('service: {voice: "a\\e[31m"}', '1:18: service.voice should be text, not "a\\u001b[31m"'),
         (
             "microphone: {device: 'wav:'}",
@@ -251,7 +285,7 @@ def test_an_address_that_is_private_encrypted_or_a_name_is_taken(loaded, url):
 @pytest.mark.parametrize(
     ("url", "wish"),
     [
-        ("https://api.x.ai", "that begins with wss://"),
+        ("https://api.x.ai", "should begin with wss:// for xai"),
         ("api.x.ai/v1", "that begins with wss://"),
         ("wss://", "that begins with wss://"),
         ("wss://host:port/", "that begins with wss://"),
@@ -263,13 +297,13 @@ def test_an_address_that_is_private_encrypted_or_a_name_is_taken(loaded, url):
         ("ws://[::ffff:8.8.8.8]/", "everybody on the way"),
         ("wss://me:hunter2@host/", "without password"),
         ("wss://host/?api_key=hunter2", "without password"),
-        ("http://me:hunter2@host/", "that begins with wss://"),
+        ("http://me:hunter2@host/", "without password"),
     ],
 )
 def test_an_address_is_refused_with_the_reason(complaints, url, wish):
     [complaint] = complaints(f"service: {{url: '{url}'}}")
 
-    assert complaint.startswith("1:16: service.url should be ")
+    assert complaint.startswith("1:16: service.url should be")
     assert wish in complaint
     assert "hunter2" not in complaint
 
@@ -417,3 +451,50 @@ def test_the_file_here_goes_before_the_one_of_the_system(tmp_path, monkeypatch):
 
     Path("config.yaml").touch()
     assert config.default_path() == Path("config.yaml")
+
+
+TOOL = "name: lamp, description: d, command: [sh]"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("tools: [{name: lamp, command: [sh]}]", "1:9: tools[0] has no description"),
+        ("tools: [{name: la mp, description: d, command: [sh]}]", "1:16: tools[0].name should be 1 to 64 letters"),
+        (f"tools: [{{{TOOL}, parameters: {{type: array}}}}]", "tools[0].parameters should be a JSON schema"),
+        (f"tools: [{{{TOOL}, parameters: {{type: object, required: [a]}}}}]", "tools[0].parameters should be a JSON"),
+        (f"tools: [{{{TOOL}, timeout_s: 99}}]", "tools[0].timeout_s should be a number from 1 to 60, not 99"),
+        ("tools: [{name: a, description: d, command: [/no/such]}]", "tools[0].command begins with /no/such, which"),
+        ("tools: [{name: a, description: d, command: []}]", "tools[0].command begins with nothing, which is no"),
+        (f"tools: [{{{TOOL}}}, {{{TOOL}}}]", "tools[1].name is lamp again"),
+        ("tools: lamp", "tools should be a list"),
+        ("tools: [lamp]", "tools[0] should be a section with keys, not"),
+        ("fallback: [{name: opnai}]", "fallback[0].name should be"),
+        ("service: {tools: [{max: 3}]}", "service.tools[0] should be the name of a tool, or its settings with a type"),
+        ("service: {token_url: 'ws://x/'}", "service.token_url should be an address that begins with https://"),
+        ("service: {tools: [{type: mcp, authorization: Bearer abcdef}]}", "looks like a key"),
+    ],
+)
+def test_a_mistake_in_a_list_of_sections_is_told_with_its_place(complaints, text, sentence):
+    assert any(sentence in said for said in complaints(text)), complaints(text)
+
+
+def test_aliases_do_not_multiply_without_end(complaints):
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+    (said, *_) = [line for line in complaints(f"{bomb}service: {{tools: [{{type: x, y: *a29}}]}}\n") if "tools" in line]
+    assert said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{name: xai, tools: [web_serch]}", "service.tools has web_serch; xai has web_search, x_search"),
+        ("{name: xai, tools: [{type: mcp, server_url: 'https://x'}]}", "service.tools has mcp without server_label"),
+        ("{name: openai, audio: pcmu}", "service.audio means nothing to openai"),
+        ("{name: xai, dialect: openai}", "service.dialect means nothing to xai"),
+        ("{name: litellm}", "service.model is empty; it should be an alias"),
+        ("{name: ultravox, url: 'wss://x/'}", "service.url should begin with https:// for ultravox"),
+    ],
+)
+def test_what_does_not_fit_the_service_is_told(complaints, text, sentence):
+    assert any(sentence in said for said in complaints(f"service: {text}")), complaints(f"service: {text}")

@@ -67,10 +67,25 @@ WAY_TO = {
 }
 BUSY = [LISTENING, SENDING, THINKING, SPEAKING]
 EVENTS = [
-    Started(), Pressed(), TalkStarted(), TalkEnded(), NothingSaid(), TurnReceived(), TurnTaken(), ReplyStarted("r"),
-    ReplyEnded("r"), PlaybackEnded("r"), LinkUp(), LinkDown("x", 1.0), LinkIdle(), Refused("x", 0.0), TimeUp(),
-    CutConfirmed(), MicrophoneEnded(),
-]  # fmt: skip
+    Started(),
+    Pressed(),
+    TalkStarted(),
+    TalkEnded(),
+    NothingSaid(),
+    TurnReceived(),
+    TurnTaken(),
+    ReplyStarted("r"),
+    ReplyEnded("r"),
+    ReplyEnded("r", more=True),
+    PlaybackEnded("r"),
+    LinkUp(),
+    LinkDown("x", 1.0),
+    LinkIdle(),
+    Refused("x", 0.0),
+    TimeUp(),
+    CutConfirmed(),
+    MicrophoneEnded(),
+]
 
 
 def at(state: State, **settings: object) -> Conversation:
@@ -222,6 +237,19 @@ def test_the_end_of_the_recording_waits_for_the_reply(state):
 
 def test_the_end_of_a_silent_recording_finishes_at_once():
     assert Finish() in at(READY).handle(MicrophoneEnded(), 1.0)
+
+
+@pytest.mark.parametrize("spoken", [True, False])
+def test_while_its_tools_work_the_assistant_still_thinks(spoken):
+    conversation = at(SPEAKING if spoken else THINKING)
+    conversation.handle(ReplyEnded("r", more=True), 1.0)
+    if spoken:
+        conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is THINKING
+    conversation.handle(ReplyStarted("r2"), 3.0)
+    conversation.handle(ReplyEnded("r2"), 3.5)
+    conversation.handle(PlaybackEnded("r2"), 4.0)
+    assert conversation.state is READY
 
 
 def test_every_state_has_a_mood_and_a_row():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -325,7 +323,7 @@ for thread in threads: thread.join(10)
 print(*sorted(said))
 """
         with FifoCard(RATE, paced=True) as card:
-            assert run(card, code).stdout == "listened talked\n"
+            assert card.run(code)[0] == "listened talked\n"
 
     def test_is_harmless_on_a_port_that_is_not_open(self, process):
         for port in (process.microphone(RATE), process.speaker(RATE)):
@@ -421,7 +419,7 @@ from device_agent.hardware.portaudio import PortAudioSpeaker
 logging.basicConfig(format="%(message)s")
 PortAudioSpeaker(24000, "E").open()
 """
-        said = run(card, code).stderr
+        _, said = card.run(code)
 
         assert "speaker 'E' could be 'desk_speaker', 'default': taking the first" in said
 
@@ -443,7 +441,7 @@ PortAudioSpeaker(24000, "E").open()
             "except OSError as error: print(type(error).__name__, error)"
         )
         with Card() as card:
-            said = run(card, code).stdout
+            said, _ = card.run(code)
 
         assert said.startswith(
             "DeviceFailed PyAudio does not load (libportaudio.so.2: cannot open shared object file): "
@@ -452,11 +450,6 @@ PortAudioSpeaker(24000, "E").open()
 
     def test_make_no_noise(self, card):
         """ALSA and JACK write eighty lines about cards that nobody asked for."""
-        said = run(card, "from device_agent.hardware.portaudio import devices; print(len(devices()))")
+        said = card.run("from device_agent.hardware.portaudio import devices; print(len(devices()))")
 
-        assert (said.stdout, said.stderr) == ("3\n", "")
-
-
-def run(card: Card, code: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process that has the card."""
-    return card.run(sys.executable, "-c", code)
+        assert said == ("3\n", "")

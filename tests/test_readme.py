@@ -22,8 +22,12 @@ def test_the_diagram_is_that_of_the_table():
 def test_every_key_stands_in_the_table_with_its_default():
     told = dict(re.findall(r"^\| `(\w+\.\w+)` \|(.*?)\|", README, re.MULTILINE))
     for section in fields(Config):
-        for key in fields(section.type if isinstance(section.type, type) else type(getattr(Config(), section.name))):
-            default = getattr(getattr(Config(), section.name), key.name)
+        values = getattr(Config(), section.name)
+        if values == ():  # a list of sections: the text tells of it
+            assert f"`{section.name}`" in README
+            continue
+        for key in fields(values):
+            default = getattr(values, key.name)
             shown = told.pop(f"{section.name}.{key.name}").strip(" `")
             assert shown.startswith(str(default)[:20]) or (not default and shown in ("", "[]")), key.name
     assert told == {}

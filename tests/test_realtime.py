@@ -27,7 +27,7 @@ from device_agent.events import (
     UserText,
 )
 from device_agent.services.realtime import BLOCKED_S, READY_BY_RULE_S
-from device_agent.services.xai import Xai
+from device_agent.services.xai import Xai, xai_settings
 
 PCM = b"\1\0\2\0"
 TURN = [TalkStarted(), PCM, TalkEnded()]
@@ -80,6 +80,7 @@ def test_it_greets_with_every_setting():
             "output": {"format": {"type": "audio/pcm", "rate": 24000}},
         },
         "tools": [{"type": "web_search"}],
+        "resumption": {"enabled": True},
     }
 
 
@@ -252,7 +253,7 @@ def test_when_the_service_ends_turns_it_gets_silence_and_no_commit():
 
 
 def test_server_vad_is_told_the_silence_of_the_configuration():
-    detection = Xai(Secret("k"), service_ends=True, silence_ms=500).settings()["turn_detection"]
+    detection = xai_settings(Xai(Secret("k"), service_ends=True, silence_ms=500))["turn_detection"]
     assert (detection["type"], detection["silence_duration_ms"]) == ("server_vad", 500)
 
 

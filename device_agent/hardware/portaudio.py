@@ -153,12 +153,13 @@ class PortAudioMicrophone:
         self._card.close()
 
     def _record(self) -> bytes:
-        """Wait for the rest of a period; return all the card has then, as it delivers it; b"" when asked to close.
+        """Wait for sound; return all there is, a buffer at most, as the card delivers it; b"" when asked to close.
 
-        All, for what is left in a sound server's hands can lock its library up for good if the server dies meanwhile.
+        All, and less than a period, too: half a block of sound that we left in the hands of a sound server's library
+        can lock that up for good, if the server dies meanwhile.
         """
         self._notice_overflow()
-        waiting = self._card.wait(self._missing, 1, self._card.period)
+        waiting = self._card.wait(1, self._missing, self._card.period)
         if not waiting:
             return b""
         # False: or else PyAudio would close the stream for good at the first overflow.
@@ -348,27 +349,22 @@ class _Card:
             raise _failed(str(self), error) from error
         return max(0, count)
 
-    def wait(self, samples: int, least: int, step: int) -> int:
-        """Wait until the card can give or take *samples*; return how many it can, 0 when asked to close.
+    def wait(self, least: int, samples: int, step: int) -> int:
+        """Wait until the card can give or take *least* samples; return how many it can, 0 when asked to close.
 
-        When they are overdue, *least* are enough. The next ones are expected *step* samples after these. Raises
-        DeviceFailed after STALLED_S with nothing.
+        *samples* are what the caller really waits for, and *step* samples later he will wait again. Raises DeviceFailed
+        after STALLED_S without *least*.
         """
         if self._leaving.is_set():
             return 0
         begun, shortest = time.monotonic(), PAUSES[self._way]
-        ready = self.available()
-        while ready < samples:
+        while (ready := self.available()) < least:
             now = time.monotonic()
             if now > begun + STALLED_S:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {_CABLE}")
-            overdue = now >= self._due
-            self._watched |= overdue
+            self._watched |= now >= self._due
             if self._leaving.wait(max(shortest, self._due - now)):
                 return 0
-            ready = self.available()
-            if overdue and ready >= least:
-                break
         if ready >= samples:
             self._expect(step)
         return ready

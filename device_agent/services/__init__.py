@@ -6,20 +6,26 @@ a socket, a thread or a clock: messages come in as arguments and go out as retur
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from ..credentials import Secret
+from ..errors import LinkLost, LinkRefused
 from ..events import Action, Event, Speech
 
 Message = str | bytes
 """A text frame or a binary frame."""
 
+ServerTool = str | Mapping[str, Any]
+"""A tool that runs at the service: its name, or where that is not enough a mapping with ``type`` and its parameters."""
+
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTPS POST that somebody else performs for us; the answer is JSON."""
+    """An HTTPS POST that somebody else performs for us; the answer is JSON. Neither it nor the answer may be logged."""
 
     url: str
     body: dict[str, Any]
@@ -42,6 +48,32 @@ class Function:
     name: str
     description: str
     parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Can:
+    """What works with a service, in words for people; "" is no. The fields are the columns of the table in README."""
+
+    push_to_talk: str = ""
+    """The device says when a turn is over."""
+    cancel: str = ""
+    """A reply that nobody wants any more is stopped at the service."""
+    typed: str = ""
+    """A turn may be a text."""
+    clips: str = ""
+    """A turn may be a recording."""
+    tools: str = ""
+    """The assistant may use tools of this device."""
+    server_tools: str = ""
+    """The assistant may use tools that run at the service."""
+    resume: str = ""
+    """After a lost connection the conversation goes on."""
+    text_only: str = ""
+    """A reply may come as text without sound."""
+    token: str = ""
+    """The device may hold a short-lived token in place of a key."""
+    thin: str = ""
+    """Sound may travel as G.711, a sixth of the usual amount."""
 
 
 class Session:
@@ -83,16 +115,54 @@ class Session:
         """The service said *message*: what does it mean?"""
         raise NotImplementedError
 
+    def farewell(self) -> None:
+        """We are about to close the connection in good order: are there last words?"""
+
+    def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
+        """The connection ended with *error*: return what to say of it, which may be worse than it looks."""
+        return error
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every service may be told. Where its default is another one, the file of the service says so.
+
+    *service_ends* lets the service decide when the user has finished, after *silence_ms*. *rate* is in samples per
+    second of PCM, both ways. *text_only* works where ``Can`` says so and is ignored elsewhere.
+    """
+
+    key: Secret | None = None
+    url: str = ""
+    model: str = ""
+    voice: str = ""
+    instructions: str = ""
+    tools: tuple[ServerTool, ...] = ()
+    functions: tuple[Function, ...] = ()
+    service_ends: bool = False
+    silence_ms: int = 700
+    rate: int = 24000
+    text_only: bool = False
+
 
 class Service(Protocol):
-    """One service with its settings. Implementations are frozen dataclasses.
+    """One service with its settings. Implementations are frozen dataclasses that extend ``Settings``.
 
     *resume* is what the last session with this service said of itself (``Session.resume``), "" to begin anew.
     """
 
+    can: ClassVar[Can]
+    rates: ClassVar[tuple[int, ...]]
+    """What *rate* may be."""
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]]
+    """What may stand in *tools* -> the parameters it needs. Empty: any name."""
+
     @property
     def rate(self) -> int:
         """Samples per second of PCM, both ways."""
+
+    @property
+    def url(self) -> str:
+        """Where it is found."""
 
     def invitation(self, resume: str) -> Request | None:
         """What to POST before we may connect, if anything."""
@@ -105,6 +175,10 @@ class Service(Protocol):
 
 SERVICES = {  # name in config.yaml -> module and class; the first is the default
     "xai": "xai:Xai",
+    "xai-live": "xai_live:XaiLive",
+    "openai": "openai:OpenAI",
+    "litellm": "litellm:LiteLLM",
+    "ultravox": "ultravox:Ultravox",
 }
 
 
@@ -112,3 +186,8 @@ def load(name: str) -> Any:
     """Return the class of the service called *name*, importing only that one."""
     module, _, cls = SERVICES[name].partition(":")
     return getattr(import_module(f".{module}", __name__), cls)
+
+
+def options(name: str) -> frozenset[str]:
+    """Return the names of the settings that the service called *name* understands."""
+    return frozenset(each.name for each in dataclasses.fields(load(name)))

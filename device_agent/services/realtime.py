@@ -2,26 +2,21 @@
 
 What differs between them is in their own files: where to connect, and what a session is told. Names of events differ
 between generations of servers, so every spelling that was seen anywhere is read (EVENTS).
-
-Replies are matched to what was asked for, not to what arrives: a reply that nobody asked for, or that was cancelled
-before it had a name, is cancelled as soon as it has one and never heard.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
-from enum import Enum
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from ..errors import LinkLost, LinkRefused
 from ..events import (
     Action,
     CancelReply,
+    Clip,
     Event,
     LinkUp,
     NothingSaid,
@@ -33,11 +28,18 @@ from ..events import (
     Speech,
     TalkEnded,
     TalkStarted,
+    ToolResult,
     TurnReceived,
     TurnTaken,
     UserText,
+    Words,
 )
-from . import Message, Session
+from . import Message, Session, complaints
+from .calls import Calls
+from .fields import Fields, event_of, part, parts, text
+from .g711 import Codec
+from .replies import Replies
+from .sound import Sound
 
 log = logging.getLogger(__name__)
 
@@ -47,72 +49,74 @@ BLOCKED_S = 3.0
 """A cancelled reply may be dropped by the service without a word (seen on xAI); after so long we ask for the next."""
 TRAILING_S = 1.0
 """Silence that follows a turn for a service that listens for its end: without it, it waits for ever."""
-DEAD = 32
-"""So many cancelled replies are remembered by name."""
-
-FATAL = {
-    "invalid_api_key": "the key is not valid",
-    "insufficient_quota": "the account has no credit left",
-    "model_not_found": "there is no such model",
-    "beta_api_shape_disabled": "the server does not speak the beta protocol any more",
-}
-"""Error codes after which no other try helps."""
-OVER = {"session_expired", "max_duration", "timeout"}
-"""Error codes that end the session in the ordinary course of things."""
-NOISE = ("no active response", "already has an active response", "truncat")
-"""Parts of messages of errors that only say that we were a moment late."""
+LARGEST_CLIP = 8 * 1024 * 1024
+"""Bytes. A longer recording is sent in pieces, because messages are limited: 15 MiB at OpenAI, 16 MiB at LiteLLM."""
+PIECE_S = 1.0
+"""How much of a recording goes into one piece."""
 
 EVENTS = {
+    "session.created": "_on_greeting",
+    "conversation.created": "_on_greeting",
     "session.updated": "_on_session_updated",
     "input_audio_buffer.speech_stopped": "_on_turn_taken",
     "input_audio_buffer.committed": "_on_committed",
+    "conversation.item.added": "_on_item",
+    "conversation.item.created": "_on_item",
     "conversation.item.input_audio_transcription.updated": "_on_user_text",
     "conversation.item.input_audio_transcription.delta": "_on_user_text_delta",
     "conversation.item.input_audio_transcription.completed": "_on_user_text_final",
     "input_audio_transcription.completed": "_on_user_text_final",
     "response.created": "_on_reply_created",
+    "response.output_item.added": "_on_output_item",
     "response.output_audio.delta": "_on_reply_audio",
     "response.audio.delta": "_on_reply_audio",
     "response.output_audio_transcript.delta": "_on_reply_text",
     "response.audio_transcript.delta": "_on_reply_text",
     "response.output_text.delta": "_on_reply_text",
     "response.text.delta": "_on_reply_text",
+    "response.function_call_arguments.done": "_on_call",
     "response.done": "_on_reply_done",
     "response.cancelled": "_on_reply_done",
     "error": "_on_error",
 }
 """The type of an event on the wire -> the method that understands it. The others tell us nothing that we need."""
 
-
-class Owed(Enum):
-    """A reply that was asked for and has no name yet."""
-
-    NOTHING = "nothing"
-    WANTED = "wanted"
-    UNWANTED = "unwanted"
+GREETING = {"session.created", "conversation.created", "session.updated", "error"}
+"""What matters before the session is ready. Anything else that early is history of a conversation that goes on: it was
+heard and acted upon before."""
 
 
 class RealtimeSession(Session):
     """One connection to a service of the family.
 
     *settings* is the ``session`` of session.update. *rate* is that of the sound both ways. *service_ends* says that the
-    service decides when the user has finished (server VAD); otherwise each turn is committed by hand.
+    service decides when the user has finished (server VAD); otherwise each turn is committed by hand. *codec* packs the
+    sound, *clips* says that a recording may travel in one piece, *resumes* that the service will know us again.
     """
 
-    def __init__(self, settings: dict[str, Any], *, rate: int, service_ends: bool) -> None:
+    _events: ClassVar[Mapping[str, str]] = EVENTS
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        *,
+        rate: int,
+        service_ends: bool,
+        codec: Codec | None = None,
+        clips: bool = True,
+        resumes: bool = False,
+    ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
+        self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
         self._now = 0.0
         self._talking = self._sound_sent = False
-        self._owed = Owed.NOTHING
-        self._postponed = False  # a reply to ask for as soon as the one under way is over
-        self._reply = ""  # the reply under way at the service, wanted or not
-        self._replies = 0  # counts those that came without an id
-        self._dead: deque[str] = deque(maxlen=DEAD)
+        self._replies, self._calls = Replies(self._say), Calls()
+        self._unacknowledged: deque[str] = deque(maxlen=8)  # kinds of content of whole turns that we sent
         self._sounding = ""  # the reply whose sound has begun
-        self._odd = b""  # half a sample that a delta ended with
         self._text_kind = ""  # the first of the names under which this reply's text came
         self._user_text: tuple[str, str] = ("", "")  # item, what was said so far
+        self._complaint = ""  # what the service said was wrong, last
 
     # What we say ------------------------------------------------------------------------------------------------------
 
@@ -126,13 +130,17 @@ class RealtimeSession(Session):
             return ()
         self.deadline = None
         if not self.ready:
-            log.warning("no session.updated within %g s; going on without it", READY_BY_RULE_S)
-            self.ready = True
-            return (LinkUp(),)
-        if self._postponed:
-            self._owed, self._reply = Owed.NOTHING, ""
-            self._ask_if_free()
+            log.info("no session.updated came; going on without it")
+            return self._become_ready()
+        if self._replies.blocked:
+            self._replies.ask_anyway()
         return ()
+
+    def _become_ready(self) -> Iterable[Event]:
+        if self.ready:
+            return ()
+        self.ready, self.deadline = True, None
+        return (LinkUp(),)
 
     def send(self, item: Speech | Action) -> None:
         match item:
@@ -147,13 +155,19 @@ class RealtimeSession(Session):
                 self._talking = False
                 if self._sound_sent:
                     self._say("input_audio_buffer.clear")
+            case Words():
+                self._whole_turn({"type": "input_text", "text": item.text})
+            case Clip():
+                self._send_clip(item.pcm)
+            case ToolResult():
+                self._answer(item)
             case CancelReply():
                 self._cancel()
 
     def _append(self, pcm: bytes) -> None:
         """The f-string is four times faster than json.dumps, and base64 needs no escaping."""
         self._sound_sent = True
-        self._outgoing.append(f'{{"type":"input_audio_buffer.append","audio":"{base64.b64encode(pcm).decode()}"}}')
+        self._outgoing.append(f'{{"type":"input_audio_buffer.append","audio":"{self._sound.pack(pcm)}"}}')
 
     def _end_turn(self) -> None:
         if not self._talking:
@@ -163,30 +177,47 @@ class RealtimeSession(Session):
             self._append(bytes(2 * round(TRAILING_S * self._rate)))
             return
         self._say("input_audio_buffer.commit")
-        self._postponed = True
-        self._ask_if_free()
+        self._ask()
 
-    def _ask_if_free(self) -> None:
-        """Ask for the reply that was postponed, unless another is under way: a service runs one at a time."""
-        if not self._postponed:
+    def _whole_turn(self, content: Fields) -> None:
+        """A turn in one piece. It has no end to be noticed, so the reply is asked for whoever decides about ends."""
+        self._cancel()
+        self._unacknowledged.append(content["type"])
+        self._say("conversation.item.create", item={"type": "message", "role": "user", "content": [content]})
+        self._ask()
+
+    def _send_clip(self, pcm: bytes) -> None:
+        if self._clips and len(pcm) <= LARGEST_CLIP:
+            self._whole_turn({"type": "input_audio", "audio": self._sound.pack(pcm)})
             return
-        if self._reply or self._owed is not Owed.NOTHING:
+        self.send(TalkStarted())
+        step = 2 * round(PIECE_S * self._rate)
+        for begin in range(0, len(pcm), step):
+            self._append(pcm[begin : begin + step])
+        self.send(TalkEnded())
+
+    def _answer(self, result: ToolResult) -> None:
+        """The answer to a call of another connection would be an error here."""
+        if not self._calls.answer(result.call):
+            log.debug("nobody here asked for the answer to %s", result.call)
+            return
+        item = {"type": "function_call_output", "call_id": result.call, "output": result.output}
+        self._say("conversation.item.create", item=item)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The assistant speaks again after the last answer, and not before the reply with the calls is over."""
+        if self._calls.complete():
+            self._ask()
+
+    def _ask(self) -> None:
+        self._replies.ask()
+        if self._replies.blocked:
             self.deadline = self._now + BLOCKED_S
-            return
-        self._postponed, self._owed = False, Owed.WANTED
-        self._say("response.create")
 
     def _cancel(self) -> None:
-        """Nobody wants the replies any more that were asked for so far."""
-        self._postponed = False
-        if self._owed is Owed.WANTED:
-            self._owed = Owed.UNWANTED
-        if self._reply and self._reply not in self._dead:
-            self._kill(self._reply)
-
-    def _kill(self, reply: str) -> None:
-        self._dead.append(reply)
-        self._say("response.cancel")
+        self._calls.forget()
+        self._replies.cancel()
 
     def _say(self, kind: str, **fields: object) -> None:
         self._outgoing.append(json.dumps({"type": kind, **fields}))
@@ -194,145 +225,143 @@ class RealtimeSession(Session):
     # What the service says --------------------------------------------------------------------------------------------
 
     def receive(self, message: Message) -> Iterator[Event]:
-        try:
-            event = json.loads(message)  # LiteLLM before 1.100 sends JSON in binary frames
-        except (ValueError, RecursionError):
-            yield ServiceError(f"the service sent {len(message)} bytes that are not JSON; ignored")
+        event = event_of(message)  # also from bytes: LiteLLM before 1.100 sends JSON in binary frames
+        if isinstance(event, str):
+            yield ServiceError(event)
             return
-        kind = event.get("type") if isinstance(event, dict) else None
-        if not isinstance(kind, str):
-            yield ServiceError("the service sent JSON that is not an event; ignored")
-        elif kind in EVENTS:
-            yield from getattr(self, EVENTS[kind])(event)
-        else:
-            log.debug("%s is nothing to us", kind)
+        yield from self._understand(event)
 
-    def _on_session_updated(self, _event: dict[str, Any]) -> Iterator[Event]:
-        if not self.ready:
-            self.ready, self.deadline = True, None
-            yield LinkUp()
+    def _understand(self, event: Fields) -> Iterable[Event]:
+        kind = event["type"]
+        if kind in self._events and (self.ready or kind in GREETING):
+            told: Iterable[Event] = getattr(self, self._events[kind])(event)
+            return told
+        log.debug("%s is nothing to us", kind)
+        return ()
 
-    def _on_turn_taken(self, _event: dict[str, Any]) -> Iterator[Event]:
+    def _on_greeting(self, event: Fields) -> Iterable[Event]:
+        if self._resumes:
+            self.resume = text(part(event, "conversation"), "id") or self.resume
+        return ()
+
+    def _on_session_updated(self, event: Fields) -> Iterable[Event]:
+        return self._become_ready()
+
+    def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
         if self._service_ends:
-            self._owed = Owed.WANTED
+            self._replies.expect()
             yield TurnTaken()
 
-    def _on_committed(self, event: dict[str, Any]) -> Iterator[Event]:
+    def _on_committed(self, event: Fields) -> Iterator[Event]:
         if self._service_ends:
             yield from self._on_turn_taken(event)
         else:
             yield TurnReceived()
 
-    def _on_user_text(self, event: dict[str, Any]) -> Iterator[Event]:
+    def _on_item(self, event: Fields) -> Iterator[Event]:
+        """Ours is known by its kind: it comes back under a name that the service gave it."""
+        item = part(event, "item")
+        kinds = {text(each, "type") for each in parts(item, "content")}
+        if text(item, "role") == "user" and self._unacknowledged and self._unacknowledged[0] in kinds:
+            self._unacknowledged.popleft()
+            yield TurnReceived()
+
+    def _on_user_text(self, event: Fields) -> Iterator[Event]:
         """xAI: all that was said so far; it may rewrite earlier words."""
-        yield self._user_said(_text(event, "item_id"), _text(event, "transcript"), final=False)
+        yield self._user_said(text(event, "item_id"), text(event, "transcript"), final=False)
 
-    def _on_user_text_delta(self, event: dict[str, Any]) -> Iterator[Event]:
+    def _on_user_text_delta(self, event: Fields) -> Iterator[Event]:
         """OpenAI: the next words."""
-        item = _text(event, "item_id")
+        item = text(event, "item_id")
         before = self._user_text[1] if self._user_text[0] == item else ""
-        yield self._user_said(item, before + _text(event, "delta"), final=False)
+        yield self._user_said(item, before + text(event, "delta"), final=False)
 
-    def _on_user_text_final(self, event: dict[str, Any]) -> Iterator[Event]:
+    def _on_user_text_final(self, event: Fields) -> Iterator[Event]:
         """xAI sends several of these with status in_progress before the last one."""
         final = event.get("status", "completed") == "completed"
-        yield self._user_said(_text(event, "item_id"), _text(event, "transcript"), final=final)
+        yield self._user_said(text(event, "item_id"), text(event, "transcript"), final=final)
 
-    def _user_said(self, item: str, text: str, *, final: bool) -> UserText:
-        self._user_text = (item, text)
-        return UserText(item, text, final)
+    def _user_said(self, item: str, said: str, *, final: bool) -> UserText:
+        self._user_text = (item, said)
+        return UserText(item, said, final)
 
-    def _on_reply_created(self, event: dict[str, Any]) -> Iterable[Event]:
-        self._begin(_text(_part(event, "response"), "id") or _text(event, "response_id"))
+    def _on_reply_created(self, event: Fields) -> Iterable[Event]:
+        self._begin(text(part(event, "response"), "id") or text(event, "response_id"))
         return ()
 
     def _begin(self, reply: str) -> None:
-        """A reply has a name now: is it one that somebody wants?"""
-        owed, self._owed = self._owed, Owed.NOTHING
-        self._replies += 1
-        self._reply = reply or f"reply {self._replies}"
-        self._odd, self._text_kind = b"", ""
-        if owed is not Owed.WANTED:
-            self._kill(self._reply)
+        self._replies.begin(reply)
+        self._calls.begin()
+        self._sound.begin()
+        self._text_kind = ""
 
-    def _on_reply_audio(self, event: dict[str, Any]) -> Iterator[Event]:
-        reply = self._named(event)
+    def _wanted(self, reply: str) -> str:
+        """Return the wanted reply that *reply* means, or "". Some servers do not announce it."""
+        if not self._replies.announced(reply):
+            self._begin(reply)
+        return self._replies.wanted(reply)
+
+    def _on_reply_audio(self, event: Fields) -> Iterator[Event]:
+        reply = self._wanted(text(event, "response_id"))
         if not reply:
             return
         try:
-            pcm = self._odd + base64.b64decode(_text(event, "delta"))
-        except (binascii.Error, ValueError):
+            pcm = self._sound.unpack(text(event, "delta"))
+        except ValueError:
             yield ServiceError("a piece of a reply is damaged (bad base64); left out")
             return
-        whole = len(pcm) & ~1
-        self._odd = pcm[whole:]
-        if reply != self._sounding and whole:
+        if not pcm:
+            return
+        if reply != self._sounding:
             self._sounding = reply
             yield ReplyStarted(reply)
-        if whole:
-            yield ReplyAudio(reply, pcm[:whole])
+        yield ReplyAudio(reply, pcm)
 
-    def _on_reply_text(self, event: dict[str, Any]) -> Iterator[Event]:
-        reply = self._named(event)
+    def _on_reply_text(self, event: Fields) -> Iterator[Event]:
+        reply = self._wanted(text(event, "response_id"))
         self._text_kind = self._text_kind or event["type"]
         if reply and event["type"] == self._text_kind:
-            yield ReplyText(reply, _text(event, "delta"))
+            yield ReplyText(reply, text(event, "delta"))
 
-    def _named(self, event: dict[str, Any]) -> str:
-        """Return the wanted reply that *event* is about, or "". Old servers do not say; some do not announce it."""
-        reply = _text(event, "response_id") or self._reply
-        if self._owed is Owed.WANTED and reply not in self._dead:
-            self._begin(reply)
-            return self._reply
-        return reply if reply == self._reply and reply not in self._dead else ""
+    def _on_output_item(self, event: Fields) -> Iterable[Event]:
+        self._calls.announce(part(event, "item"))
+        return ()
 
-    def _on_reply_done(self, event: dict[str, Any]) -> Iterator[Event]:
-        response = _part(event, "response")
-        reply = _text(response, "id") or _text(event, "response_id") or self._reply
-        if reply == self._reply:
-            self._reply = ""
-        if reply in self._dead:
-            self._dead.remove(reply)
-        else:
-            yield ReplyEnded(reply, _problem(response))
-        self._ask_if_free()
+    def _on_call(self, event: Fields) -> Iterator[Event]:
+        if self._wanted(text(event, "response_id")) and (call := self._calls.ask(event)):
+            yield call
 
-    def _on_error(self, event: dict[str, Any]) -> Iterator[Event]:
-        error = event.get("error")
-        detail = error if isinstance(error, dict) else {}
-        code = _text(detail, "code") or _text(detail, "type")
-        message = _text(detail, "message") or (error if isinstance(error, str) else "") or code or "no reason given"
-        if code in FATAL:
-            raise LinkRefused(f"{FATAL[code]} ({code}: {message})")
-        if code in OVER:
-            raise LinkLost(f"the session is over ({code}: {message})")
-        if code == "conversation_already_has_active_response":
-            self._on_busy()
-        elif code != "response_cancel_not_active" and not any(words in message.lower() for words in NOISE):
-            yield ServiceError(f"{code}: {message}" if code and code != message else message)
+    def _on_reply_done(self, event: Fields) -> Iterator[Event]:
+        response = part(event, "response")
+        reply = text(response, "id") or text(event, "response_id")
+        if self._wanted(reply):
+            yield from self._calls_of(response)
+        if wanted := self._replies.end(reply):
+            problem = complaints.of_reply(response)
+            if problem:
+                self._calls.forget()
+            yield ReplyEnded(wanted, problem, more=not problem and self._calls.reply_over())
+            self._go_on()
+        self._replies.ask_if_free()
 
-    def _on_busy(self) -> None:
-        """Our request for a reply came while another runs: ask again after it, unless that one answers us already."""
-        if self._owed is Owed.WANTED and self._reply in self._dead:
-            self._postponed = True
-        self._owed = Owed.NOTHING
+    def _calls_of(self, response: Fields) -> Iterator[Event]:
+        """Servers that say no name with the arguments say it here."""
+        if text(response, "status") in {"", "completed"}:
+            for item in parts(response, "output"):
+                if text(item, "type") == "function_call" and (call := self._calls.ask(item)):
+                    yield call
 
+    def _on_error(self, event: Fields) -> Iterator[Event]:
+        code, message = complaints.read(event)
+        if complaints.is_busy(code, message):
+            self._replies.busy()
+        elif said := complaints.judge(code, message):
+            self._complaint = said
+            yield ServiceError(said)
 
-def _text(event: dict[str, Any], key: str) -> str:
-    value = event.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _part(event: dict[str, Any], key: str) -> dict[str, Any]:
-    value = event.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _problem(response: dict[str, Any]) -> str:
-    """Return why a reply is not whole, "" where it is. xAI's status_details may be a string that means nothing."""
-    status = _text(response, "status") or "completed"
-    if status == "completed":
-        return ""
-    details = _part(response, "status_details")
-    error = _part(details, "error")
-    return _text(error, "message") or _text(error, "code") or _text(details, "reason") or status
+    def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
+        """What a service complained of before it was ready is why it hung up, and says more than its goodbye."""
+        if self.ready or not self._complaint:
+            return error
+        said = f"{error} ({self._complaint})"
+        return LinkRefused(said) if isinstance(error, LinkRefused) else LinkLost(said, retry_after=error.retry_after)

@@ -2,64 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from ..credentials import Secret
-from . import Endpoint, Request, Session
+from . import Can, Endpoint, Request, Session, Settings, g711
+from .access import ask_for_token, bearer, credential, mint, with_query
+from .calls import function_tools, server_tools
 from .realtime import RealtimeSession
+
+CODECS = {"pcmu": g711.pcmu, "pcma": g711.pcma}
+"""What ``audio`` may be besides pcm."""
+SERVER_TOOLS = {
+    "web_search": (),
+    "x_search": (),
+    "file_search": ("vector_store_ids",),
+    "mcp": ("server_url", "server_label"),
+}
+"""Tools that run at xAI, as documented by the vendor -> the parameters that they need."""
+TOKEN_REQUEST = {"expires_after": {"seconds": 300}}
+"""A token has to be valid when we connect and no longer. xAI supports no ``anchor`` and no ``session`` here."""
 
 
 @dataclass(frozen=True)
-class Xai:
-    """The service at api.x.ai, or one that speaks like it at *url*."""
+class Xai(Settings):
+    """The service at api.x.ai, or one that speaks like it at *url*.
 
-    key: Secret
+    *token_url* is where to fetch a short-lived token for each connection. *audio* is pcm, pcmu or pcma.
+    """
+
     url: str = "wss://api.x.ai/v1/realtime"
     model: str = "grok-voice-latest"
     voice: str = "eve"
-    instructions: str = ""
-    tools: tuple[str, ...] = ()
-    service_ends: bool = False
-    silence_ms: int = 700
-    rate: int = 24000
+    token_url: str = ""
+    audio: str = "pcm"
+
+    can: ClassVar[Can] = Can(
+        push_to_talk="yes",
+        cancel="yes",
+        typed="yes",
+        clips="yes",
+        tools="yes",
+        server_tools=", ".join(SERVER_TOOLS),
+        resume="yes, for 30 minutes",
+        token="yes",  # noqa: S106  no password
+        thin="yes",
+    )
+    rates: ClassVar[tuple[int, ...]] = (24000, 16000)
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
+
+    def __post_init__(self) -> None:
+        if self.audio in CODECS:
+            object.__setattr__(self, "rate", g711.RATE)
 
     def invitation(self, resume: str) -> Request | None:
-        return None
+        return ask_for_token(self.token_url, TOKEN_REQUEST, service_url=self.url, key=self.key)
+
+    def mint(self) -> Request:
+        """What to POST, with the key, for a token that somebody else may connect with."""
+        return mint(self.url, TOKEN_REQUEST, self.key)
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
-        parts = urlsplit(self.url)
-        query = "&".join(filter(None, [parts.query, urlencode({"model": self.model})]))
-        url = parts._replace(query=query).geturl()
-        return Endpoint(f"xai at {parts.hostname}", url, {"Authorization": f"Bearer {self.key.reveal()}"})
+        query = {"model": self.model, "conversation_id": resume}
+        headers = bearer(credential(self.token_url, answer, self.key))
+        return Endpoint(f"xai at {urlsplit(self.url).hostname}", with_query(self.url, query), headers)
 
     def session(self) -> Session:
-        return RealtimeSession(self.settings(), rate=self.rate, service_ends=self.service_ends)
+        codec = CODECS[self.audio]() if self.audio in CODECS else None
+        settings = {**xai_settings(self, self.audio), "resumption": {"enabled": True}}
+        return RealtimeSession(settings, rate=self.rate, service_ends=self.service_ends, codec=codec, resumes=True)
 
-    def settings(self) -> dict[str, Any]:
-        """All of it, every time: after a connect the service is in manual mode with another voice, and an update that
-        leaves ``turn_detection`` out falls back to that."""
-        pcm = {"type": "audio/pcm", "rate": self.rate}
-        return {
-            "instructions": self.instructions,
-            "voice": self.voice,
-            "turn_detection": self._turn_detection(),
-            "audio": {
-                "input": {"format": pcm, "transcription": {"model": "grok-transcribe"}},
-                "output": {"format": pcm},
-            },
-            "tools": [{"type": tool} for tool in self.tools],
-        }
 
-    def _turn_detection(self) -> dict[str, Any]:
-        if not self.service_ends:
-            return {"type": None}
-        return {
-            "type": "server_vad",
-            "threshold": 0.85,
-            "prefix_padding_ms": 333,
-            "silence_duration_ms": self.silence_ms,
-            "create_response": True,
-            "interrupt_response": True,
-        }
+def xai_settings(settings: Settings, audio: str = "pcm") -> dict[str, Any]:
+    """All of it, every time: after a connect the service is in manual mode with another voice (recorded from the live
+    service), and an update that leaves ``turn_detection`` out falls back to that."""
+    kind = {"type": f"audio/{audio}"}
+    format_ = {**kind, "rate": settings.rate} if audio == "pcm" else kind
+    return {
+        "instructions": settings.instructions,
+        "voice": settings.voice,
+        "turn_detection": _turn_detection(settings),
+        "audio": {
+            "input": {"format": format_, "transcription": {"model": "grok-transcribe"}},
+            "output": {"format": format_},
+        },
+        "tools": [*server_tools(settings.tools), *function_tools(settings.functions)],
+    }
+
+
+def _turn_detection(settings: Settings) -> dict[str, Any]:
+    if not settings.service_ends:
+        return {"type": None}
+    return {
+        "type": "server_vad",
+        "threshold": 0.85,
+        "prefix_padding_ms": 333,
+        "silence_duration_ms": settings.silence_ms,
+        "create_response": True,
+        "interrupt_response": True,
+    }

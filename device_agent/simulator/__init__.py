@@ -33,8 +33,8 @@ from importlib.resources.abc import Traversable
 from types import TracebackType
 from typing import Any
 
-from .faults import FAULTS, Act, Drop, Fault, Goodbye, Say, Stall, Weather
-from .voice import SERVICES, Heard, Manners, Message, Turn, load
+from .faults import FAULTS, Act, Fault, Say, Stall, Weather
+from .voice import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
 
 __all__ = ["FAULTS", "QUESTION", "SERVICES", "Fault", "Heard", "Manners", "Simulator", "Turn", "serve"]
 
@@ -76,7 +76,7 @@ class Simulator:
         self._service = load(service)(key=key, models=known, seed=seed, wall=wall)
         self._server = Server(self._service, self._weather, host=host, port=port, tls=tls, say=say)
         shown = f"[{host}]" if ":" in host else host
-        self._origin = f"{'wss' if tls else 'ws'}://{shown}:{self._server.port}"
+        self._address = f"{'s' if tls else ''}://{shown}:{self._server.port}"
 
     def __enter__(self) -> Simulator:
         self._server.start()
@@ -94,8 +94,13 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where its WebSocket is, without a model."""
-        return f"{self._origin}{self._service.path}"
+        """Where a client begins: at a WebSocket, here without a model, or (http) where calls are made."""
+        return f"{self._service.scheme}{self._address}{self._service.path}"
+
+    @property
+    def origin(self) -> str:
+        """Where its plain HTTP is, without a path."""
+        return f"http{self._address}"
 
     @property
     def connections(self) -> list[Heard]:

@@ -12,20 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .voice import Manners, Message, Moment
-
-
-@dataclass(frozen=True)
-class Drop:
-    """The TCP connection dies without a goodbye."""
-
-
-@dataclass(frozen=True)
-class Goodbye:
-    """The service says goodbye."""
-
-    code: int
-    reason: str = ""
+from .voice import Drop, Goodbye, Manners, Message, Moment
 
 
 @dataclass(frozen=True)

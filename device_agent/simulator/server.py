@@ -28,8 +28,8 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Even
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from .faults import Act, Drop, Goodbye, Say, Stall, Weather
-from .voice import Answer, Asked, Happening, Heard, Message, Service, Voice
+from .faults import Act, Say, Stall, Weather
+from .voice import Answer, Asked, Drop, Goodbye, Happening, Heard, Message, Service, Voice, find_route
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +196,9 @@ class Connection:
         finally:
             self._stream.close()
             if self._voice:
-                self._voice.heard.open = False
                 self._voice.heard.ended = self._voice.heard.ended or self._stream.ended
+                self._voice.hung_up(time.monotonic())
+                self._voice.heard.open = False
                 self._server.tell(self._voice.heard.number, f"over: {self._voice.heard.ended}")
             self._server.gone(self)
 
@@ -309,7 +310,7 @@ class Connection:
 
     def _take_request(self, request: h11.Request) -> None:
         try:
-            asked = asked_for(request, bytes(self._body))
+            asked = asked_for(request, bytes(self._body), self._server.scheme)
             handshake = opened(request) if asked.upgrade else None
         except (RemoteProtocolError, ValueError) as error:  # ValueError: a host or an address that cannot be read
             self._answer(Answer(400, {"code": "bad_request", "error": str(error)[:200]}))
@@ -321,7 +322,7 @@ class Connection:
             self._welcome(handshake, answer)
 
     def _answer(self, answer: Answer) -> None:
-        body = dumps(answer.body).encode()
+        body = b"" if answer.body is None else dumps(answer.body).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
         reason = HTTPStatus(answer.status).phrase if answer.status in HTTPStatus.__members__.values() else "Refused"
         response = h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason.encode())
@@ -400,6 +401,8 @@ class Connection:
                 break
             if isinstance(item, Happening):
                 self._happened(item, self._voice.heard)
+            elif isinstance(item, (Drop, Goodbye)):
+                self._do(item)
             else:
                 self._say(item)
         self._server.notify()
@@ -429,8 +432,11 @@ class Connection:
             self._stream.write(self._websocket.send(event))
 
 
-def asked_for(request: h11.Request, body: bytes) -> Asked:
-    """Return an HTTP request in the words of the services; raise ValueError where it cannot be read."""
+def asked_for(request: h11.Request, body: bytes, scheme: str = "ws") -> Asked:
+    """Return an HTTP request in the words of the services; raise ValueError where it cannot be read.
+
+    *scheme* is ws or wss: how a WebSocket to us begins.
+    """
     target = urlsplit(request.target.decode("latin-1"))
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
     return Asked(
@@ -440,6 +446,8 @@ def asked_for(request: h11.Request, body: bytes) -> Asked:
         headers=headers,
         body=body,
         upgrade="websocket" in headers.get("upgrade", "").lower(),
+        at=time.monotonic(),
+        origin=f"{scheme}://{headers.get('host', '')}",
     )
 
 
@@ -482,6 +490,11 @@ class Server:
         """Begin to accept connections."""
         self._thread.start()
 
+    @property
+    def scheme(self) -> str:
+        """How a WebSocket to us begins."""
+        return "wss" if self._tls else "ws"
+
     def stop(self) -> None:
         """Say goodbye to everybody and end all threads, within a few seconds."""
         self._stopping.set()
@@ -508,12 +521,9 @@ class Server:
         if status := self.weather.status:
             reason = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Refused"
             return Answer(status, {"code": reason.lower().replace(" ", "_"), "error": f"{reason}, on request."})
-        route = self._service.routes.get((asked.method, asked.path))
-        if route is None:
-            known = any(path == asked.path for _, path in self._service.routes)
-            return Answer(
-                405 if known else 404, {"code": "not_found", "error": f"No {asked.method} {asked.path} here."}
-            )
+        route = find_route(self._service.routes, asked.method, asked.path)
+        if isinstance(route, int):
+            return Answer(route, {"code": "not_found", "error": f"No {asked.method} {asked.path} here."})
         with self.news:
             heard = Heard(number=self._count + 1)
             answer = route(asked, self.weather.manners, heard)

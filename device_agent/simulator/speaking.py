@@ -18,6 +18,12 @@ SHORTEST_S, LONGEST_S = 0.077, 0.795
 WORDS_AT_ONCE = 4
 """At most so many words come in one piece of transcript."""
 
+PHRASE_S = 0.8
+"""How long it takes to say a few words."""
+
+STREAMED_S, SHORTEST_STREAMED_S = 0.1, 0.02
+"""How long the pieces of a stream are for a client that can hold many, and for one that can hold few."""
+
 NOTES = (392.00, 440.00, 523.25, 587.33, 659.26, 783.99)
 """A pentatonic scale: any order of it is a tune."""
 
@@ -62,6 +68,30 @@ def _phrases(text: str, chance: random.Random) -> Iterator[str]:
         yield (" " if begun else "") + " ".join(words[:count])
         begun = True
         words = words[count:]
+
+
+def typed(text: str, pace: float, chance: random.Random) -> list[Piece]:
+    """Return a written reply in pieces: a few words at a time, no faster than somebody could say them at *pace*."""
+    phrases = list(_phrases(text, chance))
+    return [Piece(PHRASE_S * index / pace, 0.0, words=phrase) for index, phrase in enumerate(phrases)]
+
+
+def streamed(pcm: bytes, text: str, rate: int, pace: float, ahead_s: float, chance: random.Random) -> list[Piece]:
+    """Return a reply in pieces of one length for a client that can hold so many seconds, with its words in between.
+
+    No piece is sent before the client has room for it: what is sent is never more than *ahead_s* of what it has played.
+    """
+    total, size = seconds(pcm, rate), 2 * samples(min(STREAMED_S, max(ahead_s / 3, SHORTEST_STREAMED_S)), rate)
+    waiting = list(_phrases(text, chance))
+    words = [Piece(0.0, total * index / len(waiting), words=phrase) for index, phrase in enumerate(waiting)]
+    pieces: list[Piece] = []
+    for offset in range(0, len(pcm), size):
+        start, end = offset / (2 * rate), (offset + size) / (2 * rate)
+        at = max(start / pace, end - ahead_s)
+        pieces.append(Piece(at, start, pcm=pcm[offset : offset + size]))
+        while words and words[0].start < end:
+            pieces.append(Piece(at, words[0].start, words=words.pop(0).words))
+    return pieces
 
 
 def melody(text: str, rate: int) -> bytes:

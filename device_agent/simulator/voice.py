@@ -22,9 +22,16 @@ MAX_RECEIVED = 20_000
 MAX_RECEIVED_BYTES = 64 << 20
 """How long those messages may be together."""
 
+MAX_PACES = 1000
+"""How many judgements of the pace are kept."""
+
 MAX_TURNS = 100
 MAX_TURNS_BYTES = 64 << 20
 """How many turns a connection's record keeps, and how long they may be together: the newest."""
+
+
+ALIASES = {"grok-voice-agent": "xai", "openai-realtime": "openai"}
+"""The models of the proxy, unless it is told others."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,35 @@ class Manners:
     """The function that every spoken turn asks for, if the client offers it: words are beyond this service."""
     tool_arguments: str = "{}"
     """What that function is called with, as JSON."""
+    session_s: float = 0.0
+    """How long a session lasts, in seconds; 0: as long as the service's documentation says."""
+    auth_close: int = 1008
+    """xai-live: the code of the goodbye after a wrong key. It is documented nowhere; 4001 is as likely."""
+    commit_replies: bool = False
+    """xai-live: whether a commit alone brings a reply. It is documented nowhere."""
+    aliases: Mapping[str, str] = field(default_factory=lambda: dict(ALIASES))
+    """litellm: what a client may call a model -> the service behind it; "": one that cannot be reached."""
+    binary_json: bool = False
+    """litellm: behave as release 1.81.9 did: JSON in binary frames, pings passed on, silence when the service ends."""
+    injects: bool = False
+    """litellm: ask for a reply after every transcript of the user, as releases up to 1.106.2 do."""
 
     def __post_init__(self) -> None:
-        if self.pace <= 0 or self.think_s < 0 or self.ping_s < 0:
-            raise ValueError("pace must be above 0, think_s and ping_s not below it")
+        if self.pace <= 0 or min(self.think_s, self.ping_s, self.session_s) < 0:
+            raise ValueError("pace must be above 0, think_s, ping_s and session_s not below it")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The TCP connection dies without a goodbye."""
+
+
+@dataclass(frozen=True)
+class Goodbye:
+    """The service says goodbye."""
+
+    code: int
+    reason: str = ""
 
 
 Moment = Literal["connected", "configured", "turn-begins", "turn-1s", "turn", "replying", "replied", "trouble"]
@@ -67,6 +99,9 @@ class Happening:
 
     moment: Moment
     text: str = ""
+
+
+Outgoing = Message | Happening | Drop | Goodbye
 
 
 @dataclass(frozen=True)
@@ -117,6 +152,10 @@ class Heard:
     open: bool = True
     ended: str = ""
     """How the connection ended, e.g. "client said 1000"."""
+    paces: list[float] = field(default_factory=list, repr=False)
+    """Where sound has to come in real time: how much came, second by second; 1 is real time. The newest."""
+    dropped_s: float = 0.0
+    """How many seconds of sound were thrown away because they came faster than real time."""
     _bytes: int = field(default=0, repr=False)
 
     @property
@@ -141,6 +180,11 @@ class Heard:
         while len(self.received) > MAX_RECEIVED or self._bytes > MAX_RECEIVED_BYTES:
             self._bytes -= self.received.pop(0).size
 
+    def note_pace(self, pace: float) -> None:
+        """Remember how fast sound came, and forget the oldest."""
+        self.paces.append(pace)
+        del self.paces[:-MAX_PACES]
+
     def note_turn(self, turn: Turn) -> None:
         """Remember one turn, and forget the oldest when there are too many."""
         self.turns.append(turn)
@@ -162,10 +206,10 @@ class Voice:
     def __init__(self, manners: Manners, heard: Heard) -> None:
         self.manners = manners
         self.heard = heard
-        self._outgoing: list[Message | Happening] = []
+        self._outgoing: list[Outgoing] = []
 
-    def outgoing(self) -> list[Message | Happening]:
-        """Return, once and in order, what to send now and what happened in between."""
+    def outgoing(self) -> list[Outgoing]:
+        """Return, once and in order, what to send now, what happened in between, and how it ends."""
         items, self._outgoing = self._outgoing, []
         return items
 
@@ -179,6 +223,9 @@ class Voice:
     def tick(self, now: float) -> None:
         """It is *now*: say what is due."""
 
+    def hung_up(self, now: float) -> None:
+        """The connection is over, one way or another. Nothing can be said any more."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -191,31 +238,66 @@ class Asked:
     body: bytes = field(default=b"", repr=False)
     upgrade: bool = False
     """Whether the client wants a WebSocket."""
+    at: float = 0.0
+    """When it came, in seconds of the clock of the voices."""
+    origin: str = ""
+    """How the client addresses us, as the beginning of a WebSocket's address: ws://127.0.0.1:9100"""
+
+    @property
+    def bearer(self) -> str:
+        """The key in ``Authorization: Bearer KEY``, "" where there is none."""
+        scheme, _, key = self.headers.get("authorization", "").partition(" ")
+        return key.strip() if scheme.lower() == "bearer" else ""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer; *body* goes out as JSON."""
+    """An HTTP answer; *body* goes out as JSON, None as nothing."""
 
     status: int
-    body: dict[str, Any]
+    body: dict[str, Any] | None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+UPGRADE = Answer(426, {"code": "upgrade_required", "error": "This is a WebSocket."}, {"Upgrade": "websocket"})
+"""For who asks for a WebSocket's address without wanting one."""
+
+Route = Callable[[Asked, Manners, Heard], Answer | Voice]
+
+
 class Service(Protocol):
-    """One service. It is asked by many threads at once; what it remembers, it guards."""
+    """One service. It is asked by many threads at once; what it remembers, it guards.
+
+    Its class is called with *key* (None takes any), *models* (None takes any), *seed*, and *wall*: Unix time at 0 of
+    the clock, for time stamps.
+    """
+
+    @property
+    def scheme(self) -> str:
+        """ws where a client begins with a WebSocket, http where it begins with a request."""
 
     @property
     def path(self) -> str:
-        """Where its WebSocket is."""
+        """Where a client begins."""
 
     @property
-    def routes(self) -> Mapping[tuple[str, str], Callable[[Asked, Manners, Heard], Answer | Voice]]:
-        """Method and path -> what answers there."""
+    def routes(self) -> Mapping[tuple[str, str], Route]:
+        """Method and path -> what answers there. A path may end in ``/*``: anything but a slash."""
+
+
+def find_route(routes: Mapping[tuple[str, str], Route], method: str, path: str) -> Route | int:
+    """Return what answers at *path*, or the HTTP status that says why nothing does."""
+    for known in (path, f"{path.rpartition('/')[0]}/*"):
+        if (method, known) in routes:
+            return routes[method, known]
+        if any(known == other for _, other in routes):
+            return 405
+    return 404
 
 
 SERVICES = {  # name for the command line -> module and class; the first is the default
     "xai": "xai:Xai",
+    "openai": "openai:Openai",
 }
 
 

@@ -1,0 +1,133 @@
+"""One turn without a microphone: a text or a recorded clip goes up, the answer is printed and played."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from .agent import Agent
+from .assembly import WAV, assemble, open_services
+from .audio import fold, resample
+from .config import ButtonConfig, Config, SpeakerConfig
+from .dial import PATIENCE_S
+from .errors import AgentError, ConfigError
+from .events import Action, Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
+from .hardware.wav import read_wav
+from .post import Post
+from .services.access import read_token
+from .signals import stopped_by_signals
+
+
+def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, text_only: bool) -> int:
+    """Ask once; print the answer as it comes. Return 0 if there was one, else 1 after one line that says why.
+
+    Raises ConfigError and DeviceFailed. For the main thread.
+    """
+    if bool(text) == bool(audio):
+        raise AgentError("ask either a text or with --audio FILE")
+    rate = open_services(config)[0].rate
+    turn = Words(text) if audio is None else Clip(_clip(audio, rate))
+    if save is not None:
+        config = replace(config, speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100))
+    ears, answer = ClosedEars(), Answer(sys.stdout)
+    agent = assemble(
+        replace(config, button=ButtonConfig(pin=None)),
+        watch=(answer, lambda word, _now: _begin(word, agent, turn, ears)),
+        microphone=ears,
+        speaker=ShutMouth() if text_only else None,
+        light=answer,
+        text_only=text_only,
+    )
+    with stopped_by_signals(agent.stop):
+        status = agent.run()
+    return answer.end() or status
+
+
+def _begin(word: Event | Action, agent: Agent, turn: Words | Clip, ears: ClosedEars) -> None:
+    if isinstance(word, Started):
+        agent.ask(turn)
+        ears.finish()
+
+
+def _clip(path: Path, rate: int) -> bytes:
+    pcm, channels, hertz = read_wav(str(path))
+    return resample(fold(pcm, channels), hertz, rate)
+
+
+class ClosedEars:
+    """A microphone that hears nothing and is over when it is told so."""
+
+    overflows = 0
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def finish(self) -> None:
+        """There will be no frame."""
+        self._over.set()
+
+    def open(self) -> None: ...
+
+    def read(self) -> bytes:
+        self._over.wait(1.0)
+        return b""
+
+    def close(self) -> None: ...
+
+
+class ShutMouth:
+    """A loudspeaker that is silent at once."""
+
+    underruns = 0
+    latency = 0.0
+
+    def open(self) -> None: ...
+    def write(self, pcm: bytes) -> None: ...
+    def drain(self) -> None: ...
+    def drop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Answer:
+    """Watches an agent, and prints what the assistant says as it comes. It is the light as well, and stays dark."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._said = self._whole = False
+        self._trouble = "no answer came"
+
+    def __call__(self, word: Event | Action, _now: float) -> None:
+        match word:
+            case ReplyText(_, text):
+                print(text, end="", file=self._out, flush=True)
+                self._said = True
+            case ReplyEnded(_, "", False):
+                self._whole = True
+            case ReplyEnded(_, problem, False):
+                self._trouble = f"the answer is not whole: {problem}"
+            case LinkDown(reason) | Refused(reason) | ServiceError(reason):
+                self._trouble = reason
+            case TimeUp():
+                self._trouble = f"{self._trouble}, and nobody waits longer"
+
+    def end(self) -> int:
+        """Print the end of the line; return 0 if there was an answer, else 1 after a line that says why."""
+        if self._said:
+            print(file=self._out)
+        if not self._whole:
+            print(self._trouble, file=sys.stderr)
+        return 0 if self._whole else 1
+
+    def show(self, mood: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def fetch_token(config: Config) -> str:
+    """Return a short-lived token for the first service. Raises ConfigError, LinkLost, LinkRefused."""
+    service: Any = open_services(config)[0]
+    if not hasattr(service, "mint"):
+        raise ConfigError(f"{config.service.name} has no short-lived tokens")
+    return read_token(Post(service.mint(), PATIENCE_S).send()).reveal()

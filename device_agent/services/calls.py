@@ -1,0 +1,81 @@
+"""The tools of the assistant: how it is told of them, what it asked for, and what is still owed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..events import ToolCall
+from . import Function, ServerTool
+from .fields import Fields, text
+
+MOST = 32
+"""Calls that may be open at a time. A service that asks for more is broken, and waits in vain for the rest."""
+
+
+class Calls:
+    """Each call is told once and answered once; after the last answer the assistant wants to speak.
+
+    The calls of a reply that was cancelled stay open, because the assistant waits for every answer; but nobody waits
+    for what it says to them.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # by call and by item, of the reply under way
+        self._told: set[str] = set()  # calls of the reply under way
+        self._open: dict[str, bool] = {}  # calls without an answer; whether somebody wants to hear about it
+        self._owed = False  # the reply with the calls is over, and what follows from them is wanted
+
+    def begin(self) -> None:
+        """Another reply begins."""
+        self._names.clear()
+        self._told.clear()
+
+    def announce(self, item: Fields) -> None:
+        """The service names what it will ask for; older servers do not repeat the name with the arguments."""
+        if text(item, "type") == "function_call" and len(self._names) < 2 * MOST:
+            self._names |= {text(item, key): text(item, "name") for key in ("call_id", "id") if text(item, key)}
+
+    def ask(self, fields: Fields) -> ToolCall | None:
+        """Return the call in an event or an item, None if it was told before or makes no sense."""
+        call = text(fields, "call_id")
+        name = text(fields, "name") or self._names.get(call) or self._names.get(text(fields, "item_id"))
+        if not call or not name or call in self._told or len(self._open) >= MOST:
+            return None
+        self._told.add(call)
+        self._open[call] = True
+        return ToolCall(call, name, text(fields, "arguments") or "{}")
+
+    def reply_over(self) -> bool:
+        """The reply with the calls is complete; return whether there were any, so that more will come."""
+        self._owed = bool(self._told)
+        return self._owed
+
+    def answer(self, call: str) -> bool:
+        """Note that *call* is answered; return whether this connection knows it."""
+        return self._open.pop(call, None) is not None
+
+    def complete(self) -> bool:
+        """Return, once, that every answer is given and somebody wants to hear what follows from them."""
+        if not self._owed or any(self._open.values()):
+            return False
+        self._owed = False
+        return True
+
+    def forget(self) -> None:
+        """Nobody wants to hear any more what the answers lead to."""
+        self._owed = False
+        self._open = dict.fromkeys(self._open, False)
+
+
+def function_tools(functions: Iterable[Function]) -> list[dict[str, Any]]:
+    """Return the tools of this device as the family is told of them: flat, also where the echo of xAI is nested."""
+    return [
+        {"type": "function", "name": each.name, "description": each.description, "parameters": each.parameters}
+        for each in functions
+    ]
+
+
+def server_tools(tools: Iterable[ServerTool]) -> list[dict[str, Any]]:
+    """Return the tools that run at the service as it is told of them."""
+    return [{"type": each} if isinstance(each, str) else dict(each) for each in tools]

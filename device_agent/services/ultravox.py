@@ -1,0 +1,93 @@
+"""Ultravox: a call is made by REST, and its address is the credential of a socket that carries bare PCM.
+
+The service listens all the time and decides alone when the user has finished, so it wants a steady stream, 20 ms of
+sound every 20 ms: zeros while there is no speech. It drops what comes faster. Speech that waited (for the connection,
+or in front of the gate) is therefore sent at the speed of sound, and the end of the turn is late by as long as its
+beginning had to wait; the sound from before the gate opened doubles as a reserve against hiccups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from ..errors import LinkLost
+from . import Can, Endpoint, Function, Request, ServerTool, Session, Settings
+from .access import with_query
+from .fields import text
+from .ultravox_session import UltravoxSession
+
+
+@dataclass(frozen=True)
+class Ultravox(Settings):
+    """Calls made at *url*, which may begin with wss:// like the addresses of the other services."""
+
+    url: str = "https://api.ultravox.ai/api/calls"
+    model: str = "ultravox-v0.7"
+    voice: str = "Mark"
+
+    can: ClassVar[Can] = Can(
+        push_to_talk="by silence",
+        cancel="yes",
+        typed="yes",
+        clips="at the speed of sound",
+        tools="yes",
+        server_tools="those of the account",
+        resume="as a new call",
+        text_only="yes",
+    )
+    rates: ClassVar[tuple[int, ...]] = (24000, 16000, 8000, 48000)
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def invitation(self, resume: str) -> Request:
+        """A call that goes on with another one keeps its history and has no greeting of its own."""
+        parts = urlsplit(self.url)
+        url = parts._replace(scheme={"wss": "https", "ws": "http"}.get(parts.scheme, parts.scheme)).geturl()
+        headers = {"X-API-Key": self.key.reveal()} if self.key else {}
+        return Request(with_query(url, {"priorCallId": resume}), self._call(), headers)
+
+    def endpoint(self, answer: Any, resume: str) -> Endpoint:
+        url = text(answer, "joinUrl") if isinstance(answer, dict) else ""
+        if not url.startswith(("ws://", "wss://")) or not url.isprintable():
+            raise LinkLost("the answer of ultravox holds no address to join the call at")
+        return Endpoint(f"ultravox at {urlsplit(self.url).hostname}", url)
+
+    def session(self) -> Session:
+        return UltravoxSession(rate=self.rate)
+
+    def _call(self) -> dict[str, Any]:
+        """The default is that the agent speaks first, and a buffer of 60 ms, which wants a perfect network."""
+        return {
+            "systemPrompt": self.instructions,
+            "model": self.model,
+            "voice": self.voice,
+            "medium": {
+                "serverWebSocket": {
+                    "inputSampleRate": self.rate,
+                    "outputSampleRate": self.rate,
+                    "clientBufferSizeMs": 30000,
+                    "mediaIdleTimeout": "60s",
+                }
+            },
+            "firstSpeakerSettings": {"user": {}},
+            "initialOutputMedium": "MESSAGE_MEDIUM_TEXT" if self.text_only else "MESSAGE_MEDIUM_VOICE",
+            "vadSettings": {"turnEndpointDelay": f"{self.silence_ms / 1000:g}s"},
+            "selectedTools": [*map(_server_tool, self.tools), *map(_client_tool, self.functions)],
+        }
+
+
+def _server_tool(tool: ServerTool) -> dict[str, Any]:
+    return {"toolName": tool} if isinstance(tool, str) else dict(tool)
+
+
+def _client_tool(function: Function) -> dict[str, Any]:
+    """A JSON schema becomes one parameter for each of its properties."""
+    required = function.parameters.get("required", ())
+    parameters = [
+        {"name": name, "location": "PARAMETER_LOCATION_BODY", "schema": schema, "required": name in required}
+        for name, schema in function.parameters.get("properties", {}).items()
+    ]
+    tool = {"modelToolName": function.name, "description": function.description, "dynamicParameters": parameters}
+    return {"temporaryTool": {**tool, "client": {}}}

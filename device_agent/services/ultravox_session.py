@@ -1,0 +1,290 @@
+"""One call at Ultravox: PCM in binary frames both ways, everything else as JSON. Nothing has a name but tool calls, so
+replies are counted here, and told apart by the states that the service speaks of.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+
+from ..events import (
+    Action,
+    CancelReply,
+    Clip,
+    Event,
+    LinkUp,
+    NothingSaid,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyStarted,
+    ReplyText,
+    ReplyWithdrawn,
+    ServiceError,
+    Speech,
+    TalkEnded,
+    TalkStarted,
+    ToolCall,
+    ToolResult,
+    TurnTaken,
+    UserText,
+    Words,
+)
+from . import Message, Session
+from .calls import MOST
+from .fields import Fields, Samples, event_of, part, text
+
+log = logging.getLogger(__name__)
+
+FRAME_S = 0.02
+LATE_S = 0.1
+"""What we owe the stream after a longer nap is not made up for: the service would drop it."""
+SETTLE_S = 1.0
+"""A reply is over so long after the service stopped to speak, where its text has no end."""
+
+EVENTS = {
+    "call_started": "_on_call_started",
+    "state": "_on_state",
+    "transcript": "_on_transcript",
+    "client_tool_invocation": "_on_tool",
+    "playback_clear_buffer": "_on_clear",
+}
+"""The type of a message -> the method that understands it. The others tell us nothing that we need."""
+
+
+class UltravoxSession(Session):
+    """One call, with sound at *rate* both ways."""
+
+    def __init__(self, *, rate: int) -> None:
+        super().__init__()
+        self._frame = 2 * round(rate * FRAME_S)
+        self._now = 0.0
+        self._speech = bytearray()  # what waits for its time; the outbox has bounded it
+        self._talking = False
+        self._turn_open = False  # a turn of ours that the service has not taken yet
+        self._turn_heard = False  # some of it has been sent
+        self._state = ""
+        self._unwanted = False  # what the service says now belongs to a reply that was cancelled
+        self._count = 0
+        self._reply = ""  # the reply under way
+        self._last = ""  # the one that may still be playing
+        self._sounding = False
+        self._samples = Samples()
+        self._settled_at: float | None = None  # when the reply is over although its text has no end
+        self._agent_text: tuple[int, str] = (-1, "")  # ordinal, what was said so far
+        self._agent_past = -1  # texts up to this ordinal belong to replies that are over
+        self._user_text: tuple[int, str] = (-1, "")
+        self._calls: dict[str, bool] = {}  # open calls; whether somebody wants to hear what follows
+
+    # What we say ------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> Iterable[Event]:
+        self._now = now
+        if self.deadline is None:
+            return ()
+        if now - self.deadline > LATE_S:
+            self.deadline = now
+        while self.deadline <= now:
+            self._stream()
+            self.deadline += FRAME_S
+        if self._settled_at is not None and now >= self._settled_at:
+            return self._end_reply()
+        return ()
+
+    def _stream(self) -> None:
+        frame = bytes(self._speech[: self._frame])
+        del self._speech[: self._frame]
+        self._turn_heard |= bool(frame)
+        self._outgoing.append(frame.ljust(self._frame, b"\0"))
+
+    def send(self, item: Speech | Action) -> None:
+        match item:
+            case bytes():
+                self._speech += item
+            case TalkStarted():
+                self._cancel()
+                self._open_turn()
+                self._talking = True
+            case TalkEnded():
+                self._talking = False  # zeros follow, and the service hears that the user has finished
+            case NothingSaid():
+                self._talking = self._turn_open = False
+                self._speech.clear()
+            case Words():
+                self._disown()
+                self._open_turn()
+                self._turn_heard = True
+                self._say("user_text_message", text=item.text, urgency="immediate")
+            case Clip():
+                self._cancel()
+                self._open_turn()
+                self._speech += item.pcm
+            case ToolResult():
+                self._answer(item)
+            case CancelReply():
+                if not self._talking:
+                    self._speech.clear()
+                self._cancel()
+
+    def _open_turn(self) -> None:
+        self._turn_open, self._turn_heard = True, False
+
+    def _cancel(self) -> None:
+        """An empty text that cannot wait makes the agent stop (seen in the field); there is no message for that."""
+        busy = self._reply or self._state in {"thinking", "speaking"}
+        if busy and not self._unwanted:
+            self._say("user_text_message", text="", urgency="immediate")
+        self._disown()
+
+    def _disown(self) -> None:
+        """Nobody wants to hear any more what is said until the service listens again, or takes our next turn."""
+        self._unwanted = bool(self._reply) or self._state in {"thinking", "speaking"}
+        self._calls = dict.fromkeys(self._calls, False)
+        self._last = ""
+        self._drop_reply()
+
+    def _answer(self, result: ToolResult) -> None:
+        """The conversation is frozen until every call is answered, so a failure is an answer, too."""
+        wanted = self._calls.pop(result.call, None)
+        if wanted is None:
+            log.debug("nobody here asked for the answer to %s", result.call)
+            return
+        outcome = (
+            {"errorType": "implementation-error", "errorMessage": result.output}
+            if result.failed
+            else {"result": result.output, "responseType": "tool-response"}
+        )
+        self._say(
+            "client_tool_result",
+            invocationId=result.call,
+            agentReaction="speaks" if wanted else "listens",
+            **outcome,
+        )
+
+    def farewell(self) -> None:
+        self._say("hang_up")
+
+    def _say(self, kind: str, **fields: object) -> None:
+        self._outgoing.append(json.dumps({"type": kind, **fields}))
+
+    # What the service says --------------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> Iterator[Event]:
+        if isinstance(message, bytes):
+            yield from self._on_sound(message)
+            return
+        event = event_of(message)
+        if isinstance(event, str):
+            yield ServiceError(event)
+        elif event["type"] in EVENTS:
+            yield from getattr(self, EVENTS[event["type"]])(event)
+        else:
+            log.debug("%s is nothing to us", event["type"])
+
+    def _on_call_started(self, event: Fields) -> Iterable[Event]:
+        self.resume = text(event, "callId") or self.resume
+        return self._become_ready()
+
+    def _become_ready(self) -> Iterable[Event]:
+        if self.ready:
+            return ()
+        self.ready, self.deadline = True, self._now
+        return (LinkUp(),)
+
+    def _on_state(self, event: Fields) -> Iterator[Event]:
+        yield from self._become_ready()
+        self._state = text(event, "state")
+        taken = self._state == "thinking" and self._turn_open and self._turn_heard
+        if taken or self._state in {"listening", "idle"}:
+            self._unwanted = False
+        if self._state == "speaking":
+            self._settled_at = None
+        elif self._reply:
+            yield from self._settle()
+        if taken:
+            self._turn_open = False
+            yield TurnTaken()
+
+    def _settle(self) -> Iterable[Event]:
+        """The service stopped to speak. The end of the text may come after the end of the sound."""
+        if self._agent_text[0] <= self._agent_past:
+            return self._end_reply()
+        self._settled_at = self._now + SETTLE_S
+        return ()
+
+    def _on_sound(self, sound: bytes) -> Iterator[Event]:
+        if self._unwanted or not self.ready:
+            return
+        self._begin_reply()
+        pcm = self._samples.whole(sound)
+        if not pcm:
+            return
+        if not self._sounding:
+            self._sounding = True
+            yield ReplyStarted(self._reply)
+        yield ReplyAudio(self._reply, pcm)
+
+    def _on_transcript(self, event: Fields) -> Iterator[Event]:
+        """``text`` replaces what was said under an ordinal, ``delta`` goes on."""
+        ordinal = event.get("ordinal")
+        number = ordinal if isinstance(ordinal, int) else self._agent_past + 1
+        final = event.get("final") is True
+        if text(event, "role") == "user":
+            before = self._user_text[1] if self._user_text[0] == number else ""
+            self._user_text = (number, text(event, "text") or before + text(event, "delta"))
+            yield UserText(str(number), self._user_text[1], final)
+        elif text(event, "role") == "agent":
+            yield from self._agent_said(number, text(event, "text"), text(event, "delta"), final=final)
+
+    def _agent_said(self, number: int, whole: str, delta: str, *, final: bool) -> Iterator[Event]:
+        if self._unwanted:
+            self._agent_past = max(self._agent_past, number)
+        if number <= self._agent_past:
+            return
+        self._begin_reply()
+        before = self._agent_text[1] if self._agent_text[0] == number else ""
+        if whole:
+            delta = whole[len(before) :] if whole.startswith(before) else ""
+        self._agent_text = (number, before + delta)
+        if delta:
+            yield ReplyText(self._reply, delta)
+        if final:
+            self._agent_past = number
+            if self._state != "speaking":
+                yield from self._end_reply()
+
+    def _begin_reply(self) -> None:
+        """Sound or text that comes although the service does not say that it speaks is a reply, too."""
+        if not self._reply:
+            self._count += 1
+            self._reply = self._last = f"reply {self._count}"
+        if self._state != "speaking":
+            self._settled_at = self._now + SETTLE_S
+
+    def _end_reply(self) -> Iterable[Event]:
+        reply = self._reply
+        self._drop_reply()
+        more = any(self._calls.values()) or (self._state == "thinking" and not self._turn_open)
+        return (ReplyEnded(reply, more=more),) if reply else ()
+
+    def _drop_reply(self) -> None:
+        self._agent_past = max(self._agent_past, self._agent_text[0])
+        self._reply, self._sounding, self._samples, self._settled_at = "", False, Samples(), None
+
+    def _on_clear(self, _event: Fields) -> Iterator[Event]:
+        """The user spoke into it: also what was sent long ago is not to be heard any more."""
+        reply = self._reply or self._last
+        self._last = ""
+        self._drop_reply()
+        if reply:
+            yield ReplyWithdrawn(reply)
+
+    def _on_tool(self, event: Fields) -> Iterator[Event]:
+        call, name = text(event, "invocationId"), text(event, "toolName")
+        if not call or not name or call in self._calls or len(self._calls) >= MOST:
+            return
+        self._calls[call] = not self._unwanted
+        if self._unwanted:
+            self._answer(ToolResult(call, "the user does not want it any more", failed=True))
+            return
+        yield ToolCall(call, name, json.dumps(part(event, "parameters")))

@@ -1,0 +1,149 @@
+"""xAI Live Voice API (``/v1/live``), an older beta. Little of it is documented: the key goes in the first message,
+nobody acknowledges anything, and what comes back may hold nothing but ``delta``. So much here is by rule; where the
+documents are silent we speak as OpenAI's beta did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from ..credentials import Secret
+from ..errors import LinkLost, LinkRefused
+from ..events import Event
+from . import Can, Endpoint, Request, Session, Settings, complaints
+from .calls import function_tools
+from .fields import Fields
+from .realtime import EVENTS, READY_BY_RULE_S, RealtimeSession
+
+UNGREETED_S = 1.0
+"""So long after session.update we take a service that says nothing for ready."""
+QUIET_S = 1.5
+"""A reply without a new piece for so long is over, where no event says so."""
+DOOR_S = 10.0
+"""A service that hangs up so early, and has said nothing, does not want our key."""
+
+
+@dataclass(frozen=True)
+class XaiLive(Settings):
+    """The service at api.x.ai, or one that speaks like it at *url*."""
+
+    url: str = "wss://api.x.ai/v1/live"
+    model: str = "grok-3-live"
+    voice: str = "alloy"
+
+    can: ClassVar[Can] = Can(
+        push_to_talk="tried, not documented",
+        cancel="tried, not documented",
+        typed="tried, not documented",
+        clips="streamed",
+        tools="tried, not documented",
+    )
+    rates: ClassVar[tuple[int, ...]] = (24000,)
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def invitation(self, resume: str) -> Request | None:
+        return None
+
+    def endpoint(self, answer: Any, resume: str) -> Endpoint:
+        return Endpoint(f"xai-live at {urlsplit(self.url).hostname}", self.url)
+
+    def session(self) -> Session:
+        return XaiLiveSession(self.key, self._settings(), rate=self.rate, service_ends=self.service_ends, clips=False)
+
+    def _settings(self) -> dict[str, Any]:
+        detection = {"type": "server_vad", "threshold": 0.5, "silence_duration_ms": self.silence_ms}
+        return {
+            "model": self.model,
+            "voice": self.voice,
+            "instructions": self.instructions,
+            "turn_detection": detection if self.service_ends else None,
+            **({"tools": function_tools(self.functions)} if self.functions else {}),
+        }
+
+
+class XaiLiveSession(RealtimeSession):
+    """One connection. Replies have no names and no end of their own: they begin with a piece and end with silence."""
+
+    _events: ClassVar[Mapping[str, str]] = {
+        **EVENTS,
+        "response.audio.done": "_on_reply_done",
+        "response.output_audio.done": "_on_reply_done",
+    }
+
+    def __init__(self, key: Secret | None, settings: dict[str, Any], **how: Any) -> None:
+        super().__init__(settings, **how)
+        self._key = key
+        self._greeted_at = 0.0
+        self._heard = False
+        self._quiet_at: float | None = None  # when the reply under way is over by rule
+        self._paused = False  # a reply was over by rule, and may go on after all
+
+    def greet(self) -> None:
+        if self._key:
+            self._outgoing.append(json.dumps({"type": "auth", "api_key": self._key.reveal()}))
+        super().greet()
+        self._greeted_at = self._now
+        self.deadline = self._now + UNGREETED_S
+
+    def tick(self, now: float) -> Iterable[Event]:
+        if self._quiet_at is None:
+            return super().tick(now)
+        self._now = now
+        return () if now < self._quiet_at else tuple(self._fall_silent())
+
+    def _fall_silent(self) -> Iterator[Event]:
+        yield from self._on_reply_done({})
+        self._paused = True
+
+    def _ask(self) -> None:
+        super()._ask()
+        self.deadline = self._quiet_at or self.deadline
+
+    def _cancel(self) -> None:
+        super()._cancel()
+        self._paused = False
+
+    def _understand(self, event: Fields) -> Iterable[Event]:
+        if event["type"] == "error" and not self._heard:
+            raise LinkRefused(f"the service refuses us: {complaints.read(event)[1]}; is the key right?")
+        self._heard = True
+        return super()._understand(event)
+
+    def _on_greeting(self, event: Fields) -> Iterable[Event]:
+        """A service that greets will acknowledge our settings, too."""
+        if not self.ready:
+            self.deadline = self._greeted_at + READY_BY_RULE_S
+        return ()
+
+    def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
+        """What comes from here on is the answer to this turn, whatever was still to come of another one."""
+        if self._service_ends:
+            yield from self._on_reply_done({})
+        yield from super()._on_turn_taken(event)
+
+    def _wanted(self, reply: str) -> str:
+        """Every piece of a reply comes through here: it is not over yet."""
+        if self._paused and self._replies.idle:
+            self._replies.expect()
+        wanted = super()._wanted(reply)
+        if self._replies.under_way:
+            self._quiet_at = self.deadline = self._now + QUIET_S
+        return wanted
+
+    def _on_reply_done(self, event: Fields) -> Iterator[Event]:
+        if not self._replies.under_way:
+            return
+        yield from super()._on_reply_done(event)
+        self._quiet_at, self._paused = None, False
+        if not self._replies.blocked:
+            self.deadline = None
+
+    def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
+        """Nothing is documented about a wrong key: this is how it must look."""
+        if self._heard or self._now - self._greeted_at > DOOR_S:
+            return super().lost(error)
+        return LinkRefused(f"{error}, before it said a word; is the key right?")

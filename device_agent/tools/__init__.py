@@ -1,0 +1,98 @@
+"""What the assistant may do on this device. It is told of each tool as a ``Function`` and asks by ``ToolCall``.
+
+A tool runs off the main thread, several at once. Whatever becomes of it, the assistant gets an answer: a tool that
+fails, hangs or talks too much is a ``ToolResult`` that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from ..errors import AgentError
+from ..events import ToolCall, ToolResult
+from ..services import Function
+
+log = logging.getLogger(__name__)
+
+AT_ONCE, WAITING = 4, 16
+"""How many tools run at the same time, and how many calls there may be in all."""
+
+
+class ToolFailed(AgentError, RuntimeError):
+    """A tool did not do what it was asked to do. The assistant is told the text."""
+
+
+class Tool(Protocol):
+    """Something that can be done."""
+
+    @property
+    def function(self) -> Function: ...
+
+    def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
+        """Do it; return the outcome as JSON. Runs in a thread of its own, and ends soon when *stopping* is set.
+
+        Raises ToolFailed.
+        """
+
+
+class Toolbox:
+    """The tools of this device. ``run`` and ``close`` belong to the main thread."""
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._tools = {tool.function.name: tool for tool in tools}
+        self._stopping = threading.Event()
+        self._room = threading.BoundedSemaphore(WAITING)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tool")
+
+    def run(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
+        """Do what *call* asks for, sometime soon; *answer* is called with the outcome, in any thread."""
+        if not self._room.acquire(blocking=False):
+            answer(_failure(call, f"{WAITING} tools are under way already; try again later"))
+            return
+        self._threads.submit(self._work, call, answer)
+
+    def close(self) -> None:
+        """End everything that runs, without an answer."""
+        self._stopping.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
+        try:
+            result = self._answer(call)
+        finally:
+            self._room.release()
+        if not self._stopping.is_set():
+            answer(result)
+
+    def _answer(self, call: ToolCall) -> ToolResult:
+        try:
+            output = self._do(call)
+        except ToolFailed as error:
+            log.warning("tool %s failed: %s", call.name, error)
+            return _failure(call, str(error))
+        except Exception:
+            log.exception("tool %s crashed", call.name)
+            return _failure(call, "the tool is broken")
+        log.info("tool %s answered with %d characters", call.name, len(output))
+        return ToolResult(call.call, output)
+
+    def _do(self, call: ToolCall) -> str:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            raise ToolFailed(f"there is no tool {call.name!r}")
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except (ValueError, RecursionError):
+            raise ToolFailed("the arguments are not JSON") from None
+        if not isinstance(arguments, dict):
+            raise ToolFailed("the arguments are not a JSON object")
+        return tool.run(arguments, self._stopping)
+
+
+def _failure(call: ToolCall, text: str) -> ToolResult:
+    return ToolResult(call.call, json.dumps({"error": text}), failed=True)

@@ -1,0 +1,279 @@
+"""One contract for the sessions of all services."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peers import JOIN, KEY, PEERS, Peer
+
+from device_agent.errors import LinkLost, LinkRefused
+from device_agent.events import (
+    CancelReply,
+    Clip,
+    LinkUp,
+    NothingSaid,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyStarted,
+    ReplyText,
+    ServiceError,
+    TalkEnded,
+    TalkStarted,
+    ToolCall,
+    ToolResult,
+    TurnReceived,
+    TurnTaken,
+    Words,
+)
+from device_agent.services import SERVICES, Can, load, options
+
+PCM = bytes(range(1, 241)) * 8  # two frames at 24 kHz, none of them silent
+TURN = (TalkStarted(), PCM, TalkEnded())
+ABOUT_REPLIES = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded, ToolCall)
+
+
+@pytest.fixture(params=PEERS)
+def peer(request) -> Peer:
+    peer = PEERS[request.param]()
+    assert peer.ready() == [LinkUp()]
+    return peer
+
+
+def of_replies(events: list) -> list:
+    return [event for event in events if isinstance(event, ABOUT_REPLIES)]
+
+
+def a_turn(peer: Peer) -> list:
+    """The user speaks and the service has heard it."""
+    peer.send(*TURN)
+    return peer.wait(0.1) + peer.say(*peer.takes_turn())
+
+
+def a_reply(peer: Peer, reply: str) -> list:
+    begun = peer.say(*peer.begins(reply), peer.sounds(reply, PCM), peer.writes(reply, "Yes."))
+    return begun + peer.say(peer.sounds(reply, PCM), *peer.ends(reply)) + peer.wait(2)
+
+
+def test_it_is_ready_once_and_not_before_the_service_is():
+    for make in PEERS.values():
+        peer = make()
+        assert not peer.session.ready
+        assert peer.ready() == [LinkUp()]
+        assert peer.session.ready
+        assert peer.say(*peer.opening()) == []
+
+
+def test_a_spoken_turn_is_heard_and_answered(peer):
+    told = a_turn(peer)
+    assert peer.hears() == PCM
+    assert told in ([TurnReceived()], [TurnTaken()], [])  # xai-live acknowledges nothing
+    events = of_replies(a_reply(peer, "r1"))
+    (name,) = {event.reply for event in events}
+    assert events == [
+        ReplyStarted(name), ReplyAudio(name, PCM), ReplyText(name, "Yes."), ReplyAudio(name, PCM), ReplyEnded(name)
+    ]  # fmt: skip
+
+
+def test_the_second_turn_is_answered_like_the_first(peer):
+    for reply in ("r1", "r2"):
+        a_turn(peer)
+        assert ReplyEnded in {type(event) for event in a_reply(peer, reply)}
+
+
+def test_two_replies_have_two_names(peer):
+    names = set()
+    for reply in ("r1", "r2"):
+        a_turn(peer)
+        names |= {event.reply for event in of_replies(a_reply(peer, reply))}
+    assert len(names) == 2
+
+
+def test_a_turn_in_which_nobody_spoke_wants_no_answer(peer):
+    peer.send(TalkStarted(), PCM, NothingSaid())
+    assert "response.create" not in {frame["type"] for frame in peer.frames()}
+    assert peer.hears() in (b"", PCM)
+
+
+def test_a_reply_cancelled_before_it_has_a_name_is_never_heard(peer):
+    a_turn(peer)
+    peer.send(CancelReply())
+    assert of_replies(a_reply(peer, "r1")) == []
+
+
+def test_what_comes_late_of_a_cancelled_reply_is_never_heard(peer):
+    a_turn(peer)
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM))
+    peer.send(CancelReply())
+    late = peer.say(peer.sounds("r1", PCM), peer.writes("r1", "never"), *peer.ends("r1")) + peer.wait(2)
+    assert of_replies(late) == []
+
+
+def test_after_a_cancelled_reply_the_next_one_is_heard(peer):
+    a_turn(peer)
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM))
+    peer.send(CancelReply())
+    peer.say(*peer.ends("r1"))
+    peer.wait(2)
+    a_turn(peer)
+    assert isinstance(of_replies(a_reply(peer, "r2"))[0], ReplyStarted)
+
+
+def test_an_unknown_event_means_nothing(peer):
+    assert peer.say({"type": "something.new", "any": [1]}) == []
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[1]", "3", "null", '{"type": 7}', "[" * 9999])
+def test_junk_is_one_complaint(peer, junk):
+    (event,) = peer.say(junk)
+    assert isinstance(event, ServiceError)
+
+
+@pytest.mark.parametrize("error", ["no such voice", {"message": "no such voice"}])
+def test_an_error_is_an_object_or_a_string(peer, error):
+    peer.say({"type": "input_audio_buffer.speech_started"})
+    told = peer.say({"type": "error", "error": error})
+    assert told == ([] if peer.name == "ultravox" else [ServiceError("no such voice")])  # it documents no errors
+
+
+def test_a_typed_turn_is_answered(peer):
+    peer.send(Words("How late is it?"))
+    peer.say(*([{"type": "state", "state": "thinking"}] if peer.name == "ultravox" else []))
+    assert peer.words() == ["How late is it?"]
+    assert isinstance(of_replies(a_reply(peer, "r1"))[0], ReplyStarted)
+
+
+def test_a_recorded_turn_is_answered(peer):
+    peer.send(Clip(PCM))
+    peer.wait(0.1)
+    peer.say(*peer.takes_turn())
+    as_item = [each for frame in peer.frames() for each in frame.get("item", {}).get("content", [])]
+    assert bool(as_item) == (peer.service.can.clips == "yes")
+    assert as_item or peer.hears() == PCM
+    assert isinstance(of_replies(a_reply(peer, "r1"))[0], ReplyStarted)
+
+
+def test_a_tool_is_called_answered_and_followed_by_another_reply(peer):
+    a_turn(peer)
+    told = peer.say(*peer.begins("r1"), peer.sounds("r1", PCM), *peer.calls("r1", "call-1"), *peer.ends("r1"))
+    told += peer.wait(2)
+    assert [event for event in told if isinstance(event, ToolCall)] == [ToolCall("call-1", "set_timer", '{"s": 3}')]
+    assert [event.more for event in told if isinstance(event, ReplyEnded)] == [True]
+    before = len(peer.frames())
+    peer.send(ToolResult("call-1", '{"ok": true}'))
+    assert peer.answers() == [("call-1", '{"ok": true}')]
+    if peer.name != "ultravox":  # which goes on by itself
+        assert [frame["type"] for frame in peer.frames()[before:]] == ["conversation.item.create", "response.create"]
+    last = [event for event in a_reply(peer, "r2") if isinstance(event, ReplyEnded)]
+    assert [event.more for event in last] == [False]
+
+
+def test_a_tool_that_failed_is_answered_too(peer):
+    a_turn(peer)
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM), *peer.calls("r1", "call-1"))
+    peer.send(ToolResult("call-1", '{"error": "no timer"}', failed=True))
+    assert peer.answers() == [("call-1", '{"error": "no timer"}')]
+
+
+def test_the_answer_to_a_call_of_a_lost_connection_is_discarded(peer):
+    assert peer.send(ToolResult("call-of-yesterday", "{}")) == []
+
+
+def test_the_tools_of_a_cancelled_reply_are_not_run(peer):
+    a_turn(peer)
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM))
+    peer.send(CancelReply())
+    assert of_replies(peer.say(*peer.calls("r1", "call-1"))) == []
+
+
+def test_the_answer_to_a_call_of_a_cancelled_reply_wants_no_reply(peer):
+    a_turn(peer)
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM), *peer.calls("r1", "call-1"), *peer.ends("r1"))
+    peer.wait(2)
+    peer.send(CancelReply())
+    before = len(peer.frames())
+    peer.send(ToolResult("call-1", "{}"))
+    assert peer.answers() == [("call-1", "{}")]
+    (answer,) = peer.frames()[before:]
+    assert answer.get("agentReaction", "listens") == "listens"
+
+
+def test_another_connection_goes_on_where_this_one_ended(peer):
+    resume = peer.session.resume
+    assert bool(resume) == bool(peer.service.can.resume)
+    answer = {"joinUrl": JOIN}
+    invitation = peer.service.invitation(resume)
+    addresses = [peer.service.endpoint(answer, resume).url, invitation.url if invitation else ""]
+    assert not resume or any(address.endswith(f"={resume}") for address in addresses)
+    begun_anew = [peer.service.endpoint(answer, "").url, getattr(peer.service.invitation(""), "url", "")]
+    assert not any("conversation_id" in address or "priorCallId" in address for address in begun_anew)
+
+
+def test_no_secret_is_ever_shown(peer):
+    shown = [peer.service, peer.session, peer.service.invitation(""), peer.service.endpoint({"joinUrl": JOIN}, "")]
+    for each in map(repr, shown):
+        assert KEY not in each
+        assert JOIN not in each
+
+
+def test_a_break_is_a_break(peer):
+    peer.say({"type": "input_audio_buffer.speech_started"})
+    error = LinkLost("the connection broke", retry_after=3.0)
+    assert peer.session.lost(error) is error
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_says_what_it_can_and_is_told_what_all_are_told(name):
+    service = load(name)
+    assert isinstance(service.can, Can)
+    assert service.rate in service.rates
+    assert {"key", "url", "model", "voice", "instructions", "tools", "functions", "service_ends"} <= options(name)
+    assert bool(service.can.token) == ("token_url" in options(name))
+    assert bool(service.can.thin) == ("audio" in options(name))
+
+
+VALUES = st.sampled_from(
+    [None, True, 7, -1.5, "", "r1", "call-1", "AAAA", "A", "completed", "\udcff", "thinking", "speaking", "listening",
+     "agent", "user", [], ["r1"], [{}], {}, {"id": "r1"}, {"id": 3}, {"code": "timeout"}, {"message": None},
+     {"type": "function_call", "call_id": "call-1", "name": "f"}, {"role": "user", "content": [{"type": "input_text"}]},
+     {"id": "r1", "output": [{"type": "function_call", "call_id": "call-2", "name": "f"}, 3]}]
+)  # fmt: skip
+KINDS = [
+    "session.created", "conversation.created", "session.updated", "input_audio_buffer.speech_stopped",
+    "input_audio_buffer.committed", "conversation.item.added", "response.created", "response.output_item.added",
+    "response.audio.delta", "response.audio_transcript.delta", "response.audio.done", "response.done", "error",
+    "response.function_call_arguments.done", "call_started", "state", "transcript", "client_tool_invocation",
+    "playback_clear_buffer", "conversation.item.input_audio_transcription.completed",
+]  # fmt: skip
+FIELDS = [
+    "response", "response_id", "delta", "item", "item_id", "transcript", "status", "error", "call_id", "name", "role",
+    "arguments", "state", "text", "final", "ordinal", "toolName", "invocationId", "parameters", "session", "callId",
+]  # fmt: skip
+MESSAGES = st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional=dict.fromkeys(FIELDS, VALUES))
+DEEDS = st.sampled_from(
+    [TalkStarted(), PCM, TalkEnded(), NothingSaid(), Words("x"), Clip(PCM), CancelReply(), ToolResult("call-1", "{}")]
+)
+DEED = st.one_of(MESSAGES, DEEDS, st.binary(max_size=5), st.text(max_size=5))
+
+
+@given(st.sampled_from(sorted(PEERS)), st.lists(DEED, max_size=30), st.booleans())
+def test_no_message_breaks_a_session(name, deeds, ready):
+    peer = PEERS[name]()
+    if ready:
+        peer.ready()
+    for deed in deeds:
+        try:
+            if isinstance(deed, (dict, str)):
+                peer.say(deed)
+            elif peer.session.ready:
+                peer.send(deed)
+                peer.say(deed) if isinstance(deed, bytes) else peer.wait(0.5)
+        except (LinkLost, LinkRefused):
+            return
+    for message in peer.sent:
+        if isinstance(message, str):
+            assert json.loads(message)["type"]
+        else:
+            assert name == "ultravox"
