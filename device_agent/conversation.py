@@ -116,7 +116,10 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         TurnReceived: (THINKING, ()),
         TurnTaken: (THINKING, ()),
     },
-    THINKING: _WAITING,
+    THINKING: {
+        **_WAITING,
+        LinkIdle: (REST, ()),  # the connection that the rest of an answer was to come over
+    },
     SPEAKING: {
         PlaybackEnded: (FOLLOW_UP, ()),
         ReplyWithdrawn: (FOLLOW_UP, ()),
@@ -170,6 +173,7 @@ class Conversation:
         self._patience: dict[State, float | None] = {**PATIENCE, FOLLOW_UP: follow_up or None, READY: idle}
         self._rest = READY
         self._microphone_ended = False
+        self._reply = ""  # the latest that has begun
         self._more = False  # the assistant will go on in another reply, when its tools have answered
         self._cuts = 0
         """Cuts that the link has not confirmed yet. Until it has, what is told about replies is about the dead one."""
@@ -178,6 +182,8 @@ class Conversation:
         """Take one *event*; return the actions it calls for, in order."""
         if self._cuts and isinstance(event, _ABOUT_REPLIES):
             return []
+        if isinstance(event, PlaybackEnded) and event.reply != self._reply:
+            return []  # another one follows without a pause
         self._remember(event)
         row = TRANSITIONS[self.state].get(type(event))
         if row is None:
@@ -195,7 +201,9 @@ class Conversation:
             self._cuts = max(0, self._cuts - 1)
         elif isinstance(event, ReplyEnded):
             self._more = event.more
-        elif isinstance(event, (ReplyStarted, Pressed, TalkStarted, TimeUp)):
+        elif isinstance(event, ReplyStarted):
+            self._more, self._reply = False, event.reply
+        elif isinstance(event, (Pressed, TalkStarted, TimeUp, LinkIdle)):
             self._more = False
 
     def _resolve(self, state: State) -> State:

@@ -9,14 +9,14 @@ import threading
 import time
 import wave
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.resources import as_file
 
 from device_agent.agent import Agent
 from device_agent.assembly import assemble
-from device_agent.audio import frame_bytes, level, likeness
-from device_agent.config import Config, ConnectionConfig, ServiceConfig, TalkConfig
+from device_agent.audio import frame_bytes, level, likeness, resample
+from device_agent.config import Config, ConnectionConfig, ServiceConfig, TalkConfig, ToolConfig
 from device_agent.credentials import Secret
 from device_agent.events import Action, Event, Started
 from device_agent.hardware import Button, Light
@@ -41,7 +41,8 @@ class RoomMicrophone:
 
     overflows = 0
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = RATE) -> None:
+        self._size = frame_bytes(rate)
         self._frames: deque[bytes] = deque()
         self._quiet = threading.Event()
         self._fault: Exception | None = None
@@ -51,7 +52,7 @@ class RoomMicrophone:
 
     def say(self, pcm: bytes) -> None:
         """Speak *pcm* into the room; return at once."""
-        size = frame_bytes(RATE)
+        size = self._size
         self._quiet.clear()
         self._frames.extend(pcm[n : n + size].ljust(size, b"\0") for n in range(0, len(pcm), size))
 
@@ -79,7 +80,7 @@ class RoomMicrophone:
         if self._frames:
             return self._frames.popleft()
         self._quiet.set()
-        return bytes(frame_bytes(RATE))
+        return bytes(self._size)
 
     def close(self) -> None:
         self.owners.add(threading.get_ident())
@@ -91,7 +92,8 @@ class RoomSpeaker:
     underruns = 0
     latency = 0.06
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = RATE) -> None:
+        self._rate = rate
         self._lock = threading.Lock()
         self._heard = bytearray()
         self._until = 0.0
@@ -110,7 +112,7 @@ class RoomSpeaker:
             raise self.fault
         with self._lock:
             self._heard += pcm
-        self._until = max(self._until, time.monotonic()) + len(pcm) / (2 * RATE * PACE)
+        self._until = max(self._until, time.monotonic()) + len(pcm) / (2 * self._rate * PACE)
         time.sleep(max(0.0, self._until - time.monotonic() - self.latency / PACE))
 
     def drain(self) -> None:
@@ -119,7 +121,7 @@ class RoomSpeaker:
     def drop(self) -> None:
         unheard = max(0.0, self._until - time.monotonic())
         with self._lock:
-            size = 2 * round(unheard * RATE * PACE)
+            size = 2 * round(unheard * self._rate * PACE)
             if size:
                 del self._heard[-size:]
         self._until = 0.0
@@ -176,18 +178,31 @@ class Room:
         talk: TalkConfig | None = None,
         button: Button | None = None,
         light: Light | None = None,
+        service: ServiceConfig | None = None,
+        fallback: Iterable[ServiceConfig] = (),
+        tools: tuple[ToolConfig, ...] = (),
+        key: str = "k",
+        rate: int = RATE,
         **connection: object,
     ) -> None:
-        self.microphone, self.speaker, self.finger, self.light = RoomMicrophone(), RoomSpeaker(), Finger(), Eye()
+        self.microphone, self.speaker, self.finger, self.light = (
+            RoomMicrophone(rate),
+            RoomSpeaker(rate),
+            Finger(),
+            Eye(),
+        )
+        self.speech = resample(speech(), RATE, rate)
         config = Config(
-            service=replace(ServiceConfig(), url=simulator.url),
+            service=service or replace(ServiceConfig(), url=simulator.url),
+            fallback=tuple(fallback),
+            tools=tools,
             talk=talk or TalkConfig(silence_ms=400),
             connection=ConnectionConfig(**connection),  # type: ignore[arg-type]
         )
         self.words: list[Event | Action] = []
         self.agent: Agent = assemble(
             config,
-            key=Secret("k"),
+            key=Secret(key),
             watch=[self._note],
             microphone=self.microphone,
             speaker=self.speaker,

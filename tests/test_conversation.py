@@ -252,6 +252,23 @@ def test_while_its_tools_work_the_assistant_still_thinks(spoken):
     assert conversation.state is READY
 
 
+def test_a_reply_that_follows_without_a_pause_is_heard_to_its_end():
+    conversation = at(SPEAKING)
+    conversation.handle(ReplyEnded("r", more=True), 1.0)
+    conversation.handle(ReplyStarted("r2"), 2.0)
+    assert conversation.handle(PlaybackEnded("r"), 3.0) == []
+    conversation.handle(PlaybackEnded("r2"), 4.0)
+    assert conversation.state is READY
+
+
+def test_nobody_waits_for_the_rest_of_an_answer_when_its_connection_is_gone():
+    conversation = at(SPEAKING)
+    conversation.handle(ReplyEnded("r", more=True), 1.0)
+    conversation.handle(PlaybackEnded("r"), 2.0)
+    conversation.handle(LinkIdle(), 3.0)
+    assert conversation.state is READY
+
+
 def test_every_state_has_a_mood_and_a_row():
     assert set(MOODS) == set(TRANSITIONS) == set(State) - {REST}
 

@@ -1,0 +1,150 @@
+"""Scenes with more than one service, with tools, and with turns that nobody speaks: the whole agent, real sockets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+from room import Room, speech
+
+from device_agent.config import ServiceConfig, ToolConfig
+from device_agent.events import (
+    LinkDown,
+    LinkUp,
+    PlaybackEnded,
+    Refused,
+    ReplyEnded,
+    ReplyStarted,
+    ToolCall,
+    UserText,
+    Words,
+)
+from device_agent.simulator import SERVICES, Simulator
+
+DIALECTS = {"xai": {}, "openai": {}, "xai-live": {}, "litellm": {"model": "grok-voice-agent"}, "ultravox": {}}
+
+
+def service(simulator: Simulator, name: str = "xai", **settings: object) -> ServiceConfig:
+    return replace(ServiceConfig(name=name, url=simulator.url), **{**DIALECTS[name], **settings})
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_spoken_question_gets_a_spoken_answer_from_every_service(name):
+    with Simulator(name, think_s=0.05) as simulator, Room(simulator, service=service(simulator, name)) as room:
+        room.ask()
+        room.happened(PlaybackEnded)
+        (turn,) = simulator.heard()
+        assert speech() in turn.pcm
+        assert room.hears(turn.pcm) > 0.99
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_typed_question_gets_an_answer_from_every_service(name):
+    with Simulator(name, think_s=0.05) as simulator, Room(simulator, service=service(simulator, name)) as room:
+        room.agent.ask(Words("What time is it?"))
+        room.happened(PlaybackEnded)
+        assert simulator.heard()[0].text == "What time is it?"
+
+
+@pytest.mark.parametrize("audio", ["pcmu", "pcma"])
+def test_a_thin_link_sounds_like_a_telephone(audio):
+    with (
+        Simulator(think_s=0.05) as simulator,
+        Room(simulator, service=service(simulator, audio=audio), rate=8000) as room,
+    ):
+        room.ask(room.speech)
+        room.happened(PlaybackEnded)
+        assert room.hears(room.speech) > 0.9
+
+
+def test_the_turn_goes_to_the_next_service_when_the_first_is_away():
+    with Simulator() as first, Simulator("openai", think_s=0.05) as second:
+        first.refuse(503)
+        with Room(first, fallback=[service(second, "openai")]) as room:
+            said = room.ask()
+            room.happened(PlaybackEnded)
+            assert said in second.heard()[0].pcm
+            assert room.all(LinkDown) == []
+            assert "openai" in room.happened(LinkUp).service
+
+
+def test_the_turn_goes_to_the_next_service_when_the_first_refuses():
+    with Simulator(key="another") as first, Simulator("openai", think_s=0.05) as second:
+        with Room(first, fallback=[service(second, "openai")]) as room:
+            room.ask()
+            room.happened(PlaybackEnded)
+            assert room.all(Refused) == []
+
+
+def test_a_fallback_may_have_another_rate():
+    with Simulator() as first, Simulator(think_s=0.05) as second:
+        first.refuse(503)
+        with Room(first, fallback=[service(second, rate=16000)]) as room:
+            room.ask()
+            room.happened(PlaybackEnded)
+            assert second.heard()[0].rate == 16000
+            assert room.hears(speech()) > 0.95
+
+
+def test_when_all_refuse_it_is_said_once():
+    with Simulator(key="a") as first, Simulator(key="b") as second:
+        with Room(first, fallback=[service(second)]) as room:
+            room.ask()
+            room.happened(Refused)
+            room.see("refused")
+
+
+ADD = "import json, sys; a = json.load(sys.stdin); print(json.dumps({'sum': a['x'] + a['y']}))"
+SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize("name", ["xai", "openai", "ultravox"])
+def test_the_assistant_uses_a_tool_of_the_device(name):
+    tool = ToolConfig("add", "Adds.", (sys.executable, "-c", ADD), SCHEMA)
+    manners = {"think_s": 0.05, "tool": "add", "tool_arguments": '{"x": 2, "y": 3}'}
+    with Simulator(name, **manners) as simulator:
+        with Room(simulator, service=service(simulator, name), tools=(tool,)) as room:
+            room.ask()
+            assert json.loads(room.happened(ToolCall).arguments) == {"x": 2, "y": 3}
+            room.see("ready", times=2)
+            heard = json.dumps(simulator.connections[0].events)
+            assert '\\"sum\\": 5' in heard
+            assert room.happened(ReplyEnded).more is False
+            assert room.all(ReplyStarted)
+
+
+def test_a_token_server_is_asked_before_each_connection_and_sees_no_key():
+    with Simulator(key="the-key") as simulator:
+        simulator_of_tokens = simulator.url.replace("ws://", "http://") + "/client_secrets"
+        wanted = service(simulator, token_url=simulator_of_tokens)
+        with Room(simulator, service=wanted, key="the-key", idle_s=0.2) as room:
+            room.ask()
+            room.happened(PlaybackEnded)
+            room.ask()
+            room.happened(PlaybackEnded, times=2)
+
+
+def test_after_a_pause_the_conversation_goes_on():
+    with Simulator(think_s=0.05) as simulator, Room(simulator, idle_s=0.2) as room:
+        room.ask()
+        room.happened(PlaybackEnded)
+        assert simulator.wait_for(lambda: simulator.connections[0].ended)
+        room.ask()
+        room.happened(PlaybackEnded, times=2)
+        assert len(simulator.connections) == 2
+        assert len(room.all(UserText)) >= 2
+
+
+def test_an_answer_of_a_tool_for_a_lost_connection_is_nobodys():
+    slow = ToolConfig("slow", "Slow.", (sys.executable, "-c", "import time; time.sleep(0.5); print(1)"))
+    with Simulator(think_s=0.05, tool="slow") as simulator, Room(simulator, tools=(slow,)) as room:
+        room.ask()
+        room.happened(ToolCall)
+        simulator.drop()
+        room.see("ready", times=2)
+        room.ask()
+        room.happened(ToolCall, times=2)
+        room.see("ready", times=3)
+        assert len([kind for kind in simulator.connections[1].types if kind == "conversation.item.create"]) == 1
