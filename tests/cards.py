@@ -142,7 +142,7 @@ class CardProcess:
         with self._log.open("wb") as log:
             command = [sys.executable, str(HERE / "card_child.py"), self._address]
             self._process = subprocess.Popen(command, env=os.environ | env, stderr=log, stdin=subprocess.DEVNULL)
-        wait_for(lambda: os.path.exists(self._address) or self._process.poll() is not None, "the process of the card")
+        wait_for(self._listening, "the process of the card")
 
     @property
     def pid(self) -> int:
@@ -174,6 +174,11 @@ class CardProcess:
         for remote in self._remotes:
             remote.leave()
         dismiss(self._process)
+
+    def _listening(self) -> bool:
+        with suppress(FileNotFoundError, ConnectionRefusedError), Client(self._address, "AF_UNIX"):
+            return True
+        return False
 
     def _made(self, kind: type[AnyRemote], what: str, *arguments: object) -> AnyRemote:
         remote = kind(Client(self._address, "AF_UNIX"))

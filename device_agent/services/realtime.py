@@ -113,6 +113,7 @@ class RealtimeSession(Session):
         self._talking = self._sound_sent = False
         self._replies, self._calls = Replies(self._say), Calls()
         self._unacknowledged: deque[str] = deque(maxlen=8)  # kinds of content of whole turns that we sent
+        self._taken = ""  # the latest turn that the service took by itself
         self._sounding = ""  # the reply whose sound has begun
         self._text_kind = ""  # the first of the names under which this reply's text came
         self._user_text: tuple[str, str] = ("", "")  # item, what was said so far
@@ -248,9 +249,13 @@ class RealtimeSession(Session):
         return self._become_ready()
 
     def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
+        """Told twice, by the end of speech and by the commit; a second word must not end the turn after it."""
         if self._service_ends:
             self._replies.expect()
-            yield TurnTaken()
+            item, before = text(event, "item_id"), self._taken
+            self._taken = item
+            if not item or item != before:
+                yield TurnTaken()
 
     def _on_committed(self, event: Fields) -> Iterator[Event]:
         if self._service_ends:
