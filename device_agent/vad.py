@@ -23,7 +23,7 @@ class VoiceDetector:
     def __init__(self, rate: int, aggressiveness: int) -> None:
         self._vad = webrtcvad.Vad(aggressiveness)
         self._resampler, self._framer = Resampler(rate, RATE), Framer(frame_bytes(RATE))
-        self._floor = QUIETEST_DB
+        self._floor = LOUDEST_FLOOR_DB  # the first frame brings it down to where it belongs
         self._voiced = False
 
     def __call__(self, frame: bytes) -> bool:

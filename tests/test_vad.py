@@ -1,0 +1,73 @@
+"""Is this frame speech? With the recorded question, and with noises that are none."""
+
+from __future__ import annotations
+
+import wave
+from importlib.resources import as_file
+
+import numpy as np
+import pytest
+
+from device_agent.audio import frame_bytes, resample
+from device_agent.events import Attention, TalkEnded, TalkStarted
+from device_agent.gate import Gate
+from device_agent.simulator import QUESTION
+from device_agent.vad import VoiceDetector
+
+RATE = 24000
+
+
+def question() -> np.ndarray:
+    with as_file(QUESTION) as path, wave.open(str(path)) as wav:
+        return np.frombuffer(wav.readframes(wav.getnframes()), np.int16).astype(float)
+
+
+def noise(kind: str, length: int) -> np.ndarray:
+    """Return *length* samples at about the loudness of a voice, always the same."""
+    rng, time = np.random.default_rng(1), np.arange(length) / RATE
+    white = rng.standard_normal(length)
+    match kind:
+        case "hiss":
+            return 300 * white
+        case "hum":
+            return 600 * sum(np.sin(2 * np.pi * 50 * n * time + n) / n for n in range(1, 9))
+        case "clicks":
+            return 3000 * white * (np.arange(length) % RATE < 300)
+        case _:
+            return 3 * white
+
+
+def turns(sound: np.ndarray, rate: int = RATE) -> list[tuple[float, float]]:
+    """Return begin and end of each turn that a gate which listens finds in *sound*, in seconds."""
+    pcm = resample(np.clip(sound, -32768, 32767).astype(np.int16).tobytes(), RATE, rate)
+    gate = Gate(VoiceDetector(rate, 2), silence=35, preroll=15, device_ends=True)
+    gate.attend(Attention.VOICE)
+    size, begun, found = frame_bytes(rate), 0.0, []
+    for number in range(len(pcm) // size):
+        for item in gate.feed(pcm[number * size : (number + 1) * size]):
+            if isinstance(item, TalkStarted):
+                begun = number * 0.02
+            elif isinstance(item, TalkEnded):
+                found.append((begun, number * 0.02))
+    return found
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000, 48000])
+def test_a_question_is_one_turn_at_every_rate(rate):
+    ((begin, end),) = turns(np.concatenate([question(), np.zeros(RATE)]), rate)
+    assert 0.6 < begin < 0.9
+    assert 3.5 < end < 4.1  # 0.7 s after the last word
+
+
+@pytest.mark.parametrize("kind", ["hiss", "hum", "clicks", "quiet"])
+def test_noise_is_no_turn(kind):
+    assert turns(noise(kind, 20 * RATE)) == []
+
+
+@pytest.mark.parametrize("kind", ["hiss", "hum"])
+def test_a_question_over_noise_is_one_turn(kind):
+    room = noise(kind, 15 * RATE) / 2
+    room[8 * RATE : 8 * RATE + len(question())] += question()
+    ((begin, end),) = turns(room)
+    assert 8.5 < begin < 9.2
+    assert 11.0 < end < 12.5
