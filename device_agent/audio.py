@@ -66,11 +66,14 @@ def unfold(pcm: bytes, channels: int) -> bytes:
 class Resampler:
     """Changes the rate of a stream, with an anti-alias filter; equal rates pass untouched, bit for bit.
 
-    The filter holds a few milliseconds back (12 at most rates); ``flush`` returns them at the end of a stream.
+    The filter holds 1 to 20 ms back, ``flush`` returns them at the end of a stream. The *quality* "LQ" of soxr keeps
+    three quarters of the band flat (9 kHz of sound at 24 kHz, all of a voice) and answers every frame with one; "HQ"
+    keeps nearly all of it, but answers in blocks of 35 ms.
     """
 
-    def __init__(self, rate_in: int, rate_out: int) -> None:
-        self._stream = None if rate_in == rate_out else soxr.ResampleStream(rate_in, rate_out, 1, np.int16, "HQ")
+    def __init__(self, rate_in: int, rate_out: int, quality: str = "LQ") -> None:
+        same = rate_in == rate_out
+        self._stream = None if same else soxr.ResampleStream(rate_in, rate_out, 1, np.int16, quality)
 
     def feed(self, pcm: bytes) -> bytes:
         """Take the next piece of the stream; return what can be said of it already, possibly nothing."""
@@ -94,7 +97,7 @@ class Resampler:
 
 def resample(pcm: bytes, rate_in: int, rate_out: int) -> bytes:
     """Return all of *pcm* at another rate, for sound that is whole already."""
-    resampler = Resampler(rate_in, rate_out)
+    resampler = Resampler(rate_in, rate_out, "HQ")
     return resampler.feed(pcm) + resampler.flush()
 
 

@@ -27,7 +27,7 @@ class VoiceDetector:
         self._voiced = False
 
     def __call__(self, frame: bytes) -> bool:
-        """Return whether *frame* holds speech. The verdict may lag by the 12 ms that the resampler holds back."""
+        """Return whether *frame* holds speech. The verdict may lag by the 20 ms that the resampler holds back."""
         loudness = level(frame)
         self._floor = min(max(loudness, QUIETEST_DB), self._floor + FLOOR_RISE_DB, LOUDEST_FLOOR_DB)
         self._framer.feed(self._resampler.feed(frame))

@@ -37,9 +37,11 @@ def question() -> bytes:
 class Client:
     """The other end: speaks to a voice, moves the clock, and keeps what came back."""
 
-    def __init__(self, make: Make, *, model: str = "a-model", greet: bool = True, **manners: Any) -> None:
+    def __init__(
+        self, make: Make, *, model: str = "a-model", number: int = 1, greet: bool = True, **manners: Any
+    ) -> None:
         """*make* makes the voice, from manners and a record."""
-        self.heard = Heard(1, model)
+        self.heard = Heard(number, model)
         self.voice = make(Manners(**{"ping_s": 0, **manners}), self.heard)
         self.now = 100.0
         self.ended: Goodbye | Drop | None = None

@@ -12,7 +12,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -20,7 +21,7 @@ from urllib.request import Request, urlopen
 import pytest
 import websocket
 
-from device_agent.simulator import FAULTS, Simulator, printable
+from device_agent.simulator import FAULTS, SERVICES, Simulator, printable
 from device_agent.simulator.server import MAX_MESSAGE
 
 HEADER = ["Authorization: Bearer a-key"]
@@ -410,6 +411,186 @@ def test_an_unknown_fault_or_service_is_named(simulator: Simulator) -> None:
         simulator.fault("rain")
     with pytest.raises(ValueError, match=r"'hal'.*xai"):
         Simulator("hal")
+
+
+def test_a_fault_that_makes_no_sense_with_a_service_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no-ids makes no sense with ultravox, only with xai, openai, litellm"):
+        Simulator("ultravox", faults=["no-ids"])
+    for fault in FAULTS.values():
+        without = [name for name in SERVICES if fault.services and name not in fault.services]
+        assert (f"(not {', '.join(without)})" in fault.says) is bool(without)
+
+
+# The other services -----------------------------------------------------------------------------------------------
+
+
+MANUAL = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+
+
+def converse(simulator: Simulator, service: str) -> str:
+    """Have a turn with *service* as it wants it; return what it said, or how it ended."""
+    try:
+        return TALKS[service](simulator)
+    except websocket.WebSocketBadStatusException as error:
+        return str(error.status_code)
+    except (websocket.WebSocketTimeoutException, TimeoutError):
+        return "silence"
+    except (websocket.WebSocketConnectionClosedException, ConnectionError):
+        return "lost"
+    finally:
+        hang_up()
+
+
+def dial(simulator: Simulator, url: str = "", **options: Any) -> websocket.WebSocket:
+    options = {"timeout": 5, "http_no_proxy": ["127.0.0.1"], "skip_utf8_validation": True, **options}
+    client = websocket.create_connection(url or simulator.url, **options)
+    CLIENTS.append(client)
+    return client
+
+
+def words(client: websocket.WebSocket, kind: str, field: str, beginning: str = "You") -> str:
+    """Read until an event called *kind* whose *field* begins so; return that."""
+    while True:
+        opcode, data = client.recv_data(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            return f"goodbye {int.from_bytes(data[:2], 'big')}"
+        try:
+            event = json.loads(data)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("type") == kind and event.get(field, "?").startswith(beginning):
+            return str(event[field])
+
+
+def talk_to_family(simulator: Simulator, model: str = "") -> str:
+    client = dial(simulator, f"{simulator.url}?model={model}", header=HEADER)
+    send(client, "session.update", session=MANUAL)
+    speak(client)
+    return words(client, "response.output_audio_transcript.done", "transcript")
+
+
+def talk_to_live(simulator: Simulator) -> str:
+    client = dial(simulator)
+    send(client, "auth", api_key="a-key")
+    send(client, "session.update", session={"turn_detection": None})
+    speak(client)
+    return words(client, "response.audio_transcript.delta", "delta")
+
+
+def make_call(simulator: Simulator) -> dict[str, Any]:
+    body = {"medium": {"serverWebSocket": {"inputSampleRate": 24000}}, "firstSpeakerSettings": {"user": {}}}
+    connection = HTTPConnection("127.0.0.1", simulator.port, timeout=5)
+    connection.request("POST", "/api/calls", json.dumps(body), {"X-API-Key": "a-key"})
+    answer = connection.getresponse()
+    content = json.loads(answer.read())
+    connection.close()
+    if answer.status != 201:
+        raise websocket.WebSocketBadStatusException("%s %s", answer.status, "")
+    return dict(content)
+
+
+def talk_to_ultravox(simulator: Simulator) -> str:
+    client = dial(simulator, make_call(simulator)["joinUrl"])
+    send(client, "user_text_message", text="You know what?")  # speech would take its time here
+    return words(client, "transcript", "text", "You wrote")
+
+
+TALKS: dict[str, Callable[[Simulator], str]] = {
+    "xai": talk_to_family,
+    "xai-live": talk_to_live,
+    "openai": talk_to_family,
+    "litellm": lambda simulator: talk_to_family(simulator, "openai-realtime"),
+    "ultravox": talk_to_ultravox,
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_answers(service: str) -> None:
+    with Simulator(service, think_s=0.0, pace=50.0) as simulator:
+        assert converse(simulator, service).startswith("You")
+        (turn,) = simulator.heard()
+        assert turn.pcm == (b"" if service == "ultravox" else TURN)
+
+
+FATES = {
+    "refuse-401": "401",
+    "drop-mid-turn": "lost",
+    "drop-mid-reply": "lost",
+    "close-1001": "goodbye 1001",
+    "close-4000": "goodbye 4000",
+    "unknown-events": "You",
+    "huge": "You",
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "fault"),
+    [
+        (service, fault)
+        for service in SERVICES
+        for fault in FATES
+        if service != "xai" and (service, fault) != ("ultravox", "drop-mid-turn")
+    ],
+)
+def test_faults_strike_every_service(service: str, fault: str) -> None:
+    with Simulator(service, think_s=0.0, pace=50.0, faults=[fault]) as simulator:
+        fate = converse(simulator, service)
+        if fault == "drop-mid-reply":  # the text may be faster than the fault
+            assert fate == "lost" or fate.startswith("You")
+            assert simulator.wait_for(lambda: simulator.connections[0].ended == "dropped")
+        else:
+            assert fate.startswith(FATES[fault])
+
+
+def test_a_service_can_say_goodbye_by_itself() -> None:
+    with Simulator("openai") as simulator:
+        client = dial(simulator, header=[*HEADER, "OpenAI-Beta: realtime=v1"])
+        assert receive(client, "error")[-1]["error"]["code"] == "beta_api_shape_disabled"
+        assert close_code(client) == 4000
+        assert simulator.wait_for(lambda: simulator.connections[0].ended.startswith("we said 4000"))
+
+
+def test_a_service_can_drop_a_client_by_itself() -> None:
+    with Simulator("litellm") as simulator:
+        client = dial(simulator, f"{simulator.url}?model=grok-voice-agent", header=HEADER)
+        client.send_binary(b"\0\0")
+        with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
+            while client.recv_data(control_frame=True)[0] != websocket.ABNF.OPCODE_CLOSE:
+                pass
+        assert simulator.wait_for(lambda: simulator.connections[0].ended == "dropped")
+
+
+def test_a_shut_door_can_have_no_words() -> None:
+    with Simulator("litellm", key="right") as simulator:
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            dial(simulator, f"{simulator.url}?model=grok-voice-agent", header=HEADER)
+        assert refused.value.status_code == 403
+        assert not refused.value.resp_body
+
+
+def test_a_conversation_goes_on_after_a_lost_connection() -> None:
+    settings = {"resumption": {"enabled": True}, "audio": {"input": {"transcription": {"model": "grok-transcribe"}}}}
+    with Simulator(think_s=0.0, pace=50.0) as simulator:
+        client = connect(simulator)
+        conversation = receive(client, "conversation.created")[-1]["conversation"]["id"]
+        send(client, "session.update", session=settings)
+        speak(client)
+        receive(client, "response.done")
+        simulator.drop()
+        client = dial(simulator, f"{simulator.url}?conversation_id={conversation}", header=HEADER)
+        send(client, "session.update", session=settings)
+        events = receive(client, "session.updated")
+        items = [event["item"] for event in events if event["type"] == "conversation.item.added"]
+        assert [item["role"] for item in items] == ["user", "assistant"]
+
+
+def test_calls_are_made_where_the_client_sees_us() -> None:
+    with Simulator("ultravox", host="::1") as simulator:
+        connection = HTTPConnection("::1", simulator.port, timeout=5)
+        body = {"medium": {"serverWebSocket": {"inputSampleRate": 8000}}}
+        connection.request("POST", "/api/calls", json.dumps(body), {"X-API-Key": "k"})
+        assert json.loads(connection.getresponse().read())["joinUrl"].startswith(f"ws://[::1]:{simulator.port}/join/")
+        connection.close()
 
 
 # For people -------------------------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from simulator_client import JUNK, RATE, SOUNDS, only, order, question, refusal, silence, sound, tone, types
 
 from device_agent.audio import level, resample
+from device_agent.services import g711
 from device_agent.simulator import QUESTION
-from device_agent.simulator.voice import Asked, Heard, Manners
+from device_agent.simulator.memory import MAX_KEPT
+from device_agent.simulator.voice import Asked, Goodbye, Heard, Manners
 from device_agent.simulator.xai import Xai, XaiVoice
 
 
@@ -771,3 +773,186 @@ def assert_well_formed(events: list[dict[str, Any]]) -> None:
             case "error":
                 assert set(event["error"]) == {"type", "code", "message", "param", "event_id"}
     assert not running
+
+
+# Tokens -----------------------------------------------------------------------------------------------------------
+
+
+def secret(service: Xai, body: Any = None, key: str = "right", at: float = 0.0, kind: str = "client_secrets") -> Any:
+    path = f"/v1/realtime/{kind}"
+    content = json.dumps({} if body is None else body).encode()
+    asked = Asked("POST", path, headers={"authorization": f"Bearer {key}"}, body=content, at=at)
+    return service.routes["POST", path](asked, Manners(), Heard())
+
+
+def test_a_token_opens_until_it_expires() -> None:
+    service = Xai(key="right", wall=1000.0)
+    body = secret(service, {"expires_after": {"seconds": 30}}, at=10.0).body
+    assert body["expires_at"] == 1040
+    assert set(body) == {"value", "expires_at"}
+    header = {"authorization": f"Bearer {body['value']}"}
+
+    def come(at: float) -> Any:
+        asked = Asked("GET", "/v1/realtime", {}, header, upgrade=True, at=at)
+        return service.routes["GET", "/v1/realtime"](asked, Manners(), Heard())
+
+    assert isinstance(come(39.0), XaiVoice)
+    assert come(41.0).status == 401
+    assert secret(service, key=body["value"]).status == 401
+
+
+def test_a_token_in_the_shape_of_the_beta() -> None:
+    body = secret(Xai(key="right"), kind="sessions").body
+    assert set(body["client_secret"]) == {"value", "expires_at"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"session": {}},
+        {"expires_after": {"anchor": "created_at", "seconds": 30}},
+        {"expires_after": {"seconds": 3601}},
+        {"expires_after": {"seconds": True}},
+        {"expires_after": 30},
+        [],
+    ],
+)
+def test_a_token_that_makes_no_sense_is_refused(body: Any) -> None:
+    answer = secret(Xai(key="right"), body)
+    assert answer.status == 400
+    assert set(answer.body) == {"code", "error"}
+
+
+# A conversation that goes on --------------------------------------------------------------------------------------
+
+
+class Line(simulator_client.Client):
+    """A client on one of several connections to one service."""
+
+    count = 0
+
+    def __init__(self, service: Xai, conversation: str = "", at: float = 0.0) -> None:
+        query = {"conversation_id": conversation} if conversation else {}
+        asked = Asked("GET", service.path, query, {"authorization": "Bearer k"}, upgrade=True, at=at)
+        Line.count += 1
+        super().__init__(
+            lambda manners, heard: service.routes["GET", service.path](asked, manners, heard),
+            number=Line.count,
+            greet=False,
+        )
+        self.now = at
+        self.voice.greet(at)
+        self.listen()
+
+    @property
+    def conversation(self) -> str:
+        return str(only(self.events, "conversation.created")["conversation"]["id"])
+
+    def configure(self, *, resumes: bool = True) -> list[dict[str, Any]]:
+        transcription = {"audio": {"input": {"transcription": {"model": "grok-transcribe"}}}}
+        return self.say("session.update", session={**transcription, "resumption": {"enabled": resumes}})
+
+    def talk(self) -> None:
+        self.append(tone(1.0))
+        self.say("input_audio_buffer.commit")
+        self.text("a text that was typed")
+        item = {"type": "function_call_output", "call_id": "c", "output": "done"}
+        self.say("conversation.item.create", item=item)
+        self.say("response.create")
+        self.wait(10.0)
+
+
+def replayed(news: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event["item"] for event in news if event["type"] == "conversation.item.added"]
+
+
+def test_a_conversation_goes_on_as_text() -> None:
+    service = Xai()
+    first = Line(service)
+    first.configure()
+    first.talk()
+    first.voice.hung_up(first.now)
+    second = Line(service, first.conversation, first.now + 60.0)
+    assert second.conversation == first.conversation
+    news = second.configure()
+    assert types(news)[-1] == "session.updated"
+    user, output, assistant = replayed(news)
+    assert user["content"] == [{"type": "input_text", "text": "(1.0 seconds of speech)"}]
+    assert (output["type"], output["output"]) == ("function_call_output", "done")
+    assert assistant["content"] == [{"type": "text", "text": "The tool said: done"}]
+    assert {user["id"], assistant["id"]}.isdisjoint(event.get("item_id") for event in first.events)
+    assert replayed(second.configure()) == []
+    third = Line(service, first.conversation, first.now + 61.0)  # while the second still hangs on
+    assert len(replayed(third.configure())) == 3
+
+
+@pytest.mark.parametrize("forgotten", ["never kept", "too late", "not asked for", "unknown"])
+def test_a_conversation_is_not_kept_without_need(forgotten: str) -> None:
+    service = Xai()
+    first = Line(service)
+    first.configure(resumes=forgotten != "never kept")
+    first.talk()
+    first.voice.hung_up(first.now)
+    name = "unheard-of" if forgotten == "unknown" else first.conversation
+    second = Line(service, name, first.now + (31 * 60.0 if forgotten == "too late" else 60.0))
+    assert replayed(second.configure(resumes=forgotten != "not asked for")) == []
+    assert (second.conversation == name) is (forgotten == "not asked for")
+
+
+def test_so_many_conversations_are_kept() -> None:
+    service = Xai()
+    lines = [Line(service) for _ in range(MAX_KEPT + 1)]
+    for line in lines:
+        line.configure()
+    assert Line(service, lines[0].conversation).conversation != lines[0].conversation
+    assert Line(service, lines[1].conversation).conversation == lines[1].conversation
+
+
+# The telephone, the end, and settings that stand elsewhere --------------------------------------------------------
+
+
+@pytest.mark.parametrize("law", ["pcmu", "pcma"])
+@pytest.mark.parametrize("transport", ["json", "binary"])
+def test_the_sound_of_the_telephone_travels_both_ways(law: str, transport: str) -> None:
+    codec = getattr(g711, law)()
+    client = Client()
+    side = {"format": {"type": f"audio/{law}"}, "transport": transport}
+    (updated,) = client.configure(audio={"input": side, "output": side})
+    assert updated["session"]["audio"]["output"]["format"] == {"type": f"audio/{law}", "rate": 8000}
+    sent = codec.encode(resample(question(), RATE, 8000))
+    if transport == "binary":
+        client.raw(sent)
+    else:
+        client.append(sent, 801)
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    news = client.wait()
+    assert (b"".join(client.binary) if transport == "binary" else sound(news)) == sent
+    assert client.heard.turns[0].pcm == client.heard.pcm == codec.decode(sent)
+    assert only(news, "response.done")["usage"]["output_audio_seconds"] == pytest.approx(len(sent) / 8000)
+
+
+def test_one_direction_may_sound_like_a_telephone() -> None:
+    client = Client()
+    client.configure(audio={"output": {"format": {"type": "audio/pcma"}}})
+    client.append(tone(1.0))
+    client.say("input_audio_buffer.commit")
+    client.say("response.create")
+    assert len(sound(client.wait())) == 8000
+
+
+def test_a_session_ends_after_its_time() -> None:
+    client = Client(session_s=60.0)
+    assert client.wait(59.0) == []
+    assert refusal(client.wait(2.0)) == "max_duration"
+    assert isinstance(client.ended, Goodbye)
+    assert client.configure() == []
+
+
+def test_turn_detection_is_tolerated_where_proxies_put_it() -> None:
+    client = Client()
+    nested = {"input": {"turn_detection": {"type": "server_vad"}}}
+    (updated,) = client.say("session.update", session={"audio": nested})
+    assert updated["session"]["turn_detection"] == {"type": "server_vad"}
+    client.append(tone(0.5) + silence(0.7))
+    assert len(client.heard.turns) == 1

@@ -45,8 +45,8 @@ MICROPHONE_PERIOD_MS = audio.FRAME_MS
 SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS
 """PortAudio gives a card a buffer of two to three periods. The speaker's are longer: they outlast a busy processor."""
 
-RESAMPLER_S = 0.020
-"""What the resampler holds back on average, when there is one: it works in blocks of up to 35 ms."""
+RESAMPLER_S = 0.010
+"""What the resampler holds back on average, when there is one."""
 
 PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.010}
 """The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a millisecond."""
@@ -203,9 +203,9 @@ class PortAudioSpeaker:
 
     @property
     def latency(self) -> float:
-        """Seconds from ``write`` to the ear when the card's buffer is full, as it is in the midst of a reply.
+        """Seconds from ``write`` to the ear in the midst of a reply, when the card's buffer is full but for one frame.
 
-        0 until the first ``open``. A sound server adds its own 10 to 20 ms, which PortAudio does not know of.
+        0 until the first ``open``. What a sound server adds of its own, PortAudio does not know.
         """
         return self._latency
 
@@ -213,9 +213,9 @@ class PortAudioSpeaker:
         """Reserve the card; it stays silent until the first ``write``. Raises DeviceFailed."""
         self._card.open(self._rate, SPEAKER_PERIOD_MS)
         self._resampler = audio.Resampler(self._rate, self._card.rate)
-        # A whole buffer: what PortAudio itself calls the latency leaves out the period that sounds just now.
+        # A buffer with room for one frame. PortAudio's own number leaves out the whole period that sounds just now.
         held = 0.0 if self._card.rate == self._rate else RESAMPLER_S
-        self._latency = self._card.seconds(self._card.buffer) + held
+        self._latency = self._card.seconds(self._card.buffer) - audio.FRAME_MS / 1000 + held
         self._playing = False
 
     def write(self, pcm: bytes) -> None:
@@ -292,6 +292,7 @@ class _Card:
         self._device = device
         self._system: Any = None
         self._stream: Any = None
+        self._worked = (0, 0)  # rate and channels of the last success
         self._owner = threading.current_thread()
         self._due = 0.0  # when the card should have moved on
         self._watched = False  # it had not by then, and we have been asking since
@@ -385,11 +386,13 @@ class _Card:
         """Return a stream, opened in the first format that the card takes."""
         refused: OSError | None = None
         # What worked last time comes first: PortAudio writes three lines to standard error for every refusal.
-        formats = sorted(_formats(rate, device.channels(self._way)), key=(self.rate, self.channels).__ne__)
+        formats = sorted(_formats(rate, device.channels(self._way)), key=lambda each: each != self._worked)
         for hertz, channels in formats:
             self.rate, self.channels, self.period = hertz, channels, hertz * period_ms // 1000
             try:
-                return self._open_stream(device.index)
+                stream = self._open_stream(device.index)
+                self._worked = hertz, channels
+                return stream
             except OSError as error:
                 # Only a refused format is worth another try; a card that is gone or busy says so each time.
                 if _code(error) not in (_BAD_RATE, _BAD_CHANNELS, _BAD_FORMAT):

@@ -17,8 +17,9 @@ on request. ``with Simulator() as simulator:`` for tests, ``serve`` for people:
     sox -n -r 24000 -b 16 -c 1 room.wav synth "$(soxi -D clean.wav)" pinknoise highpass 200 gain -n -53 fade t 0.05
     sox -m -v 1 clean.wav -v 1 room.wav -b 16 question.wav
 
-What it knows of a service is in one file for each (``xai.py``), without sockets, threads or a clock; ``server.py`` is
-the shell around it; ``faults.py`` is the table of what can go wrong.
+What it knows of a service is in one file for each (``xai.py``, ``xai_live.py``, ``openai.py``, ``litellm.py``,
+``ultravox.py``; ``family.py`` is what the first four share), without sockets, threads or a clock; ``server.py`` is the
+shell around them; ``faults.py`` is the table of what can go wrong.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Simulator:
     ) -> None:
         from .server import Server  # here: only who runs a simulator needs the libraries of a server
 
-        self._weather = Weather(Manners(**manners))
+        self._weather = Weather(Manners(**manners), service)
         for name in faults:
             self._weather.switch(name, True)
         known = None if models is None else frozenset(models)
@@ -94,8 +95,8 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where a client begins: at a WebSocket, here without a model, or (http) where calls are made."""
-        return f"{self._service.scheme}{self._address}{self._service.path}"
+        """What to write into a configuration as the service's address, without a model."""
+        return f"ws{self._address}{self._service.path}"
 
     @property
     def origin(self) -> str:

@@ -116,7 +116,7 @@ def fields(**checks: Check) -> Check:
     return check
 
 
-def only(needs: Iterable[str] = (), **checks: Check) -> Check:
+def only(needs: Iterable[str] = (), /, **checks: Check) -> Check:
     """An object with no other fields than these, and with all that it *needs*."""
     needed = tuple(needs)
 

@@ -43,6 +43,19 @@ BETA_NAMES = {
 PLACE = ("response_id", "item_id", "output_index", "content_index")
 """The fields that say where a piece of a reply belongs."""
 
+HANDLERS = {
+    "session.update": "_session_update",
+    "input_audio_buffer.append": "_append",
+    "input_audio_buffer.commit": "_commit",
+    "input_audio_buffer.clear": "_clear",
+    "conversation.item.create": "_item_create",
+    "conversation.item.delete": "_item_delete",
+    "conversation.item.truncate": "_item_truncate",
+    "response.create": "_response_create",
+    "response.cancel": "_response_cancel",
+}
+"""The type of an event -> the method that understands it."""
+
 MAKERS = {
     "message": "_create_message",
     "function_call": "_create_call",
@@ -607,16 +620,5 @@ class FamilyVoice(Voice):
         """How many tokens of text and of sound a reply was, as recorded: fifty for a second, about one for a word."""
         return len(reply.said.split()), round(50 * reply.item.spoken_s)
 
-    _HANDLERS: ClassVar[Mapping[str, str]] = {
-        "session.update": "_session_update",
-        "input_audio_buffer.append": "_append",
-        "input_audio_buffer.commit": "_commit",
-        "input_audio_buffer.clear": "_clear",
-        "conversation.item.create": "_item_create",
-        "conversation.item.delete": "_item_delete",
-        "conversation.item.truncate": "_item_truncate",
-        "response.create": "_response_create",
-        "response.cancel": "_response_cancel",
-    }
-    """The type of an event -> the method that understands it."""
+    _HANDLERS: ClassVar[Mapping[str, str]] = HANDLERS
     _MAKERS: ClassVar[Mapping[str, str]] = MAKERS

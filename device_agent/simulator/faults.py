@@ -47,6 +47,15 @@ class Fault:
     """What happens at that moment."""
     first_only: bool = False
     """On the first connection alone."""
+    services: tuple[str, ...] = ()
+    """The services with which it makes sense; none: all."""
+
+
+NAMED = ("xai", "openai", "litellm")
+"""The services whose events have ids, and names that changed."""
+
+JSON = (*NAMED, "xai-live")
+"""The services whose sound is in JSON."""
 
 
 def _event(kind: str, **fields: Any) -> Say:
@@ -54,8 +63,12 @@ def _event(kind: str, **fields: Any) -> Say:
 
 
 FAULTS: dict[str, Fault] = {
-    "no-greeting": Fault("says nothing before the first session.update", {"greeting": "none"}),
-    "early-greeting": Fault("greets with conversation.created alone", {"greeting": "conversation"}),
+    "no-greeting": Fault(
+        "says nothing before the first session.update (not xai-live, ultravox)", {"greeting": "none"}, services=NAMED
+    ),
+    "early-greeting": Fault(
+        "greets with conversation.created alone (not xai-live, ultravox)", {"greeting": "conversation"}, services=NAMED
+    ),
     "refuse-401": Fault("answers handshakes with 401 Unauthorized", status=401),
     "refuse-429": Fault("answers handshakes with 429 Too Many Requests", status=429),
     "refuse-503": Fault("answers handshakes with 503 Service Unavailable", status=503),
@@ -81,14 +94,16 @@ FAULTS: dict[str, Fault] = {
         acts=(Say("{"), Say("plain words"), Say("[]"), Say("null"), Say('{"type": 7}'), Say("{}"), Say("")),
     ),
     "half-base64": Fault(
-        "sends a piece of sound whose base64 is cut short in the middle of each reply",
+        "sends a piece of sound whose base64 is cut short in the middle of each reply (not ultravox)",
         moment="replying",
         acts=(_event("response.output_audio.delta", delta="AAECA"),),
+        services=JSON,
     ),
     "binary": Fault(
-        "sends binary frames that nobody asked for in the middle of each reply",
+        "sends binary frames that nobody asked for in the middle of each reply (not ultravox)",
         moment="replying",
         acts=(Say(b""), Say(b"\x00\xff\x01"), Say(bytes(960))),
+        services=JSON,
     ),
     "huge": Fault(
         "sends a message of 20 MB in the middle of each reply",
@@ -104,8 +119,12 @@ FAULTS: dict[str, Fault] = {
             _event("conversation.item.done", item=None),
         ),
     ),
-    "no-ids": Fault("leaves ids and indices out of the pieces of a reply", {"ids": False}),
-    "beta-names": Fault("calls the pieces of a reply by their old names", {"beta_names": True}),
+    "no-ids": Fault(
+        "leaves ids and indices out of the pieces of a reply (not xai-live, ultravox)", {"ids": False}, services=NAMED
+    ),
+    "beta-names": Fault(
+        "calls the pieces of a reply by their old names (not xai-live, ultravox)", {"beta_names": True}, services=NAMED
+    ),
     "slow": Fault("sends a reply no faster than it is spoken", {"pace": 1.0}),
     "silent": Fault("hears everything and never replies", {"silent": True}),
     "close-1001": Fault(
@@ -125,7 +144,9 @@ FAULTS: dict[str, Fault] = {
 class Weather:
     """Which faults are on. Any thread may call anything here."""
 
-    def __init__(self, manners: Manners) -> None:
+    def __init__(self, manners: Manners, service: str) -> None:
+        """*service* is the name of the service that the weather is for."""
+        self._service = service
         self._lock = threading.Lock()
         self._usual = self._manners = manners
         self._faults: dict[str, Fault] = {}
@@ -138,6 +159,9 @@ class Weather:
         """Turn the fault called *name* on or off."""
         if name not in FAULTS:
             raise ValueError(f"there is no fault {name!r}; there are: {', '.join(FAULTS)}")
+        services = FAULTS[name].services
+        if services and self._service not in services:
+            raise ValueError(f"the fault {name} makes no sense with {self._service}, only with {', '.join(services)}")
         with self._lock:
             self._faults.pop(name, None)
             if on:

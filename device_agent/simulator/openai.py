@@ -44,7 +44,6 @@ ARGUMENTS_AT_ONCE = 12
 class Openai:
     """The service: its addresses, and who may come in."""
 
-    scheme = "ws"
     path = "/v1/realtime"
 
     def __init__(

@@ -323,7 +323,9 @@ class Connection:
 
     def _answer(self, answer: Answer) -> None:
         body = b"" if answer.body is None else dumps(answer.body).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
+        kind = {} if answer.body is None else {"Content-Type": "application/json"}
+        length = {} if answer.status == HTTPStatus.NO_CONTENT else {"Content-Length": str(len(body))}
+        headers = {**kind, **length, **answer.headers}
         reason = HTTPStatus(answer.status).phrase if answer.status in HTTPStatus.__members__.values() else "Refused"
         response = h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason.encode())
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):

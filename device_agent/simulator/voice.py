@@ -273,12 +273,8 @@ class Service(Protocol):
     """
 
     @property
-    def scheme(self) -> str:
-        """ws where a client begins with a WebSocket, http where it begins with a request."""
-
-    @property
     def path(self) -> str:
-        """Where a client begins."""
+        """Where a client begins: the path of what is configured as the service's address."""
 
     @property
     def routes(self) -> Mapping[tuple[str, str], Route]:
@@ -297,7 +293,10 @@ def find_route(routes: Mapping[tuple[str, str], Route], method: str, path: str) 
 
 SERVICES = {  # name for the command line -> module and class; the first is the default
     "xai": "xai:Xai",
+    "xai-live": "xai_live:XaiLive",
     "openai": "openai:Openai",
+    "litellm": "litellm:Litellm",
+    "ultravox": "ultravox:Ultravox",
 }
 
 

@@ -23,6 +23,7 @@ from .family import MAKERS, FamilyVoice, Reply
 from .items import Item
 from .memory import Conversation, Memory
 from .reading import Refusal, parse, text_of
+from .settings import Settings
 from .speaking import Piece
 from .thinking import sung
 from .voice import UPGRADE, Answer, Asked, Heard, Manners, Voice
@@ -39,7 +40,6 @@ USUAL_TOKEN_S, LONGEST_TOKEN_S = 600, 3600
 class Xai:
     """The service: its addresses, and who may come in."""
 
-    scheme = "ws"
     path = "/v1/realtime"
 
     def __init__(
@@ -119,13 +119,14 @@ class XaiVoice(FamilyVoice):
         manners: Manners,
         heard: Heard,
         chance: random.Random,
+        settings: Settings | None = None,
         *,
         wall: float = 0.0,
         memory: Memory | None = None,
         before: Conversation | None = None,
     ) -> None:
         """*memory* keeps conversations that shall outlive their connection; *before* is the one to go on with."""
-        super().__init__(manners, heard, chance, XaiSettings(), wall=wall)
+        super().__init__(manners, heard, chance, settings or XaiSettings(), wall=wall)
         self._memory = memory or Memory()
         self._before = before
         self._conversation = Conversation(before.id if before else self._id("conv"), self._items)

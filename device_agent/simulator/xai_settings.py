@@ -52,6 +52,9 @@ class XaiSettings(Settings):
             _CHECKS[name](value, f"session.{name}")
         audio = {side: self._side(asked, side) for side in ("input", "output")}
         tools = asked.get("tools", self.asked.get("tools", []))
+        nested = (asked.get("audio") or {}).get("input") or {}
+        if "turn_detection" in nested:  # tolerated by the live service, as the proxies of others send it there
+            asked.setdefault("turn_detection", nested["turn_detection"])
         detection = turn_detection(asked["turn_detection"]) if "turn_detection" in asked else self.turn_detection
         return replace(
             self,
@@ -177,7 +180,12 @@ _CHECKS: dict[str, Check] = {
     "voice": text,
     "turn_detection": or_null(_DETECTION),
     "audio": fields(
-        input=fields(format=_audio_format, transport=one_of(*TRANSPORTS), transcription=or_null(_TRANSCRIPTION)),
+        input=fields(
+            format=_audio_format,
+            transport=one_of(*TRANSPORTS),
+            transcription=or_null(_TRANSCRIPTION),
+            turn_detection=or_null(_DETECTION),
+        ),
         output=fields(format=_audio_format, transport=one_of(*TRANSPORTS), speed=number(0.7, 1.5)),
     ),
     "tools": list_of(_tool, 128),
