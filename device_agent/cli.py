@@ -100,11 +100,11 @@ def simulate(options: argparse.Namespace) -> int:
     if "list" in options.fault:
         print("\n".join(f"{name:16} {fault.says}" for name, fault in FAULTS.items()))
         return 0
-    if unknown := [name for name in options.fault if name not in FAULTS]:
-        print(f"there is no fault {unknown[0]}; --fault list shows the names", file=sys.stderr)
-        return EX_USAGE
     try:
         serve(options.service, options.host, options.port, faults=options.fault)
+    except ValueError as error:
+        print(f"{error}; --fault list shows the names", file=sys.stderr)
+        return EX_USAGE
     except OSError as error:
         print(f"cannot listen on {options.host} port {options.port}: {error.strerror}", file=sys.stderr)
         return EX_FAILED

@@ -169,11 +169,11 @@ class Eye:
 
 
 class Room:
-    """An agent that runs in a thread of its own, connected to *simulator*."""
+    """An agent that runs in a thread of its own, connected to *simulator*, or to *service*."""
 
     def __init__(
         self,
-        simulator: Simulator,
+        simulator: Simulator | None = None,
         *,
         talk: TalkConfig | None = None,
         button: Button | None = None,
@@ -193,7 +193,7 @@ class Room:
         )
         self.speech = resample(speech(), RATE, rate)
         config = Config(
-            service=service or replace(ServiceConfig(), url=simulator.url),
+            service=service or replace(ServiceConfig(), url=simulator and simulator.url),
             fallback=tuple(fallback),
             tools=tools,
             talk=talk or TalkConfig(silence_ms=400),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from room import Room, speech
@@ -148,3 +150,59 @@ def test_an_answer_of_a_tool_for_a_lost_connection_is_nobodys():
         room.happened(ToolCall, times=2)
         room.see("ready", times=3)
         assert len([kind for kind in simulator.connections[1].types if kind == "conversation.item.create"]) == 1
+
+
+class TokenServer(HTTPServer):
+    """Gives out *tokens* one after the other, the last one for ever, to anybody who asks."""
+
+    def __init__(self, *tokens: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Counter)
+        self.tokens = list(tokens)
+        self.asked: list[str | None] = []  # what was shown in the Authorization header
+        self._thread = threading.Thread(target=self.serve_forever, args=[0.05], daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/token"
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+        self._thread.join(5)
+        super().__exit__(*exc)
+
+
+class _Counter(BaseHTTPRequestHandler):
+    server: TokenServer
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.headers["Authorization"])
+        tokens = self.server.tokens
+        body = json.dumps({"value": tokens.pop(0) if len(tokens) > 1 else tokens[0]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None: ...
+
+
+def test_each_connection_has_a_token_of_its_own_and_a_stale_one_is_replaced_once():
+    with Simulator(key="good", think_s=0.05) as simulator, TokenServer("good", "stale", "good") as tokens:
+        with Room(simulator, service=service(simulator, token_url=tokens.url), idle_s=0.2) as room:
+            room.ask()
+            room.happened(PlaybackEnded)
+            assert simulator.wait_for(lambda: simulator.connections[0].ended)
+            room.ask()
+            room.happened(PlaybackEnded, times=2)
+            assert tokens.asked == [None] * 3  # the key stays at home
+            assert room.all(Refused) == []
+
+
+def test_a_token_that_nobody_wants_is_a_refusal():
+    with Simulator(key="good") as simulator, TokenServer("stale") as tokens:
+        with Room(simulator, service=service(simulator, token_url=tokens.url)) as room:
+            room.ask()
+            assert "401" in room.happened(Refused).reason
+            assert len(tokens.asked) == 2

@@ -507,7 +507,7 @@ def http(simulator: Simulator, method: str, path: str, body: Any = None) -> tupl
 
 def test_a_call_over_a_real_connection() -> None:
     with Simulator("ultravox", key="right", think_s=0.0, pace=100.0) as simulator:
-        assert simulator.url == f"ws://127.0.0.1:{simulator.port}/api/calls"
+        assert simulator.url == f"http://127.0.0.1:{simulator.port}/api/calls"
         status, call = http(simulator, "POST", "/api/calls", wish(socket={"inputSampleRate": 24000}))
         assert status == 201
         client = websocket.create_connection(call["joinUrl"], timeout=5, http_no_proxy=["127.0.0.1"])

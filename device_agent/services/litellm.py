@@ -7,14 +7,16 @@ being connected means nothing yet. A binary frame ends the session without a wor
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..errors import LinkLost, LinkRefused
-from ..events import Event
-from . import Can, Endpoint, Request, Session, Settings
+from ..events import Action, Event, Speech, TalkEnded, Words
+from ..rejections import rejection
+from . import Can, Endpoint, Message, Request, Session, Settings
 from .access import bearer, with_query
 from .fields import Fields, part, text
 from .openai import OpenAI, openai_settings
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 
 DIALECTS = ("xai", "openai")
 """What the alias stands for, the default first."""
+UNTAKEN_S, SILENT_S = 8.0, 15.0
+"""A service behind the proxy that says nothing for so long, after a whole turn or in the middle of a reply, is gone."""
+REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
+"""How the goodbye of a proxy tells what the service behind it answered."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,49 @@ class LiteLLM(Settings):
 
 
 class LiteLLMSession(RealtimeSession):
-    """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does."""
+    """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does.
+
+    When that service goes, release 1.81.9 stays connected to us and answers our pings: only silence tells.
+    """
+
+    def __init__(self, settings: dict[str, Any], **how: Any) -> None:
+        super().__init__(settings, **how)
+        self._deadline: float | None = None  # what the family waits for
+        self._heard = False
+        self._turn_sent = False  # just now: only the next tick knows how long that took
+        self._silent_at: float | None = None  # when the service will have been silent for too long
+
+    @property
+    def deadline(self) -> float | None:
+        due = (self._deadline, self._silent_at, self._now if self._turn_sent else None)
+        return min((each for each in due if each is not None), default=None)
+
+    @deadline.setter
+    def deadline(self, due: float | None) -> None:
+        self._deadline = due
+
+    def tick(self, now: float) -> Iterable[Event]:
+        if self._turn_sent:
+            self._turn_sent, self._silent_at = False, now + UNTAKEN_S
+        if self._silent_at is not None and now >= self._silent_at:
+            raise LinkLost("the service behind the proxy has fallen silent")
+        return super().tick(now)
 
     def greet(self) -> None:
         super().greet()
         self.deadline = None
+
+    def send(self, item: Speech | Action) -> None:
+        """Where the service decides about the end of a turn, it may not have heard one."""
+        ends_turn = isinstance(item, TalkEnded) and self._talking and not self._service_ends
+        super().send(item)
+        if ends_turn or isinstance(item, Words):
+            self._turn_sent = True
+
+    def receive(self, message: Message) -> Iterator[Event]:
+        self._heard, self._turn_sent = True, False
+        yield from super().receive(message)
+        self._silent_at = self._now + SILENT_S if self._replies.wanted("") else None
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if not self.ready:
@@ -85,10 +129,19 @@ class LiteLLMSession(RealtimeSession):
         return super()._on_session_updated(event)
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        if not self.ready and "invalid model" in self._complaint.lower():
+        if self.ready:
+            return error
+        if "invalid model" in self._complaint.lower():
             return LinkRefused(
                 f"the proxy knows no such model; is service.model one of its aliases? ({self._complaint})"
             )
+        if "beta_api_shape_disabled" in str(error):
+            return LinkRefused(f"{error}; is service.dialect right? LiteLLM 1.81.9 asks OpenAI for the beta anyhow")
+        if status := REJECTED.search(str(error)):
+            return rejection("the service behind the proxy", int(status[1]), {}, None)
+        if not self._heard and isinstance(error, LinkLost):  # 1.81.9 says no more about an unknown alias
+            said = f"{error} (no service behind the proxy said a word; is service.model one of its aliases?)"
+            return LinkLost(said, retry_after=error.retry_after)
         return super().lost(error)
 
 

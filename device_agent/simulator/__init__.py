@@ -96,7 +96,8 @@ class Simulator:
     @property
     def url(self) -> str:
         """What to write into a configuration as the service's address, without a model."""
-        return f"ws{self._address}{self._service.path}"
+        scheme = "http" if ("POST", self._service.path) in self._service.routes else "ws"
+        return f"{scheme}{self._address}{self._service.path}"
 
     @property
     def origin(self) -> str:
