@@ -119,13 +119,14 @@ class Link:
         """Hold one connection from dial to goodbye. Raises LinkLost and LinkRefused."""
         number = self._roster.choose(time.monotonic())
         service = self._services[number]
-        resume = self._resume.pop(number, "")
+        resume = self._resume.get(number, "")
         try:
             wire = self._open(service, resume)
         except LinkRefused:
             if not (resume or service.invitation(resume)):
                 raise
-            wire = self._open(service, "")  # what was refused may be a conversation or a token that is too old
+            self._resume[number] = ""  # what was refused may be a conversation, or a token, that is too old
+            wire = self._open(service, "")
         with closing(wire):
             if stopping.is_set():
                 return

@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 DIALECTS = ("xai", "openai")
 """What the alias stands for, the default first."""
-UNTAKEN_S, SILENT_S = 8.0, 15.0
-"""A service behind the proxy that says nothing for so long, after a whole turn or in the middle of a reply, is gone."""
+UNTAKEN_S, SILENT_S = 8.0, 30.0
+"""A service behind the proxy that says nothing for so long, after a whole turn or in the middle of a reply, is gone. In
+the middle it may be thinking, as long as the conversation waits for that."""
 REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
 """How the goodbye of a proxy tells what the service behind it answered."""
 

@@ -31,8 +31,8 @@ def speech_seconds(pcm: bytes, rate: int, threshold_db: float) -> float:
     """Return the seconds from the first loud frame of *pcm* to its last, 0 where nobody spoke."""
     size = frame_bytes(rate) // 2
     wave = np.frombuffer(pcm, np.int16)
-    wave = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float32)
-    power = np.einsum("ij,ij->i", wave, wave) / (size * FULL_SCALE**2)
+    frames = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float32)
+    power = np.einsum("ij,ij->i", frames, frames) / (size * FULL_SCALE**2)
     loud = np.flatnonzero(power > 10 ** (threshold_db / 10))
     return (int(loud[-1]) - int(loud[0]) + 1) * FRAME_MS / 1000 if len(loud) else 0.0
 
