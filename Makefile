@@ -7,9 +7,11 @@ ON_A_PI := $(wildcard /proc/device-tree/model)
 
 # PyAudio and, on 32 bit, some others are compiled here; a Pi's pins come from the system's lgpio.
 PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3-venv $(if $(ON_A_PI),python3-lgpio)
+# Releases of LiteLLM, as in tests/proxy.py: half a gigabyte each, in environments of their own.
+PROXIES := 1.106.2 1.81.9
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 
-.PHONY: help demo test test-slow lint format diagram clean
+.PHONY: help demo test test-slow test-proxy lint format diagram clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,10 +23,13 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow and not proxy'
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards
 	$(BIN)/pytest -m slow
+
+test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
+	$(BIN)/pytest -m proxy
 
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
@@ -34,7 +39,7 @@ diagram: .venv/.ready-to-test ## draw the states in README.md again, from the ta
 	$(BIN)/python tests/diagram.py README.md
 
 clean: ## remove what the other targets made
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+	rm -rf .venv .litellm-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
 	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
@@ -57,4 +62,9 @@ endef
 
 .venv/.cards: .venv/.packages
 	$(call apt,$(CARDS))
+	@touch $@
+
+.litellm-%/.ready: | .venv/.packages
+	@$(PYTHON) -m venv --clear .litellm-$*
+	@.litellm-$*/bin/pip install --quiet 'litellm[proxy]==$*'
 	@touch $@

@@ -244,9 +244,10 @@ class Agent:
     def _do(self, action: Action) -> None:
         match action:
             case CutReply():
-                heard = self._playback.cut()
-                log.info("the reply was cut after %.2f s", heard / 1000)
-                self._outbox.put(CancelReply())
+                reply, read_ms = self._playback.cut()
+                heard_ms = max(0, read_ms - round(1000 * self._speaker.latency))
+                log.info("the reply was cut after %.2f s", heard_ms / 1000)
+                self._outbox.put(CancelReply(reply, heard_ms))
             case ForgetTurn():
                 self._outbox.forget()
             case OpenGate():

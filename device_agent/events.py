@@ -282,7 +282,13 @@ class CutReply(Action):
 
 @dataclass(frozen=True, slots=True)
 class CancelReply(Action):
-    """The part of ``CutReply`` that goes to the service, behind whatever waits to be sent."""
+    """The part of ``CutReply`` that goes to the service, behind whatever waits to be sent.
+
+    *heard_ms* of *reply* left the loudspeaker; the assistant had better not believe that more of it was heard.
+    """
+
+    reply: str = ""
+    heard_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,16 +87,16 @@ class Playback:
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
-    def cut(self) -> int:
-        """Be silent at once and stay so until ``accept``; return how many ms of the current reply were read out."""
+    def cut(self) -> tuple[str, int]:
+        """Be silent at once and stay so until ``accept``; return the current reply and how many ms of it were read."""
         with self._changed:
-            heard = self._replies[0].read if self._replies else 0
+            name, read = (self._replies[0].name, self._replies[0].read) if self._replies else ("", 0)
             self._replies.clear()
             self._filled = 0
             self._cuts += 1
             self._drop = True
             self._changed.notify()
-            return 1000 * heard // self._rate
+            return name, 1000 * read // self._rate
 
     def close(self) -> None:
         """End the reader: its next ``read`` returns None."""

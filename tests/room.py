@@ -252,6 +252,12 @@ class Room:
         self.microphone.say(pcm)
         return pcm
 
+    def hears_for(self, seconds: float) -> None:
+        """Wait until so much has come out of the loudspeaker."""
+        ends = time.monotonic() + PATIENCE_S
+        while len(self.speaker.heard) < 2 * RATE * seconds and time.monotonic() < ends:
+            threading.Event().wait(0.005)
+
     def hears(self, pcm: bytes) -> float:
         """Return how well *pcm* was heard from the loudspeaker."""
         return likeness(pcm, self.speaker.heard)[0]

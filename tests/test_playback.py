@@ -90,7 +90,7 @@ def test_a_cut_is_silence_at_once_and_tells_what_was_heard():
     p.write("a", sound(0, 200))
     for _ in range(4):
         p.read()
-    assert p.cut() == 60
+    assert p.cut() == ("a", 60)
     assert read_all(p) == [Marker.DROP]
 
 

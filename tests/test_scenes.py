@@ -112,6 +112,21 @@ def test_a_press_during_a_reply_cuts_it_and_begins_a_turn(simulator):
         assert room.hears(second) > 0.999
 
 
+def test_the_service_is_told_how_much_of_a_cut_reply_was_heard(simulator):
+    with Room(simulator) as room:
+        room.ask(speech() * 3)
+        room.happened(PlaybackStarted)
+        room.hears_for(1.0)
+        room.finger.press()
+        room.happened(CutConfirmed)
+        assert simulator.wait_for(lambda: "conversation.item.truncate" in types(simulator))
+        (truncate,) = [
+            event for event in simulator.connections[0].events if event["type"] == "conversation.item.truncate"
+        ]
+        heard_ms = len(room.speaker.heard) / 48
+        assert abs(truncate["audio_end_ms"] - heard_ms) < 200  # the room runs faster than the world
+
+
 def test_a_reply_cut_before_it_has_a_name_is_never_heard():
     with Simulator(think_s=0.4) as simulator, Room(simulator) as room:
         room.ask()

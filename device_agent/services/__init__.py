@@ -58,6 +58,8 @@ class Can:
     """The device says when a turn is over."""
     cancel: str = ""
     """A reply that nobody wants any more is stopped at the service."""
+    shorten: str = ""
+    """A reply that was cut is shortened to what was heard, so that the assistant does not refer to the rest."""
     typed: str = ""
     """A turn may be a text."""
     clips: str = ""

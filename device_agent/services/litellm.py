@@ -44,6 +44,7 @@ class LiteLLM(Settings):
     can: ClassVar[Can] = Can(
         push_to_talk="yes",
         cancel="yes",
+        shorten="as the service behind it",
         typed="yes",
         clips="streamed",
         tools="yes",

@@ -33,6 +33,7 @@ class OpenAI(Settings):
     can: ClassVar[Can] = Can(
         push_to_talk="yes",
         cancel="yes",
+        shorten="yes",
         typed="yes",
         clips="yes",
         tools="yes",

@@ -40,6 +40,7 @@ from .fields import Fields, event_of, part, parts, text
 from .g711 import Codec
 from .replies import Replies
 from .sound import Sound
+from .spoken import Spoken
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class RealtimeSession(Session):
         self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
         self._now = 0.0
         self._talking = self._sound_sent = False
-        self._replies, self._calls = Replies(self._say), Calls()
+        self._replies, self._calls, self._spoken = Replies(self._say), Calls(), Spoken()
         self._unacknowledged: deque[str] = deque(maxlen=8)  # kinds of content of whole turns that we sent
         self._taken = ""  # the latest turn that the service took by itself
         self._sounding = ""  # the reply whose sound has begun
@@ -162,8 +163,9 @@ class RealtimeSession(Session):
                 self._send_clip(item.pcm)
             case ToolResult():
                 self._answer(item)
-            case CancelReply():
+            case CancelReply(reply, heard_ms):
                 self._cancel()
+                self._shorten(reply, heard_ms)
 
     def _append(self, pcm: bytes) -> None:
         """The f-string is four times faster than json.dumps, and base64 needs no escaping."""
@@ -219,6 +221,13 @@ class RealtimeSession(Session):
     def _cancel(self) -> None:
         self._calls.forget()
         self._replies.cancel()
+
+    def _shorten(self, reply: str, heard_ms: int) -> None:
+        """OpenAI cannot know what was heard over a WebSocket; xAI understands this since about July 2026, and what it
+        says against it is no trouble (``complaints``)."""
+        if shortened := self._spoken.shorten(reply, heard_ms):
+            item, ms = shortened
+            self._say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=ms)
 
     def _say(self, kind: str, **fields: object) -> None:
         self._outgoing.append(json.dumps({"type": kind, **fields}))
@@ -320,6 +329,7 @@ class RealtimeSession(Session):
         if reply != self._sounding:
             self._sounding = reply
             yield ReplyStarted(reply)
+        self._spoken.note(reply, text(event, "item_id"), len(pcm) / (2 * self._rate))
         yield ReplyAudio(reply, pcm)
 
     def _on_reply_text(self, event: Fields) -> Iterator[Event]:

@@ -41,6 +41,7 @@ class Xai(Settings):
     can: ClassVar[Can] = Can(
         push_to_talk="yes",
         cancel="yes",
+        shorten="tried",
         typed="yes",
         clips="yes",
         tools="yes",
