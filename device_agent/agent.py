@@ -122,12 +122,12 @@ class Agent:
         with ExitStack() as owned:
             owned.callback(self._outbox.close)
             owned.enter_context(closing(self._toolbox))
-            owned.callback(systemd.notify, STOPPING=1)
             owned.enter_context(closing(self._light))
             owned.enter_context(closing(self._button))
             self._light.show(MOODS[STARTING])
             for worker in (speak, carry, listen):
                 owned.enter_context(worker)
+            owned.callback(systemd.notify, STOPPING=1)
             return self._attend()
 
     # The microphone's thread ------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Agent:
             self._show_all(action, now)
             self._do(action)
         match event:
-            case Words() | Clip():
+            case Words() | Clip() if actions:  # nobody is speaking just now
                 self._outbox.put(event)  # behind the cancel of what ran before
             case ToolCall():
                 self._toolbox.run(event, self._outbox.put)

@@ -90,6 +90,8 @@ _WAITING: dict[type[Event], Row] = {
     ReplyEnded: (REST, ()),  # a reply without sound
     Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
     TalkStarted: (LISTENING, (CutReply(), Dial())),
+    Words: (SENDING, (CutReply(), Dial())),
+    Clip: (SENDING, (CutReply(), Dial())),
     Refused: (REST, (ForgetTurn(),)),
     TimeUp: (REST, (CutReply(), ForgetTurn())),
 }
@@ -125,6 +127,8 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         ReplyWithdrawn: (FOLLOW_UP, ()),
         Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
         TalkStarted: (LISTENING, (CutReply(), Dial())),
+        Words: (SENDING, (CutReply(), Dial())),
+        Clip: (SENDING, (CutReply(), Dial())),
     },
 }
 """In this state, on this event: the next state, and what to do. An event without a row does nothing."""

@@ -16,10 +16,3 @@ def notify(**fields: object) -> None:
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(1.0)
         sock.sendto(message.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
-
-
-def watchdog_period() -> float:
-    """Return how often, in seconds, to send WATCHDOG=1: a third of what the unit allows; 0 where it does not ask."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    meant_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    return int(microseconds) / 3e6 if microseconds.isdigit() and meant_for_us else 0.0
