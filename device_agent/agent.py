@@ -176,7 +176,7 @@ class Agent:
                     case PlaybackStarted():
                         begun = item
                     case PlaybackEnded():
-                        speaker.drain()
+                        speaker.drain(self._playback.silenced)
                         self._inbox.put(item)
                     case bytes():
                         speaker.write(item)

@@ -98,6 +98,10 @@ class Playback:
             self._changed.notify()
             return name, 1000 * read // self._rate
 
+    def silenced(self) -> bool:
+        """Whether there was a cut that the reader has not heard of yet."""
+        return self._drop
+
     def close(self) -> None:
         """End the reader: its next ``read`` returns None."""
         with self._changed:

@@ -115,8 +115,9 @@ class RoomSpeaker:
         self._until = max(self._until, time.monotonic()) + len(pcm) / (2 * self._rate * PACE)
         time.sleep(max(0.0, self._until - time.monotonic() - self.latency / PACE))
 
-    def drain(self) -> None:
-        time.sleep(max(0.0, self._until - time.monotonic()))
+    def drain(self, cut: Callable[[], bool] = lambda: False) -> None:
+        while time.monotonic() < self._until and not cut():
+            time.sleep(0.001)
 
     def drop(self) -> None:
         unheard = max(0.0, self._until - time.monotonic())

@@ -78,7 +78,7 @@ def impatient(monkeypatch) -> None:
     """Let the agent wait for what will not come no longer than a test wants to."""
     monkeypatch.setattr("device_agent.link.GREETING_S", 2.0)
     monkeypatch.setattr("device_agent.services.litellm.UNTAKEN_S", 2.0)
-    monkeypatch.setattr("device_agent.services.litellm.SILENT_S", 2.0)
+    monkeypatch.setattr("device_agent.playback.STARVED_S", 2.0)
 
 
 def room(proxy: Proxy, dialect: str, *, key: str | None = None, model: str | None = None, **parts: Any) -> Room:
@@ -240,7 +240,8 @@ def test_after_the_service_has_gone_the_next_turn_is_answered(proxy, dialect, be
         assert len(behind.connections) == 2
         assert len(behind.connections[1].turns) == 1
         downs = [down.reason for down in agent.all(LinkDown)]
-        assert downs == ([] if proxy.release == RECENT else ["the service behind the proxy has fallen silent"])
+        untaken = "the service behind the proxy did not take the turn within 2 s"
+        assert downs == ([] if proxy.release == RECENT else [untaken])
 
 
 def test_a_service_that_goes_in_the_middle_of_a_reply_ends_the_reply(proxy, dialect, behind, impatient):

@@ -464,3 +464,17 @@ def test_pieces_are_read_as_whole_samples(monkeypatch, microphone):
     assert everything(microphone(header(channels=2) + b"data" + struct.pack("<I", len(pcm)) + pcm)) == audio.fold(
         pcm, 2
     )
+
+
+def test_the_last_of_a_reply_is_not_played_to_its_end_when_somebody_cuts_it(tmp_path):
+    hands = Hands()
+    speaker = WavSpeaker(str(tmp_path / "said.wav"), RATE, pace=hands)
+    speaker.open()
+    speaker.write(b"\1\1" * (RATE // 10))  # all of it fits into the buffer
+    begun = hands.now()
+    speaker.drain(cut=lambda: hands.now() - begun > 0.05)
+    hands.turn(1.0)
+    speaker.close()
+    with wave.open(str(tmp_path / "said.wav")) as said:
+        sounding = said.readframes(said.getnframes()).rstrip(b"\0")
+    assert 0.05 <= len(sounding) / (2 * RATE) <= 0.07

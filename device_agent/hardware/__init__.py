@@ -43,8 +43,8 @@ class Speaker(Protocol):
     def write(self, pcm: bytes) -> None:
         """Play s16le mono; blocks while the device's buffer is full. Raises DeviceFailed."""
 
-    def drain(self) -> None:
-        """Wait until everything written has been heard."""
+    def drain(self, cut: Callable[[], bool] = ...) -> None:
+        """Wait until everything written has been heard, or until *cut* says that nobody wants to hear it any more."""
 
     def drop(self) -> None:
         """Be silent now; forget what was written and not heard."""

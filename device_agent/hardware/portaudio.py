@@ -23,7 +23,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -227,13 +227,13 @@ class PortAudioSpeaker:
             self._playing, self._dry_at = True, 0.0
         self._play(self._resampler.feed(self.gain.apply(pcm)))
 
-    def drain(self) -> None:
-        """Wait until everything written has been heard, then stop the card. Raises DeviceFailed."""
+    def drain(self, cut: Callable[[], bool] = lambda: False) -> None:
+        """Wait until everything written has been heard, or *cut* is true; then stop the card. Raises DeviceFailed."""
         if not self._playing:
             return
         # PortAudio never waits for the end of a buffer, it drops it. But when the card has taken a whole buffer of
         # silence behind the last word, then that word is out; the period more is for what rounding there may be.
-        self._play(self._resampler.flush() + bytes(2 * (self._card.buffer + self._card.period)))
+        self._play(self._resampler.flush() + bytes(2 * (self._card.buffer + self._card.period)), cut)
         self.drop()
 
     def drop(self) -> None:
@@ -250,9 +250,11 @@ class PortAudioSpeaker:
         """
         self._card.close()
 
-    def _play(self, pcm: bytes) -> None:
-        """Give the card *pcm*, which has its rate already."""
+    def _play(self, pcm: bytes, cut: Callable[[], bool] = lambda: False) -> None:
+        """Give the card *pcm*, which has its rate already, as far as nobody cuts it."""
         for start in range(0, len(pcm), 2 * self._card.period):
+            if cut():
+                return
             piece = pcm[start : start + 2 * self._card.period]
             size = len(piece) // 2
             if not self._card.wait(size, size, size):

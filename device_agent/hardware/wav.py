@@ -9,6 +9,7 @@ import os
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -18,6 +19,8 @@ from ..errors import DeviceFailed
 
 STALL_S = 0.1
 """Who reads this much too late was not delayed but stopped, and the file has stopped with him."""
+LOOK_S = 0.01
+"""How often it looks whether a reply was cut while the last of it sounds."""
 BUFFER_S = 0.1
 """How much sound the loudspeaker takes in advance."""
 PIECE = 8192
@@ -177,11 +180,12 @@ class WavSpeaker:
         self._buffer += self.gain.apply(pcm)
         self._pace.wait_until(self._end() - BUFFER_S)
 
-    def drain(self) -> None:
-        """Wait until everything written has been heard, 100 ms at most. Raises DeviceFailed."""
-        self._pace.wait_until(self._end())
-        self._listen()
-        self._playing = False
+    def drain(self, cut: Callable[[], bool] = lambda: False) -> None:
+        """Wait until everything written has been heard, 100 ms at most, or *cut* is true. Raises DeviceFailed."""
+        end = self._end()
+        while (now := self._pace.now()) < end and not cut():
+            self._pace.wait_until(min(end, now + LOOK_S))
+        self.drop()
 
     def drop(self) -> None:
         """Be silent now; what was written and not heard will not be in the file. Raises DeviceFailed."""

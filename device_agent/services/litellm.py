@@ -27,9 +27,8 @@ log = logging.getLogger(__name__)
 
 DIALECTS = ("xai", "openai")
 """What the alias stands for, the default first."""
-UNTAKEN_S, SILENT_S = 8.0, 30.0
-"""A service behind the proxy that says nothing for so long, after a whole turn or in the middle of a reply, is gone. In
-the middle it may be thinking, as long as the conversation waits for that."""
+UNTAKEN_S = 8.0
+"""A service behind the proxy that says nothing for so long after a whole turn went up is gone."""
 REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
 """How the goodbye of a proxy tells what the service behind it answered."""
 
@@ -76,7 +75,8 @@ class LiteLLM(Settings):
 class LiteLLMSession(RealtimeSession):
     """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does.
 
-    When that service goes, release 1.81.9 stays connected to us and answers our pings: only silence tells.
+    When that service goes, release 1.81.9 stays connected to us and answers our pings: only a turn that nobody takes
+    tells.
     """
 
     def __init__(self, settings: dict[str, Any], **how: Any) -> None:
@@ -84,11 +84,11 @@ class LiteLLMSession(RealtimeSession):
         self._deadline: float | None = None  # what the family waits for
         self._heard = False
         self._turn_sent = False  # just now: only the next tick knows how long that took
-        self._silent_at: float | None = None  # when the service will have been silent for too long
+        self._untaken_at: float | None = None  # when that turn will have waited for too long
 
     @property
     def deadline(self) -> float | None:
-        due = (self._deadline, self._silent_at, self._now if self._turn_sent else None)
+        due = (self._deadline, self._untaken_at, self._now if self._turn_sent else None)
         return min((each for each in due if each is not None), default=None)
 
     @deadline.setter
@@ -97,9 +97,9 @@ class LiteLLMSession(RealtimeSession):
 
     def tick(self, now: float) -> Iterable[Event]:
         if self._turn_sent:
-            self._turn_sent, self._silent_at = False, now + UNTAKEN_S
-        if self._silent_at is not None and now >= self._silent_at:
-            raise LinkLost("the service behind the proxy has fallen silent")
+            self._turn_sent, self._untaken_at = False, now + UNTAKEN_S
+        if self._untaken_at is not None and now >= self._untaken_at:
+            raise LinkLost(f"the service behind the proxy did not take the turn within {UNTAKEN_S:g} s")
         return super().tick(now)
 
     def greet(self) -> None:
@@ -114,9 +114,8 @@ class LiteLLMSession(RealtimeSession):
             self._turn_sent = True
 
     def receive(self, message: Message) -> Iterator[Event]:
-        self._heard, self._turn_sent = True, False
-        yield from super().receive(message)
-        self._silent_at = self._now + SILENT_S if self._replies.wanted("") else None
+        self._heard, self._turn_sent, self._untaken_at = True, False, None
+        return super().receive(message)
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if not self.ready:
