@@ -14,7 +14,7 @@ CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 .PHONY: help demo test test-slow test-proxy lint format diagram clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk through the sound card
 	@$(BIN)/device-agent demo $(if $(MIC),--mic)

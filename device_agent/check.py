@@ -62,11 +62,11 @@ def _passes(name: str, test: Test, out: TextIO) -> bool:
 def _credentials(config: Config) -> str:
     open_services(config)
     names = [one.name for one in (config.service, *config.fallback)]
-    return f"there is what {' and '.join(names)} ask for"
+    return f"there is what {', '.join(names)} want"
 
 
 def _service(config: Config) -> str:
-    service = open_services(config)[0]
+    service = open_services(config, Secret("any"))[0]
     where = urlsplit(config.service.url or service.url).hostname
     return f"{config.service.name} at {where} (not dialled), sound at {service.rate} Hz"
 
