@@ -55,6 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     except AgentError as error:
         print(error, file=sys.stderr)
         return EX_FAILED
+    except BrokenPipeError:  # who read our output has seen enough; the end of the process must not write either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EX_FAILED
 
 
 def run(options: argparse.Namespace) -> int:
