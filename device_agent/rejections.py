@@ -10,6 +10,8 @@ from .errors import LinkLost, LinkRefused
 
 REFUSING = {400, 401, 402, 403, 404, 405, 410, 422}
 """Answers that another try will not change: wrong address, key, model or plan."""
+HINTS = {401: " (is the key right?)", 403: " (is the key right?)", 404: " (are service.url and service.model right?)"}
+"""What to do, where a status alone does not say it."""
 BUSY_S = 30.0
 """Seconds to stay away from a service that says it is busy and not for how long."""
 LONGEST_S = 3600.0
@@ -19,7 +21,7 @@ def rejection(name: str, status: int, headers: Mapping[str, str], body: bytes | 
     """Return the error that an answer with *status* is. The keys of *headers* are in lower case."""
     text = f"{name} answered {status}{_reason(body)}"
     if status in REFUSING:
-        return LinkRefused(text)
+        return LinkRefused(text + HINTS.get(status, ""))
     if 300 <= status < 400 or status == 200:
         return LinkLost(f"{text}, not what was asked for; is there a login page in between?")
     if status == 429:

@@ -10,7 +10,7 @@ from peers import KEY, PEERS, Peer
 from device_agent.credentials import Secret
 from device_agent.errors import LinkLost, LinkRefused
 from device_agent.events import Clip, LinkUp, ReplyEnded, TalkEnded, TalkStarted, TurnReceived
-from device_agent.services.litellm import LiteLLM
+from device_agent.services.litellm import UNTAKEN_S, LiteLLM
 from device_agent.services.realtime import READY_BY_RULE_S
 
 PCM = b"\1\0\2\0"
@@ -89,3 +89,34 @@ def test_a_voice_that_got_lost_between_two_dialects_is_said(caplog):
     peer = Peer("litellm")
     peer.say(json.dumps({"type": "session.updated", "session": {"voice": "ara"}}))
     assert "ara" in caplog.text
+
+
+def ready_peer() -> Peer:
+    peer = Peer("litellm")
+    peer.say({"type": "session.updated"})
+    assert peer.session.ready
+    return peer
+
+
+def test_a_turn_that_the_service_behind_the_proxy_does_not_take_ends_the_connection():
+    """An old proxy whose service is gone answers pings for ever, and nothing else."""
+    peer = ready_peer()
+    peer.send(*TURN)
+    peer.wait(UNTAKEN_S - 0.5)
+    with pytest.raises(LinkLost, match="did not take the turn"):
+        peer.wait(1.0)
+
+
+def test_a_turn_that_was_taken_may_be_thought_about_for_long():
+    peer = ready_peer()
+    peer.send(*TURN)
+    peer.say({"type": "input_audio_buffer.committed", "item_id": "u"})
+    assert peer.wait(60) == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, LinkRefused), (429, LinkLost), (500, LinkLost)])
+def test_what_the_service_behind_the_proxy_answered_is_understood(status, error):
+    said = LinkLost(f"closed with 1011: server rejected WebSocket connection: HTTP {status}")
+    judged = Peer("litellm").session.lost(said)
+    assert isinstance(judged, error)
+    assert str(status) in str(judged)

@@ -82,8 +82,8 @@ class Session:
     """The protocol of one connection. After any call, send what ``outgoing`` returns.
 
     All methods belong to the link's thread. ``tick`` is called before every other call, and again when *deadline* has
-    passed. ``receive`` raises LinkLost when the service says goodbye and LinkRefused when no other try will help; a
-    message that makes no sense is a ``ServiceError``, never an exception.
+    passed. ``tick`` and ``receive`` raise LinkLost when the service is gone or says goodbye, and LinkRefused when no
+    other try will help; a message that makes no sense is a ``ServiceError``, never an exception.
     """
 
     ready = False
