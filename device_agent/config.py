@@ -205,6 +205,8 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
             yield key, f"means nothing to {name}; remove it"
     if name == "litellm" and not service.model:
         yield "model", "is empty; it should be an alias of the proxy's model_list"
+    if name == "litellm" and service.dialect == "openai" and service.rate != ServiceConfig().rate:
+        yield "rate", "should be 24000 with dialect openai"
     for tool in service.tools:
         if sentence := _wrong_server_tool(tool, cls.server_tools, name):
             yield "tools", sentence

@@ -492,6 +492,7 @@ def test_aliases_do_not_multiply_without_end(complaints):
         ("{name: xai, tools: [{type: mcp, server_url: 'https://x'}]}", "service.tools has mcp without server_label"),
         ("{name: openai, audio: pcmu}", "service.audio means nothing to openai"),
         ("{name: xai, dialect: openai}", "service.dialect means nothing to xai"),
+        ("{name: litellm, model: m, dialect: openai, rate: 16000}", "service.rate should be 24000 with dialect openai"),
         ("{name: litellm}", "service.model is empty; it should be an alias"),
         ("{name: ultravox, url: 'wss://x/'}", "service.url should begin with https:// for ultravox"),
     ],
