@@ -213,7 +213,7 @@ def test_a_turn_waits_while_the_service_behind_the_proxy_is_mute(proxy, dialect,
 def test_a_proxy_whose_own_key_is_refused_refuses(proxy, dialect, lenient):
     with proxy.upstream(dialect, key="another"), room(proxy, dialect) as agent:
         agent.ask()
-        assert agent.happened(Refused).reason == "the service behind the proxy answered 401"
+        assert agent.happened(Refused).reason == "the service behind the proxy answered 401 (is the key right?)"
 
 
 def test_a_service_that_is_busy_behind_the_proxy_is_left_in_peace(proxy, dialect, behind):
