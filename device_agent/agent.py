@@ -102,6 +102,7 @@ class Agent:
         self._ears, self._mouth = Pulse(), Pulse()
         self._opening = {MICROPHONE, SPEAKER}
         self._service = ""  # that we are connected to
+        self._gaps = (0, 0, 0)
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
@@ -230,7 +231,7 @@ class Agent:
         actions = self._conversation.handle(event, now)
         if self._conversation.state is not before:
             log.info("%s -> %s on %s", before.value, self._conversation.state.value, type(event).__name__)
-        self._log(event)
+        self._note(event)
         for action in actions:
             self._show_all(action, now)
             self._do(action)
@@ -266,7 +267,8 @@ class Agent:
                 self._light.show(mood)
                 systemd.notify(STATUS=f"{mood}, {self._service}" if self._service else mood)
 
-    def _log(self, event: Event) -> None:
+    def _note(self, event: Event) -> None:
+        """Remember, and tell the owner, what is worth it."""
         match event:
             case LinkUp(service):
                 log.info("connected to %s", service)
@@ -294,5 +296,13 @@ class Agent:
             if pulse.standstill(now) > STALLED_S:
                 log.error("the %s has stood still for %g s: ending, so that all of it starts again", name, STALLED_S)
                 return False
+        self._tell_gaps()
         systemd.notify(WATCHDOG=1)
         return True
+
+    def _tell_gaps(self) -> None:
+        """Gaps in the sound are counted where they happen, and told here, a line a second at most."""
+        gaps = (self._microphone.overflows, self._speaker.underruns, self._playback.underruns)
+        if gaps != self._gaps:
+            log.warning("gaps so far: %d in the microphone, %d in the loudspeaker, %d in what came of replies", *gaps)
+        self._gaps = gaps

@@ -50,9 +50,13 @@ class Outbox:
     def forget(self) -> None:
         """Throw away all speech, also what is still to come of the turn that is under way."""
         with self._lock:
+            markers = [item for item in self._sent if not isinstance(item, bytes)]
             self._sent.clear()
             self._unsent = deque(item for item in self._unsent if isinstance(item, Action))
+            if markers and isinstance(markers[-1], TalkStarted):
+                self._unsent.append(NothingSaid())  # the service has the beginning, and would put it before the next
             self._kept, self._skipping = 0, self._talking
+        self.wake()
 
     def wake(self) -> None:
         """Make the link look at the world."""

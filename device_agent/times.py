@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 class TurnTimes:
     """When the steps of one turn happened, in seconds of one clock; None where they did not."""
 
-    started: float
     ended: float | None = None
     silence: float = 0.0
     """The end of the turn was known only after so much silence: its speech ended so much earlier."""
@@ -59,7 +58,7 @@ class Stopwatch:
 
     def __call__(self, word: Event | Action, now: float) -> None:
         if isinstance(word, TalkStarted):
-            self.turn = TurnTimes(now)
+            self.turn = TurnTimes()
         elif self.turn is not None:
             self._mark(self.turn, word, now)
 

@@ -79,6 +79,17 @@ def test_a_forgotten_turn_is_gone_and_so_is_its_rest():
     assert box.take() == [CancelReply(), TalkStarted(), b"cc"]
 
 
+def test_what_the_service_has_of_a_forgotten_turn_is_taken_back():
+    box = outbox(TalkStarted(), b"aa")
+    box.take()
+    box.forget()
+    box.put(b"bb")
+    box.put(TalkEnded())
+    assert box.take() == [NothingSaid()]
+    box.rewind()
+    assert box.take() == []
+
+
 def test_a_turn_in_which_nobody_spoke_is_not_kept():
     box = outbox(TalkStarted(), b"aa", NothingSaid())
     assert box.take() == [TalkStarted(), b"aa", NothingSaid()]
