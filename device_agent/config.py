@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from .events import Cue
 from .schema import SECRET_NAME, Must, number, one_of, read, whole
 from .services import SERVICES, options
 from .services import load as load_service
@@ -83,6 +84,9 @@ OVER_HTTP = {"ultravox"}
 """Services whose address is not that of the connection itself: it is asked for one."""
 DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: text != "wav:")
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
+CUES = tuple(cue.value for cue in Cue if cue is not Cue.ALARM)
+ABILITIES = ("volume", "mute", "stop", "alarms", "time")
+"""What the assistant can do on every device: the tools in ``tools.device`` and ``tools.alarms``."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,48 @@ class LightConfig:
     """What is seen."""
 
     pin: Annotated[int | None, PIN] = 25
+    rgb: tuple[Annotated[int, PIN], ...] = ()
+    inverted: bool = False
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """What is turned."""
+
+    volume_up: Annotated[int | None, PIN] = None
+    volume_down: Annotated[int | None, PIN] = None
+    encoder: tuple[Annotated[int, PIN], ...] = ()
+    mute: Annotated[int | None, PIN] = None
+    mute_is: Literal["button", "switch"] = "button"
+
+
+@dataclass(frozen=True)
+class EchoConfig:
+    """What becomes of our own voice in the microphone."""
+
+    mode: Literal["off", "cancel"] = "off"
+
+
+@dataclass(frozen=True)
+class CuesConfig:
+    """Short sounds."""
+
+    volume: Annotated[int, whole(0, 100)] = 50
+    play: tuple[Annotated[str, one_of(*CUES)], ...] = CUES
+
+
+@dataclass(frozen=True)
+class AlarmsConfig:
+    """Timers and alarms."""
+
+    volume: Annotated[int, whole(10, 100)] = 70
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written down."""
+
+    transcript: Literal["off", "debug", "info"] = "off"
 
 
 @dataclass(frozen=True)
@@ -175,13 +221,22 @@ class Config:
     speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
     button: ButtonConfig = field(default_factory=ButtonConfig)
     light: LightConfig = field(default_factory=LightConfig)
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
+    echo: EchoConfig = field(default_factory=EchoConfig)
+    cues: CuesConfig = field(default_factory=CuesConfig)
+    alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    abilities: tuple[Annotated[str, one_of(*ABILITIES)], ...] = ABILITIES
     tools: tuple[ToolConfig, ...] = ()
 
 
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what is right alone and wrong together: two keys, and a sentence about the first of them."""
-    if config.button.pin is not None and config.button.pin == config.light.pin:
-        yield ("light.pin", "button.pin"), f"and button.pin are both {config.light.pin}; give each a pin of its own"
+    yield from _shared_pins(config)
+    if len(config.light.rgb) not in (0, 3):
+        yield ("light.rgb", "light.rgb"), "should have three pins: red, green, blue"
+    if len(config.controls.encoder) not in (0, 2):
+        yield ("controls.encoder", "controls.encoder"), "should have two pins, A and B"
     devices = (config.microphone.device, config.speaker.device)
     files = [os.path.realpath(device[4:]) for device in devices if device.startswith("wav:")]
     if len(files) > len(set(files)):
@@ -192,6 +247,27 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         for key, sentence in _wrong_service(service):
             yield (f"{path}.{key}", f"{path}.name"), sentence
     yield from _wrong_tools(config.tools)
+
+
+def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the keys of pins that another key has taken."""
+    controls, light = config.controls, config.light
+    claims = [
+        ("button.pin", config.button.pin),
+        *[("light.rgb", pin) for pin in light.rgb or ()],
+        ("light.pin", None if light.rgb else light.pin),
+        ("controls.volume_up", controls.volume_up),
+        ("controls.volume_down", controls.volume_down),
+        *[("controls.encoder", pin) for pin in controls.encoder],
+        ("controls.mute", controls.mute),
+    ]
+    taken: dict[int, str] = {}
+    for key, pin in claims:
+        if pin is None:
+            continue
+        if pin in taken:
+            yield (key, taken[pin]), f"and {taken[pin]} are both {pin}; give each a pin of its own"
+        taken.setdefault(pin, key)
 
 
 def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:

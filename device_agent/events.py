@@ -66,6 +66,36 @@ class Clip(Event):
     pcm: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeAsked(Event):
+    """Somebody wants another volume: *percent*, or so much more than now."""
+
+    percent: int | None = None
+    by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MuteAsked(Event):
+    """Somebody wants the microphone to hear nothing, or to hear again; None: the other way round than now."""
+
+    muted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Muted(Event):
+    """From now on the microphone is to hear nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmuted(Event):
+    """The microphone may hear again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked(Event):
+    """Somebody wants silence: of a reply, of an alarm that rings, of what is still to come of the answer."""
+
+
 Speech = TalkStarted | TalkEnded | NothingSaid | Words | Clip | bytes
 """What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NothingSaid``; or a
 turn in one piece."""
@@ -225,6 +255,18 @@ class TimeUp(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmDue(Event):
+    """A timer ran out, or it is the time of an alarm. *name* is what the user calls it, maybe nothing."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RingEnded(Event):
+    """An alarm has rung for as long as it may."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerCrashed(Event):
     """An error nobody expected escaped from a worker."""
 
@@ -293,11 +335,13 @@ class CancelReply(Action):
 
 @dataclass(frozen=True, slots=True)
 class ToolResult(Action):
-    """The answer to a ``ToolCall``. *output* is JSON as text; *failed* says that it tells of an error."""
+    """The answer to a ``ToolCall``. *output* is JSON as text; *failed* says that it tells of an error, *quiet* that the
+    assistant had better say nothing about it."""
 
     call: str
     output: str
     failed: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +357,59 @@ class Linger(Action):
 @dataclass(frozen=True, slots=True)
 class HangUp(Action):
     """Nobody has needed the connection for a while."""
+
+
+class Cue(Enum):
+    """A short sound that says something without words."""
+
+    LISTENING = "listening"
+    """The button was pressed: speak."""
+    DONE = "done"
+    """The turn is over."""
+    WAITING = "waiting"
+    """The answer takes long."""
+    FAILED = "failed"
+    """There will be no answer."""
+    OFFLINE = "offline"
+    """The turn could not be sent: there is no network, or nobody at its other end."""
+    REFUSED = "refused"
+    """The service does not want us: key, plan or quota."""
+    TROUBLE = "trouble"
+    """A microphone is gone."""
+    CAP = "cap"
+    """The minutes of today are used up."""
+    MUTED = "muted"
+    """The microphone was switched off, or is still off."""
+    UNMUTED = "unmuted"
+    """The microphone hears again."""
+    VOLUME = "volume"
+    """So loud it is now."""
+    ALARM = "alarm"
+    """A timer ran out, or it is the time of an alarm; again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play(Action):
+    """Play a cue."""
+
+    cue: Cue
+
+
+@dataclass(frozen=True, slots=True)
+class Ring(Action):
+    """Play the sound of an alarm until ``Hush``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hush(Action):
+    """No alarm rings any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mute(Action):
+    """Close the microphone, or open it again."""
+
+    muted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ class _Reader:
             raise _Mistake(node, f"{key} is empty; it should be {wish}")
         if isinstance(node, yaml.ScalarNode) and SECRET.match(node.value.strip()):
             raise _Mistake(node, f"{key} looks like a key; {NO_SECRETS}")
-        value = _KINDS[kind][1](node) if isinstance(node, yaml.ScalarNode) else None
+        value = _scalar(kind, node, musts) if isinstance(node, yaml.ScalarNode) else None
         if value is None:
             quotes = "; put it in quotes" if kind is str and not musts and node.tag != _TEXT else ""
             raise _Mistake(node, f"{key} should be {wish}, not {_shown(node)}{quotes}")
@@ -233,6 +233,13 @@ def _unfold(hint: Any) -> tuple[Any, list[Must], bool]:
     return hint, musts, False
 
 
+def _scalar(kind: Any, node: yaml.ScalarNode, musts: list[Must]) -> Any:
+    """Return what *node* says where a *kind* is asked for; None where it says something else."""
+    if any(node.value in must.choices for must in musts):
+        return node.value  # "off", which YAML takes for something else
+    return _KINDS[kind][1](node)
+
+
 def _text(node: yaml.ScalarNode) -> str | None:
     text: str = node.value.strip()
     return text if node.tag == _TEXT and text.replace("\n", "").isprintable() else None
@@ -246,6 +253,10 @@ def _digits(pattern: str, make: Callable[[str], Any]) -> Callable[[yaml.ScalarNo
 _KINDS: dict[type, tuple[str, Callable[[yaml.ScalarNode], Any]]] = {
     str: ("text", _text),
     int: ("a whole number", _digits(r"[+-]?[0-9]{1,9}", int)),
+    bool: (
+        "true or false",
+        lambda node: {"true": True, "false": False}.get(node.value) if node.style is None else None,
+    ),
     float: ("a number", _digits(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?", float)),
 }
 """What a type is called, and what reads it; None means that something else stands there."""

@@ -60,8 +60,8 @@ def test_the_shipped_file_shows_every_key_with_a_comment():
     shown = yaml.safe_load(SHIPPED.read_text())
 
     sections = {section.name: getattr(Config(), section.name) for section in dataclasses.fields(Config)}
-    assert {name: section and list(section) for name, section in shown.items()} == {
-        name: [] if section == () else [key.name for key in dataclasses.fields(section)]
+    assert {name: list(section) for name, section in shown.items()} == {
+        name: list(section) if isinstance(section, tuple) else [key.name for key in dataclasses.fields(section)]
         for name, section in sections.items()
     }
     lines = SHIPPED.read_text().splitlines()

@@ -1,9 +1,9 @@
-"""The four things a speaker is made of.
+"""The things a speaker is made of.
 
 Each port has a real and a simulated implementation of the same rank: PortAudio or a WAV file, GPIO or a terminal. A
 microphone and a loudspeaker are opened, used and closed by **one thread**, their owner (PortAudio crashes otherwise);
-``close`` is harmless on a port that never opened. Buttons and lights belong to the main thread; a button's callbacks
-run in a thread of its library and must do nothing but tell the inbox.
+``close`` is harmless on a port that never opened. Buttons, controls and lights belong to the main thread; their
+callbacks run in a thread of a library and must do nothing but tell the inbox.
 """
 
 from __future__ import annotations
@@ -57,6 +57,21 @@ class Button(Protocol):
 
     when_pressed: Callable[[], None] | None
     when_released: Callable[[], None] | None
+
+    def close(self) -> None: ...
+
+
+class Controls(Protocol):
+    """Volume and mute, by hand."""
+
+    when_turned: Callable[[int], None] | None
+    """Is told of a step: +1 is louder, -1 is quieter."""
+    when_muted: Callable[[bool | None], None] | None
+    """Is told of the position of a switch: True is muted; or None when a button wants it the other way round."""
+
+    @property
+    def muted(self) -> bool | None:
+        """The position of the switch; None where there is none."""
 
     def close(self) -> None: ...
 

@@ -33,6 +33,10 @@ class Tool(Protocol):
     @property
     def function(self) -> Function: ...
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the assistant had better say nothing about the outcome."""
+
     def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
         """Do it; return the outcome as JSON. Runs in a thread of its own, and ends soon when *stopping* is set.
 
@@ -79,7 +83,7 @@ class Toolbox:
             log.exception("tool %s crashed", call.name)
             return _failure(call, "the tool is broken")
         log.info("tool %s answered with %d characters", call.name, len(output))
-        return ToolResult(call.call, output)
+        return ToolResult(call.call, output, quiet=self._tools[call.name].quiet)
 
     def _do(self, call: ToolCall) -> str:
         tool = self._tools.get(call.name)

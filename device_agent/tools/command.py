@@ -32,6 +32,7 @@ class Command:
     function: Function
     line: tuple[str, ...]
     timeout: float
+    quiet = False
 
     def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
         """Return what the command wrote, as JSON: its own, or the text as a string. Raises ToolFailed."""
