@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
-from .assembly import WAV, open_button, open_light, open_microphone, open_services, open_speaker
+from .assembly import (
+    WAV,
+    open_button,
+    open_controls,
+    open_echo,
+    open_light,
+    open_microphone,
+    open_services,
+    open_speaker,
+    sound_rate,
+)
 from .config import Config, load
 from .credentials import Secret
 from .errors import AgentError
@@ -31,6 +41,8 @@ def check(path: Path, out: TextIO) -> int:
         ("loudspeaker", lambda: _speaker(config)),
         ("button", lambda: _button(config)),
         ("light", lambda: _light(config)),
+        ("controls", lambda: _controls(config)),
+        ("echo", lambda: _echo(config)),
     ]
     results = [_passes(name, test, out) for name, test in tests]
     return 0 if all(results) else 1
@@ -72,7 +84,7 @@ def _service(config: Config) -> str:
 
 
 def _microphone(config: Config) -> str:
-    with closing(open_microphone(config.microphone.device, _rate(config))) as microphone:
+    with closing(open_microphone(config.microphone.device, sound_rate(config))) as microphone:
         microphone.open()
         microphone.read()
     return f"{config.microphone.device!r} opens and delivers"
@@ -85,7 +97,7 @@ def _speaker(config: Config) -> str:
         if not folder.is_dir():
             raise AgentError(f"there is no folder {folder}: make it, or write elsewhere")
         return f"will be written to {device.removeprefix(WAV)}"
-    with closing(open_speaker(device, _rate(config), config.speaker.volume)) as speaker:
+    with closing(open_speaker(device, sound_rate(config))) as speaker:
         speaker.open()
         return f"{device!r} opens, {1000 * speaker.latency:.0f} ms from here to the ear"
 
@@ -96,9 +108,23 @@ def _button(config: Config) -> str:
 
 
 def _light(config: Config) -> str:
-    with closing(open_light(config.light.pin)):
-        return "a line on the terminal" if config.light.pin is None else f"pin {config.light.pin} is free"
+    with closing(open_light(config.light)):
+        pins = config.light.rgb or config.light.pin
+        return "a line on the terminal" if pins is None else f"pin {pins} is free"
 
 
-def _rate(config: Config) -> int:
-    return open_services(config, Secret("any"))[0].rate
+def _controls(config: Config) -> str:
+    controls = open_controls(config.controls)
+    if controls is None:
+        return "none but words"
+    with closing(controls):
+        position = {None: "", True: ", the switch says muted", False: ", the switch says not muted"}[controls.muted]
+    return f"their pins are free and readable{position}"
+
+
+def _echo(config: Config) -> str:
+    open_echo(config, sound_rate(config))
+    if config.echo.mode == "cancel":
+        return "the canceller of WebRTC runs"
+    cancelled = config.talk.interrupt == "voice"
+    return "the sound card has to cancel it" if cancelled else "deaf while it speaks, but for the button"

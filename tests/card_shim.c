@@ -4,6 +4,8 @@
  *   CARD_VANISHED=FILE    while FILE exists, a PCM moves no more, wakes everybody who waits for it, and does not say why:
  *                         so does a real one whose card was pulled out, and PortAudio's blocking calls then spin for ever
  *   CARD_MICROPHONE=FIFO  the card has recorded what is in this FIFO; ALSA's file plugin says that there is always more
+ *   CARD_SPEAKER=FIFO     the card has in its buffer what is in this FIFO, plays what is taken out, and forgets it all when
+ *                         it is told to drop; PortAudio thinks that it writes to ALSA's null plugin
  *   CARD_RATE=48000       the card takes this rate only
  *   CARD_CHANNELS=2       the card takes this many channels only
  *
@@ -39,14 +41,30 @@ static int gone(void)
     return unplugged() || flagged("CARD_VANISHED");
 }
 
+static int waiting(int fifo)
+{
+    int bytes = 0;
+    return ioctl(fifo, FIONREAD, &bytes) < 0 ? 0 : bytes;
+}
+
 /* How many bytes the microphone has recorded that were not read yet. */
 static int recorded(void)
 {
     static int fifo = -1;
-    int bytes = 0;
     if (fifo < 0)
         fifo = open(getenv("CARD_MICROPHONE"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    return ioctl(fifo, FIONREAD, &bytes) < 0 ? 0 : bytes;
+    return waiting(fifo);
+}
+
+/* The loudspeaker's FIFO; -1 where PCM is none. */
+static int speaker(snd_pcm_t *pcm)
+{
+    static int fifo = -1;
+    if (!getenv("CARD_SPEAKER") || snd_pcm_stream(pcm) != SND_PCM_STREAM_PLAYBACK)
+        return -1;
+    if (fifo < 0)
+        fifo = open(getenv("CARD_SPEAKER"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    return fifo;
 }
 
 static unsigned limit(const char *name)
@@ -70,7 +88,6 @@ static unsigned limit(const char *name)
 GONE(int, snd_pcm_open, (snd_pcm_t **pcm, const char *name, snd_pcm_stream_t way, int mode), (pcm, name, way, mode))
 GONE(int, snd_pcm_prepare, (snd_pcm_t *pcm), (pcm))
 GONE(int, snd_pcm_start, (snd_pcm_t *pcm), (pcm))
-GONE(int, snd_pcm_drop, (snd_pcm_t *pcm), (pcm))
 GONE(int, snd_pcm_delay, (snd_pcm_t *pcm, snd_pcm_sframes_t *delay), (pcm, delay))
 GONE(int, snd_pcm_status, (snd_pcm_t *pcm, snd_pcm_status_t *status), (pcm, status))
 GONE(snd_pcm_sframes_t, snd_pcm_readi, (snd_pcm_t *pcm, void *to, snd_pcm_uframes_t size), (pcm, to, size))
@@ -79,11 +96,43 @@ GONE(int, snd_pcm_mmap_begin,
      (snd_pcm_t *pcm, const snd_pcm_channel_area_t **areas, snd_pcm_uframes_t *offset, snd_pcm_uframes_t *size),
      (pcm, areas, offset, size))
 
+/* PortAudio has put samples into the card's buffer: they are interleaved, and the FIFO has room for all of it. */
+snd_pcm_sframes_t snd_pcm_mmap_commit(snd_pcm_t *pcm, snd_pcm_uframes_t offset, snd_pcm_uframes_t size)
+{
+    const snd_pcm_channel_area_t *areas;
+    snd_pcm_uframes_t at, all = size;
+    int fifo = speaker(pcm);
+    if (gone())
+        return -ENODEV;
+    if (fifo >= 0 && REAL(snd_pcm_mmap_begin)(pcm, &areas, &at, &all) >= 0) {
+        const char *from = (const char *)areas->addr + (areas->first + areas->step * offset) / 8;
+        size_t bytes = snd_pcm_frames_to_bytes(pcm, size);
+        if (write(fifo, from, bytes) != (ssize_t)bytes)
+            return -EPIPE;
+    }
+    return REAL(snd_pcm_mmap_commit)(pcm, offset, size);
+}
+
+int snd_pcm_drop(snd_pcm_t *pcm)
+{
+    char forgotten[4096];
+    int fifo = speaker(pcm);
+    if (gone())
+        return -ENODEV;
+    while (fifo >= 0 && read(fifo, forgotten, sizeof forgotten) > 0)
+        continue;
+    return REAL(snd_pcm_drop)(pcm);
+}
+
 snd_pcm_sframes_t snd_pcm_avail_update(snd_pcm_t *pcm)
 {
     if (unplugged())
         return -ENODEV;
     snd_pcm_sframes_t all = gone() ? 0 : REAL(snd_pcm_avail_update)(pcm);
+    if (all > 0 && speaker(pcm) >= 0) {
+        snd_pcm_sframes_t taken = waiting(speaker(pcm)) / snd_pcm_frames_to_bytes(pcm, 1);
+        return taken < all ? all - taken : 0;
+    }
     if (all <= 0 || !getenv("CARD_MICROPHONE") || snd_pcm_stream(pcm) != SND_PCM_STREAM_CAPTURE)
         return all;
     snd_pcm_sframes_t there = recorded() / snd_pcm_frames_to_bytes(pcm, 1);

@@ -2,7 +2,7 @@
 
 Three of them, from exact to realistic:
 
-- ``FifoCard``: two FIFOs behind ALSA's file plugin. No daemon, exact to the bit, and the test owns the clock: the
+- ``FifoCard``: two FIFOs in place of a card's buffers. No daemon, exact to the bit, and the test owns the clock: the
   microphone gives what ``play`` put in and then blocks, the loudspeaker takes as fast as one writes.
 - ``PulseCard``: a private PulseAudio with null sinks. Real time, resampling, a server that can freeze and die.
 - ``JackCard``: a private JACK on its dummy driver. 48 kHz only, and its buffer overflows.
@@ -36,6 +36,8 @@ from typing import IO, Any, Self, TypeVar
 
 import pytest
 
+from device_agent.hardware import Cut, never
+
 HERE = Path(__file__).parent
 PORTS = "device_agent.hardware.portaudio"
 
@@ -43,7 +45,10 @@ PATIENCE = 20.0
 """Seconds until a test gives up waiting for anything; on an idle machine all of that takes a hundredth."""
 
 PIPE_BYTES = 4096
-"""The smallest pipe there is: what the test puts in or takes out is soon what the card gives or takes."""
+"""The smallest pipe there is: what the test puts in is soon what the card gives."""
+
+BUFFER_BYTES = 65536
+"""More than any buffer of a loudspeaker: how full it may get, the port itself decides."""
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -53,6 +58,11 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         if time.monotonic() > end:
             pytest.fail(f"waited {PATIENCE:g} s for {what}")
         time.sleep(0.01)
+
+
+def cut_after(asked: int) -> Cut:
+    """Return one that is true when it was *asked* so often; it can be sent to another process."""
+    return functools.partial(next, iter([False] * asked + [True] * 1000))
 
 
 class Remote:
@@ -115,11 +125,11 @@ class RemoteSpeaker(Remote):
     def open(self) -> None:
         self.ask("open")
 
-    def write(self, pcm: bytes, timeout: float = PATIENCE) -> None:
-        self.ask("write", pcm, timeout=timeout)
+    def write(self, pcm: bytes, cut: Cut = never, timeout: float = PATIENCE) -> None:
+        self.ask("write", pcm, cut, timeout=timeout)
 
-    def drain(self) -> None:
-        self.ask("drain")
+    def drain(self, cut: Cut = never) -> None:
+        self.ask("drain", cut)
 
     def drop(self) -> None:
         self.ask("drop")
@@ -155,8 +165,8 @@ class CardProcess:
     def microphone(self, rate: int, device: str = "default") -> RemoteMicrophone:
         return self._made(RemoteMicrophone, f"{PORTS}:PortAudioMicrophone", rate, device)
 
-    def speaker(self, rate: int, device: str = "default", volume: float = 100) -> RemoteSpeaker:
-        return self._made(RemoteSpeaker, f"{PORTS}:PortAudioSpeaker", rate, device, volume)
+    def speaker(self, rate: int, device: str = "default") -> RemoteSpeaker:
+        return self._made(RemoteSpeaker, f"{PORTS}:PortAudioSpeaker", rate, device)
 
     def exit(self, status: int) -> int:
         """Let the process call os._exit, whatever its threads are stuck in; return its real exit status."""
@@ -268,10 +278,7 @@ pcm.desk_microphone {{
     type asym
     capture.pcm {{ type file slave.pcm {{ type null }} file "/dev/null" infile "{microphone}" format "raw" }}
 }}
-pcm.desk_speaker {{
-    type asym
-    playback.pcm {{ type file slave.pcm {{ type null }} file "{speaker}" format "raw" }}
-}}
+pcm.desk_speaker {{ type asym playback.pcm {{ type null }} }}
 pcm.!default {{ type asym capture.pcm desk_microphone playback.pcm desk_speaker }}
 """
 
@@ -295,17 +302,18 @@ class FifoCard(Card):
         self._paced = paced
         self._heard = bytearray()
         self._lock = threading.Lock()
-        self._configure(FIFO_CONF.format(microphone=self._path("microphone"), speaker=self._path("speaker")))
+        self._configure(FIFO_CONF.format(microphone=self._path("microphone")))
         self.env |= {
             "LD_PRELOAD": shim(),
             "CARD_MICROPHONE": self._path("microphone"),
+            "CARD_SPEAKER": self._path("speaker"),
             "CARD_UNPLUGGED": self._path("unplugged"),
             "CARD_VANISHED": self._path("vanished"),
         }
         self.env |= {"CARD_RATE": str(only_rate), "CARD_CHANNELS": str(only_channels)}
 
     def _begin(self) -> None:
-        self._microphone, self._speaker = self._fifo("microphone"), self._fifo("speaker")
+        self._microphone, self._speaker = self._fifo("microphone", PIPE_BYTES), self._fifo("speaker", BUFFER_BYTES)
         for work in (self._give, self._take):
             thread = threading.Thread(target=work, name=f"card {work.__name__}")
             thread.start()
@@ -320,15 +328,22 @@ class FifoCard(Card):
     def heard(self) -> bytes:
         """Return what has come out of the loudspeaker since the last call."""
         if not self._paced:
-            wait_for(lambda: self._waiting() == 0, "the loudspeaker's FIFO to run empty")
+            wait_for(lambda: self.holds == 0, "the loudspeaker's FIFO to run empty")
         with self._lock:
             heard = bytes(self._heard)
             self._heard.clear()
         return heard
 
+    @property
+    def holds(self) -> int:
+        """How many bytes are in the loudspeaker's buffer."""
+        size = fcntl.ioctl(self._speaker, termios.FIONREAD, b"\0" * 4)
+        return int.from_bytes(size, sys.byteorder)
+
     def stall(self) -> None:
         """Freeze: the microphone gives nothing, the loudspeaker takes nothing, and there is no error."""
-        self._moving.clear()
+        with self._lock:
+            self._moving.clear()
 
     def resume(self) -> None:
         """Undo ``stall``."""
@@ -350,17 +365,13 @@ class FifoCard(Card):
     def _path(self, name: str) -> str:
         return str(self._directory / name)
 
-    def _fifo(self, name: str) -> int:
+    def _fifo(self, name: str, size: int) -> int:
         os.mkfifo(self._path(name))
         # For both ends, so that neither side ever waits for the other to open, or sees an end.
         descriptor = os.open(self._path(name), os.O_RDWR | os.O_NONBLOCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
         self._ends.callback(os.close, descriptor)
         return descriptor
-
-    def _waiting(self) -> int:
-        size = fcntl.ioctl(self._speaker, termios.FIONREAD, b"\0" * 4)
-        return int.from_bytes(size, sys.byteorder)
 
     def _give(self) -> None:
         """The microphone's thread."""
@@ -377,8 +388,10 @@ class FifoCard(Card):
         """The loudspeaker's thread."""
         while self._tick():
             if self._moving.wait(0.02) and select.select([self._speaker], [], [], 0.02)[0]:
-                with self._lock:
-                    self._heard += os.read(self._speaker, len(self._frame))
+                # The card may be told to forget what it holds between the two calls.
+                with self._lock, suppress(BlockingIOError):
+                    if self._moving.is_set():
+                        self._heard += os.read(self._speaker, len(self._frame))
 
     def _tick(self) -> bool:
         """Wait for the next 20 ms, where the card has a clock; return whether to go on."""

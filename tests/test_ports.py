@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cards import FifoCard
+from cards import FifoCard, cut_after
 
 from device_agent import audio
 from device_agent.errors import DeviceFailed
@@ -180,6 +180,24 @@ class TestSpeaker:
 
         assert SOUND.startswith(before.strip(b"\0")[: len(SOUND)])
         assert not after.strip(b"\0")
+
+    @pytest.mark.parametrize("step", ["write", "drain"])
+    def test_waits_no_longer_than_somebody_wants_to_hear_it(self, room, step):
+        speaker = room.speaker()
+        speaker.open()
+        if step == "write":
+            speaker.write(50 * SOUND, cut_after(10))
+        else:
+            speaker.write(SOUND)
+            speaker.drain(cut_after(0))
+        speaker.drop()
+        say(speaker, SOUND[::-1])
+        speaker.drain()
+        speaker.close()
+        heard = room.heard()
+
+        assert len(heard) < 50 * len(SOUND) / 2
+        assert SOUND[::-1] in heard, "the next one is wanted"
 
     def test_takes_a_whole_reply_at_once(self, room):
         speaker = room.speaker()

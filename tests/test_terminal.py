@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from device_agent.conversation import MOODS
 from device_agent.hardware.terminal import TerminalButton, TerminalLight
 
 PATIENCE = 10
@@ -211,6 +212,19 @@ def test_each_change_of_mood_is_one_plain_line():
 
     assert stream.getvalue() == "light: starting\nlight: ready\nlight: listening\nlight: ready\n"
     assert not stream.closed
+
+
+def test_every_mood_is_shown_by_its_name():
+    stream = io.StringIO()
+    light = TerminalLight(stream)
+    for mood in MOODS.values():
+        light.show(mood)
+    for mood in ("follow-up", "muted", "trouble"):
+        light.show(mood)
+
+    assert set(stream.getvalue().splitlines()) == {
+        f"light: {mood}" for mood in {*MOODS.values(), "follow-up", "muted", "trouble"}
+    }
 
 
 def test_the_light_is_on_standard_error(capsys):

@@ -364,16 +364,6 @@ def test_a_writer_who_comes_too_late_is_heard_as_a_gap_and_counted(speaker, out,
     assert read_wav(out) == noise(0.2) + silence(0.5) + noise(0.2)
 
 
-def test_volume_is_what_the_ear_hears(out, hands):
-    quiet = WavSpeaker(str(out), RATE, volume=50, pace=hands)
-    quiet.open()
-    quiet.write(tone(0.5, RATE))
-    quiet.drain()
-    quiet.close()
-
-    assert audio.level(read_wav(out)) == pytest.approx(audio.level(tone(0.5, RATE)) - 12.04, abs=0.1)
-
-
 def test_a_night_of_silence_costs_no_time(speaker, out, hands):
     began = time.process_time()
     hands.turn(8 * 3600)

@@ -11,6 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+Cut = Callable[[], bool]
+"""Says whether nobody wants to hear any more what was given to a loudspeaker. It answers at once, in any thread."""
+
+
+def never() -> bool:
+    """Say that it is wanted to its end."""
+    return False
+
 
 class Microphone(Protocol):
     """Sound in, one frame at a time: 20 ms of s16le mono at the rate it was made for."""
@@ -40,11 +48,11 @@ class Speaker(Protocol):
     def open(self) -> None:
         """Raises DeviceFailed with the name of the device and what to do."""
 
-    def write(self, pcm: bytes) -> None:
-        """Play s16le mono; blocks while the device's buffer is full. Raises DeviceFailed."""
+    def write(self, pcm: bytes, cut: Cut = never) -> None:
+        """Play s16le mono; blocks while the device's buffer is full, until *cut* at most. Raises DeviceFailed."""
 
-    def drain(self, cut: Callable[[], bool] = ...) -> None:
-        """Wait until everything written has been heard, or until *cut* says that nobody wants to hear it any more."""
+    def drain(self, cut: Cut = never) -> None:
+        """Wait until everything written has been heard, or until *cut*. Raises DeviceFailed."""
 
     def drop(self) -> None:
         """Be silent now; forget what was written and not heard."""

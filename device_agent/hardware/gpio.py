@@ -1,112 +1,326 @@
-"""A button and a light on the pins of a Raspberry Pi. The only file that knows gpiozero; import it when it is needed.
+"""Button, controls and light on the pins of a Raspberry Pi. The only file that knows gpiozero; import it when needed.
 
-gpiozero runs callbacks in the thread in which its library watches the pins, and an exception that escapes from one ends
-that thread: from then on no button works. So ours catch everything.
+Nothing is decided here: ``contacts`` knows which edges of a bouncing contact are meant and when a held button acts
+again, ``patterns`` what a light shows. Here they meet the pins and two kinds of threads: the one in which gpiozero's
+library watches the pins, and our own ``Clockwork``.
+
+An exception that escapes from a callback ends the thread of gpiozero: from then on no button works. So ours catch
+everything. gpiozero's own ``bounce_time`` is never used: with lgpio it holds every edge back until the contact has been
+quiet for so long, and with the other libraries a release that falls into it is lost for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import gpiozero
 
 from ..errors import DeviceFailed
+from .clockwork import Clockwork, ClockworkMaker
+from .contacts import Contact, Repeat
+from .patterns import COLOURS, PATTERNS, Colour, Pattern, lit
 
 log = logging.getLogger(__name__)
 
-BOUNCE_S = 0.03
-"""For how long the contacts of a button bounce: after a change, others are not believed."""
 
-PATTERNS = {
-    "starting": (0.1, 0.1),
-    "ready": (0.05, 4.95),  # not dark: dark means that nobody is at home
-    "listening": (1.0, 0.0),
-    "thinking": (0.3, 0.3),
-    "speaking": (0.9, 0.1),
-    "offline": (0.1, 1.9),
-    "refused": (1.5, 1.5),
-}
-"""Mood -> seconds on and seconds off, again and again."""
+# What one presses, turns and switches ---------------------------------------------------------------------------------
 
 
 class GpioButton:
-    """A button between *pin* (BCM) and ground. Its callbacks run in a thread of gpiozero's."""
+    """A button between *pin* (BCM) and ground. A press is told at once, see ``Contact``.
 
-    def __init__(self, pin: int) -> None:
+    Its callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
+    """
+
+    def __init__(self, pin: int, *, clockwork: ClockworkMaker = Clockwork) -> None:
         """Raises DeviceFailed."""
         self.when_pressed: Callable[[], None] | None = None
         self.when_released: Callable[[], None] | None = None
-        with _said_of(f"button on GPIO{pin}", "button"), _quietly():
-            self._button = gpiozero.Button(pin, pull_up=True, bounce_time=BOUNCE_S)
-            self._button.when_pressed = self._pressed
-            self._button.when_released = self._released
+        with ExitStack() as opened:
+            self._panel = _Panel("button", clockwork)
+            opened.callback(self._panel.close)
+            self._panel.add("button", "button.pin", pin, self._moved)
+            opened.pop_all()  # all went well: it stays open
 
     def close(self) -> None:
-        """Give the pin back. May be called twice."""
-        self._button.close()
+        """Give the pin back. May be called twice, but not from a callback."""
+        self._panel.close()
 
-    def _pressed(self) -> None:
-        _call(self.when_pressed)
-
-    def _released(self) -> None:
-        _call(self.when_released)
+    def _moved(self, closed: bool) -> None:
+        _call(self.when_pressed if closed else self.when_released)
 
 
-class GpioLight:
-    """An LED on a pin (BCM) that shows moods by PATTERNS. All methods belong to one thread; none of them waits."""
+class GpioControls:
+    """Volume and mute on pins (BCM), each of which may be missing.
 
-    def __init__(self, pin: int) -> None:
+    *volume_up* and *volume_down* are buttons to ground that repeat while they are held; *encoder* is the pins A and B
+    of a rotary encoder whose middle pin is grounded, one step for each detent, clockwise is louder; *mute* is a button
+    or a switch to ground, as *mute_is* says: a closed switch is muted.
+
+    Its callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
+    """
+
+    def __init__(
+        self,
+        volume_up: int | None = None,
+        volume_down: int | None = None,
+        encoder: Sequence[int] = (),
+        mute: int | None = None,
+        mute_is: str = "button",
+        *,
+        clockwork: ClockworkMaker = Clockwork,
+    ) -> None:
         """Raises DeviceFailed."""
-        self._name = f"light on GPIO{pin}"
+        self.when_turned: Callable[[int], None] | None = None
+        self.when_muted: Callable[[bool | None], None] | None = None
+        self._switch: Contact | None = None
+        with ExitStack() as opened:
+            self._panel = _Panel("controls", clockwork)
+            opened.callback(self._panel.close)
+            if volume_up is not None:
+                self._panel.add("louder button", "controls.volume_up", volume_up, self._louder, repeats=True)
+            if volume_down is not None:
+                self._panel.add("quieter button", "controls.volume_down", volume_down, self._quieter, repeats=True)
+            if mute is not None and mute_is == "switch":
+                self._switch = self._panel.add("mute switch", "controls.mute", mute, self._switched)
+            elif mute is not None:
+                self._panel.add("mute button", "controls.mute", mute, self._mute_pressed)
+            if encoder:
+                opened.callback(self._open_encoder(*encoder).close)
+            self._opened = opened.pop_all()
+
+    @property
+    def muted(self) -> bool | None:
+        """The position of the switch; None where there is none. For any thread."""
+        return None if self._switch is None else self._switch.closed
+
+    def close(self) -> None:
+        """Give the pins back. May be called twice, but not from a callback."""
+        self._opened.close()
+
+    def _open_encoder(self, a: int, b: int) -> Any:
+        with _said_of(f"encoder on GPIO{a} and GPIO{b}", "controls.encoder"), _quietly():
+            encoder = gpiozero.RotaryEncoder(a, b, max_steps=0)
+            encoder.when_rotated_clockwise = lambda: _call(self.when_turned, +1)
+            encoder.when_rotated_counter_clockwise = lambda: _call(self.when_turned, -1)
+        return encoder
+
+    def _louder(self, closed: bool) -> None:
+        if closed:
+            _call(self.when_turned, +1)
+
+    def _quieter(self, closed: bool) -> None:
+        if closed:
+            _call(self.when_turned, -1)
+
+    def _mute_pressed(self, closed: bool) -> None:
+        if closed:
+            _call(self.when_muted, None)
+
+    def _switched(self, closed: bool) -> None:
+        _call(self.when_muted, closed)
+
+
+class _Panel:
+    """The contacts of one owner, and the clockwork that looks at them when something is due.
+
+    What it tells, it tells in the thread of gpiozero or in that of the clockwork, never in both at once.
+    """
+
+    def __init__(self, name: str, clockwork: ClockworkMaker) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._closed = False
+        self._wired: list[_Wired] = []
+        self._clockwork = clockwork(name, self._look)
+
+    def add(self, name: str, key: str, pin: int, tell: Callable[[bool], None], *, repeats: bool = False) -> Contact:
+        """Watch *pin*, which the configuration calls *key* and people call *name*. Raises DeviceFailed.
+
+        *tell* is told True when the contact closes and False when it opens; where it *repeats*, True again and again
+        while the contact is held.
+        """
+        with _said_of(f"{name} on GPIO{pin}", key), _quietly():
+            device = gpiozero.DigitalInputDevice(pin, pull_up=True)
+            wired = _Wired(device, tell, Repeat() if repeats else None)
+            with self._lock:
+                self._wired.append(wired)
+            device.when_activated = lambda: self._moved(wired, True)
+            device.when_deactivated = lambda: self._moved(wired, False)
+        return wired.contact
+
+    def close(self) -> None:
+        """Tell nothing more and give the pins back. May be called twice, but not from a callback."""
+        with self._lock:
+            self._closed = True
+        self._clockwork.close()
+        for wired in self._wired:
+            wired.device.close()
+
+    def _moved(self, wired: _Wired, closed: bool) -> None:
+        """Pass an edge on. Runs in the thread of gpiozero."""
+        try:
+            with self._lock:
+                believed = not self._closed and wired.edge(closed, self._clockwork.now())
+            if believed:
+                self._clockwork.wake()  # there is a new deadline
+        except Exception:  # the thread of gpiozero must live on
+            log.exception("the %s was moved and nobody heard of it", self._name)
+
+    def _look(self, now: float) -> float | None:
+        """Do what is due; return when something is due again. Runs in the thread of the clockwork."""
+        with self._lock:
+            return None if self._closed else _earliest(*[wired.look(now) for wired in self._wired])
+
+
+class _Wired:
+    """A contact on a pin, and who is told of it. One thread at a time: the panel holds its lock."""
+
+    def __init__(self, device: Any, tell: Callable[[bool], None], repeat: Repeat | None) -> None:
+        self.device, self._tell, self._repeat = device, tell, repeat
+        self.contact = Contact(device.is_active)
+
+    def edge(self, closed: bool, now: float) -> bool:
+        """An edge came; return whether it is believed."""
+        late = (self.device.active_time if closed else self.device.inactive_time) or 0.0  # seconds since the edge
+        still = self.device.is_active == closed
+        return self._pass_on(self.contact.edge(closed, now - late, still), now)
+
+    def look(self, now: float) -> float | None:
+        """Do what is due; return when something is due again."""
+        if self.contact.deadline is not None:
+            self._pass_on(self.contact.settle(self.device.is_active, now), now)
+        if self._repeat is not None and self._repeat.strike(now):
+            self._tell(True)
+        return _earliest(self.contact.deadline, self._repeat.deadline if self._repeat else None)
+
+    def _pass_on(self, believed: list[bool], now: float) -> bool:
+        for closed in believed:
+            self._tell(closed)
+            if self._repeat is not None:
+                self._repeat.hold(now) if closed else self._repeat.release()
+        return bool(believed)
+
+
+def _earliest(*deadlines: float | None) -> float | None:
+    return min((each for each in deadlines if each is not None), default=None)
+
+
+def _call(callback: Callable[..., None] | None, *arguments: object) -> None:
+    """Call whoever listens, if anybody does. Never raises."""
+    try:
+        if callback is not None:
+            callback(*arguments)
+    except Exception:
+        log.exception("a pin told somebody who could not take it")
+
+
+# What shines ----------------------------------------------------------------------------------------------------------
+
+
+class _Lamp:
+    """LEDs on *pins* (BCM) that show *patterns*. All methods belong to one thread; none waits but ``close``.
+
+    gpiozero would blink as well, but each change of its rhythm waits for a thread to end and begins another.
+    """
+
+    def __init__(
+        self, pins: Sequence[int], key: str, patterns: dict[str, Pattern], inverted: bool, clockwork: ClockworkMaker
+    ) -> None:
+        self._name, self._key = f"light on {', '.join(f'GPIO{pin}' for pin in pins)}", key
+        self._patterns = patterns
         self._mood = ""
-        with _said_of(self._name, "light"), _quietly():
-            self._led = gpiozero.LED(pin)
+        self._lock = threading.Lock()
+        self._colour: Colour = (0,) * len(pins)
+        self._pattern: Pattern = ((self._colour, 1.0),)  # dark, until there is a mood
+        self._began = 0.0
+        with ExitStack() as opened:
+            self._leds = [self._open(pin, inverted, opened) for pin in pins]
+            self._clockwork = clockwork("light", self._step)
+            opened.pop_all()  # all went well: they stay open
 
     def show(self, mood: str) -> None:
         """Show *mood* from now on. Raises DeviceFailed."""
         if mood == self._mood:
             return  # a pattern that began again with each event would never be seen
-        on, off = PATTERNS[mood]
-        with _said_of(self._name, "light"):
-            if off:
-                self._led.blink(on, off)
-            else:
-                self._led.on()
+        with _said_of(self._name, self._key), self._lock:
+            self._pattern, self._began = self._patterns[mood], self._clockwork.now()
+            self._light(self._pattern[0][0])
         self._mood = mood
+        self._clockwork.wake()
 
     def close(self) -> None:
-        """Be dark and give the pin back. May be called twice."""
-        if self._led.closed:
-            return
-        try:
-            self._led.off()
-        finally:
-            self._led.close()
+        """Be dark and give the pins back. May be called twice; never raises."""
+        self._clockwork.close()
+        for led in self._leds:
+            try:
+                with _said_of(self._name, self._key):
+                    if not led.closed:
+                        led.off()
+                        led.close()
+            except DeviceFailed as error:
+                log.warning("%s; it may stay lit", error)
+
+    def _open(self, pin: int, inverted: bool, opened: ExitStack) -> Any:
+        with _said_of(f"light on GPIO{pin}", self._key), _quietly():
+            led = gpiozero.LED(pin, active_high=not inverted)
+        opened.callback(led.close)
+        return led
+
+    def _step(self, now: float) -> float | None:
+        """Go on with the pattern; return when to do so again. Runs in the thread of the clockwork."""
+        with self._lock:
+            colour, left = lit(self._pattern, now - self._began)
+            self._light(colour)
+        return None if left is None else now + left
+
+    def _light(self, colour: Colour) -> None:
+        """Write to those pins that change. The lock is held."""
+        for led, before, after in zip(self._leds, self._colour, colour, strict=True):
+            if after != before:
+                led.value = after
+        self._colour = colour
 
 
-def _call(callback: Callable[[], None] | None) -> None:
-    try:
-        if callback is not None:
-            callback()
-    except Exception:
-        log.exception("the button told somebody who could not take it")
+class GpioLight(_Lamp):
+    """An LED on *pin* (BCM) that shows moods by PATTERNS; *inverted*: it hangs between the pin and 3.3 V."""
+
+    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = Clockwork) -> None:
+        """Raises DeviceFailed."""
+        super().__init__((pin,), "light.pin", PATTERNS, inverted, clockwork)
+
+
+class GpioColourLight(_Lamp):
+    """An LED with colours on three *pins* (BCM), red, green and blue, that shows moods by COLOURS.
+
+    *inverted*: it hangs between its pins and 3.3 V (a common anode).
+    """
+
+    def __init__(self, pins: Sequence[int], *, inverted: bool = False, clockwork: ClockworkMaker = Clockwork) -> None:
+        """Raises DeviceFailed."""
+        super().__init__(pins, "light.rgb", COLOURS, inverted, clockwork)
+
+
+# What can be in the way -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _said_of(name: str, section: str) -> Iterator[None]:
+def _said_of(name: str, key: str) -> Iterator[None]:
     """Turn whatever gpiozero and the library below it raise into DeviceFailed, with the cause kept."""
     try:
         yield
     except gpiozero.BadPinFactory as error:
-        advice = f"leave {section}.pin empty (on a Raspberry Pi: apt install python3-lgpio)"
+        advice = f"leave {key} empty (on a Raspberry Pi: apt install python3-lgpio)"
         raise DeviceFailed(f"{name}: there is no GPIO on this machine; {advice}") from error
     except gpiozero.GPIOPinInUse as error:
-        raise DeviceFailed(f"{name}: {_line(error)}; choose another {section}.pin") from error
+        raise DeviceFailed(f"{name}: {_line(error)}; choose another {key}") from error
     except Exception as error:  # lgpio's errors have nothing in common
-        advice = f"stop the program that uses it, or choose another {section}.pin, or join the group gpio"
+        advice = f"stop the program that uses it, or choose another {key}, or join the group gpio"
         raise DeviceFailed(f"{name}: {_line(error)}; {advice}") from error
 
 

@@ -9,18 +9,18 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from .. import audio
 from ..errors import DeviceFailed
+from . import Cut, never
 
 STALL_S = 0.1
 """Who reads this much too late was not delayed but stopped, and the file has stopped with him."""
 LOOK_S = 0.01
-"""How often it looks whether a reply was cut while the last of it sounds."""
+"""How often it looks, while it waits, whether a reply was cut."""
 BUFFER_S = 0.1
 """How much sound the loudspeaker takes in advance."""
 PIECE = 8192
@@ -143,10 +143,9 @@ class WavSpeaker:
     All methods belong to one thread.
     """
 
-    def __init__(self, path: str, rate: int, volume: float = 100, pace: Pace | None = None) -> None:
+    def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:
         self.underruns = 0
         """How often a ``write`` came too late for what was written before, with no ``drain`` or ``drop`` between."""
-        self.gain = audio.Gain(volume)
         self._path, self._rate, self._pace = path, rate, pace or Pace()
         self._file: BinaryIO | None = None
         self._buffer = bytearray()
@@ -171,20 +170,18 @@ class WavSpeaker:
             raise _failed("speaker", self._path, error) from error
         self._record(b"", 0)
 
-    def write(self, pcm: bytes) -> None:
-        """Play *pcm*; blocks until all but the last 100 ms of it were heard. Raises DeviceFailed."""
+    def write(self, pcm: bytes, cut: Cut = never) -> None:
+        """Play *pcm*; blocks until all but the last 100 ms of it were heard, or until *cut*. Raises DeviceFailed."""
         self._listen()
         if self._playing and not self._buffer:
             self.underruns += 1
         self._playing = True
-        self._buffer += self.gain.apply(pcm)
-        self._pace.wait_until(self._end() - BUFFER_S)
+        self._buffer += pcm
+        self._wait_until(self._end() - BUFFER_S, cut)
 
-    def drain(self, cut: Callable[[], bool] = lambda: False) -> None:
+    def drain(self, cut: Cut = never) -> None:
         """Wait until everything written has been heard, 100 ms at most, or *cut* is true. Raises DeviceFailed."""
-        end = self._end()
-        while (now := self._pace.now()) < end and not cut():
-            self._pace.wait_until(min(end, now + LOOK_S))
+        self._wait_until(self._end(), cut)
         self.drop()
 
     def drop(self) -> None:
@@ -203,6 +200,10 @@ class WavSpeaker:
             file, self._file = self._file, None
             with suppress(OSError):  # it has no news: what could not be written was told by _record
                 file.close()
+
+    def _wait_until(self, moment: float, cut: Cut) -> None:
+        while (now := self._pace.now()) < moment and not cut():
+            self._pace.wait_until(min(moment, now + LOOK_S))
 
     def _end(self) -> float:
         """Return the moment when everything written has been heard."""

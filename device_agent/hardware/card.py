@@ -1,0 +1,216 @@
+"""One stream to or from a sound card: opened at a rate that the card takes, and never waited for inside PortAudio.
+
+- A stream belongs to the thread that opened it. Closing or stopping it from another thread while it reads or writes
+  crashes the process, so every stream has one owner.
+- PyAudio closes a stream by itself as soon as a call on it fails. A card that failed can only be closed, and may then
+  be opened again.
+- A blocking call to a card that was pulled out may never return and burn a whole core meanwhile; to one that is frozen,
+  it just never returns. So we wait here, by asking the card what it can give or take, and call PortAudio for no more
+  than that. Rarely a call hangs all the same (``close`` while a sound server is frozen): whoever supervises the owner
+  then ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from ..errors import DeviceFailed
+from . import Cut
+from .sound_system import (
+    BAD_CHANNELS,
+    BAD_FORMAT,
+    BAD_RATE,
+    CABLE,
+    INT16,
+    OVERFLOWED,
+    WORDS,
+    SoundDevice,
+    Way,
+    alone,
+    choose,
+    code_of,
+    failed,
+    initialize,
+    said_of,
+)
+
+log = logging.getLogger(__name__)
+
+FALLBACKS = (48000, 44100, 32000, 16000)
+"""Where a card does not take the service's own rate, it is opened at the first of these that it takes."""
+
+PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.010}
+"""The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a millisecond."""
+
+LOOK_S = 0.005
+"""How often a loudspeaker that waits for room looks whether anybody still wants to hear it."""
+
+STALLED_S = 2.0
+"""A card that moves nothing for so long has failed. Busy machines lose half a second now and then."""
+
+
+class Card:
+    """PyAudio and one stream: finds the card, opens it at a rate it takes, puts every failure into words.
+
+    All methods belong to one thread.
+    """
+
+    def __init__(self, way: Way, device: str) -> None:
+        self.rate = 0
+        """Hz of the card itself."""
+        self.channels = 1
+        """One or two, interleaved."""
+        self.period = 0
+        """Samples of each channel that it moves at once."""
+        self.buffer = 0
+        """Samples of each channel that it holds."""
+        self._way: Way = way
+        self._device = device
+        self._system: Any = None
+        self._stream: Any = None
+        self._worked = (0, 0)  # rate and channels of the last success
+        self._owner = threading.current_thread()
+        self._due = 0.0  # when the card should have moved on
+        self._watched = False  # it had not by then, and we have been asking since
+        self._leaving = threading.Event()  # another thread asked to close
+
+    def __str__(self) -> str:
+        return f"{WORDS[self._way]} {self._device!r}"
+
+    def open(self, rate: int, period_ms: int) -> None:
+        """Open the card at *rate* Hz or else at one of FALLBACKS, not running yet. Raises DeviceFailed."""
+        self.close()
+        if self._system is not None:
+            raise DeviceFailed(f"{self} is still used by the thread {self._owner.name}: wait for it")
+        self._owner = threading.current_thread()
+        self._leaving.clear()
+        with alone(), said_of(str(self)):
+            self._system = initialize()
+            try:
+                device = choose(self._system, self._way, self._device)
+                self._stream = self._open_at_best(device, rate, period_ms)
+                self._measure()
+            except BaseException:
+                self._release()
+                raise
+        log.info("%s is %r at %d Hz, %d channel(s)", self, device.name, self.rate, self.channels)
+
+    def close(self) -> None:
+        """Give the card back; from another thread than the owner's, only ask for it. Harmless where it is not open."""
+        if self._system is None:
+            return
+        if self._owner is not threading.current_thread() and self._owner.is_alive():
+            self._leaving.set()
+            return
+        with alone(), said_of(str(self)):
+            self._release()
+
+    def seconds(self, samples: int) -> float:
+        """Return how long it takes the card to move so many samples."""
+        return samples / self.rate
+
+    def call(self, method: str, *arguments: object) -> Any:
+        """Call a method of the stream. Raises DeviceFailed."""
+        if self._stream is None:
+            raise DeviceFailed(f"{self} is not open: call open first")
+        try:
+            return getattr(self._stream, method)(*arguments)
+        except (OSError, ValueError) as error:
+            raise failed(str(self), error) from error
+
+    def available(self) -> int:
+        """Return how many samples the card can give or take without waiting. Raises DeviceFailed."""
+        count: int = self.call(f"get_{'read' if self._way == 'input' else 'write'}_available")
+        if count < 0 and count != OVERFLOWED:  # these calls return their errors
+            error = OSError(count, "it does not answer")
+            raise failed(str(self), error) from error
+        return max(0, count)
+
+    def wait(self, least: int, samples: int, step: int, cut: Cut | None = None) -> int:
+        """Wait until the card can give or take *least* samples; return how many it can, 0 when asked to close or *cut*.
+
+        *samples* are what the caller really waits for, and *step* samples later he will wait again. Raises DeviceFailed
+        after STALLED_S without *least*.
+        """
+        if self._leaving.is_set():
+            return 0
+        begun, shortest = time.monotonic(), PAUSES[self._way]
+        while (ready := self.available()) < least:
+            now = time.monotonic()
+            if now > begun + STALLED_S:
+                raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
+            self._watched |= now >= self._due
+            if self._sleep(max(shortest, self._due - now), cut):
+                return 0
+        if ready >= samples:
+            self._expect(step)
+        return ready
+
+    def _sleep(self, seconds: float, cut: Cut | None) -> bool:
+        """Wait so long; return True, and earlier, when asked to close or when *cut* is true."""
+        if cut is None:
+            return self._leaving.wait(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._leaving.wait(min(left, LOOK_S)) or cut():
+                return True
+        return False
+
+    def _expect(self, step: int) -> None:
+        """Learn from samples that came just now when the next ones will come.
+
+        A card moves in steps that keep time. So the next step is due as long after this one as it lasts, or a little
+        earlier, to find out where in between it really comes: two questions a step, and none is missed by more than the
+        shortest pause. A step that was there when we looked, maybe late, came when it was due.
+        """
+        now = time.monotonic()
+        came = now if self._watched else min(now, self._due)
+        self._due = max(now, came + self.seconds(step) - PAUSES[self._way] / 4)
+        self._watched = False
+
+    def _open_at_best(self, device: SoundDevice, rate: int, period_ms: int) -> Any:
+        """Return a stream, opened in the first format that the card takes."""
+        refused: OSError | None = None
+        # What worked last time comes first: PortAudio writes three lines to standard error for every refusal.
+        formats = sorted(_formats(rate, device.channels(self._way)), key=lambda each: each != self._worked)
+        for hertz, channels in formats:
+            self.rate, self.channels, self.period = hertz, channels, hertz * period_ms // 1000
+            try:
+                stream = self._open_stream(device.index)
+                self._worked = hertz, channels
+                return stream
+            except OSError as error:
+                # Only a refused format is worth another try; a card that is gone or busy says so each time.
+                if code_of(error) not in (BAD_RATE, BAD_CHANNELS, BAD_FORMAT):
+                    raise
+                refused = refused or error
+        raise refused or OSError(BAD_CHANNELS, "Invalid number of channels")
+
+    def _open_stream(self, index: int) -> Any:
+        ways = {self._way: True, f"{self._way}_device_index": index}
+        return self._system.open(self.rate, self.channels, INT16, frames_per_buffer=self.period, start=False, **ways)
+
+    def _measure(self) -> None:
+        """Learn how much the card really holds. An output is asked, which makes no sound as long as nothing is written;
+        for an input, PortAudio's latency is the buffer without its last period.
+        """
+        if self._way == "input":
+            self.buffer = round(self._stream.get_input_latency() * self.rate) + self.period
+            return
+        self._stream.start_stream()
+        self.buffer = self.available()
+        self._stream.stop_stream()
+        self.period = min(self.period, self.buffer)
+
+    def _release(self) -> None:
+        system, self._system, self._stream = self._system, None, None
+        system.terminate()  # closes the stream first
+
+
+def _formats(rate: int, channels: int) -> list[tuple[int, int]]:
+    """Return the rates and numbers of channels to try, best first."""
+    rates = dict.fromkeys((rate, *FALLBACKS))
+    return [(hertz, count) for hertz in rates for count in (1, 2) if count <= channels]

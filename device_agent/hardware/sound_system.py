@@ -1,0 +1,223 @@
+"""PyAudio and PortAudio as a whole: which cards there are, and what goes wrong. The only file that imports PyAudio.
+
+What PortAudio shares between streams (how many use it, its list of devices, its list of streams) has no lock of its
+own: ``alone`` is that lock, and it is never held while sound flows.
+
+PortAudio looks for devices when its first user comes and not again before the last one has left. A card that was
+plugged in later is found after **every** port of the process has been closed once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..errors import DeviceFailed
+
+log = logging.getLogger(__name__)
+
+RATES = (16000, 24000, 32000, 44100, 48000)
+"""Rates worth asking a card for, in Hz."""
+
+Way = Literal["input", "output"]
+
+WORDS: dict[Way, str] = {"input": "microphone", "output": "speaker"}
+
+LOCK_S = 10.0
+"""How long a port waits while another one is being opened or closed."""
+
+LISTED = 12
+"""How many devices an error message names at most."""
+
+INT16 = 8  # PortAudio's paInt16
+BAD_CHANNELS, BAD_RATE, BAD_FORMAT, OVERFLOWED = -9998, -9997, -9994, -9981  # its error codes
+CABLE = "check its cable and the sound server; device-agent devices shows what is there"
+
+_LOCK = threading.Lock()
+_NO_DEVICE, _BUSY = -9996, -9985
+_ADVICE = {
+    BAD_CHANNELS: "it takes neither mono nor stereo; choose another one with: device-agent devices",
+    BAD_RATE: "it takes none of our rates; choose another one with: device-agent devices",
+    _NO_DEVICE: "choose one with: device-agent devices",
+    _BUSY: "another program uses it; stop that program or choose another device",
+}
+_INSTALL = "install it with: apt install portaudio19-dev python3-dev gcc; pip install PyAudio"
+
+
+@dataclass(frozen=True)
+class SoundDevice:
+    """What PortAudio knows about a card."""
+
+    index: int
+    name: str
+    inputs: int
+    """How many channels it records; 0 where it cannot."""
+    outputs: int
+    """How many channels it plays; 0 where it cannot."""
+    rate: int
+    """The rate it prefers, in Hz."""
+    rates: tuple[int, ...] = ()
+    """Those of RATES that it really opens at, in each direction it has; none while another program uses it."""
+
+    def channels(self, way: Way) -> int:
+        """Return how many channels it has in that direction."""
+        return self.inputs if way == "input" else self.outputs
+
+
+def devices() -> list[SoundDevice]:
+    """Return every sound device, with the rates it opens at: takes some milliseconds for each. Raises DeviceFailed.
+
+    While a port of this process is open these are the devices of the moment when it was opened.
+    """
+    with alone(), said_of("sound devices"):
+        system = initialize()
+        try:
+            return [replace(device, rates=_rates(system, device)) for device in _seen(system)]
+        finally:
+            system.terminate()
+
+
+def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
+    """Return the device that *wanted* means: its name, a part of its name, or "default". Raises DeviceFailed."""
+    able = [device for device in _seen(system) if device.channels(way)]
+    matches = _matches(system, way, wanted, able)
+    if not matches:
+        raise DeviceFailed(f"{WORDS[way]} {wanted!r} is not there; {_there(able)}: run device-agent devices")
+    if len(matches) > 1:
+        log.warning("%s %r could be %s: taking the first", WORDS[way], wanted, _names(matches))
+    return matches[0]
+
+
+def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> list[SoundDevice]:
+    if wanted == "default":
+        try:
+            index = getattr(system, f"get_default_{way}_device_info")()["index"]
+        except OSError:  # PortAudio's word for none
+            return []
+        return [device for device in able if device.index == index]
+    exact = [device for device in able if device.name.casefold() == wanted.casefold()]
+    return exact[:1] or [device for device in able if wanted.casefold() in device.name.casefold()]
+
+
+def _there(able: list[SoundDevice]) -> str:
+    return f"there is {_names(able)}" if able else "there is none at all, check its cable"
+
+
+def _names(some: list[SoundDevice]) -> str:
+    names = ", ".join(repr(device.name) for device in some[:LISTED])
+    return names if len(some) <= LISTED else f"{names} and {len(some) - LISTED} more"
+
+
+def _seen(system: Any) -> list[SoundDevice]:
+    """Return all devices, without their rates. An index that is not from here crashes PyAudio."""
+    return [_device(system.get_device_info_by_index(index)) for index in range(system.get_device_count())]
+
+
+def _device(info: dict[str, Any]) -> SoundDevice:
+    name = info["name"] if isinstance(info["name"], str) else info["name"].decode(errors="replace")
+    rate = round(info["defaultSampleRate"])
+    return SoundDevice(info["index"], name, info["maxInputChannels"], info["maxOutputChannels"], rate)
+
+
+def _rates(system: Any, device: SoundDevice) -> tuple[int, ...]:
+    """Return those of RATES that the device opens at in each direction it has."""
+    ways: list[Way] = [way for way in WORDS if device.channels(way)]
+    return tuple(rate for rate in RATES if ways and all(_opens(system, device, way, rate) for way in ways))
+
+
+def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
+    for count in range(1, min(2, device.channels(way)) + 1):
+        question = {f"{way}_device": device.index, f"{way}_channels": count, f"{way}_format": INT16}
+        try:
+            if system.is_format_supported(rate, **question):
+                return True
+        except (OSError, ValueError):  # its way to say no
+            continue
+    return False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold PortAudio's missing lock. Raises DeviceFailed after LOCK_S."""
+    if not _LOCK.acquire(timeout=LOCK_S):
+        raise DeviceFailed(f"another sound device has been opening or closing for {LOCK_S:g} s: {CABLE}")
+    try:
+        yield
+    finally:
+        _LOCK.release()
+
+
+@contextmanager
+def said_of(name: str) -> Iterator[None]:
+    """Turn what PyAudio raises into DeviceFailed, with the cause kept."""
+    try:
+        yield
+    except DeviceFailed:
+        raise
+    except (OSError, ValueError) as error:
+        raise failed(name, error) from error
+
+
+def failed(name: str, error: OSError | ValueError) -> DeviceFailed:
+    code = code_of(error)
+    seen = f"{error.args[1]} (PortAudio {code})" if code else str(error)
+    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}")
+
+
+def code_of(error: BaseException) -> int:
+    """Return PortAudio's error code, 0 where there is none; some errors of PyAudio have only a text."""
+    match error.args:
+        case (int(code), _):
+            return code
+    return 0
+
+
+def initialize() -> Any:
+    """Return a new user of PortAudio. Raises DeviceFailed, OSError."""
+    try:
+        library = importlib.import_module("pyaudio")
+    except (ImportError, OSError) as error:
+        raise DeviceFailed(f"PyAudio does not load ({error}): {_INSTALL}") from error
+    _hush()
+    _require_default_device()
+    return library.PyAudio()
+
+
+@functools.cache  # which also keeps the callbacks alive for as long as the libraries may call them
+def _hush() -> list[object]:
+    """Silence ALSA and JACK, which write some eighty lines to standard error about cards that nobody asked for."""
+    alsa_says = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)(
+        lambda *_: None
+    )
+    jack_says = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(lambda _: None)
+    setters = {
+        "libasound.so.2": {"snd_lib_error_set_handler": alsa_says},
+        "libjack.so.0": {"jack_set_error_function": jack_says, "jack_set_info_function": jack_says},
+    }
+    for name, functions in setters.items():
+        try:
+            library = ctypes.CDLL(name)
+            for function, handler in functions.items():
+                getattr(library, function)(handler)
+        except (OSError, AttributeError) as error:
+            log.debug("%s stays as loud as it is: %s", name, error)
+    return [alsa_says, jack_says]
+
+
+def _require_default_device() -> None:
+    """Raise DeviceFailed where ALSA has no device called default: PortAudio would abort the process over that."""
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+        alsa.snd_config_update()
+        settings = ctypes.c_void_p.in_dll(alsa, "snd_config")
+    except (OSError, ValueError, AttributeError):
+        return  # no ALSA, no such trap
+    if not settings or alsa.snd_config_search(settings, b"pcm.default", ctypes.byref(ctypes.c_void_p())) < 0:
+        raise DeviceFailed("ALSA knows no device 'default': check asound.conf and apt install libasound2-data")
