@@ -1,0 +1,142 @@
+"""What becomes of our own sound in the microphone: without a thread, a device or a clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from room import speech
+
+from device_agent.audio import frame_bytes, level
+from device_agent.cues import Cues
+from device_agent.echo import CUE_ROOM_S, ROOM_S, Echo
+from device_agent.events import Cue
+from device_agent.playback import Sound
+
+RATE, LATENCY, FRAME_S = 24000, 0.1, 0.02
+SIZE = frame_bytes(RATE)
+VOICE = speech()[20 * SIZE : 21 * SIZE]
+NOISE = np.random.default_rng(1).integers(-3000, 3000, SIZE // 2).astype(np.int16).tobytes()
+
+
+class Canceller:
+    """One with hands: it halves what it hears, and may not be trusted."""
+
+    trusted = True
+
+    def __init__(self) -> None:
+        self.reference: list[bytes] = []
+
+    def played(self, pcm: bytes) -> None:
+        self.reference.append(pcm)
+
+    def dropped(self) -> None:
+        self.reference.append(b"drop")
+
+    def clean(self, frame: bytes) -> bytes:
+        return (np.frombuffer(frame, np.int16) // 2).tobytes()
+
+
+def speak(echo: Echo, frames: int, now: float) -> float:
+    """Let so many frames of a reply sound; return when the last has been handed over, by a device with a buffer."""
+    for _ in range(frames):
+        echo.sounds(Sound(VOICE, VOICE), LATENCY, now)
+        if echo.unheard(now) > LATENCY:
+            now += echo.unheard(now) - LATENCY  # what a write does
+    return now
+
+
+def test_it_is_deaf_to_a_reply_until_that_has_died_away_in_the_room():
+    echo = Echo(RATE)
+    assert echo.hear(NOISE, 0.99) == (NOISE, False)
+    now = speak(echo, 50, 1.0)
+    assert now == pytest.approx(1.9)
+    for later, own in ((0.0, True), (LATENCY + ROOM_S - 0.01, True), (LATENCY + ROOM_S + 0.01, False)):
+        assert echo.hear(NOISE, now + later) == (NOISE, own)
+
+
+def test_what_waits_in_the_device_is_not_heard_yet():
+    echo = Echo(RATE)
+    assert echo.unheard(5.0) == 0.0
+    now = speak(echo, 50, 1.0)
+    assert echo.unheard(now) == pytest.approx(LATENCY)
+    assert echo.unheard(now + 0.04) == pytest.approx(LATENCY - 0.04)  # it drains
+    assert echo.unheard(now + 1.0) == 0.0
+
+
+def test_the_first_frame_of_a_reply_is_heard_by_the_time_it_lasts():
+    echo = Echo(RATE)
+    speak(echo, 1, 1.0)
+    assert echo.unheard(1.0) == pytest.approx(FRAME_S)
+
+
+def test_a_cut_ends_the_deafness_but_for_the_room():
+    echo = Echo(RATE)
+    now = speak(echo, 50, 1.0)
+    echo.dropped(now)
+    assert echo.unheard(now) == 0.0
+    assert echo.hear(NOISE, now + ROOM_S - 0.01)[1]
+    assert not echo.hear(NOISE, now + ROOM_S + 0.01)[1]
+
+
+def test_a_cue_is_taken_out_and_makes_nobody_deaf():
+    echo, beep = Echo(RATE), Cues(RATE, volume=100, alarm_volume=100).sound(Cue.LISTENING)
+    frames = [beep[at : at + SIZE] for at in range(0, len(beep), SIZE)]
+    now = 1.0
+    heard = []
+    for frame in frames:
+        echo.sounds(Sound(frame, cue=True), LATENCY, now)
+        cleaned, own = echo.hear(frame, now)
+        assert not own
+        heard.append(cleaned)
+        now += FRAME_S
+    assert level(b"".join(heard)) < level(beep) - 30
+    assert echo.hear(NOISE, now + CUE_ROOM_S - 0.05)[0] != NOISE
+    assert echo.hear(NOISE, now + CUE_ROOM_S + 0.05)[0] == NOISE
+
+
+def test_a_device_that_cancels_by_itself_is_never_deaf():
+    echo = Echo(RATE, half_duplex=False)
+    now = speak(echo, 50, 1.0)
+    assert echo.hear(NOISE, now) == (NOISE, False)
+
+
+def test_a_canceller_hears_the_reply_without_the_cues_and_lets_people_talk_over_it():
+    canceller = Canceller()
+    echo = Echo(RATE, half_duplex=False, canceller=canceller)
+    echo.sounds(Sound(NOISE, VOICE, cue=True), LATENCY, 1.0)
+    echo.sounds(Sound(NOISE, cue=True), LATENCY, 1.02)
+    echo.dropped(1.03)
+    echo.missed()
+    assert canceller.reference == [VOICE, bytes(SIZE), b"drop", b"drop"]
+    heard, own = echo.hear(NOISE, 1.04)
+    assert not own
+    assert level(heard) < level(NOISE) - 5
+
+
+def test_until_a_canceller_can_be_trusted_the_device_is_deaf_while_it_speaks():
+    canceller = Canceller()
+    echo = Echo(RATE, half_duplex=False, canceller=canceller)
+    canceller.trusted = False
+    now = speak(echo, 5, 1.0)
+    assert echo.hear(NOISE, now)[1]
+    assert not echo.hear(NOISE, now + 5.0)[1]
+
+
+def test_what_a_sound_server_adds_is_learnt_and_waited_for():
+    rng, echo = np.random.default_rng(2), Echo(RATE)
+    loud = np.repeat(10 ** rng.uniform(-3, 0, 250), 2)  # words: louder and softer every 40 ms
+    noise = rng.standard_normal((len(loud), SIZE // 2))
+    words = [
+        (8000 * volume * wave).clip(-32768, 32767).astype(np.int16).tobytes()
+        for volume, wave in zip(loud, noise, strict=True)
+    ]
+    server = 15  # frames
+    now = 1.0
+    for n in range(len(words) + server):
+        if n < len(words):
+            echo.sounds(Sound(words[n], words[n]), LATENCY, now)
+        echo.hear(words[n - server] if n >= server else bytes(SIZE), now)
+        now += FRAME_S
+    speak(echo, 1, now)
+    assert echo.hear(NOISE, now + FRAME_S + ROOM_S + 0.28)[1]
+    assert not echo.hear(NOISE, now + FRAME_S + ROOM_S + 0.36)[1]
