@@ -22,6 +22,8 @@ from device_agent.events import (
     ServiceError,
     TalkEnded,
     TalkStarted,
+    ToolCall,
+    ToolResult,
     TurnReceived,
     TurnTaken,
     UserText,
@@ -62,6 +64,13 @@ class Talk:
     def audio(self, reply: str | None, pcm: bytes = PCM, kind: str = "response.output_audio.delta") -> list[object]:
         fields = {} if reply is None else {"response_id": reply}
         return self.says(kind, delta=base64.b64encode(pcm).decode(), **fields)
+
+    def calls(self, reply: str, *names: str) -> list[object]:
+        """A reply asks for tools; it is not over yet."""
+        self.send(*TURN)
+        self.created(reply)
+        kind = "response.function_call_arguments.done"
+        return [self.says(kind, response_id=reply, call_id=name, name=name, arguments="{}")[0] for name in names]
 
     def done(self, reply: str, **fields: object) -> list[object]:
         return self.says("response.done", response={"id": reply, **fields})
@@ -332,6 +341,98 @@ def test_an_unknown_event_is_nothing():
 
 def test_half_a_turn_of_another_connection_is_nobodys_turn():
     assert Talk().send(TalkEnded()) == []
+
+
+QUIET = ToolResult("stop", "{}", quiet=True)
+LOUD = ToolResult("lamp", "{}")
+ITEM = "conversation.item.create"
+
+
+def test_a_quiet_answer_is_handed_over_and_asks_for_no_reply():
+    talk = Talk()
+    assert talk.calls("r", "stop") == [ToolCall("stop", "stop", "{}")]
+    assert talk.done("r") == [ReplyEnded("r", more=True)]
+    assert talk.send(QUIET) == [ITEM]
+    assert talk.frames[0]["item"] == {"type": "function_call_output", "call_id": "stop", "output": "{}"}
+    assert talk.send(*TURN) == ASKED  # and the next turn is answered like any other
+
+
+def test_a_quiet_answer_before_the_end_of_its_reply_means_that_no_more_comes():
+    talk = Talk()
+    talk.calls("r", "stop")
+    assert talk.send(QUIET) == [ITEM]
+    assert talk.done("r") == [ReplyEnded("r")]
+    assert talk.sent() == []
+
+
+@pytest.mark.parametrize("results", [(QUIET, LOUD), (LOUD, QUIET)])
+@pytest.mark.parametrize("over", [0, 1, 2])
+def test_one_answer_worth_a_word_is_enough_for_a_reply(results, over):
+    """*over* is when the reply with the calls ends: before, between or after the answers."""
+    talk = Talk()
+    talk.calls("r", "stop", "lamp")
+    said = []
+    for number, result in enumerate((*results, None)):
+        if number == over:
+            assert talk.done("r") == [ReplyEnded("r", more=True)]
+            said += talk.sent()
+        said += talk.send(result) if result else []
+    assert said == [ITEM, ITEM, "response.create"]
+
+
+def test_a_tool_that_could_not_be_silent_is_spoken_of():
+    talk = Talk()
+    talk.calls("r", "stop")
+    talk.done("r")
+    assert talk.send(ToolResult("stop", "{}", failed=True)) == [ITEM, "response.create"]
+
+
+def test_what_was_worth_a_word_is_said_once():
+    talk = Talk()
+    talk.calls("r1", "lamp")
+    talk.done("r1")
+    assert talk.send(LOUD) == [ITEM, "response.create"]
+    talk.created("r2")
+    talk.says("response.function_call_arguments.done", response_id="r2", call_id="stop", name="stop", arguments="{}")
+    talk.done("r2")
+    assert talk.send(QUIET) == [ITEM]
+
+
+def test_what_was_worth_a_word_in_a_cancelled_reply_is_forgotten():
+    talk = Talk()
+    talk.calls("r1", "lamp")
+    talk.send(LOUD, CancelReply())
+    talk.done("r1")
+    talk.calls("r2", "stop")
+    assert talk.send(QUIET) == [ITEM]
+    assert talk.done("r2") == [ReplyEnded("r2")]
+    assert talk.sent() == []
+
+
+def test_what_was_worth_a_word_in_a_reply_that_never_ended_is_forgotten():
+    talk = Talk(service_ends=True)
+    for turn, tool in (("u1", "lamp"), ("u2", "stop")):
+        talk.says("input_audio_buffer.speech_stopped", item_id=turn)
+        talk.created(f"to {turn}")
+        kind = "response.function_call_arguments.done"
+        assert talk.says(kind, response_id=f"to {turn}", call_id=tool, name=tool, arguments="{}")
+        assert talk.send(LOUD if tool == "lamp" else QUIET) == [ITEM]
+    assert talk.done("to u2") == [ReplyEnded("to u2")]
+    assert talk.sent() == []
+
+
+def test_the_answer_to_the_first_reply_is_owed_although_the_service_goes_on_by_itself():
+    talk = Talk(service_ends=True)
+    talk.says("input_audio_buffer.speech_stopped", item_id="u1")
+    talk.created("r1")
+    for name in ("lamp", "stop"):
+        talk.says("response.function_call_arguments.done", response_id="r1", call_id=name, name=name, arguments="{}")
+    talk.done("r1")
+    assert talk.send(LOUD) == [ITEM]
+    talk.created("other")  # nobody asked for it
+    assert talk.send(QUIET) == ["response.cancel", ITEM]
+    talk.done("other", status="cancelled")
+    assert talk.sent() == ["response.create"]
 
 
 JSON = st.sampled_from(

@@ -260,6 +260,52 @@ def test_a_tool_of_a_cancelled_reply_is_answered_at_once_because_the_service_wai
     assert peer.frames()[-1]["agentReaction"] == "listens"
 
 
+def invocation(call: str) -> dict:
+    return {"type": "client_tool_invocation", "toolName": "set_timer", "invocationId": call, "parameters": {}}
+
+
+@pytest.mark.parametrize(
+    ("quiet", "reactions"),
+    [
+        ((True,), ["listens"]),
+        ((True, True), ["listens", "listens"]),
+        ((True, False), ["listens", "speaks"]),
+        ((False, True), ["speaks", "speaks"]),
+    ],
+)
+def test_after_quiet_answers_alone_the_agent_listens(peer, quiet, reactions):
+    replying(peer)
+    calls = [f"i{number}" for number, _ in enumerate(quiet)]
+    peer.say(THINKING, *map(invocation, calls))
+    before = len(peer.frames())
+    peer.send(*(ToolResult(call, "{}", quiet=each) for call, each in zip(calls, quiet, strict=True)))
+    answers = peer.frames()[before:]
+    assert [(answer["invocationId"], answer["agentReaction"]) for answer in answers] == list(
+        zip(calls, reactions, strict=True)
+    )
+    assert {answer["result"] for answer in answers} == {"{}"}
+
+
+def test_a_quiet_answer_stays_quiet_whatever_was_said_of_calls_before(peer):
+    replying(peer)
+    peer.say(THINKING, invocation("i1"), invocation("i2"))
+    peer.send(ToolResult("i1", "{}"), CancelReply(), ToolResult("i2", "{}"))
+    peer.say(LISTENING)
+    replying(peer)
+    peer.say(THINKING, invocation("i5"), invocation("i6"))
+    peer.send(ToolResult("i5", "{}"), CancelReply())  # i6 is slow
+    peer.say(LISTENING)
+    replying(peer)
+    peer.say(invocation("i7"))
+    peer.send(ToolResult("i7", "{}", quiet=True), ToolResult("i6", "{}"))
+    for call in ("i3", "i4"):
+        peer.say(THINKING, invocation(call))
+        peer.send(ToolResult(call, "{}", quiet=call == "i4"))
+    assert [frame["agentReaction"] for frame in peer.frames() if "agentReaction" in frame] == [
+        "speaks", "listens", "speaks", "listens", "listens", "speaks", "listens"
+    ]  # fmt: skip
+
+
 def test_it_hangs_up_and_goes_on_in_another_call(peer):
     assert peer.session.resume == "k1"
     peer.session.farewell()

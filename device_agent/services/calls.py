@@ -14,7 +14,8 @@ MOST = 32
 
 
 class Calls:
-    """Each call is told once and answered once; after the last answer the assistant wants to speak.
+    """Each call is told once and answered once; after the last answer the assistant wants to speak, unless all of the
+    answers are quiet.
 
     The calls of a reply that was cancelled stay open, because the assistant waits for every answer; but nobody waits
     for what it says to them.
@@ -25,11 +26,13 @@ class Calls:
         self._told: set[str] = set()  # calls of the reply under way
         self._open: dict[str, bool] = {}  # calls without an answer; whether somebody wants to hear about it
         self._owed = False  # the reply with the calls is over, and what follows from them is wanted
+        self._worth = False  # one of the answers so far is worth a word
 
     def begin(self) -> None:
         """Another reply begins."""
         self._names.clear()
         self._told.clear()
+        self._worth = self._worth and self._owed  # what is not owed (any more) is of the past
 
     def announce(self, item: Fields) -> None:
         """The service names what it will ask for; older servers do not repeat the name with the arguments."""
@@ -47,20 +50,24 @@ class Calls:
         return ToolCall(call, name, text(fields, "arguments") or "{}")
 
     def reply_over(self) -> bool:
-        """The reply with the calls is complete; return whether there were any, so that more will come."""
-        self._owed = bool(self._told)
+        """The reply with the calls is complete; return whether more will come: not without calls, and not if all of
+        them are answered quietly by now."""
+        self._owed = bool(self._told) and (self._worth or any(map(self._open.get, self._told)))
         return self._owed
 
-    def answer(self, call: str) -> bool:
-        """Note that *call* is answered; return whether this connection knows it."""
-        return self._open.pop(call, None) is not None
+    def answer(self, call: str, *, quiet: bool = False) -> bool:
+        """Note that *call* is answered, and if *quiet*, that nothing need be said about it; return whether this
+        connection knows it."""
+        wanted = self._open.pop(call, None)
+        self._worth |= bool(wanted) and not quiet
+        return wanted is not None
 
     def complete(self) -> bool:
         """Return, once, that every answer is given and somebody wants to hear what follows from them."""
         if not self._owed or any(self._open.values()):
             return False
         self._owed = False
-        return True
+        return self._worth
 
     def forget(self) -> None:
         """Nobody wants to hear any more what the answers lead to."""

@@ -200,8 +200,12 @@ class RealtimeSession(Session):
         self.send(TalkEnded())
 
     def _answer(self, result: ToolResult) -> None:
-        """The answer to a call of another connection would be an error here."""
-        if not self._calls.answer(result.call):
+        """The answer to a call of another connection would be an error here.
+
+        An item alone makes nobody speak: response.create does. So it is documented by OpenAI; that xAI and what stands
+        behind a proxy keep to it as well is inferred, and what they say all the same nobody asked for: it is cancelled.
+        """
+        if not self._calls.answer(result.call, quiet=result.quiet):
             log.debug("nobody here asked for the answer to %s", result.call)
             return
         item = {"type": "function_call_output", "call_id": result.call, "output": result.output}
@@ -209,7 +213,8 @@ class RealtimeSession(Session):
         self._go_on()
 
     def _go_on(self) -> None:
-        """The assistant speaks again after the last answer, and not before the reply with the calls is over."""
+        """The assistant speaks again after the last answer, and not before the reply with the calls is over. If all
+        answers are quiet it does not, and nothing tells of that: who answered knows."""
         if self._calls.complete():
             self._ask()
 

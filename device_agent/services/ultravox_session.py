@@ -75,6 +75,7 @@ class UltravoxSession(Session):
         self._agent_past = -1  # texts up to this ordinal belong to replies that are over
         self._user_text: tuple[int, str] = (-1, "")
         self._calls: dict[str, bool] = {}  # open calls; whether somebody wants to hear what follows
+        self._worth = False  # one of the answers since no call was open is worth a word
 
     # What we say ------------------------------------------------------------------------------------------------------
 
@@ -140,11 +141,16 @@ class UltravoxSession(Session):
         """Nobody wants to hear any more what is said until the service listens again, or takes our next turn."""
         self._unwanted = bool(self._reply) or self._state in {"thinking", "speaking"}
         self._calls = dict.fromkeys(self._calls, False)
+        self._worth = False
         self._last = ""
         self._drop_reply()
 
     def _answer(self, result: ToolResult) -> None:
-        """The conversation is frozen until every call is answered, so a failure is an answer, too."""
+        """The conversation is frozen until every call is answered, so a failure is an answer, too.
+
+        That the agent ``listens`` after an answer and says nothing is documented. What it does after several answers
+        that differ in it is not: so the last one says what all of them come to, whichever counts.
+        """
         wanted = self._calls.pop(result.call, None)
         if wanted is None:
             log.debug("nobody here asked for the answer to %s", result.call)
@@ -154,12 +160,10 @@ class UltravoxSession(Session):
             if result.failed
             else {"result": result.output, "responseType": "tool-response"}
         )
-        self._say(
-            "client_tool_result",
-            invocationId=result.call,
-            agentReaction="speaks" if wanted else "listens",
-            **outcome,
-        )
+        self._worth |= wanted and not result.quiet
+        reaction = "speaks" if wanted and self._worth else "listens"
+        self._worth = self._worth and bool(self._calls)
+        self._say("client_tool_result", invocationId=result.call, agentReaction=reaction, **outcome)
 
     def farewell(self) -> None:
         self._say("hang_up")

@@ -1,0 +1,206 @@
+"""One timer and one alarm: when they ring, by clocks that cannot be trusted.
+
+Two clocks are given, both in seconds. *wall* is the time of day since 1970; on a Raspberry Pi it is wrong from the
+start until the network comes, and then jumps. *steady* only ever goes on, and means nothing after a restart. So:
+
+- a timer that was set in this process goes by the steady clock, and keeps its length whatever the wall clock does;
+- a timer from before a restart goes by the wall clock, the only thing left, but never takes longer than its length;
+- an alarm goes by the wall clock and the local time, and waits from the moment it was set or rang last. When the wall
+  clock turns out to have been wrong, it is that *moment* that counts, told by the clock as it is now.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+LONGEST_S = 24 * 3600
+"""Seconds that a timer may take."""
+LONGEST_NAME = 40
+"""Characters."""
+LARGEST_NUMBER = 99
+MISSED_S = 3600.0
+"""What should have rung longer ago than this (there was no power, or the clock was wrong) does not ring any more."""
+SLACK_S = 300.0
+"""Smaller corrections of the wall clock let no alarm ring twice."""
+DRIFT_S = 2.0
+"""How wrong the end of a timer may become in the file, before it is written again."""
+LAST_S = 1e11
+"""Of the wall clock: nothing in a file is later than the year 5138."""
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Rings *seconds* after it was set."""
+
+    number: int
+    name: str
+    seconds: float
+    ends: float
+    """By the wall clock, as it was at the last look."""
+    over: float | None = None
+    """When its whole length has passed by the steady clock; None until a timer that was loaded is first seen."""
+    loaded: bool = False
+
+    def seen(self, steady: float) -> Timer:
+        """Return it with everything that only this process can know."""
+        return self if self.over is not None else replace(self, over=steady + self.seconds)
+
+    def left(self, wall: float, steady: float) -> float:
+        """Return the seconds until it rings, negative when it should have rung."""
+        whole = self.seconds if self.over is None else self.over - steady
+        return min(whole, self.ends - wall) if self.loaded else whole
+
+    def look(self, wall: float, steady: float) -> tuple[bool, Timer | None]:
+        """Return whether it rings now, and what is left of it."""
+        left = self.left(wall, steady)
+        if left > 0:
+            moved = not self.loaded and abs(wall + left - self.ends) > DRIFT_S
+            return False, replace(self, ends=wall + left) if moved else self
+        missed = wall - self.ends
+        if self.loaded and missed > MISSED_S:
+            log.warning("timer %d ended %s ago; it rings no more", self.number, _about(missed))
+            return False, None
+        return True, None
+
+    def written(self) -> dict[str, Any]:
+        """Return what a restart has to know."""
+        return {
+            "kind": "timer",
+            "number": self.number,
+            "name": self.name,
+            "seconds": self.seconds,
+            "ends": self.ends,
+        }
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Rings at *hour*:*minute* local time, on *days* of the week (0 is Monday; none means any day), *once* or on each.
+
+    An hour that exists twice counts the first time. In an hour that does not exist it rings as if the clocks had not
+    been changed yet: 02:30 is 03:30.
+    """
+
+    number: int
+    name: str
+    hour: int
+    minute: int
+    days: frozenset[int]
+    once: bool
+    since: float
+    """When it was set or rang last, by the wall clock of then."""
+    waiting: float | None = None
+    """The same, or when it was loaded, by the steady clock; None until an alarm that was loaded is first seen."""
+    loaded: bool = False
+
+    def seen(self, steady: float) -> Alarm:
+        """Return it with everything that only this process can know."""
+        return self if self.waiting is not None else replace(self, waiting=steady)
+
+    def left(self, wall: float, steady: float) -> float:
+        """Return the seconds until it rings, negative when it should have rung."""
+        return self._after(self._since(wall, steady)) - wall
+
+    def look(self, wall: float, steady: float) -> tuple[bool, Alarm | None]:
+        """Return whether it rings now, and what is left of it."""
+        since = self._since(wall, steady)
+        due = self._after(since)
+        if due > wall:
+            return False, self if self.loaded or since == self.since else replace(self, since=since)
+        if not self.once:  # of many that were missed the last one may be recent
+            due = self._after(max(since, wall - MISSED_S))
+        rings = wall - MISSED_S <= due <= wall
+        if not rings:
+            log.warning("alarm %d of %02d:%02d was missed; it does not ring late", self.number, self.hour, self.minute)
+        rest = None if self.once else replace(self, since=wall, waiting=steady, loaded=False)
+        return rings, rest
+
+    def written(self) -> dict[str, Any]:
+        """Return what a restart has to know."""
+        return {
+            "kind": "alarm",
+            "number": self.number,
+            "name": self.name,
+            "time": f"{self.hour:02d}:{self.minute:02d}",
+            "days": [DAYS[day] for day in sorted(self.days)],
+            "once": self.once,
+            "since": self.since,
+        }
+
+    def _since(self, wall: float, steady: float) -> float:
+        """Return from when on it waits, by the wall clock as it is now.
+
+        What was loaded comes from before this process began: where the clock is ahead of that, the time between was
+        spent without power. Where the clock is behind it, the clock has yet to be set.
+        """
+        if self.waiting is None:
+            return min(self.since, wall)
+        began = wall - (steady - self.waiting)
+        if self.loaded:
+            return self.since if self.since <= began + SLACK_S else began
+        return self.since if abs(began - self.since) <= SLACK_S else began
+
+    def _after(self, moment: float) -> float:
+        """Return the next time it is due after *moment*."""
+        date = datetime.fromtimestamp(moment).date()
+        at = time(self.hour, self.minute)
+        for ahead in range(8):
+            day = date + timedelta(days=ahead)
+            due = datetime.combine(day, at).timestamp()
+            if due > moment and (not self.days or day.weekday() in self.days):
+                return due
+        raise AssertionError("a week has every day")
+
+
+Entry = Timer | Alarm
+
+
+def read(fields: Any) -> Entry:
+    """Return the entry that ``written`` told of. Raises ValueError, which says what is wrong."""
+    if not isinstance(fields, dict):
+        raise ValueError("it is no object")
+    number = _number(fields, "number", 1, LARGEST_NUMBER)
+    name = fields.get("name")
+    if number != int(number) or not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise ValueError(f"its number should be whole and its name have up to {LONGEST_NAME} characters")
+    if fields.get("kind") == "timer":
+        seconds = _number(fields, "seconds", 1, LONGEST_S)
+        return Timer(int(number), name, seconds, _number(fields, "ends", 0, LAST_S), loaded=True)
+    if fields.get("kind") == "alarm":
+        return _read_alarm(int(number), name, fields)
+    raise ValueError("its kind should be timer or alarm")
+
+
+def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
+    at, days, once = fields.get("time"), fields.get("days"), fields.get("once")
+    match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", at) if isinstance(at, str) else None
+    if match is None:
+        raise ValueError("its time should be from 00:00 to 23:59")
+    if not isinstance(days, list) or not all(day in DAYS for day in days):
+        raise ValueError("its days should be days of the week")
+    if not isinstance(once, bool) or not (once or days):
+        raise ValueError("it should ring once, or name its days")
+    since = _number(fields, "since", 0, LAST_S)
+    wanted = frozenset(map(DAYS.index, days))
+    return Alarm(number, name, int(match[1]), int(match[2]), wanted, once, since, loaded=True)
+
+
+def _number(fields: dict[str, Any], name: str, low: float, high: float) -> float:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"its {name} should be a number")
+    if not low <= value <= high:
+        raise ValueError(f"its {name} should be from {low:g} to {high:g}")
+    return float(value)
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
