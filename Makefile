@@ -11,7 +11,7 @@ PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3
 PROXIES := 1.106.2 1.81.9
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 
-.PHONY: help demo test test-slow test-proxy lint format diagram clean
+.PHONY: help demo test test-slow test-proxy bench format diagram clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtu
 
 test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
 	$(BIN)/pytest -m proxy
+
+bench: .venv/.ready-to-test .venv/.cards ## what is measured: the first word, silence after a press, the echo
+	$(BIN)/python tests/bench_first_word.py
+	$(BIN)/python tests/bench_interruptions.py
+	$(BIN)/python tests/bench_echo.py
 
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .

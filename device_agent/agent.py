@@ -1,8 +1,8 @@
 """The device as a whole: which thread does what, and the way sound takes through them.
 
-    microphone -> listen() -> gate -> outbox ------------> link -> service
+    microphone -> ears (echo, gate) -> outbox -----------> link -> service
                                                              |
-    speaker    <- speak()  <- playback <---------------------+
+    speaker    <- mouth  <-  playback <----------------------+
 
 Everything else that happens lands in one inbox. The main thread reads it, asks the conversation what to do, and does
 it; it is the only one that reads a clock to decide something.
@@ -12,20 +12,26 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 
 from . import systemd
+from .alarms import Alarms
 from .audio import FRAME_MS
-from .conversation import MOODS, STARTING, Conversation
+from .conversation import MOODS, RESTING, STARTING, Conversation
+from .cues import Cues
+from .ears import MICROPHONE, Ears
+from .echo import Echo
+from .errors import DeviceFailed
 from .events import (
     Action,
     Attend,
     CancelReply,
+    CapReached,
     Clip,
     CloseGate,
+    Cue,
     CutReply,
     DeviceReady,
     Dial,
@@ -33,34 +39,43 @@ from .events import (
     Finish,
     ForgetTurn,
     HangUp,
+    Hush,
     Linger,
     LinkDown,
     LinkIdle,
     LinkUp,
-    MicrophoneEnded,
+    Mute,
+    MuteAsked,
+    Muted,
     OpenGate,
-    PlaybackEnded,
-    PlaybackStarted,
+    Play,
     Pressed,
+    Refused,
     Released,
     ReplyEnded,
+    Ring,
+    RingEnded,
     ServiceError,
     Show,
     ShutdownRequested,
-    Speech,
     Started,
     TimeUp,
     ToolCall,
+    Unmuted,
+    VolumeAsked,
     Words,
     WorkerCrashed,
 )
 from .gate import Gate
-from .hardware import Button, Light, Microphone, Speaker
+from .hardware import Button, Controls, Light
 from .link import Link
+from .memory import Memory
+from .meter import Meter
+from .mouth import SPEAKER, Mouth
 from .outbox import Outbox
-from .playback import Marker, Playback
+from .playback import Playback
 from .tools import Toolbox
-from .worker import Pulse, Worker
+from .worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +88,12 @@ STALLED_S = 5.0
 """A microphone without a frame, or a loudspeaker that takes none, for so long is gone: the process ends."""
 STARTING_S = 30.0
 """How long the devices may take to open."""
-MICROPHONE, SPEAKER = "microphone", "speaker"
+RINGING_S = 120.0
+"""How long an alarm rings where nobody hushes it."""
+STEP = 5
+"""How many percent of volume one step of a knob is."""
+FAREWELL_S = 2.0
+"""How long the end of the process may wait for the cue that says why."""
 
 
 class Agent:
@@ -82,24 +102,33 @@ class Agent:
     def __init__(
         self,
         *,
-        microphone: Microphone,
-        speaker: Speaker,
+        ears: Ears,
+        mouth: Mouth,
         button: Button,
         light: Light,
+        controls: Controls | None = None,
         gate: Gate,
+        echo: Echo,
+        cues: Cues,
         outbox: Outbox,
         playback: Playback,
         link: Link,
         conversation: Conversation,
         toolbox: Toolbox,
+        alarms: Alarms,
+        memory: Memory,
+        meter: Meter,
         inbox: queue.SimpleQueue[Event],
         watch: Iterable[Watch] = (),
     ) -> None:
-        self._microphone, self._speaker, self._button, self._light = microphone, speaker, button, light
+        self._ears, self._mouth = ears, mouth
+        self._button, self._light, self._controls = button, light, controls
         self._gate, self._outbox, self._playback, self._link = gate, outbox, playback, link
+        self._echo, self._cues = echo, cues
         self._conversation, self._toolbox, self._inbox = conversation, toolbox, inbox
+        self._alarms, self._memory, self._meter = alarms, memory, meter
         self._watch = tuple(watch)
-        self._ears, self._mouth = Pulse(), Pulse()
+        self._ringing_until: float | None = None
         self._opening = {MICROPHONE, SPEAKER}
         self._service = ""  # that we are connected to
         self._gaps = (0, 0, 0)
@@ -115,75 +144,28 @@ class Agent:
     def run(self) -> int:
         """Be a smart speaker until told otherwise; return the exit status."""
         tell = self._inbox.put
-        speak = Worker(SPEAKER, self._speak, tell, nudge=self._playback.close)
+        speak = Worker(SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
         carry = Worker("link", self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
-        listen = Worker(MICROPHONE, self._listen, tell)
+        listen = Worker(MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
         self._button.when_pressed = lambda: tell(Pressed())
         self._button.when_released = lambda: tell(Released())
         with ExitStack() as owned:
+            owned.enter_context(Worker("memory", self._memory.keep, tell, nudge=self._memory.wake))
             owned.callback(self._outbox.close)
             owned.enter_context(closing(self._toolbox))
             owned.enter_context(closing(self._light))
             owned.enter_context(closing(self._button))
+            if self._controls is not None:
+                owned.enter_context(closing(self._controls))
+                self._controls.when_turned = lambda steps: tell(VolumeAsked(by=STEP * steps))
+                self._controls.when_muted = lambda muted: tell(MuteAsked(muted))
+                if self._controls.muted is not None:
+                    tell(MuteAsked(self._controls.muted))  # where the switch is now
             self._light.show(MOODS[STARTING])
             for worker in (speak, carry, listen):
                 owned.enter_context(worker)
             owned.callback(systemd.notify, STOPPING=1)
             return self._attend()
-
-    # The microphone's thread ------------------------------------------------------------------------------------------
-
-    def _listen(self, stopping: threading.Event) -> None:
-        """Hear a frame, let the gate decide, hand it to the link."""
-        with closing(self._microphone) as microphone:
-            microphone.open()
-            self._inbox.put(DeviceReady(MICROPHONE))
-            while not stopping.is_set():
-                self._ears.beat()
-                frame = microphone.read()
-                if not frame:
-                    break
-                self._send(self._gate.feed(frame))
-            else:
-                return
-        self._ears.rest()
-        self._send(self._gate.finish())
-        self._inbox.put(MicrophoneEnded())
-
-    def _send(self, speech: Iterable[Speech]) -> None:
-        for item in speech:
-            self._outbox.put(item)
-            if not isinstance(item, bytes):
-                self._inbox.put(item)
-
-    # The speaker's thread ---------------------------------------------------------------------------------------------
-
-    def _speak(self, stopping: threading.Event) -> None:
-        """Play what arrived; say when a reply begins to be heard, and when it has been."""
-        begun: PlaybackStarted | None = None
-        with closing(self._speaker) as speaker:
-            speaker.open()
-            self._inbox.put(DeviceReady(SPEAKER))
-            while not stopping.is_set():
-                self._mouth.rest()
-                item = self._playback.read()
-                self._mouth.beat()
-                match item:
-                    case None:
-                        return
-                    case Marker.DROP:
-                        speaker.drop()
-                        begun = None
-                    case PlaybackStarted():
-                        begun = item
-                    case PlaybackEnded():
-                        speaker.drain(self._playback.silenced)
-                        self._inbox.put(item)
-                    case bytes():
-                        speaker.write(item)
-                        if begun is not None:
-                            self._inbox.put(begun)
-                            begun = None
 
     # The main thread --------------------------------------------------------------------------------------------------
 
@@ -195,18 +177,20 @@ class Agent:
             now = time.monotonic()
             if now >= tick + TICK_S:
                 tick = now
-                if not self._alive(now, began):
-                    return 1
+                self._look(now, began)
             match event:
                 case None:
                     continue
                 case ShutdownRequested(by):
                     log.info("stopping on %s", by)
                     return 0
-                case WorkerCrashed(worker, error):
-                    log.error("%s: %s", worker, error)
-                    return 1
-            if self._handle(event, now):
+            finished = self._handle(event, now)
+            if isinstance(event, WorkerCrashed):
+                log.error("%s: %s", event.worker, event.error)
+                if event.worker == MICROPHONE:
+                    self._playback.wait_until_quiet(FAREWELL_S)
+                return 1
+            if finished:
                 return 0
 
     def _next_event(self, tick: float) -> Event | None:
@@ -222,19 +206,29 @@ class Agent:
     def _handle(self, event: Event, now: float) -> bool:
         """Do what *event* calls for; return whether that was to finish."""
         self._show_all(event, now)
-        if isinstance(event, DeviceReady):
-            self._opening.discard(event.worker)
-            return not self._opening and self._handle(Started(), now)
-        if isinstance(event, Released):
-            self._gate.release()
+        match event:
+            case DeviceReady(worker) if worker in self._opening:
+                self._opening.discard(worker)
+                return not self._opening and self._handle(Started(), now)
+            case MuteAsked(muted):
+                wanted = not self._conversation.muted if muted is None else muted
+                return wanted is not self._conversation.muted and self._handle(Muted() if wanted else Unmuted(), now)
+            case VolumeAsked(percent, by):
+                self._turn_volume(percent, by)
+            case Released():
+                self._gate.release()
+        return self._converse(event, now)
+
+    def _converse(self, event: Event, now: float) -> bool:
+        """Ask the conversation what to do about *event*, and do it; return whether that was to finish."""
         before = self._conversation.state
         actions = self._conversation.handle(event, now)
         if self._conversation.state is not before:
             log.info("%s -> %s on %s", before.value, self._conversation.state.value, type(event).__name__)
-        self._note(event)
+        self._note(event, now)
         for action in actions:
             self._show_all(action, now)
-            self._do(action)
+            self._do(action, now)
         match event:
             case Words() | Clip() if actions:  # nobody is speaking just now
                 self._outbox.put(event)  # behind the cancel of what ran before
@@ -242,39 +236,81 @@ class Agent:
                 self._toolbox.run(event, self._outbox.put)
         return Finish() in actions
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action, now: float) -> None:
         match action:
-            case CutReply():
-                reply, read_ms = self._playback.cut()
-                heard_ms = max(0, read_ms - round(1000 * self._speaker.latency))
-                log.info("the reply was cut after %.2f s", heard_ms / 1000)
-                self._outbox.put(CancelReply(reply, heard_ms))
-            case ForgetTurn():
-                self._outbox.forget()
-            case OpenGate():
-                self._gate.press()
-            case CloseGate():
-                self._gate.close()
-            case Attend(attention):
-                self._gate.attend(attention)
+            case CutReply() | Play() | Ring() | Hush():
+                self._sound(action, now)
+            case Dial() if self._meter.spent:
+                self._inbox.put(CapReached())
             case Dial():
                 self._link.dial()
             case Linger():
                 self._link.linger()
             case HangUp():
                 self._link.hang_up()
+            case ForgetTurn():
+                self._outbox.forget()
+            case Mute(muted):
+                self._mute(muted)
             case Show(mood):
                 self._light.show(mood)
                 systemd.notify(STATUS=f"{mood}, {self._service}" if self._service else mood)
+            case _:
+                self._do_at_gate(action)
 
-    def _note(self, event: Event) -> None:
+    def _do_at_gate(self, action: Action) -> None:
+        match action:
+            case OpenGate():
+                self._gate.press()
+            case CloseGate():
+                self._gate.close()
+            case Attend(attention):
+                self._gate.attend(attention)
+
+    def _sound(self, action: Action, now: float) -> None:
+        match action:
+            case CutReply():
+                reply, read_ms = self._playback.cut()
+                heard_ms = max(0, read_ms - round(1000 * self._echo.unheard(now)))
+                log.info("the reply was cut after %.2f s", heard_ms / 1000)
+                self._outbox.put(CancelReply(reply, heard_ms))
+            case Play(cue):
+                self._playback.play(self._cues.sound(cue))
+            case Ring():
+                self._playback.ring(self._cues.sound(Cue.ALARM))
+                self._ringing_until = now + RINGING_S
+            case Hush():
+                self._playback.ring(b"")
+                self._ringing_until = None
+
+    def _mute(self, muted: bool) -> None:
+        self._ears.mute(muted)
+        self._memory.put("muted", muted)
+        log.info("the microphone is %s", "closed" if muted else "open again")
+
+    def _turn_volume(self, percent: int | None, by: int) -> None:
+        """Set the volume; who turned it by hand, and hears no reply now, hears how loud it is."""
+        wanted = self._playback.volume + by if percent is None else percent
+        self._playback.volume = max(0, min(100, wanted))
+        self._memory.put("volume", self._playback.volume)
+        log.info("volume %d", self._playback.volume)
+        if by and self._playback.quiet:
+            self._playback.play(self._cues.sound(Cue.VOLUME, self._playback.volume))
+
+    def _note(self, event: Event, now: float) -> None:
         """Remember, and tell the owner, what is worth it."""
         match event:
             case LinkUp(service):
                 log.info("connected to %s", service)
                 self._service = service
-            case LinkIdle() | LinkDown():
+                self._meter.connected(now)
+            case LinkIdle() | LinkDown() | Refused():
                 self._service = ""
+                self._meter.disconnected(now)
+            case CapReached():
+                log.warning(
+                    "the %.0f minutes of today are used up: see connection.daily_minutes", self._meter.today / 60
+                )
             case Started():
                 log.info("ready: frames of %d ms, the gate is closed", FRAME_MS)
                 systemd.notify(READY=1)
@@ -287,22 +323,37 @@ class Agent:
         for watch in self._watch:
             watch(word, now)
 
-    def _alive(self, now: float, began: float) -> bool:
-        """Look whether everybody gets on; feed the watchdog only then."""
-        if self._opening and now - began > STARTING_S:
-            log.error("the %s did not open within %g s", " and the ".join(sorted(self._opening)), STARTING_S)
-            return False
-        for name, pulse in ((MICROPHONE, self._ears), (SPEAKER, self._mouth)):
-            if pulse.standstill(now) > STALLED_S:
-                log.error("the %s has stood still for %g s: ending, so that all of it starts again", name, STALLED_S)
-                return False
+    def _look(self, now: float, began: float) -> None:
+        """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""
+        if failed := self._standstill(now, began):
+            self._inbox.put(failed)
+            return
+        self._meter.look(time.strftime("%Y-%m-%d"), now)
+        if not self._meter.spent:
+            self._link.allow(True)
+        elif self._conversation.state in RESTING:
+            self._link.allow(False)
+        for alarm in self._alarms.due(time.time(), now):
+            log.info("it is time: %s", alarm.name or "an alarm without a name")
+            self._inbox.put(alarm)
+        if self._ringing_until is not None and now > self._ringing_until:
+            self._inbox.put(RingEnded())
         self._tell_gaps()
         systemd.notify(WATCHDOG=1)
-        return True
+
+    def _standstill(self, now: float, began: float) -> WorkerCrashed | None:
+        """Return who does not get on."""
+        if self._opening and now - began > STARTING_S:
+            return WorkerCrashed(min(self._opening), DeviceFailed(f"it did not open within {STARTING_S:g} s"))
+        for name, pulse in ((MICROPHONE, self._ears.pulse), (SPEAKER, self._mouth.pulse)):
+            if pulse.standstill(now) > STALLED_S:
+                text = f"it has stood still for {STALLED_S:g} s: ending, so that all of it starts again"
+                return WorkerCrashed(name, DeviceFailed(text))
+        return None
 
     def _tell_gaps(self) -> None:
         """Gaps in the sound are counted where they happen, and told here, a line a second at most."""
-        gaps = (self._microphone.overflows, self._speaker.underruns, self._playback.underruns)
+        gaps = (self._ears.gaps, *self._mouth.gaps)
         if gaps != self._gaps:
             log.warning("gaps so far: %d in the microphone, %d in the loudspeaker, %d in what came of replies", *gaps)
         self._gaps = gaps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,10 +11,11 @@ from typing import Any, TextIO
 from .agent import Agent
 from .assembly import WAV, assemble, open_services
 from .audio import fold, resample
-from .config import ButtonConfig, Config, SpeakerConfig
+from .config import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
 from .dial import PATIENCE_S
 from .errors import AgentError, ConfigError
 from .events import Action, Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
+from .hardware import Cut, never
 from .hardware.wav import read_wav
 from .post import Post
 from .services.access import read_token
@@ -35,7 +35,10 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
         config = replace(config, speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100))
     ears, answer = ClosedEars(), Answer(sys.stdout)
     agent = assemble(
-        replace(config, button=ButtonConfig(pin=None)),
+        # What outlives the answer, or belongs to who holds the device, is none of a single question's business.
+        replace(
+            config, button=ButtonConfig(pin=None), controls=ControlsConfig(), cues=CuesConfig(volume=0), abilities=()
+        ),
         watch=(answer, lambda word, _now: _begin(word, agent, turn, ears)),
         microphone=ears,
         speaker=ShutMouth() if text_only else None,
@@ -86,8 +89,8 @@ class ShutMouth:
     latency = 0.0
 
     def open(self) -> None: ...
-    def write(self, pcm: bytes) -> None: ...
-    def drain(self, cut: Callable[[], bool] = ...) -> None: ...
+    def write(self, pcm: bytes, cut: Cut = never) -> None: ...
+    def drain(self, cut: Cut = never) -> None: ...
     def drop(self) -> None: ...
     def close(self) -> None: ...
 

@@ -7,24 +7,33 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from . import services
 from .agent import Agent, Watch
+from .alarms import Alarms
 from .audio import frame_bytes, frames
-from .config import Config, ServiceConfig, TalkConfig, ToolConfig
+from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig
 from .conversation import Conversation
 from .credentials import Secret, find_key
+from .cues import Cues
+from .ears import Ears
+from .echo import Echo
 from .errors import ConfigError
 from .events import Event
 from .gate import LONGEST, NOBODY, WINDOW, Gate
-from .hardware import Button, Light, Microphone, Speaker
+from .hardware import Button, Controls, Light, Microphone, Speaker
 from .link import Link
+from .memory import Memory
+from .meter import Meter
+from .mouth import Mouth
 from .outbox import Outbox
 from .playback import Playback
 from .services import Function
-from .tools import Toolbox
+from .tools import Tool, Toolbox
 from .tools.command import Command
+from .tools.device import abilities
 from .vad import VoiceDetector
 
 WAV = "wav:"
@@ -39,49 +48,71 @@ def assemble(
     speaker: Speaker | None = None,
     button: Button | None = None,
     light: Light | None = None,
+    controls: Controls | None = None,
+    memory: Memory | None = None,
     text_only: bool = False,
 ) -> Agent:
-    """Build the device that *config* describes; nothing is opened yet but the button and the light.
+    """Build the device that *config* describes; nothing is opened yet but what is on pins.
 
-    A port that is given takes the place of the one in *config*. Raises ConfigError where a key is missing,
-    DeviceFailed where a pin is. *text_only* asks for replies without sound, from services that can.
+    A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process. Raises
+    ConfigError where a key is missing, DeviceFailed where a pin is. *text_only* asks for replies without sound, from
+    services that can.
     """
-    candidates = open_services(config, key, text_only=text_only)
-    rate = candidates[0].rate
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    memory = memory or Memory(None)
+    alarms = Alarms(memory)
+    rate = sound_rate(config)
+    playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume))
+    tools = open_tools(config, alarms, playback, inbox)
+    candidates = open_services(config, key, functions=tuple(tool.function for tool in tools), text_only=text_only)
 
-    microphone = microphone or open_microphone(config.microphone.device, rate)
+    controls = controls or open_controls(config.controls)
+    muted = begins_muted(config, controls, memory)
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
-    playback = Playback(rate)
     link = Link(candidates, outbox, playback, inbox.put, always=config.connection.mode == "always")
-    speaker = speaker or open_speaker(config.speaker.device, rate, config.speaker.volume)
+    echo = open_echo(config, rate)
+    ears = Ears(
+        microphone or open_microphone(config.microphone.device, rate),
+        echo,
+        gate,
+        outbox,
+        inbox.put,
+        muted=muted,
+    )
+    mouth = Mouth(playback, speaker or open_speaker(config.speaker.device, rate), echo, inbox.put)
     conversation = Conversation(
         voice_starts=config.talk.start == "voice",
         voice_interrupts=config.talk.interrupt == "voice",
         follow_up=config.talk.follow_up_s,
         idle=config.connection.idle_s if config.connection.mode == "on-demand" else None,
+        muted=muted,
+        press_unmutes=config.controls.mute is None,
     )
     return Agent(
-        microphone=microphone,
-        speaker=speaker,
+        ears=ears,
+        mouth=mouth,
         button=button or open_button(config.button.pin),
-        light=light or open_light(config.light.pin),
+        light=light or open_light(config.light),
+        controls=controls,
         gate=gate,
+        echo=echo,
+        cues=Cues(rate, volume=config.cues.volume, alarm_volume=config.alarms.volume, wanted=config.cues.play),
         outbox=outbox,
         playback=playback,
         link=link,
         conversation=conversation,
-        toolbox=open_toolbox(config.tools),
+        toolbox=Toolbox(tools),
+        alarms=alarms,
+        memory=memory,
+        meter=Meter(memory, config.connection.daily_minutes),
         inbox=inbox,
         watch=watch,
     )
 
 
-def open_services(config: Config, key: Secret | None = None, *, text_only: bool = False) -> list[services.Service]:
+def open_services(config: Config, key: Secret | None = None, **given: Any) -> list[services.Service]:
     """Return the services that *config* names, first choice first, with their keys. Raises ConfigError."""
-    functions = tuple(Function(tool.name, tool.description, tool.parameters) for tool in config.tools)
-    given = {"functions": functions, "text_only": text_only}
     return [open_service(one, config.talk, key, **given) for one in (config.service, *config.fallback)]
 
 
@@ -110,11 +141,49 @@ def _key(config: ServiceConfig) -> Secret | None:
         raise
 
 
-def open_toolbox(tools: tuple[ToolConfig, ...]) -> Toolbox:
-    """Return the tools of this device."""
-    return Toolbox(
-        Command(Function(tool.name, tool.description, tool.parameters), tool.command, tool.timeout_s) for tool in tools
-    )
+def sound_rate(config: Config) -> int:
+    """Return the samples per second of everything in this device: what the first service wants."""
+    return open_services(replace(config, fallback=()), Secret("any"))[0].rate
+
+
+def open_tools(config: Config, alarms: Alarms, playback: Playback, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
+    """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
+    wanted = [name for name in config.abilities if name != "mute" or _can_unmute(config)]
+    ours = abilities(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
+    theirs = [Command(Function(t.name, t.description, t.parameters), t.command, t.timeout_s) for t in config.tools]
+    names = {tool.function.name for tool in theirs}
+    return [*theirs, *(tool for tool in ours if tool.function.name not in names)]
+
+
+def _can_unmute(config: Config) -> bool:
+    """A speaker that could be muted and not unmuted would be deaf for good."""
+    return config.controls.mute is not None or config.button.pin is not None
+
+
+def begins_muted(config: Config, controls: Controls | None, memory: Memory) -> bool:
+    """Return whether the microphone is to be closed: by its switch, else as it was."""
+    if controls is not None and controls.muted is not None:
+        return controls.muted
+    return memory.get("muted", False) is True and _can_unmute(config)
+
+
+def remembered_volume(memory: Memory, configured: int) -> int:
+    """Return the volume as it was, unless the owner has written another one into config.yaml since."""
+    volume = memory.get("volume", configured)
+    known = memory.get("configured_volume", None) == configured
+    if not known or not isinstance(volume, int) or not 0 <= volume <= 100:
+        memory.put("configured_volume", configured)
+        memory.put("volume", configured)
+        return configured
+    return volume
+
+
+def open_echo(config: Config, rate: int) -> Echo:
+    """Return what keeps the device from hearing itself. Raises ConfigError where a library is missing."""
+    from .canceller import Canceller
+
+    canceller = Canceller(rate) if config.echo.mode == "cancel" else None
+    return Echo(rate, half_duplex=config.talk.interrupt != "voice", canceller=canceller)
 
 
 def open_microphone(device: str, rate: int) -> Microphone:
@@ -128,15 +197,15 @@ def open_microphone(device: str, rate: int) -> Microphone:
     return PortAudioMicrophone(rate, device)
 
 
-def open_speaker(device: str, rate: int, volume: int) -> Speaker:
+def open_speaker(device: str, rate: int) -> Speaker:
     """Return the loudspeaker called *device*; its owner opens it."""
     if device.startswith(WAV):
         from .hardware.wav import WavSpeaker
 
-        return WavSpeaker(device.removeprefix(WAV), rate, volume)
+        return WavSpeaker(device.removeprefix(WAV), rate)
     from .hardware.portaudio import PortAudioSpeaker
 
-    return PortAudioSpeaker(rate, device, volume)
+    return PortAudioSpeaker(rate, device)
 
 
 def open_gate(talk: TalkConfig, rate: int) -> Gate:
@@ -160,12 +229,25 @@ def open_button(pin: int | None) -> Button:
     return GpioButton(pin)
 
 
-def open_light(pin: int | None) -> Light:
-    """Return the light at BCM *pin*, or a line on the terminal."""
-    if pin is None:
-        from .hardware.terminal import TerminalLight
+def open_light(light: LightConfig) -> Light:
+    """Return the light that hangs on pins, or a line on the terminal."""
+    if light.rgb:
+        from .hardware.gpio import GpioColourLight
 
-        return TerminalLight()
-    from .hardware.gpio import GpioLight
+        return GpioColourLight(light.rgb, inverted=light.inverted)
+    if light.pin is not None:
+        from .hardware.gpio import GpioLight
 
-    return GpioLight(pin)
+        return GpioLight(light.pin, inverted=light.inverted)
+    from .hardware.terminal import TerminalLight
+
+    return TerminalLight()
+
+
+def open_controls(controls: ControlsConfig) -> Controls | None:
+    """Return the knobs for volume and mute, if there are any."""
+    if controls == ControlsConfig(mute_is=controls.mute_is):
+        return None
+    from .hardware.gpio import GpioControls
+
+    return GpioControls(**vars(controls))

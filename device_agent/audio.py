@@ -50,6 +50,15 @@ def level(pcm: bytes) -> float:
     return max(SILENCE_DB, 10 * math.log10(power / FULL_SCALE**2)) if power else SILENCE_DB
 
 
+def mix(one: bytes, other: bytes) -> bytes:
+    """Return both sounds at once, as long as the longer of them; what is too loud for 16 bits is cut off."""
+    if not (one and other):
+        return one or other
+    size = max(len(one), len(other))
+    waves = [np.frombuffer(pcm.ljust(size, b"\0"), np.int16).astype(np.int32) for pcm in (one, other)]
+    return bytes(np.clip(waves[0] + waves[1], -32768, 32767).astype(np.int16))
+
+
 def fold(pcm: bytes, channels: int) -> bytes:
     """Return interleaved *pcm* of several *channels* as mono: their mean."""
     if channels == 1:
@@ -138,7 +147,7 @@ class Gain:
 
     def apply(self, pcm: bytes) -> bytes:
         """Return *pcm* at the volume."""
-        if self._now == self._target == 1.0:
+        if self._now == self._target == 1.0 or not pcm:
             return pcm
         wave = np.frombuffer(pcm, np.int16)
         ramp = np.linspace(self._now, self._target, len(wave), dtype=np.float32)

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -35,11 +34,9 @@ def entry() -> NoReturn:
     """Run the command line of this process, and end the process."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where every thread is
     status = main()
-    if threading.active_count() > 1:  # one hangs in a driver: an ordinary exit would touch what it holds
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)  # an ordinary exit would touch what threads may hold that hang in a driver, or are a library's own
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,10 +60,14 @@ def main(argv: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """The daemon."""
     from .assembly import assemble
+    from .memory import Memory
+    from .memory import default_path as memory_path
     from .times import Stopwatch
     from .transcript import Transcript
 
-    agent = assemble(_config(options), watch=(Transcript(), Stopwatch()))
+    config = _config(options)
+    written = () if config.log.transcript == "off" else (Transcript(config.log.transcript),)
+    agent = assemble(config, watch=(*written, Stopwatch()), memory=Memory(memory_path()))
     with stopped_by_signals(agent.stop):
         return agent.run()
 

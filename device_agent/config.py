@@ -125,6 +125,7 @@ class ConnectionConfig:
 
     mode: Literal["on-demand", "always"] = "on-demand"
     idle_s: Annotated[float, number(5, 3600)] = 60
+    daily_minutes: Annotated[int, whole(0, 1440)] = 0
 
 
 @dataclass(frozen=True)
@@ -234,9 +235,12 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what is right alone and wrong together: two keys, and a sentence about the first of them."""
     yield from _shared_pins(config)
     if len(config.light.rgb) not in (0, 3):
-        yield ("light.rgb", "light.rgb"), "should have three pins: red, green, blue"
+        yield ("light.rgb", "light.rgb"), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
     if len(config.controls.encoder) not in (0, 2):
-        yield ("controls.encoder", "controls.encoder"), "should have two pins, A and B"
+        yield (
+            ("controls.encoder", "controls.encoder"),
+            f"should have two pins, A and B, not {len(config.controls.encoder)}",
+        )
     devices = (config.microphone.device, config.speaker.device)
     files = [os.path.realpath(device[4:]) for device in devices if device.startswith("wav:")]
     if len(files) > len(set(files)):
@@ -254,8 +258,8 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     controls, light = config.controls, config.light
     claims = [
         ("button.pin", config.button.pin),
-        *[("light.rgb", pin) for pin in light.rgb or ()],
-        ("light.pin", None if light.rgb else light.pin),
+        *[("light.rgb", pin) for pin in light.rgb],
+        ("light.pin", None if light.rgb else light.pin),  # which light.rgb takes the place of
         ("controls.volume_up", controls.volume_up),
         ("controls.volume_down", controls.volume_down),
         *[("controls.encoder", pin) for pin in controls.encoder],
@@ -265,7 +269,9 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     for key, pin in claims:
         if pin is None:
             continue
-        if pin in taken:
+        if taken.get(pin) == key:
+            yield (key, key), f"has {pin} twice; give each a pin of its own"
+        elif pin in taken:
             yield (key, taken[pin]), f"and {taken[pin]} are both {pin}; give each a pin of its own"
         taken.setdefault(pin, key)
 

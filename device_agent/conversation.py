@@ -4,7 +4,7 @@ Everything that affects the state machine lives in this file, and nothing else d
 Feed it what happened and when; it returns what to do. The diagram in README.md is drawn from TRANSITIONS.
 
 Being connected is not a state: most of the time no connection is needed. It only colours the rest between two turns,
-so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last.
+so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last, or MUTED.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from enum import Enum
 
 from .events import (
     Action,
+    AlarmDue,
     Attend,
     Attention,
+    CapReached,
     Clip,
     CloseGate,
+    Cue,
     CutConfirmed,
     CutReply,
     Dial,
@@ -24,27 +27,36 @@ from .events import (
     Finish,
     ForgetTurn,
     HangUp,
+    Hush,
     Linger,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneEnded,
+    Mute,
+    Muted,
     NothingSaid,
     OpenGate,
+    Play,
     PlaybackEnded,
     Pressed,
     Refused,
     ReplyEnded,
     ReplyStarted,
     ReplyWithdrawn,
+    Ring,
+    RingEnded,
     Show,
     Started,
+    StopAsked,
     TalkEnded,
     TalkStarted,
     TimeUp,
     TurnReceived,
     TurnTaken,
+    Unmuted,
     Words,
+    WorkerCrashed,
 )
 
 
@@ -56,24 +68,33 @@ class State(Enum):
     FOLLOW_UP = "follow-up"
     OFFLINE = "offline"
     REFUSED = "refused"
+    MUTED = "muted"
     LISTENING = "listening"
     SENDING = "sending"
     THINKING = "thinking"
+    LATE = "late"
+    """Still thinking."""
     SPEAKING = "speaking"
+    TROUBLE = "trouble"
+    """A microphone or a loudspeaker is gone: the process is about to end."""
     REST = "rest"
     """Only ever a destination: the state of rest that fits what the link said last."""
 
 
-STARTING, READY, FOLLOW_UP, OFFLINE, REFUSED, LISTENING, SENDING, THINKING, SPEAKING, REST = State
+(STARTING, READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED, LISTENING, SENDING, THINKING, LATE, SPEAKING, TROUBLE, REST) = (
+    State
+)
 
-RESTING = frozenset({READY, FOLLOW_UP, OFFLINE, REFUSED})
+RESTING = frozenset({READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED})
 
 _ANSWERED = RESTING | {SPEAKING}
 
 Row = tuple[State, tuple[Action, ...]]
 
+_PRESSED: Row = (LISTENING, (CutReply(), OpenGate(), Dial(), Play(Cue.LISTENING)))
+
 _AT_REST: dict[type[Event], Row] = {
-    Pressed: (LISTENING, (OpenGate(), Dial())),
+    Pressed: (LISTENING, (OpenGate(), Dial(), Play(Cue.LISTENING))),
     TalkStarted: (LISTENING, (Dial(),)),
     Words: (SENDING, (Dial(),)),
     Clip: (SENDING, (Dial(),)),
@@ -82,18 +103,26 @@ _AT_REST: dict[type[Event], Row] = {
     LinkDown: (REST, ()),
     LinkIdle: (REST, ()),
     Refused: (REST, ()),
+    CapReached: (REST, ()),
     MicrophoneEnded: (REST, ()),
+    Muted: (REST, ()),
 }
 
 _WAITING: dict[type[Event], Row] = {
     ReplyStarted: (SPEAKING, ()),
     ReplyEnded: (REST, ()),  # a reply without sound
-    Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
+    Pressed: _PRESSED,
     TalkStarted: (LISTENING, (CutReply(), Dial())),
     Words: (SENDING, (CutReply(), Dial())),
     Clip: (SENDING, (CutReply(), Dial())),
-    Refused: (REST, (ForgetTurn(),)),
-    TimeUp: (REST, (CutReply(), ForgetTurn())),
+    StopAsked: (REST, (CutReply(), ForgetTurn())),
+    Refused: (REST, (ForgetTurn(), Play(Cue.REFUSED))),
+    CapReached: (REST, (ForgetTurn(), Play(Cue.CAP))),
+}
+
+_THINKING: dict[type[Event], Row] = {
+    **_WAITING,
+    LinkIdle: (REST, ()),  # the connection that the rest of an answer was to come over
 }
 
 TRANSITIONS: dict[State, dict[type[Event], Row]] = {
@@ -101,55 +130,77 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         Started: (REST, ()),
     },
     READY: {**_AT_REST, TimeUp: (READY, (HangUp(),))},
-    FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ())},
+    FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ()), StopAsked: (REST, ())},
     OFFLINE: _AT_REST,
     REFUSED: _AT_REST,
+    MUTED: {
+        **_AT_REST,
+        Pressed: (MUTED, (Play(Cue.MUTED),)),
+        TalkStarted: (MUTED, (CloseGate(), ForgetTurn())),  # the last frame before
+        Unmuted: (REST, ()),
+        TimeUp: (MUTED, (HangUp(),)),
+    },
     LISTENING: {
-        TalkEnded: (SENDING, ()),
+        TalkEnded: (SENDING, (Play(Cue.DONE),)),
         NothingSaid: (REST, ()),
-        TurnTaken: (THINKING, (CloseGate(),)),
+        TurnTaken: (THINKING, (CloseGate(), Play(Cue.DONE))),
         ReplyStarted: (SPEAKING, (CloseGate(),)),  # a service that does not say when it takes the turn
         Pressed: (LISTENING, (CloseGate(),)),  # tap, speak, tap
-        Refused: (REST, (CloseGate(), ForgetTurn())),
-        TimeUp: (REST, (CloseGate(), ForgetTurn())),
+        Muted: (REST, (CloseGate(), ForgetTurn())),
+        Refused: (REST, (CloseGate(), ForgetTurn(), Play(Cue.REFUSED))),
+        CapReached: (REST, (CloseGate(), ForgetTurn(), Play(Cue.CAP))),
+        TimeUp: (REST, (CloseGate(), ForgetTurn(), Play(Cue.FAILED))),
     },
     SENDING: {
         **_WAITING,
         TurnReceived: (THINKING, ()),
         TurnTaken: (THINKING, ()),
+        TimeUp: (REST, (CutReply(), ForgetTurn(), Play(Cue.OFFLINE))),
     },
-    THINKING: {
-        **_WAITING,
-        LinkIdle: (REST, ()),  # the connection that the rest of an answer was to come over
-    },
+    THINKING: {**_THINKING, TimeUp: (LATE, (Play(Cue.WAITING),))},
+    LATE: {**_THINKING, TimeUp: (REST, (CutReply(), ForgetTurn(), Play(Cue.FAILED)))},
     SPEAKING: {
         PlaybackEnded: (FOLLOW_UP, ()),
         ReplyWithdrawn: (FOLLOW_UP, ()),
-        Pressed: (LISTENING, (CutReply(), OpenGate(), Dial())),
+        Pressed: _PRESSED,
         TalkStarted: (LISTENING, (CutReply(), Dial())),
         Words: (SENDING, (CutReply(), Dial())),
         Clip: (SENDING, (CutReply(), Dial())),
+        StopAsked: (REST, (CutReply(),)),
     },
+    TROUBLE: {},
 }
 """In this state, on this event: the next state, and what to do. An event without a row does nothing."""
 
-PATIENCE = {LISTENING: 75.0, SENDING: 15.0, THINKING: 30.0}
+ANYWAY: dict[type[Event], tuple[Action, ...]] = {
+    Muted: (Mute(True), Play(Cue.MUTED)),
+    Unmuted: (Mute(False), Play(Cue.UNMUTED)),
+    AlarmDue: (Ring(),),
+}
+"""What to do on these events first, whoever's turn it is."""
+
+_HUSHED_BY = (Pressed, TalkStarted, StopAsked, RingEnded)
+
+PATIENCE = {LISTENING: 75.0, SENDING: 15.0, THINKING: 8.0, LATE: 22.0}
 """Seconds a state may last before TimeUp. The gate ends a turn at 60 s: LISTENING only lasts longer when stuck."""
 
 MOODS = {
     STARTING: "starting",
     READY: "ready",
-    FOLLOW_UP: "ready",
+    FOLLOW_UP: "follow-up",
     OFFLINE: "offline",
     REFUSED: "refused",
+    MUTED: "muted",
     LISTENING: "listening",
     SENDING: "thinking",
     THINKING: "thinking",
+    LATE: "thinking",
     SPEAKING: "speaking",
+    TROUBLE: "trouble",
 }
 """What the light shows: a function of the state alone."""
 
-_LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED}
+_LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED, CapReached: REFUSED}
 
 _ABOUT_REPLIES = (ReplyStarted, ReplyEnded, ReplyWithdrawn, TurnReceived, TurnTaken, PlaybackEnded)
 
@@ -159,7 +210,8 @@ class Conversation:
 
     *voice_starts* and *voice_interrupts* say whether speech alone may begin a turn and cut a reply; *follow_up* is how
     many seconds after a reply it may although it does not begin turns otherwise; *idle* is how many seconds of quiet on
-    both sides end the connection, None for never.
+    both sides end the connection, None for never. *muted* is how it begins, and *press_unmutes* says whether a press
+    then means that one wants to be heard: where there is nothing else to press.
     """
 
     def __init__(
@@ -169,13 +221,18 @@ class Conversation:
         voice_interrupts: bool = False,
         follow_up: float = 0.0,
         idle: float | None = None,
+        muted: bool = False,
+        press_unmutes: bool = False,
     ) -> None:
         self.state = STARTING
         self.deadline: float | None = None
         """When to feed it TimeUp, in seconds of the clock that ``now`` is read from."""
         self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
-        self._patience: dict[State, float | None] = {**PATIENCE, FOLLOW_UP: follow_up or None, READY: idle}
+        self._patience: dict[State, float | None] = {**PATIENCE, FOLLOW_UP: follow_up or None, READY: idle, MUTED: idle}
         self._rest = READY
+        self.muted = muted
+        self._press_unmutes = press_unmutes
+        self._ringing = False
         self._microphone_ended = False
         self._reply = ""  # the latest that has begun
         self._more = False  # the assistant will go on in another reply, when its tools have answered
@@ -188,14 +245,39 @@ class Conversation:
             return []
         if isinstance(event, PlaybackEnded) and event.reply != self._reply:
             return []  # another one follows without a pause
+        if isinstance(event, Pressed) and self.muted and self._press_unmutes and not self._ringing:
+            return self.handle(Unmuted(), now) + self.handle(event, now)
+        anyway = self._hush(event) + list(ANYWAY.get(type(event), ()))
+        if isinstance(event, Pressed) and anyway:
+            return anyway  # that was what it was pressed for
         self._remember(event)
-        row = TRANSITIONS[self.state].get(type(event))
+        return anyway + self._move(event, now)
+
+    def _hush(self, event: Event) -> list[Action]:
+        """Return what ends an alarm that rings, if *event* does."""
+        if isinstance(event, AlarmDue):
+            self._ringing = True
+        elif self._ringing and isinstance(event, _HUSHED_BY):
+            self._ringing = False
+            return [Hush()]
+        return []
+
+    def _move(self, event: Event, now: float) -> list[Action]:
+        """Follow the table; return what it says."""
+        row = self._row(event)
         if row is None:
             return []
         old = self.state
         self.state, actions = self._resolve(row[0]), row[1]
         self._cuts += actions.count(CutReply())
+        if isinstance(event, ReplyEnded) and event.problem and self.state in RESTING:
+            actions += (Play(Cue.FAILED),)
         return [*actions, *self._entered(old, event, now)]
+
+    def _row(self, event: Event) -> Row | None:
+        if isinstance(event, WorkerCrashed):
+            return TROUBLE, () if self.state is STARTING else (Play(Cue.TROUBLE),)
+        return TRANSITIONS[self.state].get(type(event))
 
     def _remember(self, event: Event) -> None:
         self._rest = _LINK.get(type(event), self._rest)
@@ -207,15 +289,19 @@ class Conversation:
             self._more = event.more
         elif isinstance(event, ReplyStarted):
             self._more, self._reply = False, event.reply
-        elif isinstance(event, (Pressed, TalkStarted, TimeUp, LinkIdle)):
+        elif isinstance(event, (Muted, Unmuted)):
+            self.muted = isinstance(event, Muted)
+        elif isinstance(event, (Pressed, TalkStarted, TimeUp, LinkIdle, StopAsked)):
             self._more = False
 
     def _resolve(self, state: State) -> State:
         if self._more and state in (REST, FOLLOW_UP):
             return THINKING
-        if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or self._microphone_ended):
-            return self._rest
-        return self._rest if state is REST else state
+        if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or self._microphone_ended or self.muted):
+            state = REST
+        if state is REST:
+            return MUTED if self.muted else self._rest
+        return state
 
     def _entered(self, old: State, event: Event, now: float) -> list[Action]:
         """What follows from being in a state, however we came there."""
@@ -237,9 +323,7 @@ class Conversation:
 
     def _attention(self) -> Attention:
         match self.state:
-            case State.SPEAKING:
-                return Attention.VOICE if self._voice_interrupts else Attention.DEAF
-            case State.SENDING | State.THINKING:
+            case State.SENDING | State.THINKING | State.LATE | State.SPEAKING:
                 return Attention.VOICE if self._voice_interrupts else Attention.BUTTON
             case State.FOLLOW_UP:
                 return Attention.VOICE

@@ -17,7 +17,7 @@ from typing import TextIO
 from .agent import Watch
 from .assembly import WAV, assemble
 from .audio import level, likeness, seconds
-from .config import ButtonConfig, Config, MicrophoneConfig, ServiceConfig, SpeakerConfig
+from .config import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
 from .credentials import Secret
 from .events import Action, Event, LinkDown, Refused, ReplyText, ServiceError, UserText
 from .signals import stopped_by_signals
@@ -34,6 +34,7 @@ def rehearse(save: Path) -> int:
         config = Config(
             microphone=MicrophoneConfig(device=f"{WAV}{question}"),
             speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100),
+            cues=CuesConfig(volume=0),  # what is measured is the reply alone
         )
         status = _talk(config, screen, stopwatch)
         if status == 0 and stopwatch.turn is not None:

@@ -255,6 +255,11 @@ class TimeUp(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CapReached(Event):
+    """There may be no connection any more today."""
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmDue(Event):
     """A timer ran out, or it is the time of an alarm. *name* is what the user calls it, maybe nothing."""
 
@@ -287,8 +292,6 @@ class ShutdownRequested(Event):
 class Attention(Enum):
     """What may open the gate."""
 
-    DEAF = "deaf"
-    """The button alone; and what the microphone hears now is not kept as preroll, for it is our own voice."""
     BUTTON = "button"
     """The button alone."""
     VOICE = "voice"

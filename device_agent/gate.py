@@ -72,29 +72,34 @@ class Gate:
 
     # The microphone's thread ------------------------------------------------------------------------------------------
 
-    def feed(self, frame: bytes) -> Iterator[Speech]:
-        """Take the next frame; yield what goes up because of it."""
+    def feed(self, frame: bytes, *, own: bool = False) -> Iterator[Speech]:
+        """Take the next frame; yield what goes up because of it.
+
+        *own* says that our own voice may be in it: then no speech in it counts, and it is not kept as preroll.
+        """
         if self._turn is None:
-            yield from self._wait(frame)
+            yield from self._wait(frame, own)
         else:
-            yield from self._follow(self._turn, frame)
+            yield from self._follow(self._turn, frame, own)
 
     def finish(self) -> Iterator[Speech]:
-        """There will be no more frames: end the turn, if there is one."""
+        """There will be no more frames for a while: end the turn, if there is one, and keep nothing of what was."""
+        self._before.clear()
+        self._votes.clear()
         if self._turn is not None:
             yield self._end(self._turn)
 
-    def _wait(self, frame: bytes) -> Iterator[Speech]:
+    def _wait(self, frame: bytes, own: bool) -> Iterator[Speech]:
         self._closing = False
-        if self._attention is Attention.DEAF:
-            self._before.clear()  # it holds our own voice
+        if own:
+            self._before.clear()
         else:
             self._before.append(frame)
         if self._pressed:
             self._pressed = False
             keep = self._preroll + 1
             yield from self._begin(_Turn(held=True), max(0, len(self._before) - keep), frame)
-        elif self._attention is Attention.VOICE:
+        elif self._attention is Attention.VOICE and not own:
             self._votes.append(self._is_speech(frame))
             if sum(self._votes) >= ATTACK:
                 yield from self._begin(_Turn(held=False, spoken=ATTACK), 0, frame)
@@ -108,9 +113,9 @@ class Gate:
         self._before.clear()
         self._votes.clear()
 
-    def _follow(self, turn: _Turn, frame: bytes) -> Iterator[Speech]:
+    def _follow(self, turn: _Turn, frame: bytes, own: bool) -> Iterator[Speech]:
         yield frame
-        turn.hear(self._is_speech(frame))
+        turn.hear(not own and self._is_speech(frame))
         if self._over(turn):
             yield self._end(turn)
 

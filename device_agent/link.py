@@ -58,7 +58,7 @@ class Link:
     ) -> None:
         """*services* are tried in their order; the sound of the device has the rate of the first."""
         self._services, self._outbox, self._playback, self._tell = services, outbox, playback, tell
-        self._always = always
+        self._always, self._allowed = always, True
         self._need = Need.NOW if always else Need.NOTHING
         self._hurry = threading.Event()
         self._dialling: Wire | Post | None = None
@@ -72,6 +72,8 @@ class Link:
 
     def dial(self) -> None:
         """A connection is needed: make one now, whatever the backoff says."""
+        if not self._allowed:
+            return
         self._need = Need.NOW
         self._hurry.set()
         self._outbox.wake()
@@ -84,6 +86,13 @@ class Link:
     def hang_up(self) -> None:
         """No connection is needed any more."""
         self._relax(Need.NOTHING)
+
+    def allow(self, allowed: bool) -> None:
+        """Whether there may be a connection at all."""
+        if allowed is not self._allowed:
+            self._allowed = allowed
+            self._need = Need.NOW if allowed and self._always else Need.NOTHING
+            self._outbox.wake()
 
     def _relax(self, need: Need) -> None:
         if not self._always:

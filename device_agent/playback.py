@@ -1,14 +1,15 @@
-"""The ring buffer on the way down: what has arrived of the replies and was not heard yet."""
+"""The way down: a ring buffer of what has arrived of the replies and was not heard yet, and the cues above it."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from .audio import frame_samples, samples
+from .audio import Gain, frame_bytes, frame_samples, frames, mix, samples
 from .events import PlaybackEnded, PlaybackStarted
 
 CAPACITY_S = 60.0
@@ -19,11 +20,28 @@ STARVED_S = 10.0
 """A reply that sends nothing for so long is over, whatever the service says."""
 
 
+CUES_S = 2.0
+"""How much of cues may wait to be heard; what comes then is not played."""
+LULL_MS = 200
+"""Silence behind the last cue: what a device forgets then is not worth hearing, and nobody has to wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A frame for the loudspeaker, s16le mono; the last of a reply may be shorter."""
+
+    pcm: bytes
+    voice: bytes = b""
+    """The part of it that is a reply."""
+    cue: bool = False
+    """Whether a cue is in it."""
+
+
 class Marker(Enum):
     """What ``read`` returns besides sound and events."""
 
     DROP = "drop"
-    """A cut: the device is to forget what it has not played yet."""
+    """A cut, or the end of a cue: the device is to forget what it has not played yet."""
 
 
 class _Reply:
@@ -37,22 +55,72 @@ class _Reply:
         self.flowing = False  # past its prefill
 
 
+class _Cues:
+    """What sounds above the replies: cues one after the other, the ring of an alarm again and again."""
+
+    def __init__(self, rate: int) -> None:
+        self._frame, self._most = frame_bytes(rate), 2 * samples(CUES_S, rate)
+        self._waiting = bytearray()
+        self._ring = b""
+        self._lull = 0  # frames
+
+    @property
+    def idle(self) -> bool:
+        return not (self._waiting or self._ring or self._lull)
+
+    def add(self, cue: bytes) -> None:
+        if len(self._waiting) < self._most:
+            self._waiting += cue
+
+    def ring(self, cue: bytes) -> None:
+        """Repeat *cue* from now on; b"" for silence."""
+        self._waiting.clear()
+        self._ring = cue
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._lull = 0
+
+    def take(self) -> bytes:
+        """Return the next frame of a cue, b"" where none sounds."""
+        if not self._waiting:
+            self._waiting += self._ring
+        frame = bytes(self._waiting[: self._frame])
+        del self._waiting[: self._frame]
+        if frame:
+            self._lull = frames(LULL_MS)
+        return frame and frame.ljust(self._frame, b"\0")
+
+    def rest(self) -> Sound | Marker | None:
+        """Return what follows when nothing sounds any more: silence, at its end DROP, then None."""
+        if not self._lull:
+            return None
+        self._lull -= 1
+        return Sound(bytes(self._frame)) if self._lull else Marker.DROP
+
+
 class Playback:
     """The link writes, the speaker thread reads, the main thread cuts.
 
-    Nothing is ever overwritten, lost, repeated or reordered. A cut lasts until the link has told the service
-    (``accept``): what it writes before that belongs to the dead reply and is dropped.
+    Nothing of a reply is ever overwritten, lost, repeated or reordered. A cut lasts until the link has told the service
+    (``accept``): what it writes before that belongs to the dead reply and is dropped. Cues are added to whatever
+    sounds. *volume*, in percent, is that of the replies.
     """
 
-    def __init__(self, rate: int, *, capacity: float = CAPACITY_S, prefill_ms: int = PREFILL_MS) -> None:
+    def __init__(
+        self, rate: int, *, volume: int = 100, capacity: float = CAPACITY_S, prefill_ms: int = PREFILL_MS
+    ) -> None:
         self._rate = rate
         self._frame = frame_samples(rate)
         self._prefill = samples(prefill_ms / 1000, rate)
-        self._ring = np.zeros(samples(capacity, rate), np.int16)
+        self._buffer = np.zeros(samples(capacity, rate), np.int16)
         self._begin = 0  # where the oldest sample lies
         self._filled = 0
         self._replies: deque[_Reply] = deque()
+        self._ending: _Reply | None = None  # all of it was read, and the reader still waits until it was heard
         self._cuts = 0  # not yet accepted
+        self._cues = _Cues(rate)
+        self._volume, self._gain = volume, Gain(volume)
         self._drop = self._closed = False
         self._changed = threading.Condition()
         self.underruns = 0
@@ -65,11 +133,11 @@ class Playback:
         with self._changed:
             if self._cuts:
                 return len(pcm)
-            wave = np.frombuffer(pcm, np.int16)[: len(self._ring) - self._filled]
+            wave = np.frombuffer(pcm, np.int16)[: len(self._buffer) - self._filled]
             if len(wave):
                 self._store(wave)
                 self._writing(reply).waiting += len(wave)
-                self._changed.notify()
+                self._changed.notify_all()
             return 2 * len(wave)
 
     def finish(self, reply: str | None = None) -> None:
@@ -78,7 +146,7 @@ class Playback:
             for waiting in self._replies:
                 if reply in (None, waiting.name):
                     waiting.complete = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def accept(self) -> None:
         """The service knows of one cut: what is written from now on is wanted again, if that was the last."""
@@ -87,15 +155,49 @@ class Playback:
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
+    @property
+    def volume(self) -> int:
+        """The volume of replies, in percent. A change takes a frame, so that it does not click."""
+        return self._volume
+
+    @volume.setter
+    def volume(self, percent: int) -> None:
+        self._volume = percent
+        self._gain.set(percent)
+
+    def play(self, cue: bytes) -> None:
+        """Let *cue* sound at once, or behind the one that sounds now."""
+        with self._changed:
+            self._cues.add(cue)
+            self._changed.notify_all()
+
+    def ring(self, cue: bytes) -> None:
+        """Let *cue* sound again and again, until this is called with b""."""
+        with self._changed:
+            self._cues.ring(cue)
+            self._changed.notify_all()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is left to be read."""
+        return not self._replies and self._cues.idle
+
+    def wait_until_quiet(self, seconds: float) -> None:
+        """Wait until that is so, *seconds* at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.quiet, seconds)
+
     def cut(self) -> tuple[str, int]:
         """Be silent at once and stay so until ``accept``; return the current reply and how many ms of it were read."""
         with self._changed:
-            name, read = (self._replies[0].name, self._replies[0].read) if self._replies else ("", 0)
+            reply = self._ending or (self._replies[0] if self._replies else None)
+            name, read = (reply.name, reply.read) if reply else ("", 0)
             self._replies.clear()
+            self._cues.clear()
             self._filled = 0
             self._cuts += 1
             self._drop = True
-            self._changed.notify()
+            self._changed.notify_all()
             return name, 1000 * read // self._rate
 
     def silenced(self) -> bool:
@@ -106,13 +208,14 @@ class Playback:
         """End the reader: its next ``read`` returns None."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     # The speaker thread -----------------------------------------------------------------------------------------------
 
-    def read(self) -> bytes | PlaybackStarted | PlaybackEnded | Marker | None:
-        """Wait for what comes next: a frame (the last of a reply may be shorter), an event, a marker, None: the end."""
+    def read(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
+        """Wait for what comes next: a frame, an event, a marker; None: the end."""
         with self._changed:
+            self._ending = None
             while True:
                 if self._closed:
                     return None
@@ -123,7 +226,16 @@ class Playback:
                     return item
                 self._wait()
 
-    def _next(self) -> bytes | PlaybackStarted | PlaybackEnded | None:
+    def _next(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
+        item = self._next_of_reply()
+        if isinstance(item, (PlaybackStarted, PlaybackEnded)):
+            return item
+        voice, cue = self._gain.apply(item or b""), self._cues.take()
+        if voice or cue:
+            return Sound(mix(voice, cue), voice, cue=bool(cue))
+        return self._cues.rest()
+
+    def _next_of_reply(self) -> bytes | PlaybackStarted | PlaybackEnded | None:
         if not self._replies:
             return None
         reply = self._replies[0]
@@ -134,7 +246,7 @@ class Playback:
         if reply.flowing and (reply.waiting >= self._frame or (reply.complete and reply.waiting)):
             return self._take(reply)
         if reply.complete and not reply.waiting:
-            self._replies.popleft()
+            self._ending = self._replies.popleft()
             return PlaybackEnded(reply.name)
         if reply.flowing:
             reply.flowing = False
@@ -143,6 +255,7 @@ class Playback:
 
     def _wait(self) -> None:
         """Wait for a change; a reply that has begun and gets none for too long is complete."""
+        self._changed.notify_all()  # it is quiet
         changed = self._changed.wait(STARVED_S if self._replies else None)
         if not changed and self._replies:
             self._replies[0].complete = True
@@ -157,17 +270,17 @@ class Playback:
         return self._replies[-1]
 
     def _store(self, wave: np.ndarray) -> None:
-        at = (self._begin + self._filled) % len(self._ring)
-        first = min(len(wave), len(self._ring) - at)
-        self._ring[at : at + first] = wave[:first]
-        self._ring[: len(wave) - first] = wave[first:]
+        at = (self._begin + self._filled) % len(self._buffer)
+        first = min(len(wave), len(self._buffer) - at)
+        self._buffer[at : at + first] = wave[:first]
+        self._buffer[: len(wave) - first] = wave[first:]
         self._filled += len(wave)
 
     def _take(self, reply: _Reply) -> bytes:
         count = min(self._frame, reply.waiting)
-        first = min(count, len(self._ring) - self._begin)
-        pcm = self._ring[self._begin : self._begin + first].tobytes() + self._ring[: count - first].tobytes()
-        self._begin = (self._begin + count) % len(self._ring)
+        first = min(count, len(self._buffer) - self._begin)
+        pcm = self._buffer[self._begin : self._begin + first].tobytes() + self._buffer[: count - first].tobytes()
+        self._begin = (self._begin + count) % len(self._buffer)
         self._filled -= count
         reply.waiting -= count
         reply.read += count

@@ -255,7 +255,7 @@ _KINDS: dict[type, tuple[str, Callable[[yaml.ScalarNode], Any]]] = {
     int: ("a whole number", _digits(r"[+-]?[0-9]{1,9}", int)),
     bool: (
         "true or false",
-        lambda node: {"true": True, "false": False}.get(node.value) if node.style is None else None,
+        lambda node: {"true": True, "false": False}.get(node.value.lower()) if node.style is None else None,
     ),
     float: ("a number", _digits(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?", float)),
 }

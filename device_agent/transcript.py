@@ -13,15 +13,16 @@ LONGEST = 10_000
 
 
 class Transcript:
-    """Watches an agent: writes a line into the log for each thing that was said. Belongs to the main thread."""
+    """Watches an agent: writes a line into the log, at *level*, for each thing that was said. For the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: str) -> None:
+        self._level = logging.getLevelNamesMapping()[level.upper()]
         self._reply, self._text = "", ""
 
     def __call__(self, word: Event | Action, _now: float) -> None:
         match word:
             case UserText(_, text, True):
-                log.info("user: %s", text.strip())
+                log.log(self._level, "user: %s", text.strip())
             case ReplyText(reply, text):
                 if reply != self._reply:
                     self._flush()
@@ -32,5 +33,5 @@ class Transcript:
 
     def _flush(self) -> None:
         if self._text.strip():
-            log.info("assistant: %s", self._text.strip())
+            log.log(self._level, "assistant: %s", self._text.strip())
         self._text = ""

@@ -13,13 +13,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.resources import as_file
 
+import numpy as np
+
 from device_agent.agent import Agent
 from device_agent.assembly import assemble
-from device_agent.audio import frame_bytes, level, likeness, resample
-from device_agent.config import Config, ConnectionConfig, ServiceConfig, TalkConfig, ToolConfig
+from device_agent.audio import frame_bytes, level, likeness, resample, samples
+from device_agent.config import (
+    Config,
+    ConnectionConfig,
+    CuesConfig,
+    ServiceConfig,
+    SpeakerConfig,
+    TalkConfig,
+    ToolConfig,
+)
 from device_agent.credentials import Secret
+from device_agent.echo import ROOM_S
 from device_agent.events import Action, Event, Started
-from device_agent.hardware import Button, Light
+from device_agent.hardware import Button, Controls, Cut, Light, never
+from device_agent.memory import Memory
 from device_agent.simulator import QUESTION, Simulator
 
 RATE = 24000
@@ -36,13 +48,49 @@ def speech() -> bytes:
     return pcm[2 * round(0.6 * RATE) : 2 * round(1.8 * RATE)]
 
 
+class Air:
+    """Carries sound from the loudspeaker to the microphone, *loudness* of it, with a hint of a room."""
+
+    ECHOES = ((0.0, 0.8), (0.011, -0.4), (0.027, 0.3), (0.043, -0.2))
+    """Seconds and strength of each."""
+
+    def __init__(self, loudness: float, rate: int = RATE) -> None:
+        self._loudness, self._rate = loudness, rate
+        self._lock = threading.Lock()
+        self._under_way = np.zeros(0, np.float32)
+
+    def sound(self, pcm: bytes, waiting: int) -> None:
+        """*pcm* leaves the loudspeaker, after *waiting* samples that do so before."""
+        wave = self._loudness * np.frombuffer(pcm, np.int16).astype(np.float32)
+        with self._lock:
+            tail = samples(self.ECHOES[-1][0], self._rate)
+            self._under_way.resize(max(len(self._under_way), waiting + len(wave) + tail), refcheck=False)
+            for seconds, strength in self.ECHOES:
+                at = waiting + samples(seconds, self._rate)
+                self._under_way[at : at + len(wave)] += strength * wave
+
+    def hush(self) -> None:
+        """The loudspeaker forgot what it had not played."""
+        with self._lock:
+            self._under_way = self._under_way[: samples(self.ECHOES[-1][0], self._rate)].copy()
+
+    def add_to(self, frame: bytes) -> bytes:
+        """Return what a microphone hears that hears *frame* as well."""
+        wave = np.frombuffer(frame, np.int16).astype(np.float32)
+        with self._lock:
+            heard, self._under_way = self._under_way[: len(wave)], self._under_way[len(wave) :].copy()
+        wave[: len(heard)] += heard
+        return np.clip(wave, -32768, 32767).astype(np.int16).tobytes()
+
+
 class RoomMicrophone:
     """Hears what is said into it, and silence otherwise."""
 
     overflows = 0
 
-    def __init__(self, rate: int = RATE) -> None:
-        self._size = frame_bytes(rate)
+    def __init__(self, rate: int = RATE, air: Air | None = None) -> None:
+        self._size, self._air = frame_bytes(rate), air
+        self.opened = 0
         self._frames: deque[bytes] = deque()
         self._quiet = threading.Event()
         self._fault: Exception | None = None
@@ -68,9 +116,14 @@ class RoomMicrophone:
 
     def open(self) -> None:
         self.owners.add(threading.get_ident())
+        self.opened += 1
         self._next = time.monotonic()
 
     def read(self) -> bytes:
+        frame = self._read()
+        return frame if self._air is None else self._air.add_to(frame)
+
+    def _read(self) -> bytes:
         self.owners.add(threading.get_ident())
         self._next += 0.02 / PACE
         time.sleep(max(0.0, self._next - time.monotonic()))  # what a sound card does
@@ -84,6 +137,7 @@ class RoomMicrophone:
 
     def close(self) -> None:
         self.owners.add(threading.get_ident())
+        self.opened -= 1
 
 
 class RoomSpeaker:
@@ -92,8 +146,8 @@ class RoomSpeaker:
     underruns = 0
     latency = 0.06
 
-    def __init__(self, rate: int = RATE) -> None:
-        self._rate = rate
+    def __init__(self, rate: int = RATE, air: Air | None = None) -> None:
+        self._rate, self._air = rate, air
         self._lock = threading.Lock()
         self._heard = bytearray()
         self._until = 0.0
@@ -107,25 +161,31 @@ class RoomSpeaker:
     def open(self) -> None:
         pass
 
-    def write(self, pcm: bytes) -> None:
+    def write(self, pcm: bytes, cut: Cut = never) -> None:
         if self.fault is not None:
             raise self.fault
         with self._lock:
             self._heard += pcm
+        if self._air is not None:
+            self._air.sound(pcm, self._waiting())
         self._until = max(self._until, time.monotonic()) + len(pcm) / (2 * self._rate * PACE)
         time.sleep(max(0.0, self._until - time.monotonic() - self.latency / PACE))
 
-    def drain(self, cut: Callable[[], bool] = lambda: False) -> None:
+    def drain(self, cut: Cut = never) -> None:
         while time.monotonic() < self._until and not cut():
             time.sleep(0.001)
 
     def drop(self) -> None:
-        unheard = max(0.0, self._until - time.monotonic())
         with self._lock:
-            size = 2 * round(unheard * self._rate * PACE)
-            if size:
+            if size := 2 * self._waiting():
                 del self._heard[-size:]
+        if self._air is not None:
+            self._air.hush()
         self._until = 0.0
+
+    def _waiting(self) -> int:
+        """Return how many samples were written and not heard yet."""
+        return round(max(0.0, self._until - time.monotonic()) * self._rate * PACE)
 
     def close(self) -> None:
         pass
@@ -182,21 +242,26 @@ class Room:
         service: ServiceConfig | None = None,
         fallback: Iterable[ServiceConfig] = (),
         tools: tuple[ToolConfig, ...] = (),
+        abilities: tuple[str, ...] = (),
+        cues: int = 0,
+        controls: Controls | None = None,
+        memory: Memory | None = None,
         key: str = "k",
         rate: int = RATE,
+        echo: float = 0.0,
         **connection: object,
     ) -> None:
-        self.microphone, self.speaker, self.finger, self.light = (
-            RoomMicrophone(rate),
-            RoomSpeaker(rate),
-            Finger(),
-            Eye(),
-        )
+        air = Air(echo, rate) if echo else None
+        self.microphone, self.speaker = RoomMicrophone(rate, air), RoomSpeaker(rate, air)
+        self.finger, self.light = Finger(), Eye()
         self.speech = resample(speech(), RATE, rate)
         config = Config(
             service=service or replace(ServiceConfig(), url=simulator and simulator.url),
             fallback=tuple(fallback),
             tools=tools,
+            abilities=abilities,
+            cues=CuesConfig(volume=cues),
+            speaker=SpeakerConfig(volume=100),
             talk=talk or TalkConfig(silence_ms=400),
             connection=ConnectionConfig(**connection),  # type: ignore[arg-type]
         )
@@ -209,7 +274,10 @@ class Room:
             speaker=self.speaker,
             button=button or self.finger,
             light=light or self.light,
+            controls=controls,
+            memory=memory,
         )
+        self.agent._echo._room = ROOM_S / PACE  # here sound dies away sooner, too
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status: int | None = None
         self._happened = threading.Condition()
@@ -258,6 +326,13 @@ class Room:
         ends = time.monotonic() + PATIENCE_S
         while len(self.speaker.heard) < 2 * RATE * seconds and time.monotonic() < ends:
             threading.Event().wait(0.005)
+
+    def hears_soon(self, pcm: bytes) -> bool:
+        """Wait until *pcm* comes out of the loudspeaker, louder or softer; return whether it did."""
+        ends = time.monotonic() + PATIENCE_S
+        while (like := self.hears(pcm)) < 0.99 and time.monotonic() < ends:
+            threading.Event().wait(0.02)
+        return like >= 0.99
 
     def hears(self, pcm: bytes) -> float:
         """Return how well *pcm* was heard from the loudspeaker."""

@@ -43,6 +43,24 @@ def test_hold_speak_let_go(pin, simulator):
         assert kitchen.hears(simulator.turns[0].pcm) > 0.999
 
 
+def test_a_contact_that_bounces_is_one_press_and_one_release(pin, simulator):
+    with room(simulator) as kitchen:
+        for _ in range(5):
+            pin.drive_low()
+            pin.drive_high()
+        pin.drive_low()
+        kitchen.happened(TalkStarted)
+        kitchen.microphone.say(speech())
+        kitchen.microphone.wait_until_said()
+        for _ in range(5):
+            pin.drive_high()
+            pin.drive_low()
+        pin.drive_high()
+        kitchen.happened(PlaybackEnded)
+        assert len(simulator.turns) == 1
+        assert speech() in simulator.turns[0].pcm
+
+
 def test_tap_and_speak(pin, simulator):
     with room(simulator) as kitchen:
         pin.drive_low()

@@ -23,7 +23,7 @@ def config(folder: Path, url: str, *, device: str = "default") -> Path:
     path = folder / "config.yaml"
     path.write_text(
         f"service: {{url: '{url}'}}\ntalk: {{start: voice, silence_ms: 400}}\nbutton: {{pin: }}\nlight: {{pin: }}\n"
-        f"microphone: {{device: {device}}}\nspeaker: {{device: {device}, volume: 100}}\n"
+        f"microphone: {{device: {device}}}\nspeaker: {{device: {device}, volume: 100}}\ncues: {{volume: 0}}\n"
     )
     return path
 

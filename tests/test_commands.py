@@ -51,7 +51,7 @@ def write_config(folder: Path, url: str, *, sound: bytes, extra: str = "") -> Pa
         f"talk: {{start: voice, silence_ms: 400}}\n"
         f"microphone: {{device: 'wav:{write_wav(folder / 'heard.wav', sound)}'}}\n"
         f"speaker: {{device: 'wav:{folder / 'said.wav'}', volume: 100}}\n"
-        f"button: {{pin: }}\nlight: {{pin: }}\n{extra}"
+        f"button: {{pin: }}\nlight: {{pin: }}\ncues: {{volume: 0}}\nlog: {{transcript: info}}\n{extra}"
     )
     return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from device_agent.errors import ConfigError
 from device_agent.services import SERVICES
 
 NAMES = schema.one_of(*SERVICES).wish
+CUES = "listening, done, waiting, failed, offline, refused, trouble, cap, muted, unmuted or volume"
 SHIPPED = Path(__file__).parent.parent / "config.yaml"
 
 
@@ -93,11 +95,17 @@ service:
   rate: 16000
 fallback: [{name: litellm, model: other, dialect: openai}, {voice: w}]
 talk: {start: voice, end: service, vad: 3, silence_ms: 100, preroll_ms: 0, follow_up_s: 2.5, interrupt: voice}
-connection: {mode: always, idle_s: 5}
+connection: {mode: always, idle_s: 5, daily_minutes: 90}
 microphone: {device: "wav:question.wav"}
 speaker: {device: USB, volume: 100}
 button: {pin: 27}
-light: {pin: 0}
+light: {pin: 0, rgb: [1, 2, 3], inverted: true}
+controls: {volume_up: 5, volume_down: 6, encoder: [23, 24], mute: 22, mute_is: switch}
+echo: {mode: cancel}
+cues: {volume: 0, play: [listening, muted]}
+alarms: {volume: 10}
+log: {transcript: debug}
+abilities: [time, alarms]
 tools:
   - name: lamp
     description: Switches the lamp.
@@ -130,13 +138,32 @@ tools:
         ),
         (config.ServiceConfig("litellm", model="other", dialect="openai"), config.ServiceConfig(voice="w")),
         config.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
-        config.ConnectionConfig("always", 5),
+        config.ConnectionConfig("always", 5, 90),
         config.MicrophoneConfig("wav:question.wav"),
         config.SpeakerConfig("USB", 100),
         config.ButtonConfig(27),
-        config.LightConfig(0),
+        config.LightConfig(0, (1, 2, 3), True),
+        config.ControlsConfig(5, 6, (23, 24), 22, "switch"),
+        config.EchoConfig("cancel"),
+        config.CuesConfig(0, ("listening", "muted")),
+        config.AlarmsConfig(10),
+        config.LogConfig("debug"),
+        ("time", "alarms"),
         (config.ToolConfig("lamp", "Switches the lamp.", ("sh", "-c", "true"), schema_of_lamp, 3),),
     )
+    default = dict(_leaves(Config()))
+    forgotten = {key for key, value in _leaves(said) if value == default[key]}
+    assert forgotten == {"service.name", "service.dialect"}  # another name, or dialect, has other keys
+
+
+def _leaves(made: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield name and value of every key outside of lists."""
+    for key in dataclasses.fields(made):
+        value, name = getattr(made, key.name), f"{path}{key.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name, value
 
 
 @pytest.mark.parametrize("empty", ["", "~", "null", '""', "''", '"  "'])
@@ -164,6 +191,25 @@ def test_text_may_be_written_in_any_language_and_with_windows_line_ends(loaded):
     assert loaded("service:\r\n  instructions: Sprich Schwäbisch, g'sell 🥨\r\n").service.instructions == (
         "Sprich Schwäbisch, g'sell 🥨"
     )
+
+
+@pytest.mark.parametrize("written", ["off", '"off"', "'off'"])
+def test_off_is_a_word_although_yaml_has_another_idea_of_it(loaded, written):
+    assert yaml.safe_load("off") is False
+    said = loaded(f"echo: {{mode: {written}}}\nlog: {{transcript: {written}}}")
+
+    assert (said.echo.mode, said.log.transcript) == ("off", "off")
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("false", False), ("True", True), ("FALSE", False)])
+def test_true_and_false_are_written_as_one_likes(loaded, written, meant):
+    assert loaded(f"light: {{inverted: {written}}}").light.inverted is meant
+
+
+@pytest.mark.parametrize("section", ["cues: {play: []}", "cues: {play: }"])
+def test_a_list_may_be_empty(loaded, section):
+    assert loaded(section).cues.play == ()
+    assert loaded("abilities: []").abilities == ()
 
 
 def test_an_anchor_may_be_used(loaded):
@@ -226,6 +272,38 @@ speaker: {volume: 101}
             "1:21: microphone.device is empty; it should be default, a part of a device's name or wav:FILE",
         ),
         ("light: {pin: 40}", "1:14: light.pin should be a whole number from 0 to 27, not 40"),
+        ("light: {inverted: yes}", "1:19: light.inverted should be true or false, not yes"),
+        ("light: {inverted: off}", "1:19: light.inverted should be true or false, not off"),
+        ("light: {inverted: 1}", "1:19: light.inverted should be true or false, not 1"),
+        ('light: {inverted: "true"}', '1:19: light.inverted should be true or false, not "true"'),
+        ("light: {inverted: }", "1:18: light.inverted is empty; it should be true or false"),
+        ("light: {rgb: [5, 6]}", "1:14: light.rgb should have three pins, red, green and blue, not 2"),
+        ("light: {rgb: [5, 6, 13, 19]}", "1:14: light.rgb should have three pins, red, green and blue, not 4"),
+        ("light: {rgb: [5, 6, 28]}", "1:21: light.rgb[2] should be a whole number from 0 to 27, not 28"),
+        ("light: {rgb: 5}", "1:14: light.rgb should be a list like [one, two], not 5"),
+        ("controls: {encoder: [5, 6, 13]}", "1:21: controls.encoder should have two pins, A and B, not 3"),
+        ("controls: {encoder: [5]}", "1:21: controls.encoder should have two pins, A and B, not 1"),
+        (
+            "controls: {mute_is: swich}",
+            '1:21: controls.mute_is should be button or switch, not "swich"; did you mean "switch"?',
+        ),
+        ("echo: {mode: on}", "1:14: echo.mode should be off or cancel, not on"),
+        ("echo: {mode: no}", "1:14: echo.mode should be off or cancel, not no"),
+        ("alarms: {volume: 0}", "1:18: alarms.volume should be a whole number from 10 to 100, not 0"),
+        (
+            "log: {transcript: inof}",
+            '1:19: log.transcript should be off, debug or info, not "inof"; did you mean "info"?',
+        ),
+        (
+            "cues: {play: [done, lisening]}",
+            f'1:21: cues.play[1] should be {CUES}, not "lisening"; did you mean "listening"?',
+        ),
+        ("cues: {play: [alarm]}", f'1:15: cues.play[0] should be {CUES}, not "alarm"'),
+        ("cues: {play: off}", "1:14: cues.play should be a list like [one, two], not off"),
+        (
+            "abilities: [volume, alarm]",
+            '1:21: abilities[1] should be volume, mute, stop, alarms or time, not "alarm"; did you mean "alarms"?',
+        ),
         ("- talk", "1:1: the file should be a section with keys, not a list"),
         ("talk", '1:1: the file should be a section with keys, not "talk"'),
         ("tlak: {}", '1:1: tlak is unknown; did you mean "talk"?'),
@@ -233,8 +311,8 @@ speaker: {volume: 101}
             "talk: {5: 6}",
             "1:8: talk.5 is unknown; talk has start, end, vad, silence_ms, preroll_ms, follow_up_s, interrupt",
         ),
-        ("light: {[a]: 6}", "1:9: light.a list is unknown; light has pin"),
-        ("light: {<<: {pin: 5}}", "1:9: light.<< is unknown; light has pin"),
+        ("light: {[a]: 6}", "1:9: light.a list is unknown; light has pin, rgb, inverted"),
+        ("light: {<<: {pin: 5}}", "1:9: light.<< is unknown; light has pin, rgb, inverted"),
         ("talk: {vad: 1,\n vad: 2}", "2:2: talk.vad is in line 1 already; remove one of them"),
         ("light: {pin: 5}\ntalk:\nlight: {pin: 6}", "3:1: light is in line 1 already; remove one of them"),
     ],
@@ -361,6 +439,40 @@ def test_button_and_light_need_a_pin_each(complaints, loaded):
     assert complaints("light: {pin: 17}") == ["1:14: light.pin and button.pin are both 17; give each a pin of its own"]
     assert complaints("button: {pin: 25}") == ["1:15: light.pin and button.pin are both 25; give each a pin of its own"]
     assert loaded("button: {pin: }\nlight: {pin: }").light.pin is None
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            "button: {pin: 5}\ncontrols: {mute: 5}",
+            "2:18: controls.mute and button.pin are both 5; give each a pin of its own",
+        ),
+        (
+            "controls: {volume_up: 5, volume_down: 5}",
+            "1:39: controls.volume_down and controls.volume_up are both 5; give each a pin of its own",
+        ),
+        (
+            "controls: {encoder: [25, 24]}",  # the light's, by default
+            "1:21: controls.encoder and light.pin are both 25; give each a pin of its own",
+        ),
+        (
+            "controls: {volume_up: 6}\nlight: {rgb: [5, 6, 13]}",
+            "1:23: controls.volume_up and light.rgb are both 6; give each a pin of its own",
+        ),
+        ("light: {rgb: [5, 17, 13]}", "1:14: light.rgb and button.pin are both 17; give each a pin of its own"),
+        ("light: {rgb: [5, 6, 5]}", "1:14: light.rgb has 5 twice; give each a pin of its own"),
+        ("controls: {encoder: [5, 5]}", "1:21: controls.encoder has 5 twice; give each a pin of its own"),
+    ],
+)
+def test_two_keys_with_one_pin_are_told_by_name(complaints, text, complaint):
+    assert complaints(text) == [complaint]
+
+
+def test_colours_take_the_place_of_the_one_light(loaded):
+    said = loaded("light: {rgb: [25, 5, 6]}").light  # 25 is light.pin by default
+    assert (said.pin, said.rgb) == (25, (25, 5, 6))
+    assert loaded("light: {rgb: [5, 6, 13]}\ncontrols: {mute: 25}").controls.mute == 25
 
 
 def test_the_recording_does_not_overwrite_the_question(complaints, loaded, tmp_path, monkeypatch):

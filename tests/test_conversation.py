@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.conversation import (
+    ANYWAY,
     FOLLOW_UP,
+    LATE,
     LISTENING,
     MOODS,
+    MUTED,
     OFFLINE,
     READY,
     REFUSED,
@@ -24,9 +27,12 @@ from device_agent.conversation import (
     State,
 )
 from device_agent.events import (
+    AlarmDue,
     Attend,
     Attention,
+    CapReached,
     CloseGate,
+    Cue,
     CutConfirmed,
     CutReply,
     Dial,
@@ -34,25 +40,36 @@ from device_agent.events import (
     Finish,
     ForgetTurn,
     HangUp,
+    Hush,
     Linger,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneEnded,
+    Mute,
+    Muted,
     NothingSaid,
     OpenGate,
+    Play,
     PlaybackEnded,
     Pressed,
     Refused,
     ReplyEnded,
     ReplyStarted,
+    ReplyWithdrawn,
+    Ring,
+    RingEnded,
     Show,
     Started,
+    StopAsked,
     TalkEnded,
     TalkStarted,
     TimeUp,
     TurnReceived,
     TurnTaken,
+    Unmuted,
+    Words,
+    WorkerCrashed,
 )
 
 WAY_TO = {
@@ -61,11 +78,13 @@ WAY_TO = {
     LISTENING: [Started(), TalkStarted()],
     SENDING: [Started(), TalkStarted(), TalkEnded()],
     THINKING: [Started(), TalkStarted(), TalkEnded(), TurnReceived()],
+    LATE: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), TimeUp()],
     SPEAKING: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), ReplyStarted("r")],
+    MUTED: [Started(), Muted()],
     OFFLINE: [Started(), LinkDown("x", 1.0)],
     REFUSED: [Started(), Refused("x", 0.0)],
 }
-BUSY = [LISTENING, SENDING, THINKING, SPEAKING]
+BUSY = [LISTENING, SENDING, THINKING, LATE, SPEAKING]
 EVENTS = [
     Started(),
     Pressed(),
@@ -84,8 +103,26 @@ EVENTS = [
     Refused("x", 0.0),
     TimeUp(),
     CutConfirmed(),
-    MicrophoneEnded(),
+    ReplyEnded("r", "too much"),
+    ReplyWithdrawn("r"),
+    Words("hello"),
+    Muted(),
+    Unmuted(),
+    StopAsked(),
+    AlarmDue("pasta"),
+    RingEnded(),
+    CapReached(),
 ]
+SETTINGS = st.fixed_dictionaries(
+    {
+        "voice_starts": st.booleans(),
+        "voice_interrupts": st.booleans(),
+        "follow_up": st.sampled_from([0.0, 5.0]),
+        "idle": st.sampled_from([None, 60.0]),
+        "muted": st.booleans(),
+        "press_unmutes": st.booleans(),
+    }
+)
 
 
 def at(state: State, **settings: object) -> Conversation:
@@ -107,10 +144,10 @@ def test_a_turn_goes_round():
 
 def test_a_press_dials_at_once():
     actions = at(READY).handle(Pressed(), 0.0)
-    assert actions[:2] == [OpenGate(), Dial()]
+    assert actions[:3] == [OpenGate(), Dial(), Play(Cue.LISTENING)]
 
 
-@pytest.mark.parametrize("state", [SENDING, THINKING, SPEAKING])
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_a_press_cuts_the_reply_before_it_opens_the_gate(state):
     conversation = at(state)
     assert conversation.handle(Pressed(), 1.0)[:3] == [CutReply(), OpenGate(), Dial()]
@@ -157,11 +194,21 @@ def test_after_a_turn_the_rest_shows_what_the_link_said_last():
     assert Show("ready") in conversation.handle(LinkUp(), 3.0)
 
 
-@pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING])
+@pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING, LATE])
+def test_when_the_minutes_of_the_day_are_used_up_the_turn_ends_and_one_hears_it(state):
+    conversation = at(state)
+    actions = conversation.handle(CapReached(), 1.0)
+    assert ForgetTurn() in actions
+    assert Play(Cue.CAP) in actions
+    assert conversation.state is REFUSED
+
+
+@pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING, LATE])
 def test_a_refusal_ends_the_turn(state):
     conversation = at(state)
     actions = conversation.handle(Refused("no credit", 0.0), 1.0)
     assert ForgetTurn() in actions
+    assert Play(Cue.REFUSED) in actions
     assert conversation.state is REFUSED
 
 
@@ -170,7 +217,17 @@ def test_patience_runs_out_and_the_turn_is_forgotten():
     conversation.handle(TalkStarted(), 90.0)
     conversation.handle(TalkEnded(), 100.0)
     assert conversation.deadline == 115.0
-    assert conversation.handle(TimeUp(), 115.0)[:2] == [CutReply(), ForgetTurn()]
+    assert conversation.handle(TimeUp(), 115.0)[:3] == [CutReply(), ForgetTurn(), Play(Cue.OFFLINE)]
+    assert conversation.state is READY
+
+
+def test_a_service_that_thinks_for_long_is_excused_once_and_then_given_up():
+    conversation = at(SENDING)
+    conversation.handle(TurnReceived(), 100.0)
+    assert conversation.deadline == 108.0
+    assert conversation.handle(TimeUp(), 108.0)[0] == Play(Cue.WAITING)
+    assert (conversation.state, conversation.deadline) == (LATE, 130.0)
+    assert conversation.handle(TimeUp(), 130.0)[:3] == [CutReply(), ForgetTurn(), Play(Cue.FAILED)]
     assert conversation.state is READY
 
 
@@ -206,9 +263,9 @@ def test_nothing_said_is_nothing_asked():
     assert conversation.handle(NothingSaid(), 1.0) == [Attend(Attention.BUTTON), Show("ready"), Linger()]
 
 
-def test_without_voice_interruption_the_device_is_deaf_exactly_while_it_speaks():
+def test_speech_begins_a_turn_at_rest_and_in_a_reply_only_where_it_may_interrupt():
     conversation = at(THINKING, voice_starts=True)
-    assert Attend(Attention.DEAF) in conversation.handle(ReplyStarted("r"), 0.0)
+    assert Attend(Attention.BUTTON) in conversation.handle(ReplyStarted("r"), 0.0)
     assert Attend(Attention.VOICE) in conversation.handle(PlaybackEnded("r"), 1.0)
 
 
@@ -269,32 +326,194 @@ def test_nobody_waits_for_the_rest_of_an_answer_when_its_connection_is_gone():
     assert conversation.state is READY
 
 
+# Cues, mute, alarms, trouble ------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_that_nobody_waits_for_makes_no_sound():
+    assert at(READY).handle(Refused("no credit", 0.0), 1.0) == [Attend(Attention.BUTTON), Show("refused")]
+
+
+def test_the_end_of_a_turn_is_heard_whoever_decides_it():
+    assert at(LISTENING).handle(TalkEnded(), 1.0)[0] == Play(Cue.DONE)
+    assert Play(Cue.DONE) in at(LISTENING).handle(TurnTaken(), 1.0)
+
+
+def test_speech_that_opens_the_gate_is_not_talked_over():
+    assert not any(isinstance(action, Play) for action in at(READY).handle(TalkStarted(), 1.0))
+
+
+def test_a_reply_that_fails_before_it_sounds_is_not_passed_over_in_silence():
+    conversation = at(THINKING)
+    assert Play(Cue.FAILED) in conversation.handle(ReplyEnded("r", "rate limit"), 1.0)
+    assert conversation.state is READY
+
+
+def test_a_reply_without_sound_is_no_failure():
+    assert Play(Cue.FAILED) not in at(THINKING).handle(ReplyEnded("r"), 1.0)
+
+
+@pytest.mark.parametrize("state", [READY, OFFLINE, REFUSED, LISTENING])
+def test_muted_it_closes_the_microphone_and_forgets_what_was_just_said(state):
+    conversation = at(state)
+    actions = conversation.handle(Muted(), 1.0)
+    assert actions[:2] == [Mute(True), Play(Cue.MUTED)]
+    assert (ForgetTurn() in actions) == (state is LISTENING)
+    assert conversation.state is MUTED
+    assert Show("muted") in actions
+
+
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_muted_in_the_middle_of_an_answer_it_finishes_that(state):
+    conversation = at(state, follow_up=8.0)
+    assert conversation.handle(Muted(), 1.0) == [Mute(True), Play(Cue.MUTED)]
+    conversation.handle(ReplyStarted("r"), 2.0)
+    conversation.handle(PlaybackEnded("r"), 3.0)
+    assert conversation.state is MUTED
+
+
+def test_muted_speech_of_the_last_moment_is_forgotten():
+    conversation = at(MUTED)
+    assert conversation.handle(TalkStarted(), 1.0) == [CloseGate(), ForgetTurn()]
+    assert conversation.state is MUTED
+
+
+def test_a_press_cannot_undo_a_switch_but_says_what_is_the_matter():
+    conversation = at(MUTED)
+    assert conversation.handle(Pressed(), 1.0) == [Play(Cue.MUTED)]
+    actions = conversation.handle(Unmuted(), 2.0)
+    assert actions[:2] == [Mute(False), Play(Cue.UNMUTED)]
+    assert conversation.state is READY
+
+
+def test_where_there_is_nothing_else_to_press_the_button_unmutes_and_listens():
+    conversation = at(MUTED, press_unmutes=True)
+    actions = conversation.handle(Pressed(), 1.0)
+    assert actions.index(Mute(False)) < actions.index(OpenGate())
+    assert conversation.state is LISTENING
+
+
+def test_it_begins_muted_when_it_ended_so():
+    conversation = Conversation(muted=True)
+    assert Show("muted") in conversation.handle(Started(), 0.0)
+
+
+def test_muted_it_hangs_up_as_well():
+    conversation = at(MUTED, idle=60.0)
+    assert HangUp() in conversation.handle(TimeUp(), 61.0)
+
+
+@pytest.mark.parametrize("state", [READY, MUTED, LISTENING, SENDING, THINKING, SPEAKING])
+@pytest.mark.parametrize("end", [Pressed(), TalkStarted(), StopAsked(), RingEnded()])
+def test_an_alarm_rings_whatever_goes_on_until_somebody_hushes_it(state, end):
+    conversation = at(state)
+    assert conversation.handle(AlarmDue("pasta"), 1.0) == [Ring()]
+    assert conversation.state is state
+    assert conversation.handle(end, 2.0)[0] == Hush()
+    assert Hush() not in conversation.handle(end, 3.0)
+
+
+@pytest.mark.parametrize("state", [READY, MUTED, SPEAKING])
+def test_the_press_that_hushes_an_alarm_does_nothing_else(state):
+    conversation = at(state)
+    conversation.handle(AlarmDue("pasta"), 1.0)
+    assert conversation.handle(Pressed(), 2.0) == [Hush()]
+    assert conversation.state is state
+
+
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_whoever_asks_for_silence_gets_it_and_no_rest_of_the_answer(state):
+    conversation = at(state)
+    conversation.handle(ReplyEnded("r", more=True), 0.5) if state is SPEAKING else None
+    assert CutReply() in conversation.handle(StopAsked(), 1.0)
+    assert conversation.state is READY
+
+
+def test_the_offer_to_go_on_ends_with_stop():
+    conversation = at(SPEAKING, follow_up=8.0)
+    conversation.handle(PlaybackEnded("r"), 1.0)
+    conversation.handle(StopAsked(), 2.0)
+    assert conversation.state is READY
+
+
+def test_trouble_is_shown_and_heard_but_not_again_with_each_new_start():
+    actions = at(READY).handle(WorkerCrashed("microphone", OSError()), 1.0)
+    assert Play(Cue.TROUBLE) in actions
+    assert Show("trouble") in actions
+    assert Play(Cue.TROUBLE) not in Conversation().handle(WorkerCrashed("microphone", OSError()), 1.0)
+
+
 def test_every_state_has_a_mood_and_a_row():
     assert set(MOODS) == set(TRANSITIONS) == set(State) - {REST}
 
 
-@given(st.lists(st.sampled_from(EVENTS), max_size=60), st.booleans(), st.booleans(), st.sampled_from([0.0, 5.0]))
-def test_no_order_of_events_leaves_a_state_without_a_way_out(events: list[Event], starts, interrupts, follow_up):
-    conversation = Conversation(voice_starts=starts, voice_interrupts=interrupts, follow_up=follow_up, idle=60.0)
-    conversation.handle(Started(), 0.0)
-    now = 0.0
-    for event in events:
-        now += 1.0
-        conversation.handle(event, now)
+def test_every_cue_has_an_occasion():
+    rows = [row for rows in TRANSITIONS.values() for row in rows.values()]
+    actions = {action for _, row in rows for action in row} | {each for row in ANYWAY.values() for each in row}
+    assert {action.cue for action in actions if isinstance(action, Play)} >= set(Cue) - {
+        Cue.VOLUME,  # the agent's, at the new volume
+        Cue.ALARM,  # Ring
+        Cue.TROUBLE,  # above
+    }
+
+
+# Whatever happens -----------------------------------------------------------------------------------------------------
+
+
+def after(events: list[Event], settings: dict[str, object]) -> Conversation:
+    conversation = Conversation(**settings)
+    for now, event in enumerate([Started(), *events]):
+        conversation.handle(event, float(now))
+    return conversation
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
+def test_no_order_of_events_leaves_a_state_without_a_way_out(events: list[Event], settings):
+    conversation = after(events, settings)
     waiting_for_us = conversation.state not in RESTING and conversation.state is not SPEAKING
     assert not waiting_for_us or conversation.deadline is not None
-    for _ in range(3):  # the playback says by itself that a reply has ended; all else ends by patience
+    for _ in range(4):  # the playback says by itself that a reply has ended; all else ends by patience
         for event in (CutConfirmed(), PlaybackEnded("r"), TimeUp()):
             if conversation.state not in RESTING:
-                conversation.handle(event, now + 100.0)
+                conversation.handle(event, 1000.0)
     assert conversation.state in RESTING
 
 
-@given(st.lists(st.sampled_from(EVENTS), max_size=60))
-def test_the_gate_is_never_left_deaf_outside_a_reply(events: list[Event]):
-    conversation = Conversation(voice_starts=True)
-    attention = Attention.BUTTON
+@given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
+def test_no_order_of_events_plays_a_dead_reply(events: list[Event], settings):
+    conversation, unconfirmed = Conversation(**settings), 0
+    for event in [Started(), *events]:
+        before = conversation.state
+        actions = conversation.handle(event, 0.0)
+        if isinstance(event, ReplyStarted) and unconfirmed:
+            assert (conversation.state, actions) == (before, [])
+        unconfirmed = max(0, unconfirmed - isinstance(event, CutConfirmed)) + actions.count(CutReply())
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
+def test_no_order_of_events_leaves_the_gate_deaf(events: list[Event], settings):
+    conversation = after(events, settings)
+    conversation.handle(RingEnded(), 1000.0)
+    if conversation.state is LISTENING:
+        return
+    if conversation.muted and not settings["press_unmutes"]:
+        assert Mute(False) in conversation.handle(Unmuted(), 1000.0)
+    actions = conversation.handle(Pressed(), 1000.0)
+    assert OpenGate() in actions
+    assert conversation.state is LISTENING
+    assert not conversation.muted
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
+def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Event], settings):
+    conversation, attention = Conversation(**settings), Attention.BUTTON
     for event in [Started(), *events]:
         for action in conversation.handle(event, 0.0):
             attention = action.attention if isinstance(action, Attend) else attention
-        assert (attention is Attention.DEAF) == (conversation.state is SPEAKING)
+        match conversation.state:
+            case State.SENDING | State.THINKING | State.LATE | State.SPEAKING:
+                wanted = settings["voice_interrupts"]
+            case State.FOLLOW_UP:
+                wanted = True
+            case _:
+                wanted = settings["voice_starts"]
+        assert (attention is Attention.VOICE) == wanted

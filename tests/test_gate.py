@@ -17,10 +17,10 @@ def gate(attention: Attention = Attention.BUTTON, *, device_ends: bool = True) -
     return made
 
 
-def hear(gate: Gate, sound: str) -> str:
-    """Feed *sound*; return what went up, with < for TalkStarted, > for TalkEnded, x for NothingSaid."""
+def hear(gate: Gate, sound: str, *, own: bool = False) -> str:
+    """Feed *sound*, maybe our *own*; return what goes up: < for TalkStarted, > for TalkEnded, x for NothingSaid."""
     words = {TalkStarted: "<", TalkEnded: ">", NothingSaid: "x"}
-    up = [item for frame in sound for item in gate.feed(frame.encode())]
+    up = [item for frame in sound for item in gate.feed(frame.encode(), own=own)]
     return "".join(item.decode() if isinstance(item, bytes) else words[type(item)] for item in up)
 
 
@@ -95,9 +95,25 @@ def test_the_wait_for_more_speech_is_told():
     assert ended == [TalkEnded(silence=SILENCE * 0.02)]
 
 
-def test_deaf_the_gate_hears_nothing_and_keeps_nothing_but_obeys_the_button():
-    g = gate(Attention.DEAF)
-    assert hear(g, "s" * 50) == ""
+def test_to_our_own_voice_the_gate_is_deaf_and_keeps_nothing_of_it_but_obeys_the_button():
+    g = gate(Attention.VOICE)
+    hear(g, "s")
+    assert hear(g, "s" * 50, own=True) == ""
+    g.press()
+    assert hear(g, "S") == "<S"
+
+
+def test_our_own_voice_is_not_what_somebody_said_after_a_tap():
+    g = gate()
+    g.press()
+    g.release()
+    assert hear(g, "." * (TAP + 1) + "s" * NOBODY, own=True).endswith("x")
+
+
+def test_what_was_heard_before_a_pause_is_no_preroll_after_it():
+    g = gate(Attention.VOICE)
+    hear(g, "ss..s")
+    assert list(g.finish()) == []
     g.press()
     assert hear(g, "S") == "<S"
 
@@ -130,7 +146,7 @@ def test_a_recording_that_ends_in_the_middle_of_a_turn_ends_it():
     assert list(g.finish()) == []
 
 
-HANDS = st.lists(st.sampled_from(["press", "release", "close", "voice", "button", "deaf", "s", "."]), max_size=300)
+HANDS = st.lists(st.sampled_from(["press", "release", "close", "voice", "button", "s", "S", "."]), max_size=300)
 
 
 @given(HANDS, st.booleans())
@@ -138,9 +154,9 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
     g = gate(device_ends=device_ends)
     up = ""
     for hand in hands:
-        if hand in "s.":
-            up += hear(g, hand)
-        elif hand in {"voice", "button", "deaf"}:
+        if hand in "sS.":
+            up += hear(g, hand, own=hand == "S")
+        elif hand in {"voice", "button"}:
             g.attend(Attention(hand))
         else:
             getattr(g, hand)()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import PlaybackEnded, PlaybackStarted
-from device_agent.playback import Marker, Playback
+from device_agent.playback import LULL_MS, Marker, Playback, Sound
 
 RATE, FRAME, PREFILL = 1000, 20, 40
 
@@ -20,11 +20,12 @@ def sound(first: int, count: int) -> bytes:
     return np.arange(first, first + count, dtype=np.int16).tobytes()
 
 
-def read_all(p: Playback) -> list[object]:
-    """Read what can be read without waiting."""
+def read_all(p: Playback, most: int = 1000) -> list[object]:
+    """Read what can be read without waiting; of a sound with nothing but a reply in it, the samples."""
     items: list[object] = []
-    while p._drop or (p._replies and _readable(p)):
-        items.append(p.read())
+    while len(items) < most and (p._drop or not p._cues.idle or (p._replies and _readable(p))):
+        item = p.read()
+        items.append(item.voice if isinstance(item, Sound) and item.voice == item.pcm else item)
     return items
 
 
@@ -94,6 +95,16 @@ def test_a_cut_is_silence_at_once_and_tells_what_was_heard():
     assert read_all(p) == [Marker.DROP]
 
 
+def test_a_cut_while_the_last_of_a_reply_sounds_still_tells_which_it_was():
+    p = playback()
+    p.write("a", sound(0, 100))
+    p.finish("a")
+    assert read_all(p)[-1] == PlaybackEnded("a")
+    assert p.cut() == ("a", 100)
+    assert read_all(p) == [Marker.DROP]
+    assert p.cut() == ("", 0)
+
+
 def test_late_sound_of_a_cut_reply_is_never_heard():
     p = playback()
     p.write("a", sound(0, 100))
@@ -147,6 +158,104 @@ def test_closing_ends_the_reader():
     assert p.read() is None
 
 
+# Cues --------------------------------------------------------------------------------------------------------------
+
+LULL = [Sound(bytes(2 * FRAME))] * (LULL_MS // 20 - 1) + [Marker.DROP]
+
+
+def cue(count: int, loud: int = 1000) -> bytes:
+    return np.full(count, loud, np.int16).tobytes()
+
+
+def test_a_cue_sounds_at_once_and_leaves_the_device_silent():
+    p = playback()
+    p.play(cue(30))
+    frame, rest = cue(FRAME), cue(10).ljust(2 * FRAME, b"\0")
+    assert read_all(p) == [Sound(frame, cue=True), Sound(rest, cue=True), *LULL]
+
+
+def test_a_cue_is_added_to_a_reply_and_not_a_sample_of_that_is_lost_or_late():
+    p = playback()
+    p.write("a", sound(0, 100))
+    p.finish("a")
+    first = [p.read(), p.read()]
+    p.play(cue(FRAME))
+    both = p.read()
+    assert first == [PlaybackStarted("a"), Sound(sound(0, FRAME), sound(0, FRAME))]
+    assert both == Sound(sound(FRAME + 1000, FRAME), sound(FRAME, FRAME), cue=True)
+    assert pcm(read_all(p)) == sound(2 * FRAME, 60)
+
+
+def test_a_cue_has_a_volume_of_its_own():
+    p = Playback(RATE, volume=0, prefill_ms=PREFILL)
+    p.write("a", sound(1, 100))
+    p.read()
+    p.play(cue(FRAME))
+    assert p.read() == Sound(cue(FRAME), bytes(2 * FRAME), cue=True)
+
+
+def test_the_volume_glides():
+    p = playback()
+    p.write("a", cue(100, 10000))
+    p.read()
+    p.volume = 0
+    waves = [np.frombuffer(p.read().pcm, np.int16).astype(int) for _ in range(3)]
+    assert abs(np.diff(waves[0])).max() < 10000 / (FRAME - 2)
+    assert not waves[1].any()
+    assert not waves[2].any()
+
+
+def test_what_is_too_loud_together_is_cut_off_and_never_wraps():
+    p = playback()
+    p.write("a", cue(100, 30000))
+    p.read()
+    p.play(cue(FRAME, 30000))
+    assert p.read().pcm == cue(FRAME, 32767)
+
+
+def test_a_cut_silences_a_cue_too():
+    p = playback()
+    p.play(cue(100))
+    p.read()
+    p.cut()
+    assert read_all(p) == [Marker.DROP]
+
+
+def test_a_cue_after_a_cut_sounds_although_replies_are_dropped():
+    p = playback()
+    p.write("a", sound(0, 100))
+    p.cut()
+    p.play(cue(FRAME))
+    assert read_all(p) == [Marker.DROP, Sound(cue(FRAME), cue=True), *LULL]
+
+
+def test_cues_wait_for_each_other_up_to_a_limit():
+    p = playback()
+    for loud in range(1, 200):
+        p.play(cue(5 * FRAME, loud))
+    sounds = [item for item in read_all(p) if isinstance(item, Sound) and item.cue]
+    assert len(sounds) == 100  # CUES_S
+    assert sounds[5] == Sound(cue(FRAME, 2), cue=True)
+
+
+def test_an_alarm_rings_until_it_is_hushed_also_over_a_cut():
+    p = playback()
+    p.ring(cue(FRAME))
+    assert read_all(p, 50) == [Sound(cue(FRAME), cue=True)] * 50
+    p.cut()
+    assert read_all(p, 3) == [Marker.DROP] + [Sound(cue(FRAME), cue=True)] * 2
+    p.ring(b"")
+    assert read_all(p) == LULL
+
+
+def test_a_reply_that_begins_in_the_silence_behind_a_cue_does_not_wait_for_its_end():
+    p = playback()
+    p.play(cue(FRAME))
+    p.read()
+    p.write("a", sound(0, PREFILL))
+    assert read_all(p, 3) == [PlaybackStarted("a"), sound(0, FRAME), sound(FRAME, FRAME)]
+
+
 DEEDS = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 120)),
     st.tuples(st.sampled_from(["finish", "read", "cut", "accept", "new"]), st.just(0)),
@@ -161,7 +270,10 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
     heard: list[int] = []
 
     def note(items: list[object]) -> None:
-        heard.extend(np.frombuffer(pcm(items), np.int16).tolist())
+        voices = b"".join(
+            item.voice if isinstance(item, Sound) else item for item in items if isinstance(item, (Sound, bytes))
+        )
+        heard.extend(np.frombuffer(voices, np.int16).tolist())
 
     for deed, size in deeds:
         match deed:
@@ -175,6 +287,7 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
                 reply += 1
             case "new":
                 reply += 1
+                p.play(cue(25))  # which changes nothing about the replies
             case "read":
                 note(read_all(p))
             case "cut":

@@ -5,10 +5,15 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
+from collections import deque
 
 
 class Weather:
-    """Carries bytes to *port* on this machine and back. ``hold_after(n)`` lets *n* more bytes come down, then none."""
+    """Carries bytes to *port* on this machine and back. ``hold_after(n)`` lets *n* more bytes come down, then none;
+    ``dial_s`` is how long a new connection takes to reach the other side."""
+
+    dial_s = 0.0
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -19,6 +24,7 @@ class Weather:
         self._stopping = threading.Event()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._ups: set[socket.socket] = set()
+        self._arriving: deque[tuple[float, socket.socket]] = deque()
         self._thread = threading.Thread(target=self._run, name="weather", daemon=True)
 
     def __enter__(self) -> Weather:
@@ -28,7 +34,7 @@ class Weather:
     def __exit__(self, *_exc: object) -> None:
         self._stopping.set()
         self._thread.join(5)
-        for sock in [self._listener, *self._pairs]:
+        for sock in [self._listener, *self._pairs, *(sock for _, sock in self._arriving)]:
             sock.close()
 
     def hold_after(self, count: int) -> None:
@@ -43,16 +49,17 @@ class Weather:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             while not self._stopping.is_set():
-                for key, _ in selector.select(0.05):
+                for key, _ in selector.select(0.005 if self._arriving else 0.05):
                     sock = key.fileobj
                     assert isinstance(sock, socket.socket)
                     if sock is self._listener:
-                        self._accept(selector)
+                        self._arriving.append((time.monotonic() + self.dial_s, self._listener.accept()[0]))
                     else:
                         self._carry(selector, sock)
+                while self._arriving and self._arriving[0][0] <= time.monotonic():
+                    self._connect(selector, self._arriving.popleft()[1])
 
-    def _accept(self, selector: selectors.BaseSelector) -> None:
-        down, _ = self._listener.accept()
+    def _connect(self, selector: selectors.BaseSelector, down: socket.socket) -> None:
         up = socket.create_connection(self._target)
         self._pairs.update({down: up, up: down})
         self._ups.add(up)

@@ -1,0 +1,35 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def other_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Whatever a test lets an agent remember is not what the speaker of whoever runs it remembers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        patch.setenv("XDG_STATE_HOME", str(state := tmp_path_factory.mktemp("state")))
+        yield state
+
+
+STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The threads of livekit may call into an interpreter that is about to end, and abort it: so it does not end."""
+    if "livekit" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash.get(STATUS, 1))
