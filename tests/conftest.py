@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
@@ -19,17 +20,13 @@ def other_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield state
 
 
-STATUS = pytest.StashKey[int]()
+def pytest_sessionfinish(exitstatus: int) -> None:
+    atexit.register(_end, int(exitstatus))
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    session.config.stash[STATUS] = int(exitstatus)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
+def _end(status: int) -> None:
     """The threads of livekit may call into an interpreter that is about to end, and abort it: so it does not end."""
     if "livekit" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(config.stash.get(STATUS, 1))
+        os._exit(status)
