@@ -334,7 +334,7 @@ class Agent:
         elif self._conversation.state in RESTING:
             self._link.allow(False)
         for alarm in self._alarms.due(time.time(), now):
-            log.info("it is time: %s", alarm.name or "an alarm without a name")
+            log.info("an alarm rings")  # what it is called is private, like all that was said
             self._inbox.put(alarm)
         if self._ringing_until is not None and now > self._ringing_until:
             self._inbox.put(RingEnded())

@@ -86,7 +86,7 @@ DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: tex
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
 CUES = tuple(cue.value for cue in Cue if cue is not Cue.ALARM)
 ABILITIES = ("volume", "mute", "stop", "alarms", "time")
-"""What the assistant can do on every device: the tools in ``tools.device`` and ``tools.alarms``."""
+"""What the assistant can do on every device; ``tools.device`` says how."""
 
 
 @dataclass(frozen=True)

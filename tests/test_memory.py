@@ -11,6 +11,8 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,21 +135,23 @@ def test_what_is_no_file_is_told_of_and_no_reason_to_wait(path, kind, caplog):
     assert len(complaints(caplog)) == 1
 
 
-@pytest.fixture
-def full_disk(path):
-    """A disk with room for the name of a file and no more; give it room with ``room()``."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """A disk with room for the name of a file and no more. It is everybody's in this process: not for long."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8, limits[1]))
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_is_told_once_and_costs_nothing_else(path, caplog, full_disk):
+def test_a_full_disk_is_told_once_and_costs_nothing_else(path, caplog):
     memory = Memory(path)
-    for volume in range(10):
-        memory.put("volume", volume)
-        memory.flush()
-    full_disk()
+    with full_disk():
+        for volume in range(10):
+            memory.put("volume", volume)
+            memory.flush()
     (complaint,) = complaints(caplog)
     assert "cannot be written: File too large" in complaint
     assert memory.get("volume") == 9
@@ -156,14 +160,13 @@ def test_a_full_disk_is_told_once_and_costs_nothing_else(path, caplog, full_disk
     assert Memory(path).get("volume") == 9
 
 
-def test_what_was_written_before_survives_a_disk_that_is_full(path, full_disk):
-    full_disk()
+def test_what_was_written_before_survives_a_disk_that_is_full(path):
     memory = Memory(path)
     memory.put("volume", 60)
     memory.flush()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     memory.put("volume", 70)
-    memory.flush()
+    with full_disk():
+        memory.flush()
     assert json.loads(path.read_bytes()) == {"volume": 60}
 
 
