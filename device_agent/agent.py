@@ -21,9 +21,9 @@ from .alarms import Alarms
 from .audio import FRAME_MS
 from .conversation import MOODS, RESTING, STARTING, Conversation
 from .cues import Cues
+from .devices import Devices
 from .ears import MICROPHONE, Ears
 from .echo import Echo
-from .errors import DeviceFailed
 from .events import (
     Action,
     Attend,
@@ -44,6 +44,7 @@ from .events import (
     LinkDown,
     LinkIdle,
     LinkUp,
+    MicrophoneLost,
     Mute,
     MuteAsked,
     Muted,
@@ -58,6 +59,7 @@ from .events import (
     ServiceError,
     Show,
     ShutdownRequested,
+    SpeakerLost,
     Started,
     TimeUp,
     ToolCall,
@@ -84,16 +86,10 @@ Watch = Callable[[Event | Action, float], None]
 
 TICK_S = 1.0
 """How often the main thread looks whether the others get on."""
-STALLED_S = 5.0
-"""A microphone without a frame, or a loudspeaker that takes none, for so long is gone: the process ends."""
-STARTING_S = 30.0
-"""How long the devices may take to open."""
 RINGING_S = 120.0
 """How long an alarm rings where nobody hushes it."""
 STEP = 5
 """How many percent of volume one step of a knob is."""
-FAREWELL_S = 2.0
-"""How long the end of the process may wait for the cue that says why."""
 
 
 class Agent:
@@ -104,6 +100,7 @@ class Agent:
         *,
         ears: Ears,
         mouth: Mouth,
+        devices: Devices,
         button: Button,
         light: Light,
         controls: Controls | None = None,
@@ -121,7 +118,7 @@ class Agent:
         inbox: queue.SimpleQueue[Event],
         watch: Iterable[Watch] = (),
     ) -> None:
-        self._ears, self._mouth = ears, mouth
+        self._ears, self._mouth, self._devices = ears, mouth, devices
         self._button, self._light, self._controls = button, light, controls
         self._gate, self._outbox, self._playback, self._link = gate, outbox, playback, link
         self._echo, self._cues = echo, cues
@@ -129,9 +126,7 @@ class Agent:
         self._alarms, self._memory, self._meter = alarms, memory, meter
         self._watch = tuple(watch)
         self._ringing_until: float | None = None
-        self._opening = {MICROPHONE, SPEAKER}
         self._service = ""  # that we are connected to
-        self._gaps = (0, 0, 0)
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
@@ -184,13 +179,10 @@ class Agent:
                 case ShutdownRequested(by):
                     log.info("stopping on %s", by)
                     return 0
-            finished = self._handle(event, now)
-            if isinstance(event, WorkerCrashed):
-                log.error("%s: %s", event.worker, event.error)
-                if event.worker == MICROPHONE:
-                    self._playback.wait_until_quiet(FAREWELL_S)
-                return 1
-            if finished:
+                case WorkerCrashed(worker, error):
+                    log.error("%s: %s", worker, error)
+                    return 1
+            if self._handle(event, now):
                 return 0
 
     def _next_event(self, tick: float) -> Event | None:
@@ -206,10 +198,14 @@ class Agent:
     def _handle(self, event: Event, now: float) -> bool:
         """Do what *event* calls for; return whether that was to finish."""
         self._show_all(event, now)
+        started = False
         match event:
-            case DeviceReady(worker) if worker in self._opening:
-                self._opening.discard(worker)
-                return not self._opening and self._handle(Started(), now)
+            case DeviceReady(worker):
+                started = self._devices.found(worker)
+            case MicrophoneLost(reason):
+                started = self._devices.lost(MICROPHONE, reason, now)
+            case SpeakerLost(reason):
+                started = self._devices.lost(SPEAKER, reason, now)
             case MuteAsked(muted):
                 wanted = not self._conversation.muted if muted is None else muted
                 return wanted is not self._conversation.muted and self._handle(Muted() if wanted else Unmuted(), now)
@@ -217,7 +213,8 @@ class Agent:
                 self._turn_volume(percent, by)
             case Released():
                 self._gate.release()
-        return self._converse(event, now)
+        finished = self._converse(event, now)
+        return self._handle(Started(), now) if started else finished
 
     def _converse(self, event: Event, now: float) -> bool:
         """Ask the conversation what to do about *event*, and do it; return whether that was to finish."""
@@ -325,9 +322,11 @@ class Agent:
 
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""
-        if failed := self._standstill(now, began):
+        if failed := self._devices.standstill(now, began):
             self._inbox.put(failed)
             return
+        if self._conversation.state in RESTING:
+            self._devices.look_for_lost(now)
         self._meter.look(time.strftime("%Y-%m-%d"), now)
         if not self._meter.spent:
             self._link.allow(True)
@@ -338,22 +337,5 @@ class Agent:
             self._inbox.put(alarm)
         if self._ringing_until is not None and now > self._ringing_until:
             self._inbox.put(RingEnded())
-        self._tell_gaps()
+        self._devices.tell_gaps()
         systemd.notify(WATCHDOG=1)
-
-    def _standstill(self, now: float, began: float) -> WorkerCrashed | None:
-        """Return who does not get on."""
-        if self._opening and now - began > STARTING_S:
-            return WorkerCrashed(min(self._opening), DeviceFailed(f"it did not open within {STARTING_S:g} s"))
-        for name, pulse in ((MICROPHONE, self._ears.pulse), (SPEAKER, self._mouth.pulse)):
-            if pulse.standstill(now) > STALLED_S:
-                text = f"it has stood still for {STALLED_S:g} s: ending, so that all of it starts again"
-                return WorkerCrashed(name, DeviceFailed(text))
-        return None
-
-    def _tell_gaps(self) -> None:
-        """Gaps in the sound are counted where they happen, and told here, a line a second at most."""
-        gaps = (self._ears.gaps, *self._mouth.gaps)
-        if gaps != self._gaps:
-            log.warning("gaps so far: %d in the microphone, %d in the loudspeaker, %d in what came of replies", *gaps)
-        self._gaps = gaps

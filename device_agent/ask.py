@@ -15,7 +15,7 @@ from .config import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerCon
 from .dial import PATIENCE_S
 from .errors import AgentError, ConfigError
 from .events import Action, Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
-from .hardware import Cut, never
+from .hardware.silent import SilentSpeaker
 from .hardware.wav import read_wav
 from .post import Post
 from .services.access import read_token
@@ -41,7 +41,7 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
         ),
         watch=(answer, lambda word, _now: _begin(word, agent, turn, ears)),
         microphone=ears,
-        speaker=ShutMouth() if text_only else None,
+        speaker=SilentSpeaker() if text_only else None,
         light=answer,
         text_only=text_only,
     )
@@ -79,19 +79,6 @@ class ClosedEars:
         self._over.wait(1.0)
         return b""
 
-    def close(self) -> None: ...
-
-
-class ShutMouth:
-    """A loudspeaker that is silent at once."""
-
-    underruns = 0
-    latency = 0.0
-
-    def open(self) -> None: ...
-    def write(self, pcm: bytes, cut: Cut = never) -> None: ...
-    def drain(self, cut: Cut = never) -> None: ...
-    def drop(self) -> None: ...
     def close(self) -> None: ...
 
 

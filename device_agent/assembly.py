@@ -18,6 +18,7 @@ from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConf
 from .conversation import Conversation
 from .credentials import Secret, find_key
 from .cues import Cues
+from .devices import Devices
 from .ears import Ears
 from .echo import Echo
 from .errors import ConfigError
@@ -35,6 +36,7 @@ from .tools import Tool, Toolbox
 from .tools.command import Command
 from .tools.device import abilities
 from .vad import VoiceDetector
+from .worker import Meeting
 
 WAV = "wav:"
 
@@ -51,12 +53,13 @@ def assemble(
     controls: Controls | None = None,
     memory: Memory | None = None,
     text_only: bool = False,
+    patient: bool = False,
 ) -> Agent:
     """Build the device that *config* describes; nothing is opened yet but what is on pins.
 
     A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process. Raises
     ConfigError where a key is missing, DeviceFailed where a pin is. *text_only* asks for replies without sound, from
-    services that can.
+    services that can. *patient* says that a sound card which is gone will come back.
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     memory = memory or Memory(None)
@@ -78,9 +81,18 @@ def assemble(
         gate,
         outbox,
         inbox.put,
+        closed := Meeting(),
         muted=muted,
+        patient=patient and not config.microphone.device.startswith(WAV),
     )
-    mouth = Mouth(playback, speaker or open_speaker(config.speaker.device, rate), echo, inbox.put)
+    mouth = Mouth(
+        playback,
+        speaker or open_speaker(config.speaker.device, rate),
+        echo,
+        inbox.put,
+        closed,
+        patient=patient and not config.speaker.device.startswith(WAV),
+    )
     conversation = Conversation(
         voice_starts=config.talk.start == "voice",
         voice_interrupts=config.talk.interrupt == "voice",
@@ -92,6 +104,7 @@ def assemble(
     return Agent(
         ears=ears,
         mouth=mouth,
+        devices=Devices(ears, mouth, closed),
         button=button or open_button(config.button.pin),
         light=light or open_light(config.light),
         controls=controls,

@@ -32,7 +32,8 @@ EX_FAILED, EX_USAGE, EX_CONFIG = 1, 2, 78
 
 def entry() -> NoReturn:
     """Run the command line of this process, and end the process."""
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # shows where every thread is
+    faulthandler.enable()  # shows where every thread is when a library crashes, or the watchdog of systemd bites
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # and when somebody asks
     status = main()
     logging.shutdown()
     sys.stdout.flush()
@@ -62,14 +63,20 @@ def run(options: argparse.Namespace) -> int:
     from .assembly import assemble
     from .memory import Memory
     from .memory import default_path as memory_path
+    from .postmortem import Recorder
     from .times import Stopwatch
     from .transcript import Transcript
 
     config = _config(options)
     written = () if config.log.transcript == "off" else (Transcript(config.log.transcript),)
-    agent = assemble(config, watch=(*written, Stopwatch()), memory=Memory(memory_path()))
-    with stopped_by_signals(agent.stop):
-        return agent.run()
+    recorder = Recorder(config, memory_path().parent)
+    watch = (*written, Stopwatch(), recorder)
+    agent = assemble(config, watch=watch, memory=Memory(memory_path()), patient=True)
+    with stopped_by_signals(agent.stop), recorder.on_signal():
+        status = agent.run()
+        if status:
+            recorder.write(f"it ended with status {status}")
+    return status
 
 
 def demo(options: argparse.Namespace) -> int:

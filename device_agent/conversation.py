@@ -4,7 +4,7 @@ Everything that affects the state machine lives in this file, and nothing else d
 Feed it what happened and when; it returns what to do. The diagram in README.md is drawn from TRANSITIONS.
 
 Being connected is not a state: most of the time no connection is needed. It only colours the rest between two turns,
-so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last, or MUTED.
+so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last; or MUTED; or TROUBLE.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .events import (
     Cue,
     CutConfirmed,
     CutReply,
+    DeviceReady,
     Dial,
     Event,
     Finish,
@@ -33,6 +34,7 @@ from .events import (
     LinkIdle,
     LinkUp,
     MicrophoneEnded,
+    MicrophoneLost,
     Mute,
     Muted,
     NothingSaid,
@@ -47,6 +49,7 @@ from .events import (
     Ring,
     RingEnded,
     Show,
+    SpeakerLost,
     Started,
     StopAsked,
     TalkEnded,
@@ -56,7 +59,6 @@ from .events import (
     TurnTaken,
     Unmuted,
     Words,
-    WorkerCrashed,
 )
 
 
@@ -69,23 +71,23 @@ class State(Enum):
     OFFLINE = "offline"
     REFUSED = "refused"
     MUTED = "muted"
+    TROUBLE = "trouble"
+    """The microphone or the loudspeaker is gone."""
     LISTENING = "listening"
     SENDING = "sending"
     THINKING = "thinking"
     LATE = "late"
     """Still thinking."""
     SPEAKING = "speaking"
-    TROUBLE = "trouble"
-    """A microphone or a loudspeaker is gone: the process is about to end."""
     REST = "rest"
     """Only ever a destination: the state of rest that fits what the link said last."""
 
 
-(STARTING, READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED, LISTENING, SENDING, THINKING, LATE, SPEAKING, TROUBLE, REST) = (
+(STARTING, READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE, LISTENING, SENDING, THINKING, LATE, SPEAKING, REST) = (
     State
 )
 
-RESTING = frozenset({READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED})
+RESTING = frozenset({READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE})
 
 _ANSWERED = RESTING | {SPEAKING}
 
@@ -105,7 +107,15 @@ _AT_REST: dict[type[Event], Row] = {
     Refused: (REST, ()),
     CapReached: (REST, ()),
     MicrophoneEnded: (REST, ()),
+    MicrophoneLost: (REST, ()),
+    SpeakerLost: (REST, ()),
     Muted: (REST, ()),
+}
+
+_DEAF: dict[type[Event], Row] = {
+    **_AT_REST,
+    TalkStarted: (REST, (CloseGate(), ForgetTurn())),  # the last frame before
+    TimeUp: (REST, (HangUp(),)),
 }
 
 _WAITING: dict[type[Event], Row] = {
@@ -133,13 +143,8 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
     FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ()), StopAsked: (REST, ())},
     OFFLINE: _AT_REST,
     REFUSED: _AT_REST,
-    MUTED: {
-        **_AT_REST,
-        Pressed: (MUTED, (Play(Cue.MUTED),)),
-        TalkStarted: (MUTED, (CloseGate(), ForgetTurn())),  # the last frame before
-        Unmuted: (REST, ()),
-        TimeUp: (MUTED, (HangUp(),)),
-    },
+    MUTED: {**_DEAF, Pressed: (MUTED, (Play(Cue.MUTED),)), Unmuted: (REST, ())},
+    TROUBLE: {**_DEAF, Pressed: (TROUBLE, (Play(Cue.TROUBLE),)), DeviceReady: (REST, ())},
     LISTENING: {
         TalkEnded: (SENDING, (Play(Cue.DONE),)),
         NothingSaid: (REST, ()),
@@ -167,8 +172,8 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         Words: (SENDING, (CutReply(), Dial())),
         Clip: (SENDING, (CutReply(), Dial())),
         StopAsked: (REST, (CutReply(),)),
+        SpeakerLost: (REST, (CutReply(),)),
     },
-    TROUBLE: {},
 }
 """In this state, on this event: the next state, and what to do. An event without a row does nothing."""
 
@@ -191,14 +196,16 @@ MOODS = {
     OFFLINE: "offline",
     REFUSED: "refused",
     MUTED: "muted",
+    TROUBLE: "trouble",
     LISTENING: "listening",
     SENDING: "thinking",
     THINKING: "thinking",
     LATE: "thinking",
     SPEAKING: "speaking",
-    TROUBLE: "trouble",
 }
 """What the light shows: a function of the state alone."""
+
+_DEVICES: dict[type[Event], str] = {MicrophoneLost: "microphone", SpeakerLost: "speaker"}
 
 _LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED, CapReached: REFUSED}
 
@@ -228,11 +235,18 @@ class Conversation:
         self.deadline: float | None = None
         """When to feed it TimeUp, in seconds of the clock that ``now`` is read from."""
         self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
-        self._patience: dict[State, float | None] = {**PATIENCE, FOLLOW_UP: follow_up or None, READY: idle, MUTED: idle}
+        self._patience: dict[State, float | None] = {
+            **PATIENCE,
+            FOLLOW_UP: follow_up or None,
+            READY: idle,
+            MUTED: idle,
+            TROUBLE: idle,
+        }
         self._rest = READY
         self.muted = muted
         self._press_unmutes = press_unmutes
         self._ringing = False
+        self._lost: set[str] = set()  # devices
         self._microphone_ended = False
         self._reply = ""  # the latest that has begun
         self._more = False  # the assistant will go on in another reply, when its tools have answered
@@ -247,7 +261,7 @@ class Conversation:
             return []  # another one follows without a pause
         if isinstance(event, Pressed) and self.muted and self._press_unmutes and not self._ringing:
             return self.handle(Unmuted(), now) + self.handle(event, now)
-        anyway = self._hush(event) + list(ANYWAY.get(type(event), ()))
+        anyway = self._hush(event) + self._lose(event) + list(ANYWAY.get(type(event), ()))
         if isinstance(event, Pressed) and anyway:
             return anyway  # that was what it was pressed for
         self._remember(event)
@@ -264,7 +278,7 @@ class Conversation:
 
     def _move(self, event: Event, now: float) -> list[Action]:
         """Follow the table; return what it says."""
-        row = self._row(event)
+        row = TRANSITIONS[self.state].get(type(event))
         if row is None:
             return []
         old = self.state
@@ -274,10 +288,15 @@ class Conversation:
             actions += (Play(Cue.FAILED),)
         return [*actions, *self._entered(old, event, now)]
 
-    def _row(self, event: Event) -> Row | None:
-        if isinstance(event, WorkerCrashed):
-            return TROUBLE, () if self.state is STARTING else (Play(Cue.TROUBLE),)
-        return TRANSITIONS[self.state].get(type(event))
+    def _lose(self, event: Event) -> list[Action]:
+        """Remember which devices are gone; return the cue, once for each time that one goes."""
+        if isinstance(event, DeviceReady):
+            self._lost.discard(event.worker)
+        elif isinstance(event, (MicrophoneLost, SpeakerLost)):
+            known = len(self._lost)
+            self._lost.add(_DEVICES[type(event)])
+            return [Play(Cue.TROUBLE)] if len(self._lost) > known else []
+        return []
 
     def _remember(self, event: Event) -> None:
         self._rest = _LINK.get(type(event), self._rest)
@@ -297,10 +316,11 @@ class Conversation:
     def _resolve(self, state: State) -> State:
         if self._more and state in (REST, FOLLOW_UP):
             return THINKING
-        if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or self._microphone_ended or self.muted):
+        deaf = self._microphone_ended or self.muted or bool(self._lost)
+        if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or deaf):
             state = REST
         if state is REST:
-            return MUTED if self.muted else self._rest
+            return TROUBLE if self._lost else MUTED if self.muted else self._rest
         return state
 
     def _entered(self, old: State, event: Event, now: float) -> list[Action]:

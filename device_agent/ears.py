@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
+from .audio import FRAME_MS
 from .echo import Echo
-from .events import DeviceReady, Event, MicrophoneEnded, Speech
+from .errors import DeviceFailed
+from .events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech
 from .gate import Gate
 from .hardware import Microphone
 from .outbox import Outbox
-from .worker import Pulse
+from .worker import Meeting, Pulse
 
 MICROPHONE = "microphone"
 
@@ -20,7 +22,8 @@ MICROPHONE = "microphone"
 class Ears:
     """``run`` is the microphone's thread; everything else may be called from any thread.
 
-    Muted means that the microphone is closed; nothing of what it heard before is kept.
+    Muted means that the microphone is closed; nothing of what it heard before is kept. A microphone that fails is
+    closed, too, until ``reopen``.
     """
 
     def __init__(
@@ -30,11 +33,19 @@ class Ears:
         gate: Gate,
         outbox: Outbox,
         tell: Callable[[Event], None],
+        closed: Meeting,
         *,
         muted: bool = False,
+        patient: bool = False,
     ) -> None:
+        """*closed* is where the ports meet that are closed for a moment. *patient* says that a microphone which fails
+        will come back; otherwise that is the end."""
         self._microphone, self._echo, self._gate, self._outbox, self._tell = microphone, echo, gate, outbox, tell
-        self._listening = threading.Event()
+        self._closed, self._patient = closed, patient
+        self._muted = muted
+        self._reopening = False
+        self._wanted = threading.Event()  # there is something to do: to listen
+        self._zeros = 0  # frames in a row
         self.pulse = Pulse()
         self.mute(muted)
 
@@ -43,23 +54,38 @@ class Ears:
         """How often the microphone had to drop sound."""
         return self._microphone.overflows
 
+    @property
+    def lifeless(self) -> float:
+        """For how many seconds the microphone has delivered nothing but zeros: a real one always hears something."""
+        return self._zeros * FRAME_MS / 1000
+
     def mute(self, muted: bool) -> None:
         """Close the microphone with the next frame, or open it again."""
+        self._muted, self._zeros = muted, 0
         if muted:
-            self._listening.clear()
+            self._wanted.clear()
         else:
-            self._listening.set()
+            self._wanted.set()
+
+    def reopen(self) -> None:
+        """Close the microphone for a moment, or try again to open it; nothing if muted."""
+        if not self._muted:
+            self._reopening = True
+            self._wanted.set()
 
     def wake(self) -> None:
         """Look at the world: somebody wants us to stop."""
-        self._listening.set()
+        self._wanted.set()
 
     def run(self, stopping: threading.Event) -> None:
-        """Listen until *stopping*, but for the time that we are muted."""
-        if not self._listening.is_set():
+        """Listen until *stopping*, but for the time that we are muted, or have no microphone."""
+        if self._muted:
             self._tell(DeviceReady(MICROPHONE))
-        while self._listening.wait() and not stopping.is_set():
-            ended = self._listen(stopping)
+        while self._wanted.wait() and not stopping.is_set():
+            if self._reopening:
+                self._reopening = False
+                self._closed.meet()
+            ended = self._try_to_listen(stopping)
             self.pulse.rest()
             if not stopping.is_set():
                 self._send(self._gate.finish())
@@ -67,17 +93,30 @@ class Ears:
                 self._tell(MicrophoneEnded())
                 return
 
+    def _try_to_listen(self, stopping: threading.Event) -> bool:
+        """Listen as long as one can; return whether the microphone has come to its end."""
+        try:
+            return self._listen(stopping)
+        except DeviceFailed as error:
+            if not self._patient:
+                raise
+            self._wanted.clear()
+            if self._reopening:
+                self._wanted.set()  # somebody asked meanwhile
+            self._tell(MicrophoneLost(str(error)))
+            return False
+
     def _listen(self, stopping: threading.Event) -> bool:
-        """Listen until muted; return whether the microphone has come to its end."""
         with closing(self._microphone) as microphone:
             microphone.open()
             self._tell(DeviceReady(MICROPHONE))
             gaps = None
-            while self._listening.is_set() and not stopping.is_set():
+            while self._wanted.is_set() and not (self._reopening or stopping.is_set()):
                 self.pulse.beat()
                 frame = microphone.read()
                 if not frame:
                     return not stopping.is_set()
+                self._zeros = self._zeros + 1 if frame.count(0) == len(frame) else 0
                 if gaps != microphone.overflows:
                     gaps = microphone.overflows
                     self._echo.missed()

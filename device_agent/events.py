@@ -226,8 +226,22 @@ class DeviceReady(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MicrophoneLost(Event):
+    """The microphone cannot be opened, or read any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerLost(Event):
+    """The loudspeaker cannot be opened, or written to any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Event):
-    """Every device is open."""
+    """Every device is open, or known to be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +392,7 @@ class Cue(Enum):
     REFUSED = "refused"
     """The service does not want us: key, plan or quota."""
     TROUBLE = "trouble"
-    """A microphone is gone."""
+    """There is no microphone; or somebody speaks to a device without one."""
     CAP = "cap"
     """The minutes of today are used up."""
     MUTED = "muted"

@@ -8,19 +8,38 @@ from collections.abc import Callable
 from contextlib import closing
 
 from .echo import Echo
-from .events import DeviceReady, Event, PlaybackEnded, PlaybackStarted
+from .errors import DeviceFailed
+from .events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, SpeakerLost
 from .hardware import Speaker
+from .hardware.silent import SilentSpeaker
 from .playback import Marker, Playback, Sound
-from .worker import Pulse
+from .worker import Meeting, Pulse
 
 SPEAKER = "speaker"
 
 
 class Mouth:
-    """``run`` is the speaker's thread; everything else may be called from any thread."""
+    """``run`` is the speaker's thread; everything else may be called from any thread.
 
-    def __init__(self, playback: Playback, speaker: Speaker, echo: Echo, tell: Callable[[Event], None]) -> None:
+    A loudspeaker that fails is closed until ``reopen``. Meanwhile everything is over as soon as it begins: nobody hears
+    it, and nobody waits for it.
+    """
+
+    def __init__(
+        self,
+        playback: Playback,
+        speaker: Speaker,
+        echo: Echo,
+        tell: Callable[[Event], None],
+        closed: Meeting,
+        *,
+        patient: bool = False,
+    ) -> None:
+        """*closed* is where the ports meet that are closed for a moment. *patient* says that a loudspeaker which fails
+        will come back; otherwise that is the end."""
         self._playback, self._speaker, self._echo, self._tell = playback, speaker, echo, tell
+        self._closed, self._patient = closed, patient
+        self._lost = False
         self._begun: PlaybackStarted | None = None  # to be told when its first sample was handed over
         self.pulse = Pulse()
 
@@ -29,21 +48,42 @@ class Mouth:
         """How often the loudspeaker ran dry, and how often what came of replies did."""
         return self._speaker.underruns, self._playback.underruns
 
+    def reopen(self) -> None:
+        """Close the loudspeaker for a moment as soon as nothing sounds, or try again to open it."""
+        self._playback.ask_to_reopen(at_once=self._lost)
+
     def wake(self) -> None:
         """Look at the world: somebody wants us to stop."""
         self._playback.close()
 
     def run(self, stopping: threading.Event) -> None:
         """Play until *stopping*."""
-        with closing(self._speaker) as speaker:
+        speaker: Speaker = self._speaker
+        while not stopping.is_set():
+            try:
+                if not self._play(speaker):
+                    return
+                self._closed.meet()
+                speaker, self._lost = self._speaker, False
+            except DeviceFailed as error:
+                if not self._patient:
+                    raise
+                speaker, self._lost = SilentSpeaker(), True
+                self._begun = None
+                self._tell(SpeakerLost(str(error)))
+
+    def _play(self, speaker: Speaker) -> bool:
+        """Play until the loudspeaker is to be opened again; return whether it is, or the end has come."""
+        with closing(speaker):
             speaker.open()
-            self._tell(DeviceReady(SPEAKER))
-            while not stopping.is_set():
+            if speaker is self._speaker:
+                self._tell(DeviceReady(SPEAKER))
+            while True:
                 self.pulse.rest()
                 item = self._playback.read()
                 self.pulse.beat()
-                if item is None:
-                    return
+                if item is None or item is Marker.REOPEN:
+                    return item is Marker.REOPEN
                 self._take(speaker, item)
 
     def _take(self, speaker: Speaker, item: Sound | PlaybackStarted | PlaybackEnded | Marker) -> None:

@@ -42,6 +42,8 @@ class Marker(Enum):
 
     DROP = "drop"
     """A cut, or the end of a cue: the device is to forget what it has not played yet."""
+    REOPEN = "reopen"
+    """The device is to be closed and opened again."""
 
 
 class _Reply:
@@ -122,6 +124,7 @@ class Playback:
         self._cues = _Cues(rate)
         self._volume, self._gain = volume, Gain(volume)
         self._drop = self._closed = False
+        self._reopen: bool | None = None  # asked for: at once, or when nothing sounds
         self._changed = threading.Condition()
         self.underruns = 0
         """How often a reply ran dry before it was complete."""
@@ -204,6 +207,12 @@ class Playback:
         """Whether there was a cut that the reader has not heard of yet."""
         return self._drop
 
+    def ask_to_reopen(self, *, at_once: bool) -> None:
+        """Let the reader read REOPEN *at_once*, or when nothing else is left to be read."""
+        with self._changed:
+            self._reopen = at_once
+            self._changed.notify_all()
+
     def close(self) -> None:
         """End the reader: its next ``read`` returns None."""
         with self._changed:
@@ -222,6 +231,9 @@ class Playback:
                 if self._drop:
                     self._drop = False
                     return Marker.DROP
+                if self._reopen or (self._reopen is False and self.quiet):
+                    self._reopen = None
+                    return Marker.REOPEN
                 if (item := self._next()) is not None:
                     return item
                 self._wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from .errors import AgentError
 from .events import Event, WorkerCrashed
@@ -37,6 +38,22 @@ class Pulse:
         if self._resting or self._beats != self._seen or not self._since:
             self._seen, self._since = self._beats, now
         return now - self._since
+
+
+class Meeting:
+    """Where two threads wait for each other, for a moment at most: then each goes on alone."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._barrier, self._seconds = threading.Barrier(2), seconds
+
+    def call(self) -> None:
+        """Begin anew, whatever became of the last meeting."""
+        self._barrier.reset()
+
+    def meet(self) -> None:
+        """Wait until the other is here."""
+        with suppress(threading.BrokenBarrierError):
+            self._barrier.wait(self._seconds)
 
 
 class Worker:

@@ -452,6 +452,9 @@ class PulseCard(Card):
         self._configure(PULSE_CONF.format(socket=socket))
 
     def _begin(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         flags = ["--daemonize=no", "--system=false", "--exit-idle-time=-1", "--use-pid-file=no"]
         flags += ["--realtime=no", "--high-priority=no"]
         self._server = self._daemon("pulseaudio", "-n", "-F", str(self._modules), *flags, env=self._home)
@@ -488,6 +491,10 @@ class PulseCard(Card):
         """Let the server die."""
         self._server.kill()
         self._server.wait(PATIENCE)
+
+    def restart(self) -> None:
+        """Let another one take its place."""
+        self._start()
 
     def _client(self, *command: str, **streams: IO[bytes]) -> subprocess.Popen[bytes]:
         format_ = [f"--rate={self._rate}", "--channels=1", "--format=s16le", "--raw"]

@@ -108,7 +108,8 @@ class RoomMicrophone:
         """Wait until the agent has heard all of it."""
         assert self._quiet.wait(PATIENCE_S)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Exception | None) -> None:
+        """Fail from now on; None: work again."""
         self._fault = error
 
     def freeze(self) -> None:
@@ -116,6 +117,8 @@ class RoomMicrophone:
 
     def open(self) -> None:
         self.owners.add(threading.get_ident())
+        if self._fault is not None:
+            raise self._fault
         self.opened += 1
         self._next = time.monotonic()
 
@@ -137,7 +140,7 @@ class RoomMicrophone:
 
     def close(self) -> None:
         self.owners.add(threading.get_ident())
-        self.opened -= 1
+        self.opened = 0
 
 
 class RoomSpeaker:
@@ -159,7 +162,8 @@ class RoomSpeaker:
             return bytes(self._heard)
 
     def open(self) -> None:
-        pass
+        if self.fault is not None:
+            raise self.fault
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
         if self.fault is not None:
@@ -249,6 +253,7 @@ class Room:
         key: str = "k",
         rate: int = RATE,
         echo: float = 0.0,
+        patient: bool = False,
         **connection: object,
     ) -> None:
         air = Air(echo, rate) if echo else None
@@ -276,6 +281,7 @@ class Room:
             light=light or self.light,
             controls=controls,
             memory=memory,
+            patient=patient,
         )
         self.agent._echo._room = ROOM_S / PACE  # here sound dies away sooner, too
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)

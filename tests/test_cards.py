@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from cards import FifoCard, JackCard, PulseCard
+from cards import FifoCard, JackCard, PulseCard, wait_for
 from test_commands import RATE, question, running
 
 from device_agent.audio import likeness, resample
@@ -64,20 +64,42 @@ def test_a_card_with_a_rate_of_its_own_is_resampled_for(tmp_path, simulator):
 def test_a_missing_device_is_told_with_what_there_is(tmp_path, simulator):
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url, device="Jabra"), env=card.env) as agent:
-            assert agent.end() == 1
-    (line,) = [line for line in agent.log.splitlines() if "ERROR" in line and "Jabra" in line][:1]
-    assert "desk_" in line
+            agent.says("-> trouble")
+            agent.says("speaker 'Jabra' is not there")
+            assert agent.end(signal.SIGTERM) == 0
+    lines = [line for line in agent.log.splitlines() if "ERROR" in line and "Jabra" in line]
+    assert len(lines) == 2  # one for each direction, once
+    assert all("desk_" in line for line in lines)
 
 
-@pytest.mark.parametrize("fault", ["unplug", "vanish", "stall"])
-def test_a_card_that_is_gone_ends_the_process_so_that_systemd_starts_it_again(tmp_path, simulator, fault):
+@pytest.mark.parametrize(("fault", "repair"), [("unplug", "replug"), ("stall", "resume")])
+def test_a_card_that_was_gone_is_used_again_when_it_is_back(tmp_path, simulator, fault, repair):
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
             agent.says("-> ready")
             getattr(card, fault)()
-            assert agent.end() == 1, agent.log
-    assert "microphone" in agent.log.splitlines()[-1]
+            agent.says("-> trouble")
+            getattr(card, repair)()
+            agent.says("trouble -> ready")
+            card.heard()
+            card.play(question())
+            agent.says("speaking -> ready")
+            assert likeness(question()[40000:110000], card.heard())[0] > 0.999
+            assert agent.end(signal.SIGTERM) == 0, agent.log
     assert "Traceback" not in agent.log
+
+
+def test_a_card_that_vanishes_in_the_middle_of_a_call_comes_back_or_takes_the_process_with_it(tmp_path, simulator):
+    with FifoCard(RATE, paced=True) as card:
+        with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
+            agent.says("-> ready")
+            card.vanish()
+            wait_for(lambda: "stood still" in agent.log or "-> trouble" in agent.log, "the agent to notice")
+            if "stood still" in agent.log:  # the call never returned: systemd starts it again
+                assert agent.end() == 1, agent.log
+            else:
+                card.replug()
+                agent.says("trouble -> ready")
 
 
 def test_the_demo_talks_through_the_card(tmp_path):
@@ -131,12 +153,17 @@ def test_a_card_of_48_khz_only(tmp_path, simulator):
 
 
 @pytest.mark.slow
-def test_a_sound_server_that_dies_ends_the_process(tmp_path, simulator):
+def test_a_sound_server_that_dies_is_used_again_when_it_is_back(tmp_path, simulator):
     with PulseCard(48000) as card:
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
             agent.says("-> ready")
             card.kill()
-            assert agent.end() == 1, agent.log
+            agent.says("-> trouble")
+            card.restart()
+            agent.says("trouble -> ready")
+            card.play(resample(question(), RATE, 48000))
+            agent.says("speaking -> ready")
+            assert agent.end(signal.SIGTERM) == 0, agent.log
 
 
 def stereo(pcm: bytes) -> bytes:

@@ -23,6 +23,7 @@ from device_agent.conversation import (
     STARTING,
     THINKING,
     TRANSITIONS,
+    TROUBLE,
     Conversation,
     State,
 )
@@ -35,6 +36,7 @@ from device_agent.events import (
     Cue,
     CutConfirmed,
     CutReply,
+    DeviceReady,
     Dial,
     Event,
     Finish,
@@ -46,6 +48,7 @@ from device_agent.events import (
     LinkIdle,
     LinkUp,
     MicrophoneEnded,
+    MicrophoneLost,
     Mute,
     Muted,
     NothingSaid,
@@ -60,6 +63,7 @@ from device_agent.events import (
     Ring,
     RingEnded,
     Show,
+    SpeakerLost,
     Started,
     StopAsked,
     TalkEnded,
@@ -69,7 +73,6 @@ from device_agent.events import (
     TurnTaken,
     Unmuted,
     Words,
-    WorkerCrashed,
 )
 
 WAY_TO = {
@@ -112,6 +115,10 @@ EVENTS = [
     AlarmDue("pasta"),
     RingEnded(),
     CapReached(),
+    MicrophoneLost("unplugged"),
+    SpeakerLost("unplugged"),
+    DeviceReady("microphone"),
+    DeviceReady("speaker"),
 ]
 SETTINGS = st.fixed_dictionaries(
     {
@@ -435,11 +442,48 @@ def test_the_offer_to_go_on_ends_with_stop():
     assert conversation.state is READY
 
 
-def test_trouble_is_shown_and_heard_but_not_again_with_each_new_start():
-    actions = at(READY).handle(WorkerCrashed("microphone", OSError()), 1.0)
-    assert Play(Cue.TROUBLE) in actions
+def test_a_device_that_is_gone_is_shown_and_heard_once_until_it_is_back():
+    conversation = at(READY)
+    actions = conversation.handle(MicrophoneLost("unplugged"), 1.0)
+    assert actions[0] == Play(Cue.TROUBLE)
     assert Show("trouble") in actions
-    assert Play(Cue.TROUBLE) not in Conversation().handle(WorkerCrashed("microphone", OSError()), 1.0)
+    assert conversation.handle(MicrophoneLost("still unplugged"), 2.0) == []
+    assert conversation.handle(Pressed(), 3.0) == [Play(Cue.TROUBLE)]
+    conversation.handle(DeviceReady("microphone"), 4.0)
+    assert conversation.state is READY
+    assert Play(Cue.TROUBLE) in conversation.handle(MicrophoneLost("again"), 5.0)
+
+
+def test_two_devices_that_are_gone_must_both_come_back():
+    conversation = at(READY)
+    conversation.handle(MicrophoneLost("server"), 1.0)
+    conversation.handle(SpeakerLost("server"), 1.0)
+    conversation.handle(DeviceReady("microphone"), 2.0)
+    assert conversation.state is TROUBLE
+    conversation.handle(DeviceReady("speaker"), 2.1)
+    assert conversation.state is READY
+
+
+@pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING, LATE, SPEAKING])
+def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_future(state):
+    conversation = at(state, follow_up=8.0)
+    conversation.handle(MicrophoneLost("unplugged"), 1.0)
+    assert conversation.state is state
+    for event in (TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")):
+        conversation.handle(event, 2.0)
+    assert conversation.state is TROUBLE
+
+
+def test_a_reply_that_nobody_can_hear_is_cut():
+    conversation = at(SPEAKING)
+    assert CutReply() in conversation.handle(SpeakerLost("unplugged"), 1.0)
+    assert conversation.state is TROUBLE
+
+
+def test_a_device_that_is_missing_from_the_start_keeps_nobody_waiting():
+    conversation = Conversation()
+    conversation.handle(MicrophoneLost("not there"), 0.0)
+    assert Show("trouble") in conversation.handle(Started(), 1.0)
 
 
 def test_every_state_has_a_mood_and_a_row():
@@ -452,7 +496,6 @@ def test_every_cue_has_an_occasion():
     assert {action.cue for action in actions if isinstance(action, Play)} >= set(Cue) - {
         Cue.VOLUME,  # the agent's, at the new volume
         Cue.ALARM,  # Ring
-        Cue.TROUBLE,  # above
     }
 
 
@@ -492,7 +535,8 @@ def test_no_order_of_events_plays_a_dead_reply(events: list[Event], settings):
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_no_order_of_events_leaves_the_gate_deaf(events: list[Event], settings):
     conversation = after(events, settings)
-    conversation.handle(RingEnded(), 1000.0)
+    for repair in (RingEnded(), DeviceReady("microphone"), DeviceReady("speaker")):
+        conversation.handle(repair, 1000.0)
     if conversation.state is LISTENING:
         return
     if conversation.muted and not settings["press_unmutes"]:

@@ -256,6 +256,17 @@ def test_a_reply_that_begins_in_the_silence_behind_a_cue_does_not_wait_for_its_e
     assert read_all(p, 3) == [PlaybackStarted("a"), sound(0, FRAME), sound(FRAME, FRAME)]
 
 
+def test_a_device_is_opened_again_when_nothing_sounds_or_at_once():
+    p = playback()
+    p.write("a", sound(0, 40))
+    p.finish("a")
+    p.ask_to_reopen(at_once=False)
+    assert [p.read() for _ in range(5)][3:] == [PlaybackEnded("a"), Marker.REOPEN]
+    p.ring(cue(FRAME))
+    p.ask_to_reopen(at_once=True)
+    assert [p.read(), p.read()] == [Marker.REOPEN, Sound(cue(FRAME), cue=True)]
+
+
 DEEDS = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 120)),
     st.tuples(st.sampled_from(["finish", "read", "cut", "accept", "new"]), st.just(0)),

@@ -21,12 +21,14 @@ from device_agent.events import (
     Hush,
     LinkIdle,
     LinkUp,
+    MicrophoneLost,
     Play,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
     Refused,
     ReplyStarted,
+    SpeakerLost,
     StopAsked,
     TalkStarted,
     VolumeAsked,
@@ -235,9 +237,73 @@ def test_a_connection_that_uses_up_the_minutes_ends_after_the_answer(simulator):
         room.happened(CapReached)
 
 
-def test_a_microphone_that_goes_away_is_told_before_the_process_ends(simulator):
-    with Room(simulator, cues=100) as room:
-        room.microphone.fail(DeviceFailed("microphone 'default': unplugged"))
-        assert room.ended() == 1
-        assert room.light.moods[-1] == "trouble"
+UNPLUGGED = DeviceFailed("'default': unplugged")
+
+
+def test_a_microphone_that_goes_away_is_told_and_comes_back(simulator):
+    with Room(simulator, cues=100, patient=True) as room:
+        room.microphone.fail(UNPLUGGED)
+        room.see("trouble")
         assert hears_cue(room, Cue.TROUBLE)
+        room.happened(MicrophoneLost, times=2)  # it is looked for
+        assert len([play for play in room.all(Play) if play.cue is Cue.TROUBLE]) == 1
+        room.microphone.fail(None)
+        room.see("ready", times=2)
+        room.ask()
+        room.happened(PlaybackEnded)
+        assert likeness(speech(), simulator.heard()[0].pcm)[0] > 0.95
+
+
+def test_a_microphone_that_goes_in_the_middle_of_a_sentence_leaves_what_was_said(simulator):
+    with Room(simulator, patient=True) as room:
+        room.finger.press()
+        room.happened(LinkUp)
+        room.microphone.say(speech())
+        room.microphone.wait_until_said()
+        room.microphone.fail(UNPLUGGED)
+        room.happened(PlaybackEnded)
+        assert speech() in simulator.heard()[0].pcm
+        room.see("trouble")
+
+
+def test_a_loudspeaker_that_goes_away_in_a_reply_takes_only_that_with_it(simulator):
+    with Room(simulator, patient=True) as room:
+        room.ask(speech() * 3)
+        room.happened(PlaybackStarted)
+        room.speaker.fault = UNPLUGGED
+        room.see("trouble")
+        room.happened(CutReply)
+        room.speaker.fault = None
+        room.see("ready", times=2)
+        room.ask()
+        room.happened(PlaybackEnded)
+        assert room.hears(simulator.heard(turns=2)[1].pcm) > 0.99
+
+
+def test_without_any_card_it_starts_and_waits_for_one(simulator):
+    room = Room(simulator, patient=True)
+    room.microphone.fail(UNPLUGGED)
+    room.speaker.fault = UNPLUGGED
+    with room:
+        room.see("trouble")
+        room.finger.tap()
+        room.happened(Pressed)
+        room.microphone.fail(None)
+        room.speaker.fault = None
+        room.see("ready")
+        room.ask()
+        room.happened(PlaybackEnded)
+
+
+def test_an_alarm_that_nobody_can_hear_costs_nothing_and_is_heard_when_one_can(simulator):
+    memory = Memory(None)
+    Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
+    room = Room(simulator, patient=True, memory=memory)
+    room.speaker.fault = UNPLUGGED
+    with room:
+        room.happened(AlarmDue)
+        before = time.process_time()
+        room.happened(SpeakerLost, times=3)
+        assert time.process_time() - before < 2.0  # of three seconds: nobody spins
+        room.speaker.fault = None
+        assert hears_cue(room, Cue.ALARM)

@@ -7,7 +7,7 @@ import threading
 
 from device_agent.errors import DeviceFailed
 from device_agent.events import WorkerCrashed
-from device_agent.worker import Pulse, Worker
+from device_agent.worker import Meeting, Pulse, Worker
 
 
 def test_a_worker_stops_when_it_is_told():
@@ -54,3 +54,24 @@ def test_a_pulse_tells_work_from_rest_and_from_standstill():
     assert pulse.standstill(305.0) == 0.0
     pulse.rest()
     assert pulse.standstill(400.0) == 0.0
+
+
+def test_two_meet_and_go_on_together():
+    meeting, here = Meeting(20.0), threading.Event()
+    other = threading.Thread(target=lambda: (here.set(), meeting.meet()))
+    other.start()
+    here.wait(5)
+    meeting.meet()
+    other.join(5)
+    assert not other.is_alive()
+
+
+def test_who_waits_in_vain_goes_on_alone_and_the_next_meeting_is_a_new_one():
+    meeting = Meeting(0.01)
+    meeting.meet()
+    meeting.call()
+    other = threading.Thread(target=meeting.meet)
+    other.start()
+    meeting.meet()
+    other.join(5)
+    assert not other.is_alive()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..errors import DeviceFailed
+from .holders import holders
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
     able = [device for device in _seen(system) if device.channels(way)]
     matches = _matches(system, way, wanted, able)
     if not matches:
-        raise DeviceFailed(f"{WORDS[way]} {wanted!r} is not there; {_there(able)}: run device-agent devices")
+        there = _there(able) + _taken()
+        raise DeviceFailed(f"{WORDS[way]} {wanted!r} is not there; {there}: run device-agent devices")
     if len(matches) > 1:
         log.warning("%s %r could be %s: taking the first", WORDS[way], wanted, _names(matches))
     return matches[0]
@@ -168,7 +170,13 @@ def said_of(name: str) -> Iterator[None]:
 def failed(name: str, error: OSError | ValueError) -> DeviceFailed:
     code = code_of(error)
     seen = f"{error.args[1]} (PortAudio {code})" if code else str(error)
-    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}")
+    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}{_taken() if code == _BUSY else ''}")
+
+
+def _taken() -> str:
+    """A card that another program uses is busy, or looks as if it were not there."""
+    programs = holders()
+    return f"; a sound card is in use by {', '.join(programs)}" if programs else ""
 
 
 def code_of(error: BaseException) -> int:

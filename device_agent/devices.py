@@ -1,0 +1,92 @@
+"""Microphone and loudspeaker, seen from the main thread: whether they are there, get on, and come back."""
+
+from __future__ import annotations
+
+import logging
+
+from .ears import MICROPHONE, Ears
+from .errors import DeviceFailed
+from .events import WorkerCrashed
+from .mouth import SPEAKER, Mouth
+from .worker import Meeting
+
+log = logging.getLogger(__name__)
+
+STARTING_S = 30.0
+"""How long a device may take to open, or to fail."""
+STALLED_S = 5.0
+"""A thread that hangs in its device for so long will never come out of it: the process ends."""
+LOOK_AGAIN_S = (1.0, 2.0, 5.0)
+"""A device that is gone is looked for after so long, and again after so long; the last one for ever."""
+LIFELESS_S = 1800.0
+"""A microphone that delivers exact zeros for so long is switched off, or its driver is broken: who knows which?"""
+GONE_S = 600.0
+"""A device that is gone for so long may be back, and only this process unable to see it: it ends, to start anew."""
+
+
+class Devices:
+    """Belongs to the main thread. ``now`` is in seconds of one clock.
+
+    PortAudio looks for new devices only when nobody uses it. So whoever is looked for, both ports are closed for a
+    moment, and *closed* is where they meet.
+    """
+
+    def __init__(self, ears: Ears, mouth: Mouth, closed: Meeting) -> None:
+        self._ears, self._mouth, self._closed = ears, mouth, closed
+        self._unknown = {MICROPHONE, SPEAKER}
+        self._lost: dict[str, float] = {}  # since when
+        self._looked = 0  # times
+        self._look_at = 0.0
+        self._gaps = (0, 0, 0)
+
+    def found(self, device: str) -> bool:
+        """A device is open; return whether that was the last one we waited for when we started."""
+        if device in self._lost:
+            log.info("the %s is back", device)
+            del self._lost[device]
+        return self._known(device)
+
+    def lost(self, device: str, reason: str, now: float) -> bool:
+        """A device cannot be opened or used; return whether it was the last one we waited for when we started."""
+        if device not in self._lost:
+            log.error("%s; looking for it from time to time", reason)
+            self._lost[device] = now
+            self._looked, self._look_at = 0, now + LOOK_AGAIN_S[0]
+        return self._known(device)
+
+    def _known(self, device: str) -> bool:
+        last = self._unknown == {device}
+        self._unknown.discard(device)
+        return last
+
+    def look_for_lost(self, now: float) -> None:
+        """Try again, if there is one to look for and it is time. To be called when nobody speaks."""
+        if self._lost and now >= self._look_at:
+            self._looked += 1
+            self._look_at = now + LOOK_AGAIN_S[min(self._looked, len(LOOK_AGAIN_S) - 1)]
+            self._closed.call()
+            self._ears.reopen()
+            self._mouth.reopen()
+
+    def standstill(self, now: float, began: float) -> WorkerCrashed | None:
+        """Return who does not get on, and never will."""
+        if self._unknown and now - began > STARTING_S:
+            return WorkerCrashed(min(self._unknown), DeviceFailed(f"it did not open within {STARTING_S:g} s"))
+        for name, pulse in ((MICROPHONE, self._ears.pulse), (SPEAKER, self._mouth.pulse)):
+            if pulse.standstill(now) > STALLED_S:
+                text = f"it has stood still for {STALLED_S:g} s: ending, so that all of it starts again"
+                return WorkerCrashed(name, DeviceFailed(text))
+        if self._ears.lifeless > LIFELESS_S:
+            text = f"nothing but digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to open it anew"
+            return WorkerCrashed(MICROPHONE, DeviceFailed(text))
+        for name, since in self._lost.items():
+            if now - since > GONE_S:
+                return WorkerCrashed(name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending, to look for it anew"))
+        return None
+
+    def tell_gaps(self) -> None:
+        """Gaps in the sound are counted where they happen, and told here, a line for each call at most."""
+        gaps = (self._ears.gaps, *self._mouth.gaps)
+        if gaps != self._gaps:
+            log.warning("gaps so far: %d in the microphone, %d in the loudspeaker, %d in what came of replies", *gaps)
+        self._gaps = gaps

@@ -1,0 +1,121 @@
+"""Microphone and loudspeaker, seen from the main thread: without a thread or a clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_agent.devices import GONE_S, LIFELESS_S, LOOK_AGAIN_S, STALLED_S, STARTING_S, Devices
+from device_agent.worker import Meeting, Pulse
+
+
+class Port:
+    """Ears or mouth, as the main thread sees them."""
+
+    def __init__(self, gaps: object) -> None:
+        self.pulse, self.gaps = Pulse(), gaps
+        self.reopened = 0
+        self.lifeless = 0.0
+
+    def reopen(self) -> None:
+        self.reopened += 1
+
+
+@pytest.fixture
+def ears() -> Port:
+    return Port(0)
+
+
+@pytest.fixture
+def mouth() -> Port:
+    return Port((0, 0))
+
+
+@pytest.fixture
+def devices(ears, mouth) -> Devices:
+    return Devices(ears, mouth, Meeting())
+
+
+def test_it_has_started_when_each_device_is_open_or_known_to_be_gone(devices):
+    assert not devices.lost("microphone", "unplugged", 0.0)
+    assert not devices.lost("microphone", "unplugged", 1.0)
+    assert devices.found("speaker")
+    assert not devices.found("speaker")  # once only
+
+
+def test_a_device_that_is_gone_is_looked_for_less_and_less_often(devices, ears, mouth):
+    devices.lost("microphone", "unplugged", 0.0)
+    looks = []
+    for tenth in range(200):
+        before = ears.reopened
+        devices.look_for_lost(tenth / 10)
+        looks += [tenth / 10] if ears.reopened > before else []
+    assert looks == [1.0, 3.0, 8.0, 13.0, 18.0]
+    assert mouth.reopened == ears.reopened  # PortAudio looks for devices only when nobody uses it
+
+
+def test_nobody_looks_for_what_is_there(devices, ears):
+    devices.lost("microphone", "unplugged", 0.0)
+    devices.found("microphone")
+    devices.look_for_lost(100.0)
+    assert ears.reopened == 0
+
+
+def test_each_time_that_it_goes_the_search_begins_anew(devices, ears):
+    for since in (0.0, 100.0):
+        devices.lost("microphone", "unplugged", since)
+        devices.look_for_lost(since + LOOK_AGAIN_S[0])
+        devices.found("microphone")
+    assert ears.reopened == 2
+
+
+def test_it_is_told_once_that_a_device_is_gone_and_once_that_it_is_back(devices, caplog):
+    caplog.set_level("INFO")
+    for now in range(3):
+        devices.lost("microphone", "microphone 'default': unplugged", float(now))
+    devices.found("microphone")
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        "microphone 'default': unplugged",
+        "the microphone is back",
+    ]
+
+
+def test_who_does_not_open_is_named(devices):
+    devices.found("speaker")
+    assert devices.standstill(STARTING_S - 1, 0.0) is None
+    assert "did not open" in str(devices.standstill(STARTING_S + 1, 0.0).error)
+    assert devices.standstill(STARTING_S + 1, 0.0).worker == "microphone"
+
+
+def test_who_hangs_in_a_call_is_named(devices, ears):
+    devices.found("microphone")
+    devices.found("speaker")
+    ears.pulse.beat()
+    devices.standstill(10.0, 0.0)
+    assert devices.standstill(10.0 + STALLED_S - 0.1, 0.0) is None
+    assert devices.standstill(10.0 + STALLED_S + 0.1, 0.0).worker == "microphone"
+
+
+def test_what_stays_away_for_too_long_is_looked_for_by_another_process(devices):
+    devices.lost("speaker", "unplugged", 0.0)
+    devices.found("microphone")
+    assert devices.standstill(GONE_S - 1, 0.0) is None
+    assert devices.standstill(GONE_S + 1, 0.0).worker == "speaker"
+
+
+def test_a_microphone_without_any_life_in_it_is_opened_by_another_process(devices, ears):
+    devices.found("microphone")
+    devices.found("speaker")
+    ears.lifeless = LIFELESS_S
+    assert devices.standstill(1.0, 0.0) is None
+    ears.lifeless = LIFELESS_S + 1
+    assert "digital silence" in str(devices.standstill(1.0, 0.0).error)
+
+
+def test_gaps_are_told_when_there_are_new_ones(devices, ears, mouth, caplog):
+    devices.tell_gaps()
+    ears.gaps, mouth.gaps = 2, (0, 1)
+    devices.tell_gaps()
+    devices.tell_gaps()
+    assert [record.message for record in caplog.records] == [
+        "gaps so far: 2 in the microphone, 0 in the loudspeaker, 1 in what came of replies"
+    ]

@@ -1,0 +1,40 @@
+"""Who has the sound card. A file takes its place: what counts is that somebody has it open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from device_agent.hardware.holders import MOST, holders
+
+
+def hold(path) -> subprocess.Popen[bytes]:
+    code = "import sys; file = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+def test_who_has_it_open_is_named(tmp_path):
+    (tmp_path / "pcmC0D0p").touch()
+    with hold(tmp_path / "pcmC0D0p") as process:
+        (holder,) = holders(str(tmp_path / "pcm"))
+        assert holder.endswith(f"({process.pid})")
+        assert holder.startswith("python")
+        process.stdin.close()
+    assert holders(str(tmp_path / "pcm")) == []
+
+
+def test_we_do_not_name_ourselves(tmp_path):
+    (tmp_path / "pcmC0D0p").touch()
+    with open(tmp_path / "pcmC0D0p"):
+        assert holders(str(tmp_path / "pcm")) == []
+
+
+def test_not_all_of_them_are_named(tmp_path):
+    (tmp_path / "pcmC0D0p").touch()
+    several = [hold(tmp_path / "pcmC0D0p") for _ in range(MOST + 1)]
+    assert len(holders(str(tmp_path / "pcm"))) == MOST
+    for process in several:
+        with process:
+            process.stdin.close()

@@ -1,0 +1,93 @@
+"""What is kept about the time before something went wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from device_agent.config import Config
+from device_agent.events import (
+    AlarmDue,
+    Cue,
+    LinkDown,
+    Play,
+    Pressed,
+    ReplyText,
+    ToolCall,
+    UserText,
+    Words,
+    WorkerCrashed,
+)
+from device_agent.postmortem import EVENTS, KEPT, Recorder, described
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(Config(), tmp_path / "state")
+
+
+def written(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "state").iterdir())
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        UserText("i", "my doctor said", True),
+        ReplyText("r", "my doctor said"),
+        Words("my doctor said"),
+        ToolCall("c", "lamp", '{"where": "my doctor said"}'),
+        AlarmDue("my doctor said"),
+    ],
+)
+def test_what_was_said_is_not_in_it(recorder, word):
+    recorder(word, 1.0)
+    text = recorder.text("x").partition("== threads")[0]  # where this line stands
+    assert "doctor" not in text
+    assert type(word).__name__ in text
+
+
+def test_what_happened_is():
+    assert described(LinkDown("cable", 1.5)) == "LinkDown(reason='cable', retry_in=1.5)"
+    assert described(Play(Cue.DONE)) == "Play(cue=done)"
+    assert described(UserText("i", "four", True)) == "UserText(item=<1>, text=<4>, final=True)"
+    assert "cable" in described(WorkerCrashed("microphone", OSError("cable")))
+
+
+def test_it_tells_the_last_events_all_threads_versions_and_settings(recorder):
+    for number in range(EVENTS + 100):
+        recorder(LinkDown(f"number {number}.", 0.0), 1.0)
+    text = recorder.text("the cat")
+    assert "the cat" in text
+    assert "number 99." not in text
+    assert f"number {EVENTS + 99}." in text
+    assert f"{EVENTS + 100} LinkDown" in text
+    assert "MainThread:" in text
+    assert "websocket-client" in text
+    assert "silence_ms=700" in text
+
+
+def test_a_few_are_kept_and_only_their_owner_reads_them(recorder, tmp_path, monkeypatch):
+    for number in range(KEPT + 3):
+        monkeypatch.setattr("time.strftime", lambda _form, number=number: f"2026010{number}-000000")
+        recorder.write("x")
+    names = [path.name for path in written(tmp_path)]
+    assert names == [f"postmortem-2026010{number}-000000.txt" for number in range(3, KEPT + 3)]
+    assert {path.stat().st_mode & 0o777 for path in written(tmp_path)} == {0o600}
+
+
+def test_a_disk_that_does_not_take_it_is_told(recorder, tmp_path, caplog):
+    (tmp_path / "state").write_text("in the way")
+    recorder.write("x")
+    assert "cannot be written" in caplog.text
+
+
+def test_somebody_may_ask_for_one(recorder, tmp_path):
+    recorder(Pressed(), 1.0)
+    with recorder.on_signal():
+        os.kill(os.getpid(), signal.SIGUSR2)
+    (path,) = written(tmp_path)
+    assert "SIGUSR2" in path.read_text()
