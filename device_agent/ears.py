@@ -121,7 +121,7 @@ class Ears:
                     gaps = microphone.overflows
                     self._echo.missed()
                 frame, own = self._echo.hear(frame, time.monotonic())
-                self._send(self._gate.feed(frame, own=own))
+                self._send(self._gate.feed(frame, own))
         return False
 
     def _send(self, speech: Iterable[Speech]) -> None:

@@ -10,6 +10,7 @@ from .audio import level, seconds
 from .canceller import Canceller
 from .cues import Comb
 from .echo_delay import EchoDelay
+from .events import Own
 from .playback import Sound
 
 ROOM_S = 0.25
@@ -61,19 +62,25 @@ class Echo:
 
     # The microphone's thread ------------------------------------------------------------------------------------------
 
-    def hear(self, frame: bytes, now: float) -> tuple[bytes, bool]:
-        """Return *frame* without what can be taken out of it, and whether it may still hold our own voice."""
+    def hear(self, frame: bytes, now: float) -> tuple[bytes, Own]:
+        """Return *frame* without what can be taken out of it, and how much of our own voice may still be in it."""
         late = self._delay.seconds or 0.0  # what a sound server adds to what the device says
         if now < self._cue_over + late + CUE_ROOM_S:
             frame = self._comb.clean(frame)
         else:
             self._comb.pass_by(frame)
-        speaking = now < self._voice_over + late + self._room
-        if speaking:
+        own = self._own(now - self._voice_over - late)
+        if own is not Own.NONE:
             self._delay.heard(level(frame), now)
         if self._canceller is None:
-            return frame, speaking and self._half_duplex
-        return self._canceller.clean(frame), speaking and not self._canceller.trusted
+            return frame, own if self._half_duplex else Own.NONE
+        return self._canceller.clean(frame), Own.NONE if self._canceller.trusted else own
+
+    def _own(self, since: float) -> Own:
+        """Return what there is of our voice so many seconds after it has ended."""
+        if since < 0:
+            return Own.LOUD
+        return Own.FADING if since < self._room else Own.NONE
 
     def missed(self) -> None:
         """The microphone left something out: what is played and what is heard begin anew side by side."""

@@ -312,6 +312,16 @@ class Attention(Enum):
     """The button or speech."""
 
 
+class Own(Enum):
+    """How much of our own voice may be in a frame of the microphone."""
+
+    NONE = "none"
+    FADING = "fading"
+    """The loudspeaker is silent again, the room not yet: no speech in it counts, but a first syllable may be there."""
+    LOUD = "loud"
+    """No speech in it counts, and it is not kept as preroll."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attend(Action):
     """From now on this may open the gate."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from .events import Attention, NothingSaid, Speech, TalkEnded, TalkStarted
+from .events import Attention, NothingSaid, Own, Speech, TalkEnded, TalkStarted
 
 FRAME_S = 0.02
 
@@ -72,11 +72,8 @@ class Gate:
 
     # The microphone's thread ------------------------------------------------------------------------------------------
 
-    def feed(self, frame: bytes, *, own: bool = False) -> Iterator[Speech]:
-        """Take the next frame; yield what goes up because of it.
-
-        *own* says that our own voice may be in it: then no speech in it counts, and it is not kept as preroll.
-        """
+    def feed(self, frame: bytes, own: Own = Own.NONE) -> Iterator[Speech]:
+        """Take the next frame, with as much of our *own* voice in it; yield what goes up because of it."""
         if self._turn is None:
             yield from self._wait(frame, own)
         else:
@@ -89,9 +86,9 @@ class Gate:
         if self._turn is not None:
             yield self._end(self._turn)
 
-    def _wait(self, frame: bytes, own: bool) -> Iterator[Speech]:
+    def _wait(self, frame: bytes, own: Own) -> Iterator[Speech]:
         self._closing = False
-        if own:
+        if own is Own.LOUD:
             self._before.clear()
         else:
             self._before.append(frame)
@@ -99,7 +96,7 @@ class Gate:
             self._pressed = False
             keep = self._preroll + 1
             yield from self._begin(_Turn(held=True), max(0, len(self._before) - keep), frame)
-        elif self._attention is Attention.VOICE and not own:
+        elif self._attention is Attention.VOICE and own is Own.NONE:
             self._votes.append(self._is_speech(frame))
             if sum(self._votes) >= ATTACK:
                 yield from self._begin(_Turn(held=False, spoken=ATTACK), 0, frame)
@@ -113,9 +110,9 @@ class Gate:
         self._before.clear()
         self._votes.clear()
 
-    def _follow(self, turn: _Turn, frame: bytes, own: bool) -> Iterator[Speech]:
+    def _follow(self, turn: _Turn, frame: bytes, own: Own) -> Iterator[Speech]:
         yield frame
-        turn.hear(not own and self._is_speech(frame))
+        turn.hear(own is Own.NONE and self._is_speech(frame))
         if self._over(turn):
             yield self._end(turn)
 

@@ -39,7 +39,7 @@ from device_agent import playback
 from device_agent.audio import frame_bytes
 from device_agent.canceller import Canceller
 from device_agent.echo import Echo
-from device_agent.events import Attention, TalkStarted
+from device_agent.events import Attention, Own, TalkStarted
 from device_agent.gate import Gate
 from device_agent.vad import VoiceDetector
 
@@ -70,7 +70,7 @@ BETWEEN_S, SOON_S = 4.6, 2.0
 class Heard:
     """What went to the gate in a scene."""
 
-    frames: list[tuple[float, bytes, bool]] = field(default_factory=list)
+    frames: list[tuple[float, bytes, Own]] = field(default_factory=list)
     trusted_at: float | None = None
 
     @property
@@ -99,7 +99,7 @@ def openings(heard: Heard, begin: float = 0.0, end: float = math.inf) -> Iterato
     for at, frame, own in heard.frames:
         verdict = detector(frame)  # it learns what is quiet here, also before *begin*
         if begin <= at < end:
-            if TalkStarted() in list(gate.feed(frame, own=own)):
+            if TalkStarted() in list(gate.feed(frame, own)):
                 yield at
                 begin = at + SOON_S
             gate.close()

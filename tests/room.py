@@ -58,27 +58,31 @@ class Air:
         self._loudness, self._rate = loudness, rate
         self._lock = threading.Lock()
         self._under_way = np.zeros(0, np.float32)
+        self._end = 0  # of what the loudspeaker was given, in samples from now
 
-    def sound(self, pcm: bytes, waiting: int) -> None:
-        """*pcm* leaves the loudspeaker, after *waiting* samples that do so before."""
+    def sound(self, pcm: bytes) -> None:
+        """*pcm* leaves the loudspeaker, after all that it was given before."""
         wave = self._loudness * np.frombuffer(pcm, np.int16).astype(np.float32)
         with self._lock:
             tail = samples(self.ECHOES[-1][0], self._rate)
-            self._under_way.resize(max(len(self._under_way), waiting + len(wave) + tail), refcheck=False)
+            self._under_way.resize(max(len(self._under_way), self._end + len(wave) + tail), refcheck=False)
             for seconds, strength in self.ECHOES:
-                at = waiting + samples(seconds, self._rate)
+                at = self._end + samples(seconds, self._rate)
                 self._under_way[at : at + len(wave)] += strength * wave
+            self._end += len(wave)
 
     def hush(self) -> None:
         """The loudspeaker forgot what it had not played."""
         with self._lock:
             self._under_way = self._under_way[: samples(self.ECHOES[-1][0], self._rate)].copy()
+            self._end = 0
 
     def add_to(self, frame: bytes) -> bytes:
         """Return what a microphone hears that hears *frame* as well."""
         wave = np.frombuffer(frame, np.int16).astype(np.float32)
         with self._lock:
             heard, self._under_way = self._under_way[: len(wave)], self._under_way[len(wave) :].copy()
+            self._end = max(0, self._end - len(wave))
         wave[: len(heard)] += heard
         return np.clip(wave, -32768, 32767).astype(np.int16).tobytes()
 
@@ -171,7 +175,7 @@ class RoomSpeaker:
         with self._lock:
             self._heard += pcm
         if self._air is not None:
-            self._air.sound(pcm, self._waiting())
+            self._air.sound(pcm)
         self._until = max(self._until, time.monotonic()) + len(pcm) / (2 * self._rate * PACE)
         time.sleep(max(0.0, self._until - time.monotonic() - self.latency / PACE))
 

@@ -9,7 +9,7 @@ from room import speech
 from device_agent.audio import frame_bytes, level
 from device_agent.cues import Cues
 from device_agent.echo import CUE_ROOM_S, ROOM_S, Echo
-from device_agent.events import Cue
+from device_agent.events import Cue, Own
 from device_agent.playback import Sound
 
 RATE, LATENCY, FRAME_S = 24000, 0.1, 0.02
@@ -47,11 +47,14 @@ def speak(echo: Echo, frames: int, now: float) -> float:
 
 def test_it_is_deaf_to_a_reply_until_that_has_died_away_in_the_room():
     echo = Echo(RATE)
-    assert echo.hear(NOISE, 0.99) == (NOISE, False)
+    assert echo.hear(NOISE, 0.99) == (NOISE, Own.NONE)
     now = speak(echo, 50, 1.0)
     assert now == pytest.approx(1.9)
-    for later, own in ((0.0, True), (LATENCY + ROOM_S - 0.01, True), (LATENCY + ROOM_S + 0.01, False)):
-        assert echo.hear(NOISE, now + later) == (NOISE, own)
+    fades = now + LATENCY
+    for moment, own in ((now, Own.LOUD), (fades - 0.01, Own.LOUD), (fades + 0.01, Own.FADING)):
+        assert echo.hear(NOISE, moment) == (NOISE, own)
+    assert echo.hear(NOISE, fades + ROOM_S - 0.01) == (NOISE, Own.FADING)
+    assert echo.hear(NOISE, fades + ROOM_S + 0.01) == (NOISE, Own.NONE)
 
 
 def test_what_waits_in_the_device_is_not_heard_yet():
@@ -74,8 +77,8 @@ def test_a_cut_ends_the_deafness_but_for_the_room():
     now = speak(echo, 50, 1.0)
     echo.dropped(now)
     assert echo.unheard(now) == 0.0
-    assert echo.hear(NOISE, now + ROOM_S - 0.01)[1]
-    assert not echo.hear(NOISE, now + ROOM_S + 0.01)[1]
+    assert echo.hear(NOISE, now + ROOM_S - 0.01)[1] is Own.FADING
+    assert echo.hear(NOISE, now + ROOM_S + 0.01)[1] is Own.NONE
 
 
 def test_a_cue_is_taken_out_and_makes_nobody_deaf():
@@ -86,7 +89,7 @@ def test_a_cue_is_taken_out_and_makes_nobody_deaf():
     for frame in frames:
         echo.sounds(Sound(frame, cue=True), LATENCY, now)
         cleaned, own = echo.hear(frame, now)
-        assert not own
+        assert own is Own.NONE
         heard.append(cleaned)
         now += FRAME_S
     assert level(b"".join(heard)) < level(beep) - 30
@@ -97,7 +100,7 @@ def test_a_cue_is_taken_out_and_makes_nobody_deaf():
 def test_a_device_that_cancels_by_itself_is_never_deaf():
     echo = Echo(RATE, half_duplex=False)
     now = speak(echo, 50, 1.0)
-    assert echo.hear(NOISE, now) == (NOISE, False)
+    assert echo.hear(NOISE, now) == (NOISE, Own.NONE)
 
 
 def test_a_canceller_hears_the_reply_without_the_cues_and_lets_people_talk_over_it():
@@ -109,7 +112,7 @@ def test_a_canceller_hears_the_reply_without_the_cues_and_lets_people_talk_over_
     echo.missed()
     assert canceller.reference == [VOICE, bytes(SIZE), b"drop", b"drop"]
     heard, own = echo.hear(NOISE, 1.04)
-    assert not own
+    assert own is Own.NONE
     assert level(heard) < level(NOISE) - 5
 
 
@@ -118,8 +121,8 @@ def test_until_a_canceller_can_be_trusted_the_device_is_deaf_while_it_speaks():
     echo = Echo(RATE, half_duplex=False, canceller=canceller)
     canceller.trusted = False
     now = speak(echo, 5, 1.0)
-    assert echo.hear(NOISE, now)[1]
-    assert not echo.hear(NOISE, now + 5.0)[1]
+    assert echo.hear(NOISE, now)[1] is Own.LOUD
+    assert echo.hear(NOISE, now + 5.0)[1] is Own.NONE
 
 
 def test_what_a_sound_server_adds_is_learnt_and_waited_for():
@@ -138,5 +141,5 @@ def test_what_a_sound_server_adds_is_learnt_and_waited_for():
         echo.hear(words[n - server] if n >= server else bytes(SIZE), now)
         now += FRAME_S
     speak(echo, 1, now)
-    assert echo.hear(NOISE, now + FRAME_S + ROOM_S + 0.28)[1]
-    assert not echo.hear(NOISE, now + FRAME_S + ROOM_S + 0.36)[1]
+    assert echo.hear(NOISE, now + FRAME_S + 0.26)[1] is Own.LOUD
+    assert echo.hear(NOISE, now + FRAME_S + 0.36)[1] is Own.FADING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import Attention, NothingSaid, TalkEnded, TalkStarted
+from device_agent.events import Attention, NothingSaid, Own, TalkEnded, TalkStarted
 from device_agent.gate import ATTACK, LET_GO, LONGEST, NOBODY, TAP, WINDOW, Gate
 
 SILENCE, PREROLL = 10, 4
@@ -17,10 +17,10 @@ def gate(attention: Attention = Attention.BUTTON, *, device_ends: bool = True) -
     return made
 
 
-def hear(gate: Gate, sound: str, *, own: bool = False) -> str:
+def hear(gate: Gate, sound: str, own: Own = Own.NONE) -> str:
     """Feed *sound*, maybe our *own*; return what goes up: < for TalkStarted, > for TalkEnded, x for NothingSaid."""
     words = {TalkStarted: "<", TalkEnded: ">", NothingSaid: "x"}
-    up = [item for frame in sound for item in gate.feed(frame.encode(), own=own)]
+    up = [item for frame in sound for item in gate.feed(frame.encode(), own)]
     return "".join(item.decode() if isinstance(item, bytes) else words[type(item)] for item in up)
 
 
@@ -98,16 +98,24 @@ def test_the_wait_for_more_speech_is_told():
 def test_to_our_own_voice_the_gate_is_deaf_and_keeps_nothing_of_it_but_obeys_the_button():
     g = gate(Attention.VOICE)
     hear(g, "s")
-    assert hear(g, "s" * 50, own=True) == ""
+    assert hear(g, "s" * 50, Own.LOUD) == ""
     g.press()
     assert hear(g, "S") == "<S"
+
+
+def test_while_our_voice_dies_away_a_first_syllable_is_kept_although_no_speech_counts():
+    g = gate(Attention.VOICE)
+    hear(g, "s" * 50, Own.LOUD)
+    assert hear(g, "s" * 50 + "S", Own.FADING) == ""
+    g.press()
+    assert hear(g, "S") == "<" + "s" * (PREROLL - 1) + "SS"
 
 
 def test_our_own_voice_is_not_what_somebody_said_after_a_tap():
     g = gate()
     g.press()
     g.release()
-    assert hear(g, "." * (TAP + 1) + "s" * NOBODY, own=True).endswith("x")
+    assert hear(g, "." * (TAP + 1) + "s" * NOBODY, Own.LOUD).endswith("x")
 
 
 def test_what_was_heard_before_a_pause_is_no_preroll_after_it():
@@ -155,7 +163,7 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
     up = ""
     for hand in hands:
         if hand in "sS.":
-            up += hear(g, hand, own=hand == "S")
+            up += hear(g, hand, Own.LOUD if hand == "S" else Own.NONE)
         elif hand in {"voice", "button"}:
             g.attend(Attention(hand))
         else:
