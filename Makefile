@@ -31,10 +31,10 @@ test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtu
 test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
 	$(BIN)/pytest -m proxy
 
-bench: .venv/.ready-to-test .venv/.cards ## what is measured: the first word, silence after a press, the echo
-	$(BIN)/python tests/bench_first_word.py
-	$(BIN)/python tests/bench_interruptions.py
-	$(BIN)/python tests/bench_echo.py
+bench: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
+	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 20)
+	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 25)
+	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
 
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
