@@ -11,7 +11,7 @@ PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3
 PROXIES := 1.106.2 1.81.9
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 
-.PHONY: help demo test test-slow test-proxy bench format diagram clean
+.PHONY: help demo test test-slow test-proxy test-unit bench faults soak format diagram clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ bench: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first wo
 	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 20)
 	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 25)
 	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
+
+faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; ten minutes
+	$(BIN)/python tests/bench_faults.py --namespace
+
+soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
+	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
+
+test-unit: .venv/.machine ## the service under a real systemd, in a virtual machine; five minutes
+	$(SUDO) $(PYTHON) tests/unit/machine.py
 
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
@@ -67,6 +76,10 @@ endef
 
 .venv/.cards: .venv/.packages
 	$(call apt,$(CARDS))
+	@touch $@
+
+.venv/.machine: .venv/.packages
+	$(call apt,mmdebstrap qemu-system-x86 e2fsprogs)
 	@touch $@
 
 .litellm-%/.ready: | .venv/.packages

@@ -24,6 +24,7 @@ from .cues import Cues
 from .devices import Devices
 from .ears import MICROPHONE, Ears
 from .echo import Echo
+from .errors import AgentError
 from .events import (
     Action,
     Attend,
@@ -86,6 +87,9 @@ Watch = Callable[[Event | Action, float], None]
 
 TICK_S = 1.0
 """How often the main thread looks whether the others get on."""
+LINK = "link"
+LINK_STALLED_S = 60.0
+"""The link looks up every few seconds while it is connected, and no step of a dial takes longer than this."""
 RINGING_S = 120.0
 """How long an alarm rings where nobody hushes it."""
 STEP = 5
@@ -140,7 +144,7 @@ class Agent:
         """Be a smart speaker until told otherwise; return the exit status."""
         tell = self._inbox.put
         speak = Worker(SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
-        carry = Worker("link", self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
+        carry = Worker(LINK, self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
         listen = Worker(MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
         self._button.when_pressed = lambda: tell(Pressed())
         self._button.when_released = lambda: tell(Released())
@@ -320,9 +324,14 @@ class Agent:
         for watch in self._watch:
             watch(word, now)
 
+    def _link_hangs(self, now: float) -> WorkerCrashed | None:
+        if self._link.pulse.standstill(now) <= LINK_STALLED_S:
+            return None
+        return WorkerCrashed(LINK, AgentError(f"it has stood still for {LINK_STALLED_S:g} s: ending, to start again"))
+
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""
-        if failed := self._devices.standstill(now, began):
+        if failed := self._devices.standstill(now, began) or self._link_hangs(now):
             self._inbox.put(failed)
             return
         if self._conversation.state in RESTING:

@@ -121,4 +121,4 @@ def fetch_token(config: Config) -> str:
     service: Any = open_services(config)[0]
     if not hasattr(service, "mint"):
         raise ConfigError(f"{config.service.name} has no short-lived tokens")
-    return read_token(Post(service.mint(), PATIENCE_S).send()).reveal()
+    return read_token(Post(service.mint(), PATIENCE_S, service.ca_file).send()).reveal()

@@ -16,7 +16,7 @@ from .alarms import Alarms
 from .audio import frame_bytes, frames
 from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig
 from .conversation import Conversation
-from .credentials import Secret, find_key
+from .credentials import Secret, find_key, variable
 from .cues import Cues
 from .devices import Devices
 from .ears import Ears
@@ -126,10 +126,11 @@ def assemble(
 
 def open_services(config: Config, key: Secret | None = None, **given: Any) -> list[services.Service]:
     """Return the services that *config* names, first choice first, with their keys. Raises ConfigError."""
-    return [open_service(one, config.talk, key, **given) for one in (config.service, *config.fallback)]
+    named = (config.service, *config.fallback)
+    return [open_service(one, config.talk, key or _key(one, config.service), **given) for one in named]
 
 
-def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None = None, **given: Any) -> services.Service:
+def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None, **given: Any) -> services.Service:
     """Return one service. Settings left empty, and those that it does not know, are the service's own."""
     cls = services.load(config.name)
     wanted = {name: value for name, value in vars(config).items() if value and name in services.options(config.name)}
@@ -138,16 +139,17 @@ def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None = N
     service: services.Service = cls(
         **wanted,
         **given,
-        key=key or _key(config),
+        key=key,
         service_ends=talk.end == "service",
         silence_ms=talk.silence_ms,
     )
     return service
 
 
-def _key(config: ServiceConfig) -> Secret | None:
+def _key(config: ServiceConfig, first: ServiceConfig) -> Secret | None:
+    """Return the key of a service. A key without a name is that of the *first*; no other company is to see it."""
     try:
-        return find_key(config.name, config.api_key_file)
+        return find_key(config.name, config.api_key_file, unnamed=variable(config.name) == variable(first.name))
     except ConfigError:
         if config.token_url and not config.api_key_file:
             return None  # the token server knows us by other means

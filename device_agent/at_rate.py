@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .audio import Resampler, resample
 from .errors import LinkLost, LinkRefused
 from .events import Action, Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
-from .services import Message, Session
+from .services import Message, Said, Session
 
 
 class AtRate(Session):
@@ -34,6 +34,20 @@ class AtRate(Session):
     @property
     def resume(self) -> str:  # type: ignore[override]
         return self._session.resume
+
+    @property
+    def expires_at(self) -> float:  # type: ignore[override]
+        return self._session.expires_at
+
+    @property
+    def busy(self) -> bool:  # type: ignore[override]
+        return self._session.busy
+
+    def goes_on(self, resume: str) -> bool:
+        return self._session.goes_on(resume)
+
+    def recall(self, said: Sequence[Said]) -> None:
+        self._session.recall(said)
 
     def outgoing(self) -> list[Message]:
         return self._session.outgoing()

@@ -7,11 +7,13 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from .errors import LinkLost, LinkRefused
 from .events import CancelReply, Event, LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, ReplyText, ReplyWithdrawn
 from .outbox import Outbox
 from .playback import Playback
+from .recall import Recall
 from .services import Session
 from .wire import Wire
 
@@ -23,12 +25,29 @@ GREETING_S = 15.0
 """How long a session may take to become ready."""
 FULL_S = 0.05
 """How often to look whether a full playback has room again."""
+RENEW_S = 25 * 60.0
+"""How old a session may become, where the service does not say when it ends: the shortest limit known is 30 minutes."""
+MARGIN_S = 120.0
+"""So long before its end, or a tenth of what is left of it, a session is old: there will be a quiet moment."""
+BELIEVED_S = 24 * 3600.0
+"""A session that would last longer has an end that is wrong, or this machine's clock is."""
+AGAIN_S = 60.0
+"""After so long the next try to renew a session."""
 
 _OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded)
 
 
+def renew_in(expires_at: float, wall: float) -> float:
+    """Return in how many seconds a session is old that ends at *expires_at*, when it is *wall* (Unix time) now."""
+    left = expires_at - wall
+    return left - min(MARGIN_S, left / 10) if 0 < left <= BELIEVED_S else RENEW_S
+
+
 class Carrier:
-    """Carries messages both ways over one wire until it breaks or is not needed any more."""
+    """Carries messages both ways over one wire, its own, until that breaks or is not needed any more.
+
+    *resume* is what this connection was to go on with. All methods belong to the link's thread, except ``abort``.
+    """
 
     def __init__(
         self,
@@ -36,15 +55,20 @@ class Carrier:
         session: Session,
         outbox: Outbox,
         playback: Playback,
+        recall: Recall,
         tell: Callable[[Event], None],
         confirm: Callable[[], None],
         *,
         patience: float = GREETING_S,
+        resume: str = "",
     ) -> None:
         self._wire, self._session, self._outbox, self._playback = wire, session, outbox, playback
-        self._tell, self._confirm, self._patience = tell, confirm, patience
+        self._recall, self._tell, self._confirm = recall, tell, confirm
+        self._patience, self._asked_to_resume = patience, resume
         self._arrived: deque[Event] = deque()  # what waits for room in the playback, and what came behind it
         self._began = self._heard = self._asked = time.monotonic()
+        self._reminded = False  # the service knows what was said before
+        self._renew_at = self._began + RENEW_S
 
     @property
     def ready(self) -> bool:
@@ -56,20 +80,54 @@ class Carrier:
         """What a later connection has to name to go on with this conversation."""
         return self._session.resume
 
-    def run(self, needed: Callable[[], bool]) -> None:
-        """Carry until nobody needs it any more. Raises LinkLost and LinkRefused. For the link's thread."""
+    def greet(self, needed: Callable[[], bool]) -> None:
+        """Converse until the service is ready, or nobody needs it any more. Raises LinkLost and LinkRefused."""
+        self._session.tick(self._began)
+        self._session.greet()
+        self._converse(lambda: needed() and not self.ready)
+
+    def run(self, needed: Callable[[], bool]) -> bool:
+        """Converse until nobody needs it any more, or until the session is old and nobody speaks: return whether that
+        was it. May be called again. Raises LinkLost and LinkRefused."""
+        self._converse(lambda: needed() and not self._old)
+        return needed() and self._old
+
+    def farewell(self) -> None:
+        """Say the last words."""
+        self._session.farewell()
+        with suppress(LinkLost):
+            self._send_all()
+
+    def keep(self) -> None:
+        """The session could not be renewed, and nobody listened meanwhile: it goes on, and is young for a while."""
+        self._recall.begin()
+        self._heard = time.monotonic()
+        self._renew_at = self._heard + AGAIN_S
+
+    def abort(self) -> None:
+        """Break out of whatever is blocked. The one method for any thread."""
+        self._wire.abort()
+
+    def close(self) -> None:
+        """Close the wire."""
+        self._wire.close()
+
+    @property
+    def _old(self) -> bool:
+        """Whether the session is to be renewed, and it is so quiet that nobody would notice."""
+        if time.monotonic() < self._renew_at:
+            return False
+        return self._outbox.quiet and self._playback.quiet and not (self._arrived or self._session.busy)
+
+    def _converse(self, wanted: Callable[[], bool]) -> None:
         with selectors.DefaultSelector() as both, selectors.DefaultSelector() as bell:
             both.register(self._wire, selectors.EVENT_READ)
             both.register(self._outbox, selectors.EVENT_READ)
             bell.register(self._outbox, selectors.EVENT_READ)
             try:
-                self._session.tick(self._began)
-                self._session.greet()
-                while needed():
+                while wanted():
                     self._send_all()
                     self._turn(self._wait(both, bell))
-                self._session.farewell()
-                self._send_all()
             except (LinkLost, LinkRefused) as error:
                 raise self._session.lost(error) from error
 
@@ -82,7 +140,8 @@ class Carrier:
         self._deliver_all()
         self._check(now)
         if self._session.ready:
-            self._take_outbox()
+            self._remind(now)
+            self._take_outbox(now)
 
     def _wait(self, both: selectors.BaseSelector, bell: selectors.BaseSelector) -> bool:
         """Sleep until something happens; return whether the service said something that there is room for."""
@@ -99,6 +158,8 @@ class Carrier:
     def _timeout(self) -> float:
         now = time.monotonic()
         times = [max(self._heard, self._asked) + QUIET_S, self._heard + SILENT_S]
+        if now < self._renew_at:
+            times.append(self._renew_at)
         if not self._session.ready:
             times.append(self._began + self._patience)
         if self._session.deadline is not None:
@@ -123,8 +184,19 @@ class Carrier:
             self._asked = now
             self._wire.ping()
 
-    def _take_outbox(self) -> None:
+    def _remind(self, now: float) -> None:
+        """Before anything goes up, once: does the service know what was said before?"""
+        if not self._reminded:
+            self._reminded = True
+            self._renew_at = now + renew_in(self._session.expires_at, time.time())
+            self._recall.begin()
+            if not self._session.goes_on(self._asked_to_resume):
+                log.info("the conversation begins anew")
+                self._session.recall(self._recall.said(now))
+
+    def _take_outbox(self, now: float) -> None:
         for item in self._outbox.take():
+            self._recall.sent(item, now)
             self._session.send(item)
             if isinstance(item, CancelReply):
                 self._arrived = deque(event for event in self._arrived if not isinstance(event, _OF_A_REPLY))
@@ -140,6 +212,7 @@ class Carrier:
             event = self._arrived[0]
             if isinstance(event, ReplyAudio):
                 taken = self._playback.write(event.reply, event.pcm)
+                self._recall.told(ReplyAudio(event.reply, event.pcm[:taken]), self._heard)
                 if taken < len(event.pcm):
                     self._arrived[0] = ReplyAudio(event.reply, event.pcm[taken:])
                     return
@@ -149,6 +222,7 @@ class Carrier:
             self._arrived.popleft()
 
     def _note(self, event: Event) -> None:
+        self._recall.told(event, time.monotonic())
         match event:
             case LinkUp():
                 log.info("the session is ready after %.0f ms", 1000 * (time.monotonic() - self._began))
@@ -158,5 +232,5 @@ class Carrier:
                 self._outbox.settle()
                 self._playback.finish(event.reply)
             case ReplyWithdrawn():
-                self._playback.cut()
+                self._recall.cut(*self._playback.cut())
                 self._playback.accept()

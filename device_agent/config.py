@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from . import trust
+from .errors import ConfigError
 from .events import Cue
 from .schema import SECRET_NAME, Must, number, one_of, read, whole
 from .services import SERVICES, options
@@ -100,6 +102,7 @@ class ServiceConfig:
     instructions: str | None = "You are a helpful voice in a small speaker. Answer briefly."
     api_key_file: str | None = None
     token_url: Annotated[str | None, *TOKEN_ADDRESS] = None
+    ca_file: str | None = None
     tools: tuple[Annotated[Any, SERVER_TOOL], ...] = ()
     audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
     rate: Annotated[int, Must("24000 or 16000", lambda rate: rate in {24000, 16000})] = 24000
@@ -289,6 +292,11 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
         yield "model", "is empty; it should be an alias of the proxy's model_list"
     if name == "litellm" and service.dialect == "openai" and service.rate != ServiceConfig().rate:
         yield "rate", "should be 24000 with dialect openai"
+    try:
+        if service.ca_file:
+            trust.context(service.ca_file)
+    except ConfigError as error:
+        yield "ca_file", f"is of no use: {error}"
     for tool in service.tools:
         if sentence := _wrong_server_tool(tool, cls.server_tools, name):
             yield "tools", sentence

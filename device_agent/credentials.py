@@ -48,20 +48,27 @@ def variable(service_name: str) -> str:
     return f"{service_name.partition('-')[0].upper()}_API_KEY"
 
 
-def find_key(service_name: str, api_key_file: str | None = None) -> Secret:
+def credential_names(service_name: str) -> tuple[str, str]:
+    """Return the systemd credentials that may hold the key: that of the company, for who has several, then the key."""
+    return variable(service_name).lower(), "api_key"
+
+
+def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: bool = True) -> Secret:
     """Return the key of a service, from the first place that has one.
 
-    The places are *api_key_file*, the systemd credential ``api_key`` and the environment. A place that has something
-    which is no key is an error, not a reason to look further: the owner meant it. Raises ConfigError, which never shows
-    what it saw. Reads small files; for any thread.
+    The places are *api_key_file*, the systemd credentials, such as ``xai_api_key`` and then, if *unnamed* may be it,
+    ``api_key``, and the environment. The file comes first because the owner named it for this very service. A place
+    that has something which is no key is an error, not a reason to look further: the owner meant it. Raises
+    ConfigError, which never shows what it saw. Reads small files; for any thread.
     """
     if api_key_file:
         return _key(_read(Path(api_key_file).expanduser(), private=True), f"service.api_key_file: {api_key_file}")
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(directory, "api_key")
-        if credential.exists():
-            # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
-            return _key(_read(credential, private=False), f"systemd credential {credential}")
+        names = credential_names(service_name)
+        for credential in (Path(directory, name) for name in (names if unnamed else names[:1])):
+            if credential.exists():
+                # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
+                return _key(_read(credential, private=False), f"systemd credential {credential}")
     name = variable(service_name)
     if (value := os.environ.get(name)) is not None:
         return _key(value.encode(errors="surrogateescape"), f"environment variable {name}")

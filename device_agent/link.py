@@ -10,28 +10,28 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from enum import Enum
-from typing import Any
 
-from .at_rate import AtRate
 from .carrier import GREETING_S, Carrier
 from .dial import PATIENCE_S
 from .errors import LinkLost, LinkRefused
 from .events import CancelReply, CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
 from .outbox import Outbox
 from .playback import Playback
-from .post import Post
 from .roster import Roster
-from .services import Endpoint, Service, Session
-from .wire import Wire
+from .services import Service
+from .services.patience import Unanswered
+from .switchboard import Switchboard
+from .worker import Pulse
 
 log = logging.getLogger(__name__)
 
 REFUSED_S = 300.0
 """Seconds between tries when nobody wants us: a new key may come, but not soon."""
 NEXT_S = 4.0
-"""How long each step of a dial may take where there is another service to try."""
+"""How long a dial, and then the greeting, may take where there is something else to go on with."""
+WAITED_FOR_S = 1.0
+"""The longest pause while a turn waits: it is given up after 15 s, so there are few of them."""
 
 
 class Need(Enum):
@@ -57,16 +57,17 @@ class Link:
         always: bool = False,
     ) -> None:
         """*services* are tried in their order; the sound of the device has the rate of the first."""
-        self._services, self._outbox, self._playback, self._tell = services, outbox, playback, tell
+        self._count, self._outbox, self._playback, self._tell = len(services), outbox, playback, tell
         self._always, self._allowed = always, True
         self._need = Need.NOW if always else Need.NOTHING
         self._hurry = threading.Event()
-        self._dialling: Wire | Post | None = None
+        self._renewing = False
+        self._carrier: Carrier | None = None
         self._roster = Roster(len(services))
-        self._resume: dict[int, str] = {}  # by the number of the service
+        self._switchboard = Switchboard(services, outbox, playback, self._note, self._confirm)
         self._refusals: list[LinkRefused] = []  # of this round
-        self._name = ""  # of the service that was dialled last
         self._said = ""  # the refusal that is in the log already
+        self.pulse = Pulse()
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -76,6 +77,8 @@ class Link:
             return
         self._need = Need.NOW
         self._hurry.set()
+        if self._renewing:  # read after the other is set: see _greeted
+            self._switchboard.abort()
         self._outbox.wake()
 
     def linger(self) -> None:
@@ -106,8 +109,9 @@ class Link:
 
     def abort(self) -> None:
         """Break out of a call that does not end."""
-        if self._dialling is not None:
-            self._dialling.abort()
+        self._switchboard.abort()
+        if self._carrier is not None:
+            self._carrier.abort()
 
     # The link's thread ------------------------------------------------------------------------------------------------
 
@@ -126,74 +130,88 @@ class Link:
 
     def _connect(self, stopping: threading.Event) -> None:
         """Hold one connection from dial to goodbye. Raises LinkLost and LinkRefused."""
+        self.pulse.beat()
         number = self._roster.choose(time.monotonic())
-        service = self._services[number]
-        resume = self._resume.get(number, "")
+        self._carrier = carrier = self._dial(number, self._patience(PATIENCE_S), self._patience(GREETING_S))
+        self._hurry.clear()
+        began = time.monotonic()
         try:
-            wire = self._open(service, resume)
-        except LinkRefused:
-            if not (resume or service.invitation(resume)):
-                raise
-            self._resume[number] = ""  # what was refused may be a conversation, or a token, that is too old
-            wire = self._open(service, "")
-        with closing(wire):
-            if stopping.is_set():
-                return
-            self._hurry.clear()
-            self._carry(number, wire, stopping)
+            carrier.greet(lambda: self._wanted(stopping))
+            while carrier.run(lambda: self._wanted(stopping)):
+                self._carrier = carrier = self._renewed(number, carrier, stopping)
+            carrier.farewell()
+        finally:
+            self._carrier = None
+            carrier.close()
+            self._switchboard.left(number, carrier, self._outbox.rewind())
+            if carrier.ready:
+                self._roster.worked(time.monotonic() - began)
         log.info("hung up")
         self._roster.relent()
         self._tell(LinkIdle())
 
-    def _open(self, service: Service, resume: str) -> Wire:
-        invitation = service.invitation(resume)
-        answer: Any = None
-        if invitation is not None:
-            self._dialling = post = Post(invitation, self._patience(PATIENCE_S))
-            answer = post.send()
-        endpoint = service.endpoint(answer, resume)
-        log.info("dialling %s", endpoint.name)
-        self._name = endpoint.name
-        return self._opened(endpoint)
+    def _dial(self, number: int, patience: float, greeting: float) -> Carrier:
+        return self._switchboard.dial(number, patience=patience, greeting=greeting, now=time.monotonic())
 
-    def _opened(self, endpoint: Endpoint) -> Wire:
-        self._dialling = wire = Wire(endpoint, self._patience(PATIENCE_S))
-        try:
-            wire.open()
-        except BaseException:
-            wire.close()
-            raise
-        return wire
+    def _wanted(self, stopping: threading.Event) -> bool:
+        self.pulse.beat()
+        return self._need is not Need.NOTHING and not stopping.is_set()
 
     def _patience(self, usual: float) -> float:
         return NEXT_S if self._roster.others else usual
 
-    def _carry(self, number: int, wire: Wire, stopping: threading.Event) -> None:
-        """Converse until nobody needs it any more. Raises LinkLost and LinkRefused."""
-        self._outbox.rewind()
-        session = self._session(self._services[number])
-        patience = self._patience(GREETING_S)
-        carrier = Carrier(wire, session, self._outbox, self._playback, self._note, self._confirm, patience=patience)
-        began = time.monotonic()
-        try:
-            carrier.run(lambda: self._need is not Need.NOTHING and not stopping.is_set())
-        finally:
-            if carrier.ready:
-                self._resume[number] = carrier.resume
-                self._roster.worked(time.monotonic() - began)
+    def _renewed(self, number: int, old: Carrier, stopping: threading.Event) -> Carrier:
+        """The session is old and nobody speaks: return another one that goes on with it, or the old one.
 
-    def _session(self, service: Service) -> Session:
-        rate = self._services[0].rate
-        return service.session() if service.rate == rate else AtRate(service.session(), service.rate, rate)
+        The old one stays open until the new one is ready. Who speaks meanwhile breaks this off (``dial``), and is heard
+        by the old one. That a conversation can be gone on with while it is open is inferred; where it cannot, the new
+        one is told what was said.
+        """
+        log.info("the session is old; renewing it")
+        self._switchboard.left(number, old)
+        try:
+            new = self._renew(number, stopping)
+        except (LinkLost, LinkRefused) as error:
+            log.info("%s; the old session goes on", error)
+            self._outbox.rewind()
+            old.keep()
+            return old
+        old.farewell()
+        old.close()
+        return new
+
+    def _renew(self, number: int, stopping: threading.Event) -> Carrier:
+        """Return a connection that is ready, and that nobody has broken. Raises LinkLost and LinkRefused."""
+        self._switchboard.forget()
+        self._renewing = True
+        self._hurry.clear()
+        try:
+            return self._greeted(self._dial(number, NEXT_S, NEXT_S), stopping)
+        finally:
+            self._renewing = False
+
+    def _greeted(self, new: Carrier, stopping: threading.Event) -> Carrier:
+        try:
+            new.greet(lambda: self._wanted(stopping) and not self._hurry.is_set())
+            self._renewing = False
+            if self._hurry.is_set():  # read after the other is cleared: either nobody broke it, or we know
+                raise LinkLost("somebody speaks")
+        except BaseException:
+            new.close()
+            raise
+        return new
 
     def _note(self, event: Event) -> None:
         if isinstance(event, LinkUp):
             self._refusals, self._said = [], ""
-            event = LinkUp(self._name)
+            event = LinkUp(self._switchboard.name)
+            if self._renewing:
+                return  # nothing has changed for anybody
         self._tell(event)
 
     def _rest(self, stopping: threading.Event) -> None:
         """No connection is needed: wait until one is."""
+        self.pulse.rest()
         with selectors.DefaultSelector() as selector:
             selector.register(self._outbox, selectors.EVENT_READ)
             while self._need is Need.NOTHING and not stopping.is_set():
@@ -205,6 +223,7 @@ class Link:
         """Without a connection there is no reply to cancel, but the conversation waits for an answer."""
         for item in self._outbox.take_actions():
             if isinstance(item, CancelReply):
+                self._switchboard.recall.cut(item.reply, item.heard_ms)
                 self._confirm()
 
     def _confirm(self) -> None:
@@ -220,10 +239,12 @@ class Link:
         if isinstance(error, LinkRefused):
             self._refusals.append(error)
         retry_after = error.retry_after if isinstance(error, LinkLost) else 0.0
-        delay = self._roster.failed(time.monotonic(), retry_after)
+        delay = self._roster.failed(time.monotonic(), retry_after, mute=isinstance(error, Unanswered))
+        if not retry_after and not self._outbox.quiet:
+            delay = min(delay, WAITED_FOR_S)
         if not delay:
             log.warning("%s; trying another service", error)
-        elif len(self._refusals) == len(self._services):
+        elif len(self._refusals) == self._count:
             self._refused(error, stopping)
         else:
             self._refusals.clear()
@@ -244,6 +265,7 @@ class Link:
 
     def _pause(self, seconds: float, stopping: threading.Event) -> None:
         """Wait, unless somebody speaks, nobody needs us any more, or we are to stop."""
+        self.pulse.rest()
         ends = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._outbox, selectors.EVENT_READ)

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import deque
 from contextlib import suppress
+from enum import Enum
 
 from .events import Action, Clip, NothingSaid, Speech, TalkEnded, TalkStarted, Words
 
@@ -14,8 +15,20 @@ log = logging.getLogger(__name__)
 
 Item = Speech | Action
 
+ENDS = (TalkEnded, Words, Clip)
+"""With these a turn is whole."""
 LARGEST = 16384
 """Bytes. Frames that waited together go up as one piece of at most about this size: a third of a second at 24 kHz."""
+
+
+class Again(Enum):
+    """What a service that is gone may know of what will be sent again."""
+
+    NOTHING = "nothing"
+    HALF = "half"
+    """The beginning of a turn."""
+    WHOLE = "whole"
+    """A turn with its end."""
 
 
 class Outbox:
@@ -92,16 +105,25 @@ class Outbox:
             self._unsent = deque(item for item in self._unsent if not isinstance(item, Action))
         return actions
 
-    def rewind(self) -> None:
-        """The connection is new: whatever was not answered is to be sent again, from the beginning of its turn."""
+    def rewind(self) -> Again:
+        """The connection is gone: whatever was not answered is to be sent again, from the beginning of its turn."""
         with self._lock:
+            whole = any(isinstance(item, ENDS) for item in self._sent)
+            again = Again.WHOLE if whole else Again.HALF if self._sent else Again.NOTHING
             self._unsent.extendleft(reversed(self._sent))
             self._sent.clear()
+        return again
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody speaks, and nothing that was said waits for anything."""
+        with self._lock:
+            return not (self._unsent or self._sent or self._talking)
 
     def settle(self) -> None:
         """A reply has begun: forget the turns that were sent whole."""
         with self._lock:
-            ends = [n for n, item in enumerate(self._sent) if isinstance(item, (TalkEnded, Words, Clip))]
+            ends = [n for n, item in enumerate(self._sent) if isinstance(item, ENDS)]
             if ends:
                 self._drop(0, ends[-1] + 1)
 

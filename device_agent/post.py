@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from . import __version__
 from .dial import Dial, unreachable
 from .errors import AgentError, LinkLost
-from .rejections import rejection
+from .rejections import quoted, rejection, secrets
 from .services import Request
 
 LARGEST = 1 << 20
@@ -19,24 +19,23 @@ LARGEST = 1 << 20
 
 
 class Post:
-    """A request under way. ``send`` belongs to one thread; ``abort`` may be called from any."""
+    """A request under way. ``send`` belongs to one thread; ``abort`` may be called from any.
 
-    def __init__(self, request: Request, patience: float) -> None:
-        self._request = request
+    *patience*, in seconds, is for all of it; *ca_file* names a CA of the owner's, "" for those of the system.
+    """
+
+    def __init__(self, request: Request, patience: float, ca_file: str = "") -> None:
+        self._request, self._patience = request, patience
         self._name = urlsplit(request.url).hostname or "nobody"
-        self._dial = Dial(self._name, patience)
+        self._hide = secrets(request.url, request.headers)
+        self._dial = Dial(self._name, patience, ca_file=ca_file)
 
     def send(self) -> Any:
         """Perform it; return the JSON that comes back. Raises LinkLost and LinkRefused."""
         with closing(self._dial):
-            try:
-                status, headers, body = self._exchange()
-            except AgentError:
-                raise
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise unreachable(self._name, error) from error
+            status, headers, body = self._exchange()
         if status not in {200, 201}:
-            raise rejection(self._name, status, headers, body)
+            raise rejection(self._name, status, headers, body, self._hide)
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -45,15 +44,27 @@ class Post:
 
     def _exchange(self) -> tuple[int, dict[str, str], bytes]:
         url = urlsplit(self._request.url)
+        try:
+            line = self._dial.connect(self._request.url)
+        except AgentError:
+            raise
+        except (OSError, ValueError) as error:
+            raise unreachable(self._name, error) from error
         connection = http.client.HTTPConnection(url.hostname or "", url.port)
-        connection.sock = self._dial.connect(self._request.url)
+        connection.sock = line  # it uses of a socket what a line has
         headers = {"Content-Type": "application/json", "User-Agent": f"device-agent/{__version__}"}
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        connection.request("POST", target, json.dumps(self._request.body), {**headers, **self._request.headers})
-        answer = connection.getresponse()
-        body = answer.read(LARGEST + 1)
+        try:
+            connection.request("POST", target, json.dumps(self._request.body), {**headers, **self._request.headers})
+            answer = connection.getresponse()
+            body = answer.read(LARGEST + 1)
+        except TimeoutError as error:
+            raise LinkLost(f"{self._name} did not answer within {self._patience:g} s; try again") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            text = quoted(str(error), self._hide) or type(error).__name__
+            raise LinkLost(f"{self._name} broke off or did not answer in HTTP: {text}") from error
         if len(body) > LARGEST:
-            raise LinkLost(f"{self._name} answered with more than {LARGEST} bytes")
+            raise LinkLost(f"{self._name} answered with more than {LARGEST} bytes; is there a login page in between?")
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
 
     def abort(self) -> None:

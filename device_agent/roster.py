@@ -37,13 +37,13 @@ class Roster:
         if lasted >= GOOD_S:
             self.relent()
 
-    def failed(self, now: float, retry_after: float = 0.0) -> float:
+    def failed(self, now: float, retry_after: float = 0.0, *, mute: bool = False) -> float:
         """The current one was lost, refused, or not reached: return how many seconds to wait before ``choose``.
 
-        Who was reached is tried again, after a pause; who was not is passed over.
+        Who was reached is tried again, after a pause; who was not, or was *mute* when it had to answer, is passed over.
         """
-        if self._connected:
-            self._connected = False
+        reached, self._connected = self._connected and not mute, False
+        if reached:
             return max(next(self._delays), retry_after)
         if self._current == 0:
             self._left_first = now

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import ssl
+import errno
+import socket
+import struct
 from contextlib import suppress
+from http.cookies import CookieError
 
 import websocket
 from websocket._abnf import frame_buffer
 
 from .dial import PATIENCE_S, Dial, unreachable
 from .errors import AgentError, LinkLost, LinkRefused
-from .rejections import BUSY_S, rejection
+from .line import Line
+from .race import UNHEARD_MS
+from .rejections import BUSY_S, quoted, rejection, secrets
 from .services import Endpoint, Message
 
 GOODBYE_S = 0.3
 """How long to wait for the service's half of a clean close."""
+TAKE_BACK = struct.pack("ii", 1, 0)
+"""The option of a socket that ends with a reset, and forgets what was not sent."""
 LARGEST = 16 * 1024 * 1024
 """Bytes. A larger message is not from a service that works."""
+LONGEST_ANSWER = 1024 * 1024
+"""Bytes of an answer to a handshake, which may be the whole of a login page."""
 
 REFUSING_CLOSE = {1008, 4000}
 """Close codes that another try will not change: policy (a proxy whose own key is refused), and OpenAI's refusal of the
@@ -27,91 +36,152 @@ BUSY_CLOSE = 1013
 class Wire:
     """A WebSocket. All methods belong to one thread, except ``abort``.
 
-    Everything that goes wrong is a LinkLost or a LinkRefused.
+    Everything that goes wrong is a LinkLost or a LinkRefused. *patience*, in seconds, is for all of the dial;
+    afterwards each message may take PATIENCE_S. *ca_file* names a CA of the owner's, "" for those of the system.
     """
 
-    def __init__(self, endpoint: Endpoint, patience: float = PATIENCE_S) -> None:
-        self._endpoint = endpoint
-        self._dial = Dial(endpoint.name, patience)
+    def __init__(self, endpoint: Endpoint, patience: float = PATIENCE_S, ca_file: str = "") -> None:
+        self._endpoint, self._patience = endpoint, patience
+        self._hide = secrets(endpoint.url, endpoint.headers)
+        self._dial = Dial(endpoint.name, patience, ca_file=ca_file)
+        self._line: Line | None = None
+        self._upgraded = self._over = False  # we may talk; the service has said goodbye
         self._ws = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
         self._ws.frame_buffer = _LimitedFrames(self._ws)
 
     def open(self) -> None:
         """Dial. The socket is ours from the first packet on, so that ``abort`` always has something to break."""
         try:
+            self._line = self._dial.connect(self._endpoint.url)
+        except AgentError:
+            raise
+        except (OSError, ValueError) as error:
+            raise unreachable(self._endpoint.name, error) from error
+        self._upgrade(self._line)
+
+    def _upgrade(self, line: Line) -> None:
+        """Turn the connection into a WebSocket, within what is left of the patience."""
+        name = self._endpoint.name
+        line.limit(LONGEST_ANSWER)
+        try:
             self._ws.connect(
                 self._endpoint.url,
                 header=self._endpoint.headers,
-                socket=self._dial.connect(self._endpoint.url),
+                socket=line,
                 suppress_origin=True,
                 redirect_limit=0,  # a redirect would carry the key to somebody else
             )
-        except AgentError:
-            raise
         except websocket.WebSocketBadStatusException as error:
-            headers = error.resp_headers or {}
-            raise rejection(self._endpoint.name, error.status_code, headers, error.resp_body) from error
-        except (OSError, websocket.WebSocketException, ValueError) as error:
+            # There is none in an answer of empty lines.
+            status, headers = error.status_code or 0, error.resp_headers or {}
+            raise rejection(name, status, headers, error.resp_body, self._hide) from error
+        except websocket.WebSocketTimeoutException as error:
+            raise LinkLost(f"{name} did not answer the handshake within {self._patience:g} s; try again") from error
+        except (OSError, websocket.WebSocketException, ValueError, CookieError) as error:
             self._refuse_redirect()
-            raise unreachable(self._endpoint.name, error) from error
+            text = quoted(str(error), self._hide)
+            what = f"{name} did not answer as a WebSocket does ({text})"
+            raise LinkLost(f"{what}; is service.url right, and is there no login page in between?") from error
         self._refuse_redirect()
+        if extensions := (self._ws.getheaders() or {}).get("sec-websocket-extensions"):
+            text = quoted(extensions, self._hide)
+            raise LinkRefused(f"{name} wants to use {text}, which we did not offer; switch it off there")
+        line.limit(None)
+        self._upgraded = True
 
     def _refuse_redirect(self) -> None:
         """Some releases of websocket-client raise when they may not follow one, some do not."""
         status = self._ws.getstatus()
         if status and status != 101:
-            raise rejection(self._endpoint.name, status, {}, None)
+            raise rejection(self._endpoint.name, status, self._ws.getheaders() or {}, None, self._hide)
+
+    @property
+    def _open(self) -> Line:
+        """The line. ``open`` came first."""
+        assert self._line is not None  # noqa: S101
+        return self._line
 
     def fileno(self) -> int:
         """The descriptor to select on; ask ``pending`` first."""
-        return self._dial.sock.fileno()
+        return self._open.fileno()
 
     def pending(self) -> bool:
-        """Whether TLS holds decrypted bytes back, that no select will ever see."""
-        return isinstance(self._dial.sock, ssl.SSLSocket) and self._dial.sock.pending() > 0
+        """Whether something was read already, that no select will ever see."""
+        return self._open.pending()
 
     def send(self, message: Message) -> None:
-        """Send a text or binary frame. After a failure the stream is corrupt: close."""
+        """Send a text or binary frame, within PATIENCE_S. After a failure the stream is corrupt: close."""
+        self._open.allow(PATIENCE_S)
         try:
             if isinstance(message, bytes):
                 self._ws.send_bytes(message)
             else:
                 self._ws.send_text(message)
         except (OSError, websocket.WebSocketException) as error:
-            raise LinkLost(f"sending to {self._endpoint.name} failed: {error}") from error
+            raise self._broke("sending to", error) from error
 
     def ping(self) -> None:
         """Ask for a sign of life."""
+        self._open.allow(PATIENCE_S)
         try:
             self._ws.ping()
         except (OSError, websocket.WebSocketException) as error:
-            raise LinkLost(f"sending to {self._endpoint.name} failed: {error}") from error
+            raise self._broke("sending to", error) from error
 
     def receive(self) -> Message | None:
-        """Read one frame; None for one that only keeps the connection alive (pings are answered in here)."""
+        """Read one frame; None for one that only keeps the connection alive (pings are answered in here), or where
+        there was nothing after all. Who begins a message has PATIENCE_S to end it."""
+        self._open.allow(PATIENCE_S)
         try:
+            if not self._open.fill():
+                return None
             opcode, data = self._ws.recv_data(control_frame=True)
         except (OSError, websocket.WebSocketException) as error:
-            raise LinkLost(f"the connection to {self._endpoint.name} broke: {error}") from error
+            raise self._broke("receiving from", error) from error
         match opcode:
             case websocket.ABNF.OPCODE_TEXT:
                 return bytes(data).decode(errors="replace")
             case websocket.ABNF.OPCODE_BINARY:
                 return bytes(data)
             case websocket.ABNF.OPCODE_CLOSE:
-                raise _goodbye(self._endpoint.name, bytes(data))
+                self._over = True
+                raise _goodbye(self._endpoint.name, bytes(data), self._hide)
         return None
+
+    def _broke(self, doing: str, error: Exception) -> LinkLost:
+        if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+            why = f"what was sent was not acknowledged within {UNHEARD_MS / 1000:g} s"
+        elif isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
+            why = f"a message took more than {PATIENCE_S:g} s"
+        else:
+            why = quoted(str(error), self._hide)
+        return LinkLost(f"the connection broke while {doing} {self._endpoint.name}: {why}")
 
     def abort(self) -> None:
         """Break whatever the owner is blocked in, now or later. Safe from any thread, at any time."""
         self._dial.abort()
 
     def close(self) -> None:
-        """Say goodbye if that is possible, and free the socket in any case."""
-        with suppress(OSError, websocket.WebSocketException, AttributeError):
-            self._ws.close(timeout=GOODBYE_S)
-        self._ws.shutdown()  # after the service's own goodbye close() leaves the socket open
+        """Say goodbye if that is possible, and free the socket in any case.
+
+        Where the goodbye is not answered, what is still under way is taken back: whoever gives a connection up says
+        everything again over the next one, and must not be heard twice when the network comes back.
+        """
+        if self._upgraded and not self._over and not self._goodbye_answered():
+            with suppress(OSError):
+                self._open.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, TAKE_BACK)
+        self._ws.shutdown()
         self._dial.close()
+
+    def _goodbye_answered(self) -> bool:
+        self._open.allow(GOODBYE_S)
+        try:
+            self._ws.send_close()
+            while self._ws.recv_frame().opcode != websocket.ABNF.OPCODE_CLOSE:
+                pass
+        except (OSError, websocket.WebSocketException):
+            return False
+        return True
 
 
 class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
@@ -131,9 +201,9 @@ class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
                 raise websocket.WebSocketPayloadException(f"a message of {total} bytes; {LARGEST} is the limit")
 
 
-def _goodbye(name: str, payload: bytes) -> LinkLost | LinkRefused:
+def _goodbye(name: str, payload: bytes, hide: list[str]) -> LinkLost | LinkRefused:
     code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
-    reason = payload[2:].decode(errors="replace")
+    reason = quoted(payload[2:].decode(errors="replace"), hide)
     text = f"{name} closed the connection with {code}" + (f": {reason}" if reason else "")
     if code in REFUSING_CLOSE:
         return LinkRefused(text)

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_agent.assembly import open_services
+from device_agent.config import Config, ServiceConfig
 from device_agent.credentials import Secret, find_key
 from device_agent.errors import ConfigError
 
@@ -97,6 +99,53 @@ def test_the_file_goes_before_the_credential_and_that_before_the_environment(mon
     assert find_key("xai", "") == Secret("from-systemd")
 
     assert find_key("xai", str(key_file)) == Secret(KEY)
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("xai", "xai_api_key"),
+        ("xai-live", "xai_api_key"),
+        ("openai", "openai_api_key"),
+        ("litellm", "litellm_api_key"),
+        ("ultravox", "ultravox_api_key"),
+    ],
+)
+def test_the_credential_of_a_company_goes_before_the_one_for_all(credential, service, name):
+    credential.with_name(name).write_text(KEY)
+    assert find_key(service) == Secret(KEY)
+
+    credential.write_text("of-somebody-else")
+    assert find_key(service) == Secret(KEY)
+
+    credential.with_name(name).unlink()
+    assert find_key(service) == Secret("of-somebody-else")
+
+
+def test_the_credential_of_another_company_is_not_taken(credential):
+    credential.with_name("openai_api_key").write_text(KEY)
+
+    with pytest.raises(ConfigError, match="there is no key for xai"):
+        find_key("xai")
+
+
+def test_a_key_without_a_name_is_that_of_the_first_service_and_of_no_other_company(credential, tmp_path):
+    credential.write_text("unnamed")
+    others = ServiceConfig("xai-live"), ServiceConfig("openai", api_key_file=str(tmp_path / "openai.key"))
+    (tmp_path / "openai.key").touch(mode=0o600)
+    (tmp_path / "openai.key").write_text("another")
+    keys = [service.key.reveal() for service in open_services(Config(fallback=others))]
+    assert keys == ["unnamed", "unnamed", "another"]
+    with pytest.raises(ConfigError, match="no key for openai"):
+        open_services(Config(fallback=(ServiceConfig("openai"),)))
+
+
+def test_an_empty_credential_of_a_company_is_not_replaced_by_another(credential):
+    credential.with_name("xai_api_key").touch()
+    credential.write_text(KEY)
+
+    with pytest.raises(ConfigError, match=r"systemd credential .*/xai_api_key is empty"):
+        find_key("xai")
 
 
 def test_the_rights_of_a_credential_are_left_to_systemd(credential):
@@ -192,6 +241,17 @@ def test_an_environment_that_is_no_text_is_refused(monkeypatch):
 
     with pytest.raises(ConfigError, match="holds more than a key"):
         find_key("xai")
+
+
+def test_a_key_that_is_refused_by_a_service_is_in_no_traceback(monkeypatch):
+    monkeypatch.setenv("XAI_API_KEY", KEY)
+    secret = find_key("xai")
+
+    with pytest.raises(TypeError) as failed:
+        "Bearer " + secret  # type: ignore[operator]
+
+    shown = traceback.TracebackException.from_exception(failed.value, capture_locals=True)
+    assert KEY not in "".join(shown.format())
 
 
 @given(st.binary(max_size=60))

@@ -107,11 +107,19 @@ def test_a_turn_that_the_service_behind_the_proxy_does_not_take_ends_the_connect
         peer.wait(1.0)
 
 
-def test_a_turn_that_was_taken_may_be_thought_about_for_long():
+def test_a_reply_that_was_begun_may_be_thought_about_for_long():
     peer = ready_peer()
     peer.send(*TURN)
-    peer.say({"type": "input_audio_buffer.committed", "item_id": "u"})
+    peer.say({"type": "input_audio_buffer.committed", "item_id": "u"}, *peer.begins("r1"))
     assert peer.wait(60) == []
+
+
+def test_where_the_service_ends_turns_a_proxy_with_nobody_behind_it_is_noticed_too():
+    peer = Peer("litellm", {"service_ends": True})
+    peer.say({"type": "session.updated"})
+    peer.send(*TURN)
+    with pytest.raises(LinkLost, match="did not take the turn"):
+        peer.wait(UNTAKEN_S + 0.5)
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, LinkRefused), (429, LinkLost), (500, LinkLost)])

@@ -20,6 +20,7 @@ from device_agent.events import (
     ToolResult,
     Words,
 )
+from device_agent.services import Said
 from device_agent.services.openai import OpenAI, openai_settings
 
 PCM = b"\1\0\2\0"
@@ -85,6 +86,17 @@ def test_the_judge_finds_nothing_wrong_with_anything_we_say(deeds, service_ends)
             case _:
                 peer.send(deed)
     assert [problem for frame in peer.frames() for problem in judge(frame, "client")] == []
+
+
+def test_the_judge_finds_nothing_wrong_with_what_we_repeat():
+    peer = Peer("openai")
+    peer.ready()
+    peer.session.recall([Said(True, "One?"), Said(False, "One.")])
+    peer.send()
+    peer._collect()
+    frames = peer.frames()[1:]
+    assert [frame["item"]["content"][0]["type"] for frame in frames] == ["input_text", "output_text"]
+    assert [problem for frame in frames for problem in judge(frame, "client")] == []
 
 
 def test_the_judge_is_strict():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import select
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import CancelReply, NothingSaid, TalkEnded, TalkStarted
-from device_agent.outbox import LARGEST, Outbox
+from device_agent.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, Words
+from device_agent.outbox import LARGEST, Again, Outbox
 
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
 JOINED = [TalkStarted(), b"aabb", TalkEnded()]
@@ -46,6 +47,48 @@ def test_a_turn_is_sent_again_from_its_beginning_on_a_new_connection():
     box.rewind()
     box.put(TalkEnded())
     assert box.take() == JOINED
+
+
+@pytest.mark.parametrize(
+    ("sent", "again"),
+    [
+        ([], Again.NOTHING),
+        ([CancelReply()], Again.NOTHING),
+        ([TalkStarted()], Again.HALF),
+        ([TalkStarted(), b"aa"], Again.HALF),
+        ([TalkStarted(), b"aa", NothingSaid()], Again.NOTHING),
+        (TURN, Again.WHOLE),
+        ([Words("x")], Again.WHOLE),
+        ([Clip(b"aa")], Again.WHOLE),
+        ([*TURN, TalkStarted()], Again.WHOLE),
+    ],
+)
+def test_it_says_what_the_service_that_is_gone_may_know_of_what_is_sent_again(sent, again):
+    box = outbox(*sent)
+    assert box.rewind() is Again.NOTHING  # nothing went up
+    box.take()
+    assert box.rewind() is again
+    assert box.rewind() is Again.NOTHING
+
+
+def test_a_turn_that_was_forgotten_while_nobody_was_connected_leaves_nothing_to_take_back():
+    box = outbox(TalkStarted(), b"aa")
+    box.take()
+    box.rewind()
+    box.forget()
+    assert box.take() == []
+
+
+def test_it_is_quiet_while_nobody_speaks_and_nothing_waits():
+    box = outbox()
+    assert box.quiet
+    for item in TURN:
+        box.put(item)
+        assert not box.quiet
+        box.take()
+        assert not box.quiet
+    box.settle()
+    assert box.quiet
 
 
 def test_a_turn_is_forgotten_when_its_reply_begins():

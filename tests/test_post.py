@@ -7,7 +7,7 @@ import socket
 import threading
 
 import pytest
-from test_wire import Peer
+from test_wire import Peer, trickles
 
 from device_agent.errors import LinkLost, LinkRefused
 from device_agent.post import LARGEST, Post
@@ -60,6 +60,45 @@ def test_a_failure_is_one_line(status, body, error, words):
 def test_an_answer_without_end_is_not_read():
     with answers("x" * (LARGEST + 10)) as peer, pytest.raises(LinkLost, match="more than"):
         post(peer).send()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n",
+    ],
+)
+def test_an_answer_that_trickles_is_given_up(beginning):
+    with Peer(trickles(beginning)) as peer, pytest.raises(LinkLost, match=r"127.0.0.1 did not answer within 0.3 s"):
+        Post(Request(f"http://127.0.0.1:{peer.port}/", {}), 0.3).send()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\r\n", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\n: " + 99999 * b"x"]
+)
+def test_what_is_no_answer_is_told(answer):
+    with Peer(lambda sock: sock.sendall(answer)) as peer, pytest.raises(LinkLost, match="HTTP"):
+        Post(Request(f"http://127.0.0.1:{peer.port}/", {}), 20.0).send()
+
+
+def test_a_key_that_comes_back_is_not_told():
+    key = "sk-proj-0123456789"
+    with answers(json.dumps({"detail": f"Received {key},\nwhich is wrong {{}}"}), "401 No") as peer:
+        with pytest.raises(LinkRefused, match=r"401: Received \*\*\*, which is wrong \{\} \(is the key right\?\)$"):
+            Post(Request(f"http://127.0.0.1:{peer.port}/", {"a": 1}, {"X-API-Key": key}), 20.0).send()
+    with pytest.raises(LinkLost) as said:  # http.client shows a header that it cannot send
+        with answers("{}") as peer:
+            Post(Request(f"http://127.0.0.1:{peer.port}/", {}, {"X-API-Key": f"{key}\n"}), 20.0).send()
+    assert key not in str(said.value)
+
+
+def test_a_redirect_is_not_followed():
+    with answers("", "307 Over There\r\nLocation: http://127.0.0.1:9/") as peer:
+        with pytest.raises(LinkLost, match="answered 307 and sent us to 127.0.0.1, where we do not go"):
+            post(peer).send()
 
 
 def test_abort_breaks_out_from_any_thread():

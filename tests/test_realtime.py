@@ -27,7 +27,11 @@ from device_agent.events import (
     TurnReceived,
     TurnTaken,
     UserText,
+    Words,
 )
+from device_agent.services import Said
+from device_agent.services.openai import OpenAI
+from device_agent.services.patience import UNTAKEN_S, Unanswered
 from device_agent.services.realtime import BLOCKED_S, READY_BY_RULE_S
 from device_agent.services.xai import Xai, xai_settings
 
@@ -341,6 +345,73 @@ def test_an_unknown_event_is_nothing():
 
 def test_half_a_turn_of_another_connection_is_nobodys_turn():
     assert Talk().send(TalkEnded()) == []
+
+
+def resumed(*greeting: dict) -> object:
+    session = Xai(Secret("k")).session()
+    session.greet()
+    for event in (*greeting, {"type": "session.updated"}):
+        list(session.receive(json.dumps(event)))
+    return session
+
+
+def test_a_conversation_goes_on_when_the_service_calls_it_by_its_name():
+    assert resumed({"type": "conversation.created", "conversation": {"id": "c1"}}).goes_on("c1")
+    assert not resumed({"type": "conversation.created", "conversation": {"id": "c2"}}).goes_on("c1")  # it was too old
+
+
+def test_where_it_calls_it_by_no_name_what_it_remembers_tells():
+    item = {"type": "conversation.item.added", "item": {"role": "user", "content": [{"type": "input_text"}]}}
+    assert resumed(item).goes_on("c1")
+    assert not resumed().goes_on("c1")
+
+
+def test_what_comes_back_of_what_we_repeated_is_no_acknowledgement():
+    talk = Talk()
+    talk.session.recall([Said(True, "One?"), Said(False, "One.")])
+    items = [frame["item"] for frame in map(json.loads, talk.session.outgoing())]
+    assert [item["content"][0]["type"] for item in items] == ["input_text", "text"]
+    talk.send(Words("Two?"))
+    ours = {"role": "user", "content": [{"type": "input_text", "text": "Two?"}]}
+    assert talk.says("conversation.item.added", item=items[0]) == []
+    assert talk.says("conversation.item.added", item=items[1]) == []
+    assert talk.says("conversation.item.added", item=ours) == [TurnReceived()]
+
+
+def test_when_the_session_ends_is_known_if_the_service_says_so():
+    session = OpenAI(Secret("k")).session()
+    assert session.expires_at == 0.0
+    list(session.receive('{"type": "session.created", "session": {"expires_at": 1790000000}}'))
+    list(session.receive('{"type": "session.updated", "session": {"expires_at": "soon"}}'))
+    assert session.expires_at == 1790000000.0
+
+
+def test_a_cancelled_request_that_the_service_ignores_counts_as_no_answer():
+    talk = Talk()
+    talk.send(*TURN, CancelReply())
+    list(talk.session.tick(101.0))
+    with pytest.raises(Unanswered):
+        list(talk.session.tick(101.0 + UNTAKEN_S))
+
+
+def test_the_time_to_take_a_turn_runs_from_when_it_was_sent():
+    talk = Talk()
+    talk.send(*TURN)
+    list(talk.session.tick(130.0))  # it was long, and the link is thin
+    assert talk.session.deadline == 130.0 + UNTAKEN_S
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_the_end_of_a_turn_that_the_service_has_noticed_wants_no_word(noticed):
+    talk = Talk(service_ends=True)
+    talk.send(TalkStarted(), PCM)
+    if noticed:
+        talk.says("input_audio_buffer.speech_stopped", item_id="u")
+        talk.created("r")
+        talk.done("r")
+    talk.send(TalkEnded())
+    list(talk.session.tick(101.0))
+    assert talk.session.deadline == (None if noticed else 101.0 + UNTAKEN_S)
 
 
 QUIET = ToolResult("stop", "{}", quiet=True)

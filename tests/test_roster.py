@@ -37,6 +37,21 @@ def test_who_was_reached_and_lost_is_tried_again():
     assert roster.choose(0.0) == 1
 
 
+def test_who_was_reached_and_does_not_answer_is_passed_over():
+    roster = Roster(2)
+    roster.worked(5.0)
+    assert roster.failed(0.0, mute=True) == 0.0
+    assert roster.choose(0.0) == 1
+    assert roster.choose(AWAY_S) == 0
+
+
+def test_who_does_not_answer_is_tried_again_where_there_is_nobody_else():
+    roster = Roster(1)
+    roster.worked(5.0)
+    assert roster.failed(0.0, mute=True) > 0.0
+    assert roster.choose(0.0) == 0
+
+
 def test_the_first_is_tried_again_later():
     roster = Roster(2)
     roster.failed(1000.0)

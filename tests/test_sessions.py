@@ -28,7 +28,8 @@ from device_agent.events import (
     TurnTaken,
     Words,
 )
-from device_agent.services import SERVICES, Can, load, options
+from device_agent.services import SERVICES, Can, Said, load, options
+from device_agent.services.patience import UNANSWERED_S, UNTAKEN_S, Unanswered
 
 PCM = bytes(range(1, 241)) * 8  # two frames at 24 kHz, none of them silent
 TURN = (TalkStarted(), PCM, TalkEnded())
@@ -211,6 +212,85 @@ def test_another_connection_goes_on_where_this_one_ended(peer):
     assert not any("conversation_id" in address or "priorCallId" in address for address in begun_anew)
 
 
+SAID = (Said(True, "My name is Ada."), Said(False, "Hello Ada."))
+
+
+def test_what_was_said_before_is_told_where_the_service_takes_it_and_asks_for_nothing(peer):
+    before = len(peer.frames())
+    peer.session.recall(SAID)
+    peer.send()
+    peer._collect()
+    items = [frame["item"] for frame in peer.frames()[before:]]
+    body = getattr(peer.service.invitation("", SAID), "body", {})
+    told = [(item["role"], item["content"][0]["text"]) for item in items]
+    told += [(each["role"], each["text"]) for each in body.get("initialMessages", [])]
+    assert bool(peer.service.can.recall) == bool(told)
+    if told:
+        assert [text for _, text in told] == ["My name is Ada.", "Hello Ada."]
+        assert [role[-5:].lower().strip("_") for role, _ in told] in (["user", "stant"], ["user", "agent"])
+    assert "initialMessages" not in getattr(peer.service.invitation("c1", SAID), "body", {})
+    a_turn(peer)
+    assert isinstance(of_replies(a_reply(peer, "r1"))[0], ReplyStarted)
+
+
+def test_a_conversation_goes_on_only_where_it_was_asked_to(peer):
+    assert not peer.session.goes_on("")
+    assert peer.session.goes_on(peer.session.resume) == bool(peer.service.can.resume)
+
+
+def test_a_service_that_says_nothing_to_a_turn_is_left(peer):
+    peer.send(*TURN)
+    limit = UNANSWERED_S if peer.name == "xai-live" else UNTAKEN_S
+    peer.wait(limit - 0.5)
+    with pytest.raises(Unanswered, match=f"within {limit:g} s"):
+        peer.wait(1.0)
+
+
+def test_a_service_that_took_a_turn_and_begins_no_reply_is_left(peer):
+    a_turn(peer)
+    peer.wait(UNANSWERED_S - 0.5)
+    with pytest.raises(Unanswered):
+        peer.wait(1.0)
+
+
+def test_a_ping_is_no_answer_and_any_other_word_is_a_sign_of_life(peer):
+    a_turn(peer)
+    peer.wait(UNANSWERED_S - 1.0)
+    peer.say({"type": "ping", "timestamp": 1})
+    with pytest.raises(Unanswered):
+        peer.wait(2.0)
+
+
+def test_a_service_that_has_answered_may_be_silent_for_ever(peer):
+    a_turn(peer)
+    a_reply(peer, "r1")
+    assert peer.wait(600) == []
+    peer.send(TalkStarted(), PCM, NothingSaid())
+    assert peer.wait(600) == []
+
+
+def test_it_is_busy_from_the_first_word_of_a_turn_to_the_end_of_the_reply(peer):
+    assert not peer.session.busy
+    peer.send(TalkStarted())
+    assert peer.session.busy
+    peer.send(PCM, TalkEnded())
+    peer.wait(0.1)
+    peer.say(*peer.takes_turn())
+    assert peer.session.busy
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM))
+    assert peer.session.busy
+    peer.say(*peer.ends("r1"))
+    peer.wait(2)
+    assert not peer.session.busy
+
+
+def test_it_is_busy_while_a_tool_runs(peer):
+    a_turn(peer)
+    peer.say(*peer.begins("r1"), peer.sounds("r1", PCM), *peer.calls("r1", "call-1"), *peer.ends("r1"))
+    peer.wait(2)
+    assert peer.session.busy
+
+
 def test_no_secret_is_ever_shown(peer):
     shown = [peer.service, peer.session, peer.service.invitation(""), peer.service.endpoint({"joinUrl": JOIN}, "")]
     for each in map(repr, shown):
@@ -229,7 +309,10 @@ def test_every_service_says_what_it_can_and_is_told_what_all_are_told(name):
     service = load(name)
     assert isinstance(service.can, Can)
     assert service.rate in service.rates
-    assert {"key", "url", "model", "voice", "instructions", "tools", "functions", "service_ends"} <= options(name)
+    assert not service.can.recall or service.can.typed
+    assert {"key", "ca_file", "url", "model", "voice", "instructions", "tools", "functions", "service_ends"} <= options(
+        name
+    )
     assert bool(service.can.token) == ("token_url" in options(name))
     assert bool(service.can.thin) == ("audio" in options(name))
 

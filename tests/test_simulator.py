@@ -346,6 +346,8 @@ def outcome(simulator: Simulator, patience: float = 5.0) -> str:
         return "lost"
     except (ValueError, TypeError, KeyError):
         return "nonsense"
+    except websocket.WebSocketException:
+        return "no handshake"
     finally:
         hang_up()
     return "done"
@@ -359,6 +361,11 @@ def outcome(simulator: Simulator, patience: float = 5.0) -> str:
         ("refuse-401", "401", "401"),
         ("refuse-429", "429", "429"),
         ("refuse-503", "503", "503"),
+        ("portal-200", "200", "200"),
+        ("portal-302", "no handshake", "no handshake"),
+        ("portal-511", "511", "511"),
+        ("wrong-accept", "no handshake", "no handshake"),
+        ("not-http", "no handshake", "no handshake"),
         ("hang-handshake", "silence", "silence"),
         ("drop-mid-turn", "lost", "done"),
         ("drop-mid-reply", "lost", "done"),

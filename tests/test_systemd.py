@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from test_commands import PATIENCE_S, ROOM, running, write_config
 
+from device_agent.credentials import credential_names
+from device_agent.services import SERVICES
 from device_agent.simulator import Simulator
 from device_agent.systemd import notify
 
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
 UNIT = Path(__file__).parent.parent / "systemd" / "device-agent.service"
 
 
@@ -64,10 +67,67 @@ def test_the_agent_says_ready_once_then_feeds_the_watchdog_and_says_goodbye(tmp_
         assert last == b"STOPPING=1"
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
+# The unit; tests/unit proves it in a machine --------------------------------------------------------------------------
+
+
+@needs_systemd
 def test_the_unit_is_well_formed(tmp_path):
     unit = tmp_path / UNIT.name  # systemd-analyze wants the program to be there
     unit.write_text(UNIT.read_text().replace("/opt/device-agent/bin/device-agent", sys.executable))
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
     ours = [line for line in (verified.stdout + verified.stderr).splitlines() if UNIT.name in line]
     assert (verified.returncode, ours) == (0, [])
+
+
+@needs_systemd
+def test_the_unit_is_exposed_no_more_than_it_must_be():
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=20", UNIT],
+        capture_output=True,
+        text=True,
+    )
+    assert judged.returncode == 0, judged.stdout
+
+
+def test_nothing_that_may_be_missing_keeps_the_unit_from_starting():
+    """A group that is not there would, and so would a credential with a path, or a wait for what may never come."""
+    said = settings()
+    assert "SupplementaryGroups" not in said
+    assert not [loaded for loaded in said["LoadCredential"] if "/" in loaded]
+    assert said["After"] == ["network.target sound.target"]  # neither waits for anything
+    assert not said.keys() & {"Requires", "Wants", "BindsTo", "Requisite", "ConditionPathExists", "EnvironmentFile"}
+    assert (said["Restart"], said["StartLimitIntervalSec"]) == (["always"], ["0"])
+
+
+def test_each_service_may_have_a_credential_of_its_own():
+    loaded = dict(credential.split(":") for credential in settings()["LoadCredential"])
+    assert loaded == {
+        name: f"device-agent.{name}" for service in SERVICES for name in reversed(credential_names(service))
+    }
+
+
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="there is no systemd-sysusers here")
+def test_the_user_of_the_unit_is_made_with_the_groups_that_own_cards_and_pins(tmp_path):
+    (tmp_path / "etc").mkdir()
+    made = subprocess.run(
+        ["systemd-sysusers", f"--root={tmp_path}", UNIT.with_name("device-agent.sysusers.conf")],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode and os.geteuid() != 0:
+        pytest.skip(f"only root can try this: {made.stderr.strip()}")
+    assert made.returncode == 0, made.stderr
+
+    groups = [line.split(":") for line in (tmp_path / "etc" / "group").read_text().splitlines()]
+    assert settings()["User"] == ["device-agent"]
+    assert {name for name, *_, members in groups if "device-agent" in members.split(",")} == {"audio", "gpio"}
+
+
+def settings() -> dict[str, list[str]]:
+    """Return what the unit says: each name with all that it is set to."""
+    said: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, value = line.split("=", 1)
+            said.setdefault(name, []).append(value)
+    return said

@@ -24,6 +24,8 @@ from device_agent.events import (
     UserText,
     Words,
 )
+from device_agent.services import Said
+from device_agent.services.patience import UNTAKEN_S
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.ultravox_session import FRAME_S, SETTLE_S
 
@@ -86,6 +88,31 @@ def test_a_call_is_asked_for_in_which_the_user_speaks_first():
             }
         ],
     }
+
+
+def test_a_new_call_is_told_what_was_said_and_one_that_goes_on_is_not():
+    said = (Said(True, "My name is Ada."), Said(False, "Hello Ada."))
+    assert Ultravox().invitation("", said).body["initialMessages"] == [
+        {"role": "MESSAGE_ROLE_USER", "text": "My name is Ada."},
+        {"role": "MESSAGE_ROLE_AGENT", "text": "Hello Ada."},
+    ]
+    assert "initialMessages" not in Ultravox().invitation("k1", said).body
+    assert "initialMessages" not in Ultravox().invitation("", ()).body
+
+
+def test_the_time_to_take_a_turn_runs_from_its_last_sound(peer):
+    peer.send(TalkStarted(), FRAME * 500, TalkEnded())  # ten seconds, which take ten seconds
+    peer.wait(10.0 + UNTAKEN_S - 0.5)
+    with pytest.raises(LinkLost, match="did not take the turn"):
+        peer.wait(1.0)
+
+
+def test_while_our_tool_runs_the_service_owes_nothing(peer):
+    replying(peer)
+    peer.say(THINKING, invocation("i1"))
+    assert peer.wait(60) == []
+    peer.send(ToolResult("i1", "{}"))
+    assert peer.wait(1) == []
 
 
 def test_a_call_is_asked_for_over_http_whatever_the_address_looks_like():

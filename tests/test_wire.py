@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import select
 import socket
 import ssl
-import subprocess
+import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from authority import Authority
 
 from device_agent.errors import LinkLost, LinkRefused
 from device_agent.services import Endpoint
 from device_agent.wire import LARGEST, Wire
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Peer:
@@ -23,6 +29,7 @@ class Peer:
     def __init__(self, act: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._act, self._context = act, context
+        self.first = True  # read the request before anything else
         self.port = self._listener.getsockname()[1]
         self.request = b""
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -32,6 +39,8 @@ class Peer:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # for who waits for a caller
         self._listener.close()
         self._thread.join(5)
 
@@ -44,17 +53,17 @@ class Peer:
         try:
             sock, _ = self._listener.accept()
             with sock if self._context is None else self._context.wrap_socket(sock, server_side=True) as sock:
-                while b"\r\n\r\n" not in self.request:
-                    self.request += sock.recv(4096)
+                while self.first and b"\r\n\r\n" not in self.request:
+                    if not (data := sock.recv(4096)):
+                        return
+                    self.request += data
                 self._act(sock)
         except OSError:
             pass
 
     def upgrade(self, sock: socket.socket) -> None:
         key = self.request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
-        accept = base64.b64encode(
-            hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
-        )
+        accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
         sock.sendall(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
@@ -83,11 +92,21 @@ def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
     return bytes([opcode | (0x80 if final else 0), len(payload)]) + payload
 
 
+def there_is_more(wire: Wire) -> bool:
+    """Wait as the carrier does."""
+    return wire.pending() or bool(select.select([wire], [], [], 20.0)[0])
+
+
+def receive(wire: Wire) -> str | bytes | None:
+    assert there_is_more(wire)
+    return wire.receive()
+
+
 def test_messages_come_in_their_kind_and_pings_are_answered_inside():
     with says(frame(1, b"{}"), frame(2, b"\0\1"), frame(9, b"alive?"), frame(1, "grün".encode())) as peer:
         wire = peer.wire()
         wire.open()
-        assert [wire.receive() for _ in range(4)] == ["{}", b"\0\1", None, "grün"]
+        assert [receive(wire) for _ in range(4)] == ["{}", b"\0\1", None, "grün"]
         wire.close()
         assert b"Authorization: Bearer k" in peer.request
         assert b"Origin" not in peer.request
@@ -101,7 +120,7 @@ def test_a_goodbye_has_a_code_and_a_reason(code, error):
         wire = peer.wire()
         wire.open()
         with pytest.raises(error, match=f"the peer closed the connection with {code}: too late"):
-            wire.receive()
+            receive(wire)
         wire.close()
 
 
@@ -110,7 +129,7 @@ def test_a_busy_service_is_left_alone_for_a_while():
         wire = peer.wire()
         wire.open()
         with pytest.raises(LinkLost) as lost:
-            wire.receive()
+            receive(wire)
         assert lost.value.retry_after == 30.0
         wire.close()
 
@@ -150,7 +169,7 @@ def test_a_message_that_is_too_large_is_refused_before_it_is_read():
         wire = peer.wire()
         wire.open()
         with pytest.raises(LinkLost, match=f"{LARGEST + 1} bytes"):
-            wire.receive()
+            receive(wire)
         wire.close()
 
 
@@ -160,7 +179,7 @@ def test_a_message_in_parts_may_not_be_too_large_either():
         wire = peer.wire()
         wire.open()
         with pytest.raises(LinkLost, match=f"{LARGEST + 1} bytes"):
-            wire.receive()
+            receive(wire)
         wire.close()
 
 
@@ -169,7 +188,7 @@ def test_a_broken_connection_is_lost():
         wire = peer.wire()
         wire.open()
         with pytest.raises(LinkLost, match="broke"):
-            wire.receive()
+            receive(wire)
         wire.close()
 
 
@@ -190,7 +209,7 @@ def test_abort_breaks_out_of_any_call_from_any_thread(moment):
         threading.Thread(target=lambda: (blocked.wait(5), wire.abort()), daemon=True).start()
         with pytest.raises(LinkLost):
             wire.open()
-            wire.receive()
+            receive(wire)
         wire.close()
 
 
@@ -214,15 +233,278 @@ def test_plain_words_do_not_leave_the_house():
         Wire(Endpoint("the world", "ws://8.8.8.8:9")).open()  # which is not dialled
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with Peer(lambda sock: peer.upgrade(sock), context) as peer:
-        with pytest.raises(LinkLost, match="certificate is not valid.*clock"):
-            peer.wire("wss").open()
+# What networks do -----------------------------------------------------------------------------------------------------
+
+KEY = "sk-proj-0123456789"
+
+
+def hasty(peer: Peer, patience: float = 0.3, scheme: str = "ws") -> Wire:
+    return Wire(
+        Endpoint("the peer", f"{scheme}://127.0.0.1:{peer.port}/v1", {"Authorization": f"Bearer {KEY}"}), patience
+    )
+
+
+def refusal(act: Callable[[socket.socket], object], patience: float = 20.0) -> str:
+    """Return what is said when the answer to a handshake is what *act* makes of it."""
+    with Peer(act) as peer:
+        wire = hasty(peer, patience)
+        with pytest.raises((LinkLost, LinkRefused)) as said:
+            wire.open()
+        wire.close()
+    text = f"{type(said.value).__name__}: {said.value}"
+    assert KEY not in text
+    assert text.isprintable()
+    return text
+
+
+def trickles(beginning: bytes) -> Callable[[socket.socket], None]:
+    """Say *beginning*, then a byte now and then for as long as anybody listens."""
+
+    def act(sock: socket.socket) -> None:
+        sock.sendall(beginning)
+        while not threading.Event().wait(0.02):
+            sock.sendall(b"x")
+
+    return act
+
+
+def waits(sock: socket.socket) -> None:
+    while sock.recv(4096):
+        pass
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        waits,
+        trickles(b""),
+        trickles(b"HTTP/1.1 101 Switching Protocols\r\nX-Slow: "),
+        trickles(b"HTTP/1.1 503 Sorry\r\nContent-Length: 100000\r\n\r\n"),
+    ],
+)
+def test_an_answer_that_takes_too_long_is_given_up(act):
+    assert refusal(act, 0.3) == "LinkLost: the peer did not answer the handshake within 0.3 s; try again"
+
+
+def test_a_header_without_end_is_not_read():
+    def act(sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nX-Long: ")
+        while True:
+            sock.sendall(bytes(65536).replace(b"\0", b"x"))
+
+    assert "the answer has no end" in refusal(act)
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "words"),
+    [
+        ("511 Network Authentication Required", "<html>", "LinkLost: the peer answered 511: not what was asked for"),
+        ("302 Found\r\nLocation: http://login.example/?a=b", "", "and sent us to login.example, where we do not go"),
+        ("301 Moved\r\nLocation: ://", "", "LinkLost: the peer answered 301: not what was asked for"),
+        ("302 Found\r\nLocation: http://[x\r\nSet-Cookie: a,b=1; domain=x", "", "did not answer as a WebSocket does"),
+        ("200 OK\r\nContent-Length: 6\r\nX: y", "<html>", "LinkLost: the peer answered 200: not what was asked for"),
+        ("401 No", json.dumps({"error": f"the key {KEY} is\nnot\x1b[31m known"}), "the key *** is not?[31m known"),
+        ("101 Switching Protocols", "", "LinkLost: the peer did not answer as a WebSocket does"),
+        ("200", "", "LinkLost"),
+        ("OK", "", "did not answer as a WebSocket does (Invalid status line"),
+        ("200 OK\r\nno header", "", "LinkLost"),
+        ("200 OK\r\nContent-Length: many", "", "LinkLost"),
+        ("200 OK\r\nX: \xff", "", "LinkLost"),
+    ],
+)
+def test_whatever_answers_a_handshake_is_told_in_one_sentence(head, body, words):
+    assert words in refusal(answers(head, body))
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\r\n", b"\0\1\2\r\n\r\n", b"HTTP/1.1 101 \r\n", b"220 mail.example ESMTP\r\n"]
+)
+def test_an_answer_that_ends_early_is_told(answer):
+    assert refusal(lambda sock: sock.sendall(answer)).startswith("LinkLost: the peer ")
+
+
+def upgrades_with(accept: bytes = b"", more: bytes = b"") -> str:
+    def act(sock: socket.socket) -> None:
+        key = request().split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
+        right = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
+        sock.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + (accept or right) + b"\r\n" + more + b"\r\n"
+        )
+        waits(sock)
+
+    peers: list[Peer] = []
+    request = lambda: peers[0].request  # noqa: E731
+    with Peer(act) as peer:
+        peers.append(peer)
+        wire = hasty(peer, 20.0)
+        try:
+            wire.open()
+        except (LinkLost, LinkRefused) as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            wire.close()
+        assert b"extensions" not in peer.request.lower()  # compression is not offered
+        return "open"
+
+
+def test_whoever_cannot_do_the_sum_is_no_websocket():
+    assert upgrades_with() == "open"
+    assert "did not answer as a WebSocket does" in upgrades_with(accept=base64.b64encode(bytes(20)))
+
+
+def test_compression_that_nobody_offered_is_refused():
+    text = upgrades_with(more=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+    assert text == "LinkRefused: the peer wants to use permessage-deflate, which we did not offer; switch it off there"
+
+
+def broken(*frames: bytes) -> str:
+    """Return what is said of a connection over which *frames* come."""
+    with says(*frames) as peer:
+        wire = hasty(peer, 20.0)
+        wire.open()
+        with pytest.raises((LinkLost, LinkRefused)) as said:
+            while True:
+                receive(wire)
+        wire.close()
+    assert KEY not in str(said.value)
+    return f"{type(said.value).__name__}: {said.value}"
+
+
+def test_a_frame_that_is_compressed_all_the_same_is_an_error():
+    assert broken(frame(0x41, b"x")).startswith("LinkLost: the connection broke while receiving from the peer: ")
+
+
+def test_a_goodbye_is_one_line_without_the_key():
+    text = broken(frame(8, (1011).to_bytes(2, "big") + f"no\n{KEY}\x07".encode()))
+    assert text == "LinkLost: the peer closed the connection with 1011: no ***?"
+
+
+def test_a_reset_is_told():
+    def act(sock: socket.socket) -> None:
+        peer.upgrade(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with Peer(act) as peer:
+        wire = hasty(peer, 20.0)
+        wire.open()
+        with pytest.raises(LinkLost, match="broke while receiving from the peer: .*reset"):
+            while True:
+                receive(wire)
+        wire.close()
+
+
+def test_a_message_that_trickles_is_given_up(monkeypatch):
+    monkeypatch.setattr("device_agent.wire.PATIENCE_S", 0.3)
+
+    def act(sock: socket.socket) -> None:
+        peer.upgrade(sock)
+        trickles(bytes([0x81, 126]) + (50000).to_bytes(2, "big"))(sock)
+
+    with Peer(act) as peer:
+        wire = hasty(peer, 20.0)
+        wire.open()
+        with pytest.raises(LinkLost, match=r"a message took more than 0\.3 s"):
+            while True:
+                receive(wire)
+        wire.close()
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_who_does_not_read_is_given_up(monkeypatch, tmp_path, scheme):
+    monkeypatch.setattr("device_agent.wire.PATIENCE_S", 0.3)
+    gone = threading.Event()
+
+    def act(sock: socket.socket) -> None:
+        peer.upgrade(sock)
+        gone.wait(20.0)
+
+    authority = Authority(tmp_path) if scheme == "wss" else None
+    with Peer(act, authority and authority.server()) as peer:
+        endpoint = Endpoint("the peer", f"{scheme}://127.0.0.1:{peer.port}/")
+        wire = Wire(endpoint, 20.0, str(authority.certificate) if authority else "")
+        wire.open()
+        with pytest.raises(LinkLost, match=r"sending to the peer: a message took more than 0\.3 s"):
+            for _ in range(64):
+                wire.send(bytes(1 << 20))
+        gone.set()
+        wire.close()
+
+
+@pytest.mark.parametrize("answers_goodbye", [True, False])
+def test_what_is_under_way_is_taken_back_unless_the_goodbye_is_answered(answers_goodbye):
+    ends: list[object] = []
+
+    def act(sock: socket.socket) -> None:
+        peer.upgrade(sock)
+        sock.recv(4096)
+        if answers_goodbye:
+            sock.sendall(frame(8, (1000).to_bytes(2, "big")))
+        try:
+            ends.append(sock.recv(4096))
+        except OSError as error:
+            ends.append(type(error))
+
+    with Peer(act) as peer:
+        wire = hasty(peer, 20.0)
+        wire.open()
+        wire.close()
+    assert ends == [b"" if answers_goodbye else ConnectionResetError]
+
+
+def test_silence_does_not_keep_us_waiting():
+    with says(frame(1, b"a")) as peer:
+        wire = hasty(peer, 20.0)
+        wire.open()
+        while (said := receive(wire)) is None:
+            pass
+        assert said == "a"
+        assert wire.receive() is None  # nothing more has come
+        wire.close()
+
+
+def test_half_a_record_of_tls_does_not_keep_us_waiting(tmp_path):
+    """A descriptor is readable, and there is nothing to say yet: so it is with every renewal of keys."""
+    authority = Authority(tmp_path)
+    go_on = threading.Event()
+
+    def act(sock: socket.socket) -> None:
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = authority.server().wrap_bio(coming, going, server_side=True)
+
+        def do(step: Callable[[], object]) -> object:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    sock.sendall(going.read())
+                    coming.write(sock.recv(4096))
+
+        do(tls.do_handshake)
+        while b"\r\n\r\n" not in raw.request:
+            raw.request += do(lambda: tls.read(4096))
+        raw.upgrade(Bio(tls))
+        sock.sendall(going.read())
+        tls.write(frame(1, b"late"))
+        record = going.read()
+        sock.sendall(record[:9])
+        go_on.wait(20.0)
+        sock.sendall(record[9:])
+        waits(sock)
+
+    class Bio:
+        def __init__(self, tls: ssl.SSLObject) -> None:
+            self.sendall = tls.write
+
+    raw = Peer(act)
+    raw.first = False
+    with raw:
+        wire = Wire(Endpoint("it", f"wss://127.0.0.1:{raw.port}/"), 20.0, str(authority.certificate))
+        wire.open()
+        assert there_is_more(wire)
+        assert wire.receive() is None
+        go_on.set()
+        while (said := receive(wire)) is None:
+            pass
+        assert said == "late"
+        wire.close()

@@ -24,6 +24,7 @@ from device_agent.events import (
     TalkStarted,
     TurnTaken,
 )
+from device_agent.services.patience import Unanswered
 from device_agent.services.realtime import READY_BY_RULE_S
 from device_agent.services.xai_live import DOOR_S, QUIET_S, UNGREETED_S, XaiLive
 
@@ -38,6 +39,15 @@ def peer() -> Peer:
     peer = Peer("xai-live")
     peer.ready()
     return peer
+
+
+def test_what_breaks_before_the_first_word_is_no_refusal_and_neither_is_silence():
+    peer = Peer("xai-live")
+    error = LinkLost("sending failed")
+    error.__cause__ = ConnectionResetError()
+    assert peer.session.lost(error) is error
+    mute = Unanswered("it says nothing")
+    assert peer.session.lost(mute) is mute
 
 
 def kinds(messages: list) -> list[str]:

@@ -7,7 +7,7 @@ a socket, a thread or a clock: messages come in as arguments and go out as retur
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
@@ -50,6 +50,14 @@ class Function:
     parameters: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one side said in one turn. It is private: never in the log."""
+
+    by_user: bool
+    text: str = field(repr=False)
+
+
 @dataclass(frozen=True)
 class Can:
     """What works with a service, in words for people; "" is no. The fields are the columns of the table in README."""
@@ -70,6 +78,8 @@ class Can:
     """The assistant may use tools that run at the service."""
     resume: str = ""
     """After a lost connection the conversation goes on."""
+    recall: str = ""
+    """Where it does not, the new connection is told what was said last."""
     text_only: str = ""
     """A reply may come as text without sound."""
     token: str = ""
@@ -95,6 +105,12 @@ class Session:
     resume = ""
     """What a later connection has to name to go on with this conversation; "" while or where that is not possible."""
 
+    expires_at = 0.0
+    """When the service will end this session, in seconds of Unix time; 0 where it does not say."""
+
+    busy = False
+    """Whether something of this session is still to come: a reply, or the answer of a tool."""
+
     def __init__(self) -> None:
         self._outgoing: list[Message] = []
 
@@ -109,6 +125,13 @@ class Session:
 
     def greet(self) -> None:
         """The connection is open."""
+
+    def goes_on(self, resume: str) -> bool:
+        """Whether this is the conversation that was called *resume*. Known as soon as the session is ready."""
+        return False
+
+    def recall(self, said: Sequence[Said]) -> None:
+        """Tell the service what was *said* before, so that it remembers; before anything is sent, and at most once."""
 
     def send(self, item: Speech | Action) -> None:
         """The user spoke, or the conversation wants something."""
@@ -130,7 +153,8 @@ class Settings:
     """What every service may be told. Where its default is another one, the file of the service says so.
 
     *service_ends* lets the service decide when the user has finished, after *silence_ms*. *rate* is in samples per
-    second of PCM, both ways. *text_only* works where ``Can`` says so and is ignored elsewhere.
+    second of PCM, both ways. *text_only* works where ``Can`` says so and is ignored elsewhere. *ca_file* names the CA
+    of who answers at *url*, "" for those of the system.
     """
 
     key: Secret | None = None
@@ -144,6 +168,12 @@ class Settings:
     silence_ms: int = 700
     rate: int = 24000
     text_only: bool = False
+    ca_file: str = ""
+
+    @property
+    def takes_halves(self) -> bool:
+        """Whether half a turn may have become a part of the conversation."""
+        return self.service_ends
 
 
 class Service(Protocol):
@@ -166,8 +196,16 @@ class Service(Protocol):
     def url(self) -> str:
         """Where it is found."""
 
-    def invitation(self, resume: str) -> Request | None:
-        """What to POST before we may connect, if anything."""
+    @property
+    def ca_file(self) -> str:
+        """A PEM file with the CA to verify it by, "" for those of the system."""
+
+    @property
+    def takes_halves(self) -> bool:
+        """Whether half a turn, that a lost connection cut off, may have become a part of the conversation."""
+
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+        """What to POST before we may connect, if anything. *said* is what was said before, where *resume* is ""."""
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
         """Where to connect, given the JSON that answered the invitation. Raises LinkLost where it makes no sense."""

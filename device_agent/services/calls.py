@@ -49,6 +49,11 @@ class Calls:
         self._open[call] = True
         return ToolCall(call, name, text(fields, "arguments") or "{}")
 
+    @property
+    def open(self) -> bool:
+        """Whether an answer, or what follows from one, is still to come."""
+        return bool(self._open) or self._owed
+
     def reply_over(self) -> bool:
         """The reply with the calls is complete; return whether more will come: not without calls, and not if all of
         them are answered quietly by now."""

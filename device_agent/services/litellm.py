@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..errors import LinkLost, LinkRefused
-from ..events import Action, Event, Speech, TalkEnded, Words
+from ..events import Event
 from ..rejections import rejection
-from . import Can, Endpoint, Message, Request, Session, Settings
+from . import Can, Endpoint, Message, Request, Said, Session, Settings
 from .access import bearer, with_query
 from .fields import Fields, part, text
-from .openai import OpenAI, openai_settings
+from .openai import TEXT_PART, OpenAI, openai_settings
+from .patience import UNTAKEN_S
 from .realtime import READY_BY_RULE_S, RealtimeSession
 from .xai import SERVER_TOOLS, Xai, xai_settings
 
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 DIALECTS = ("xai", "openai")
 """What the alias stands for, the default first."""
-UNTAKEN_S = 8.0
-"""A service behind the proxy that says nothing for so long after a whole turn went up is gone."""
 REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
 """How the goodbye of a proxy tells what the service behind it answered."""
 
@@ -48,12 +47,13 @@ class LiteLLM(Settings):
         clips="streamed",
         tools="yes",
         server_tools="with an xAI alias",
+        recall="yes",
         text_only="with an OpenAI alias",
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
 
-    def invitation(self, resume: str) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
         return None
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
@@ -64,7 +64,8 @@ class LiteLLM(Settings):
         return Endpoint(f"litellm at {urlsplit(self.url).hostname}", url, {**bearer(self.key), **beta})
 
     def session(self) -> Session:
-        return LiteLLMSession(self._settings(), rate=self.rate, service_ends=self.service_ends, clips=False)
+        part = {"text_part": TEXT_PART} if self.dialect == "openai" else {}
+        return LiteLLMSession(self._settings(), rate=self.rate, service_ends=self.service_ends, clips=False, **part)
 
     def _settings(self) -> dict[str, Any]:
         if self.dialect == "openai":
@@ -76,51 +77,30 @@ class LiteLLMSession(RealtimeSession):
     """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does.
 
     When that service goes, release 1.81.9 stays connected to us and answers our pings: only a turn that nobody takes
-    tells.
+    tells (``Patience``).
     """
+
+    _name = "the service behind the proxy"
 
     def __init__(self, settings: dict[str, Any], **how: Any) -> None:
         super().__init__(settings, **how)
-        self._deadline: float | None = None  # what the family waits for
         self._heard = False
-        self._turn_sent = False  # just now: only the next tick knows how long that took
-        self._untaken_at: float | None = None  # when that turn will have waited for too long
 
-    @property
-    def deadline(self) -> float | None:
-        due = (self._deadline, self._untaken_at, self._now if self._turn_sent else None)
-        return min((each for each in due if each is not None), default=None)
-
-    @deadline.setter
-    def deadline(self, due: float | None) -> None:
-        self._deadline = due
-
-    def tick(self, now: float) -> Iterable[Event]:
-        if self._turn_sent:
-            self._turn_sent, self._untaken_at = False, now + UNTAKEN_S
-        if self._untaken_at is not None and now >= self._untaken_at:
-            raise LinkLost(f"the service behind the proxy did not take the turn within {UNTAKEN_S:g} s")
-        return super().tick(now)
+    def _untaken_s(self) -> float:
+        return UNTAKEN_S
 
     def greet(self) -> None:
         super().greet()
-        self.deadline = None
-
-    def send(self, item: Speech | Action) -> None:
-        """Where the service decides about the end of a turn, it may not have heard one."""
-        ends_turn = isinstance(item, TalkEnded) and self._talking and not self._service_ends
-        super().send(item)
-        if ends_turn or isinstance(item, Words):
-            self._turn_sent = True
+        self._due = None
 
     def receive(self, message: Message) -> Iterator[Event]:
-        self._heard, self._turn_sent, self._untaken_at = True, False, None
+        self._heard = True
         return super().receive(message)
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if not self.ready:
-            self.deadline = self._now + READY_BY_RULE_S
-        return ()
+            self._due = self._now + READY_BY_RULE_S
+        return super()._on_greeting(event)
 
     def _on_session_updated(self, event: Fields) -> Iterable[Event]:
         """Between two dialects a voice may get lost on the way: that should not be a riddle."""

@@ -4,18 +4,20 @@ makes it refuse the whole update (seen in the field). The header of the beta is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from . import Can, Endpoint, Request, Session, Settings
+from . import Can, Endpoint, Request, Said, Session, Settings
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
 from .realtime import RealtimeSession
 
 SERVER_TOOLS = {"mcp": ("server_url", "server_label")}
 """Tools that run at OpenAI -> the parameters that they need."""
+TEXT_PART = "output_text"
+"""What a text of the assistant is called since general availability."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,14 @@ class OpenAI(Settings):
         clips="yes",
         tools="yes",
         server_tools=", ".join(SERVER_TOOLS),
+        recall="yes",
         text_only="yes",
         token="yes",  # noqa: S106  no password
     )
     rates: ClassVar[tuple[int, ...]] = (24000,)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
 
-    def invitation(self, resume: str) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
         return ask_for_token(self.token_url, self._token_request(), service_url=self.url, key=self.key)
 
     def mint(self) -> Request:
@@ -62,7 +65,8 @@ class OpenAI(Settings):
         )
 
     def session(self) -> Session:
-        return RealtimeSession(openai_settings(self), rate=self.rate, service_ends=self.service_ends)
+        settings = openai_settings(self)
+        return RealtimeSession(settings, rate=self.rate, service_ends=self.service_ends, text_part=TEXT_PART)
 
 
 def openai_settings(settings: Settings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..errors import LinkLost, LinkRefused
@@ -34,10 +34,11 @@ from ..events import (
     UserText,
     Words,
 )
-from . import Message, Session, complaints
+from . import Message, Said, Session, complaints
 from .calls import Calls
 from .fields import Fields, event_of, part, parts, text
 from .g711 import Codec
+from .patience import UNTAKEN_S, Patience
 from .replies import Replies
 from .sound import Sound
 from .spoken import Spoken
@@ -82,6 +83,8 @@ EVENTS = {
 }
 """The type of an event on the wire -> the method that understands it. The others tell us nothing that we need."""
 
+HISTORY = {"conversation.item.added", "conversation.item.created"}
+"""What comes before the session is ready only where a conversation goes on: what was said in it."""
 GREETING = {"session.created", "conversation.created", "session.updated", "error"}
 """What matters before the session is ready. Anything else that early is history of a conversation that goes on: it was
 heard and acted upon before."""
@@ -93,7 +96,11 @@ class RealtimeSession(Session):
     *settings* is the ``session`` of session.update. *rate* is that of the sound both ways. *service_ends* says that the
     service decides when the user has finished (server VAD); otherwise each turn is committed by hand. *codec* packs the
     sound, *clips* says that a recording may travel in one piece, *resumes* that the service will know us again.
+    *text_part* is what it calls a text of the assistant.
     """
+
+    _name: ClassVar[str] = "the service"
+    """Who owes us a reply."""
 
     _events: ClassVar[Mapping[str, str]] = EVENTS
 
@@ -106,11 +113,17 @@ class RealtimeSession(Session):
         codec: Codec | None = None,
         clips: bool = True,
         resumes: bool = False,
+        text_part: str = "text",
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
         self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
+        self._text_part = text_part
         self._now = 0.0
+        self._due: float | None = None  # when there is something to do
+        self._patience = Patience(self._name)
+        self._history = False  # the service knows what was said on earlier connections
+        self._recalled: list[str] = []  # texts of the user that we repeated, and that may come back
         self._talking = self._sound_sent = False
         self._replies, self._calls, self._spoken = Replies(self._say), Calls(), Spoken()
         self._unacknowledged: deque[str] = deque(maxlen=8)  # kinds of content of whole turns that we sent
@@ -119,38 +132,73 @@ class RealtimeSession(Session):
         self._text_kind = ""  # the first of the names under which this reply's text came
         self._user_text: tuple[str, str] = ("", "")  # item, what was said so far
         self._complaint = ""  # what the service said was wrong, last
+        self._noticed = False  # the service has noticed the turn under way, or its end
+
+    @property
+    def deadline(self) -> float | None:  # type: ignore[override]  # the earlier of two
+        owed = self._patience.deadline(self._now)
+        return min((each for each in (self._due, owed) if each is not None), default=None)
+
+    @property
+    def busy(self) -> bool:  # type: ignore[override]
+        return self._talking or self._calls.open or not self._replies.idle
 
     # What we say ------------------------------------------------------------------------------------------------------
 
     def greet(self) -> None:
         self._say("session.update", session=self._settings)
-        self.deadline = self._now + READY_BY_RULE_S
+        self._due = self._now + READY_BY_RULE_S
 
     def tick(self, now: float) -> Iterable[Event]:
         self._now = now
-        if self.deadline is None or now < self.deadline:
+        self._patience.check(now)
+        if self._due is None or now < self._due:
             return ()
-        self.deadline = None
+        self._due = None
         if not self.ready:
             log.info("no session.updated came; going on without it")
             return self._become_ready()
         if self._replies.blocked:
             self._replies.ask_anyway()
+            self._patience.ask(self._untaken_s())
         return ()
+
+    def _untaken_s(self) -> float:
+        """How long it may take the service to say a word after a whole turn, in seconds."""
+        return UNTAKEN_S
 
     def _become_ready(self) -> Iterable[Event]:
         if self.ready:
             return ()
-        self.ready, self.deadline = True, None
+        self.ready, self._due = True, None
         return (LinkUp(),)
 
+    def goes_on(self, resume: str) -> bool:
+        """By the name that it greets with; where it has none, by what it remembers. Too old, it has another name."""
+        return bool(resume) and (self.resume == resume if self.resume else self._history)
+
+    def recall(self, said: Sequence[Said]) -> None:
+        """As items. Nobody is asked to reply to them. That xAI takes those of the assistant under the name ``text``,
+        as it does in what it replays itself, is inferred."""
+        for each in said:
+            role, kind = ("user", "input_text") if each.by_user else ("assistant", self._text_part)
+            content = [{"type": kind, "text": each.text}]
+            self._say("conversation.item.create", item={"type": "message", "role": role, "content": content})
+        self._recalled = [each.text for each in said if each.by_user]
+
     def send(self, item: Speech | Action) -> None:
+        to_notice = isinstance(item, TalkEnded) and self._talking and self._service_ends and not self._noticed
+        self._send(item)
+        if to_notice or (isinstance(item, (TalkEnded, Words, Clip, ToolResult)) and self._replies.owed):
+            self._patience.ask(self._untaken_s())
+
+    def _send(self, item: Speech | Action) -> None:
         match item:
             case bytes():
                 self._append(item)
             case TalkStarted():
                 self._cancel()
-                self._talking, self._sound_sent = True, False
+                self._talking, self._sound_sent, self._noticed = True, False, False
             case TalkEnded():
                 self._end_turn()
             case NothingSaid():
@@ -221,7 +269,7 @@ class RealtimeSession(Session):
     def _ask(self) -> None:
         self._replies.ask()
         if self._replies.blocked:
-            self.deadline = self._now + BLOCKED_S
+            self._due = self._now + BLOCKED_S
 
     def _cancel(self) -> None:
         self._calls.forget()
@@ -246,24 +294,31 @@ class RealtimeSession(Session):
             return
         yield from self._understand(event)
 
-    def _understand(self, event: Fields) -> Iterable[Event]:
+    def _understand(self, event: Fields) -> Iterator[Event]:
         kind = event["type"]
         if kind in self._events and (self.ready or kind in GREETING):
-            told: Iterable[Event] = getattr(self, self._events[kind])(event)
-            return told
-        log.debug("%s is nothing to us", kind)
-        return ()
+            yield from getattr(self, self._events[kind])(event)
+        else:
+            self._history |= kind in HISTORY
+            log.debug("%s is nothing to us", kind)
+        if kind != "ping":
+            self._patience.heard(self._now, owed=self._replies.owed)
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if self._resumes:
             self.resume = text(part(event, "conversation"), "id") or self.resume
+        expires_at = part(event, "session").get("expires_at")
+        if isinstance(expires_at, (int, float)):
+            self.expires_at = float(expires_at)
         return ()
 
     def _on_session_updated(self, event: Fields) -> Iterable[Event]:
+        self._on_greeting(event)
         return self._become_ready()
 
     def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
         """Told twice, by the end of speech and by the commit; a second word must not end the turn after it."""
+        self._noticed = True
         if self._service_ends:
             self._replies.expect()
             item, before = text(event, "item_id"), self._taken
@@ -280,8 +335,12 @@ class RealtimeSession(Session):
     def _on_item(self, event: Fields) -> Iterator[Event]:
         """Ours is known by its kind: it comes back under a name that the service gave it."""
         item = part(event, "item")
-        kinds = {text(each, "type") for each in parts(item, "content")}
-        if text(item, "role") == "user" and self._unacknowledged and self._unacknowledged[0] in kinds:
+        if text(item, "role") != "user":
+            return
+        kinds = {text(each, "type"): text(each, "text") for each in parts(item, "content")}
+        if kinds.get("input_text") in self._recalled:
+            self._recalled.remove(kinds["input_text"])
+        elif self._unacknowledged and self._unacknowledged[0] in kinds:
             self._unacknowledged.popleft()
             yield TurnReceived()
 
@@ -309,6 +368,7 @@ class RealtimeSession(Session):
         return ()
 
     def _begin(self, reply: str) -> None:
+        self._noticed = True
         self._replies.begin(reply)
         self._calls.begin()
         self._sound.begin()

@@ -48,6 +48,11 @@ class Replies:
         """Whether none is under way and none was asked for."""
         return not self._under_way and self._owed is Owed.NOTHING and not self._postponed
 
+    @property
+    def owed(self) -> bool:
+        """Whether one was asked for that has not begun."""
+        return self._owed is not Owed.NOTHING
+
     # What we do -------------------------------------------------------------------------------------------------------
 
     def ask(self) -> None:

@@ -8,13 +8,13 @@ beginning had to wait; the sound from before the gate opened doubles as a reserv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..errors import LinkLost
-from . import Can, Endpoint, Function, Request, ServerTool, Session, Settings
+from . import Can, Endpoint, Function, Request, Said, ServerTool, Session, Settings
 from .access import with_query
 from .fields import text
 from .ultravox_session import UltravoxSession
@@ -36,17 +36,24 @@ class Ultravox(Settings):
         tools="yes",
         server_tools="those of the account",
         resume="as a new call",
+        recall="yes",
         text_only="yes",
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000, 8000, 48000)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    def invitation(self, resume: str) -> Request:
-        """A call that goes on with another one keeps its history and has no greeting of its own."""
+    @property
+    def takes_halves(self) -> bool:
+        """It listens all the time, and decides alone what a turn was."""
+        return True
+
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request:
+        """A call that goes on with another one keeps its history, and may not be told another one."""
         parts = urlsplit(self.url)
         url = parts._replace(scheme={"wss": "https", "ws": "http"}.get(parts.scheme, parts.scheme)).geturl()
         headers = {"X-API-Key": self.key.reveal()} if self.key else {}
-        return Request(with_query(url, {"priorCallId": resume}), self._call(), headers)
+        before = {"initialMessages": [_message(each) for each in said]} if said and not resume else {}
+        return Request(with_query(url, {"priorCallId": resume}), {**self._call(), **before}, headers)
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
         url = text(answer, "joinUrl") if isinstance(answer, dict) else ""
@@ -76,6 +83,10 @@ class Ultravox(Settings):
             "vadSettings": {"turnEndpointDelay": f"{self.silence_ms / 1000:g}s"},
             "selectedTools": [*map(_server_tool, self.tools), *map(_client_tool, self.functions)],
         }
+
+
+def _message(said: Said) -> dict[str, str]:
+    return {"role": "MESSAGE_ROLE_USER" if said.by_user else "MESSAGE_ROLE_AGENT", "text": said.text}
 
 
 def _server_tool(tool: ServerTool) -> dict[str, Any]:

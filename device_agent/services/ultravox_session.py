@@ -33,6 +33,7 @@ from ..events import (
 from . import Message, Session
 from .calls import MOST
 from .fields import Fields, Samples, event_of, part, text
+from .patience import UNTAKEN_S, Patience
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class UltravoxSession(Session):
         self._talking = False
         self._turn_open = False  # a turn of ours that the service has not taken yet
         self._turn_heard = False  # some of it has been sent
+        self._turn_whole = False  # all of it was said, and some waits for its time
+        self._patience = Patience("ultravox")
         self._state = ""
         self._unwanted = False  # what the service says now belongs to a reply that was cancelled
         self._count = 0
@@ -77,10 +80,20 @@ class UltravoxSession(Session):
         self._calls: dict[str, bool] = {}  # open calls; whether somebody wants to hear what follows
         self._worth = False  # one of the answers since no call was open is worth a word
 
+    @property
+    def busy(self) -> bool:  # type: ignore[override]  # what other sessions keep, this one finds out
+        waits = self._talking or self._turn_open or self._speech or self._calls
+        return bool(waits or self._reply or self._state in {"thinking", "speaking"})
+
     # What we say ------------------------------------------------------------------------------------------------------
+
+    def goes_on(self, resume: str) -> bool:
+        """A call that cannot go on with another one is not made. Otherwise its ``initialMessages`` tell it all."""
+        return bool(resume)
 
     def tick(self, now: float) -> Iterable[Event]:
         self._now = now
+        self._patience.check(now)
         if self.deadline is None:
             return ()
         if now - self.deadline > LATE_S:
@@ -88,6 +101,10 @@ class UltravoxSession(Session):
         while self.deadline <= now:
             self._stream()
             self.deadline += FRAME_S
+        if self._turn_whole and not self._speech:
+            self._turn_whole = False
+            if self._turn_open:
+                self._patience.ask(UNTAKEN_S)
         if self._settled_at is not None and now >= self._settled_at:
             return self._end_reply()
         return ()
@@ -107,18 +124,19 @@ class UltravoxSession(Session):
                 self._open_turn()
                 self._talking = True
             case TalkEnded():
-                self._talking = False  # zeros follow, and the service hears that the user has finished
+                self._talking, self._turn_whole = False, True  # zeros follow, and the service hears the end
             case NothingSaid():
-                self._talking = self._turn_open = False
+                self._talking = self._turn_open = self._turn_whole = False
                 self._speech.clear()
             case Words():
                 self._disown()
                 self._open_turn()
-                self._turn_heard = True
+                self._turn_heard = self._turn_whole = True
                 self._say("user_text_message", text=item.text, urgency="immediate")
             case Clip():
                 self._cancel()
                 self._open_turn()
+                self._turn_whole = True
                 self._speech += item.pcm
             case ToolResult():
                 self._answer(item)
@@ -128,7 +146,7 @@ class UltravoxSession(Session):
                 self._cancel()
 
     def _open_turn(self) -> None:
-        self._turn_open, self._turn_heard = True, False
+        self._turn_open, self._turn_heard, self._turn_whole = True, False, False
 
     def _cancel(self) -> None:
         """An empty text that cannot wait makes the agent stop (seen in the field); there is no message for that."""
@@ -182,6 +200,7 @@ class UltravoxSession(Session):
             yield ServiceError(event)
         elif event["type"] in EVENTS:
             yield from getattr(self, EVENTS[event["type"]])(event)
+            self._patience.heard(self._now, owed=self._state == "thinking" and not self._calls)
         else:
             log.debug("%s is nothing to us", event["type"])
 
@@ -217,6 +236,7 @@ class UltravoxSession(Session):
         return ()
 
     def _on_sound(self, sound: bytes) -> Iterator[Event]:
+        self._patience.heard(self._now, owed=False)
         if self._unwanted or not self.ready:
             return
         self._begin_reply()

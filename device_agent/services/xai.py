@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from . import Can, Endpoint, Request, Session, Settings, g711
+from . import Can, Endpoint, Request, Said, Session, Settings, g711
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
 from .realtime import RealtimeSession
@@ -47,6 +47,7 @@ class Xai(Settings):
         tools="yes",
         server_tools=", ".join(SERVER_TOOLS),
         resume="yes, for 30 minutes",
+        recall="yes",
         token="yes",  # noqa: S106  no password
         thin="yes",
     )
@@ -57,7 +58,7 @@ class Xai(Settings):
         if self.audio in CODECS:
             object.__setattr__(self, "rate", g711.RATE)
 
-    def invitation(self, resume: str) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
         return ask_for_token(self.token_url, TOKEN_REQUEST, service_url=self.url, key=self.key)
 
     def mint(self) -> Request:

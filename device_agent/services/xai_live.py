@@ -6,7 +6,7 @@ documents are silent we speak as OpenAI's beta did.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 from ..credentials import Secret
 from ..errors import LinkLost, LinkRefused
 from ..events import Event
-from . import Can, Endpoint, Request, Session, Settings, complaints
+from . import Can, Endpoint, Request, Said, Session, Settings, complaints
 from .calls import function_tools
 from .fields import Fields
+from .patience import UNANSWERED_S, Unanswered
 from .realtime import EVENTS, READY_BY_RULE_S, RealtimeSession
 
 UNGREETED_S = 1.0
@@ -45,7 +46,7 @@ class XaiLive(Settings):
     rates: ClassVar[tuple[int, ...]] = (24000,)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    def invitation(self, resume: str) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
         return None
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
@@ -87,7 +88,14 @@ class XaiLiveSession(RealtimeSession):
             self._outgoing.append(json.dumps({"type": "auth", "api_key": self._key.reveal()}))
         super().greet()
         self._greeted_at = self._now
-        self.deadline = self._now + UNGREETED_S
+        self._due = self._now + UNGREETED_S
+
+    def recall(self, said: Sequence[Said]) -> None:
+        """No word of the documents tells how to: it begins anew."""
+
+    def _untaken_s(self) -> float:
+        """It acknowledges nothing: its first word is the reply."""
+        return UNANSWERED_S
 
     def tick(self, now: float) -> Iterable[Event]:
         if self._quiet_at is None:
@@ -101,13 +109,13 @@ class XaiLiveSession(RealtimeSession):
 
     def _ask(self) -> None:
         super()._ask()
-        self.deadline = self._quiet_at or self.deadline
+        self._due = self._quiet_at or self._due
 
     def _cancel(self) -> None:
         super()._cancel()
         self._paused = False
 
-    def _understand(self, event: Fields) -> Iterable[Event]:
+    def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
             raise LinkRefused(f"the service refuses us: {complaints.read(event)[1]}; is the key right?")
         self._heard = True
@@ -116,7 +124,7 @@ class XaiLiveSession(RealtimeSession):
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         """A service that greets will acknowledge our settings, too."""
         if not self.ready:
-            self.deadline = self._greeted_at + READY_BY_RULE_S
+            self._due = self._greeted_at + READY_BY_RULE_S
         return ()
 
     def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
@@ -131,7 +139,7 @@ class XaiLiveSession(RealtimeSession):
             self._replies.expect()
         wanted = super()._wanted(reply)
         if self._replies.under_way:
-            self._quiet_at = self.deadline = self._now + QUIET_S
+            self._quiet_at = self._due = self._now + QUIET_S
         return wanted
 
     def _on_reply_done(self, event: Fields) -> Iterator[Event]:
@@ -140,10 +148,12 @@ class XaiLiveSession(RealtimeSession):
         yield from super()._on_reply_done(event)
         self._quiet_at, self._paused = None, False
         if not self._replies.blocked:
-            self.deadline = None
+            self._due = None
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """Nothing is documented about a wrong key: this is how it must look."""
-        if self._heard or self._now - self._greeted_at > DOOR_S:
+        """Nothing is documented about a wrong key: a goodbye before the first word is how it must look. What breaks has
+        another cause."""
+        said_goodbye = error.__cause__ is None and not isinstance(error, Unanswered)
+        if self._heard or not said_goodbye or self._now - self._greeted_at > DOOR_S:
             return super().lost(error)
         return LinkRefused(f"{error}, before it said a word; is the key right?")

@@ -111,6 +111,7 @@ class FamilyVoice(Voice):
         self._prepare_ear()
         self._items = Items()
         self._user_item = ""  # the item that grows while the user speaks
+        self._read_item = ""  # the text that was a turn last
         self._turn_begun = self._turn_long = False
         self._later: deque[tuple[float, Callable[[], None]]] = deque()
         self._reply: Reply | None = None
@@ -457,8 +458,8 @@ class FamilyVoice(Voice):
         if pcm:
             item.typed = False
             self._items.keep_sound(item_id, pcm, self._ear.rate, self._measure(pcm))
-        self.heard.note_turn(Turn(self._now, self._ear.rate, pcm, "" if pcm and not item.typed else item.text))
-        self._tell("turn", f"heard {seconds(pcm, self._ear.rate):.2f} s" if pcm else f"read: {item.text[:200]}")
+            self.heard.note_turn(Turn(self._now, self._ear.rate, pcm))
+            self._tell("turn", f"heard {seconds(pcm, self._ear.rate):.2f} s")
 
     def _text_of(self, content: Any, role: str) -> str:
         """The text in a message's parts."""
@@ -512,7 +513,16 @@ class FamilyVoice(Voice):
             raise Refusal("response must be an object", code="invalid_type", param="response")
         self._check_options(options)
         self._refuse_second_reply()
+        self._read()
         self._answer(options)
+
+    def _read(self) -> None:
+        """A text is a turn when a reply to it is asked for; others only tell what was said before."""
+        asked = self._items.to_answer()
+        if asked and asked.typed and asked.role == "user" and asked.id != self._read_item:
+            self._read_item = asked.id
+            self.heard.note_turn(Turn(self._now, self._ear.rate, text=asked.text))
+            self._tell("turn", f"read: {asked.text[:200]}")
 
     def _refuse_second_reply(self) -> None:
         if self._reply:

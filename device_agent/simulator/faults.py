@@ -40,6 +40,8 @@ class Fault:
     manners: Mapping[str, Any] = field(default_factory=dict)
     status: int = 0
     """Answer handshakes with this HTTP status."""
+    answer: bytes = b""
+    """Answer handshakes with this, whatever it is."""
     hang: bool = False
     """Never answer handshakes."""
     moment: Moment | None = None
@@ -62,6 +64,11 @@ def _event(kind: str, **fields: Any) -> Say:
     return Say(json.dumps({"type": kind, **fields}))
 
 
+def _http(status: str, *headers: str, body: str = "") -> bytes:
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", body]
+    return "\r\n".join(lines).encode()
+
+
 FAULTS: dict[str, Fault] = {
     "no-greeting": Fault(
         "says nothing before the first session.update (not xai-live, ultravox)", {"greeting": "none"}, services=NAMED
@@ -72,6 +79,25 @@ FAULTS: dict[str, Fault] = {
     "refuse-401": Fault("answers handshakes with 401 Unauthorized", status=401),
     "refuse-429": Fault("answers handshakes with 429 Too Many Requests", status=429),
     "refuse-503": Fault("answers handshakes with 503 Service Unavailable", status=503),
+    "portal-200": Fault(
+        "answers handshakes with a login page, as the Wi-Fi of a hotel does",
+        answer=_http("200 OK", "Content-Type: text/html", body="<html><h1>Room number?</h1></html>"),
+    ),
+    "portal-302": Fault(
+        "answers handshakes with a redirect to a login page",
+        answer=_http("302 Found", "Location: http://login.example/"),
+    ),
+    "portal-511": Fault("answers handshakes with 511 Network Authentication Required", status=511),
+    "wrong-accept": Fault(
+        "accepts handshakes with the sum of another one",
+        answer=_http(
+            "101 Switching Protocols",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        ),
+    ),
+    "not-http": Fault("answers handshakes in another language", answer=b"220 mail.example ESMTP\r\n\r\n"),
     "hang-handshake": Fault("takes TCP connections and never answers", hang=True),
     "drop-mid-turn": Fault(
         "the first connection dies when one second of a turn has arrived",
@@ -187,6 +213,11 @@ class Weather:
     def status(self) -> int:
         """The HTTP status that answers handshakes; 0: they are welcome."""
         return self.refused or next((fault.status for fault in self.faults.values() if fault.status), 0)
+
+    @property
+    def answer(self) -> bytes:
+        """What answers handshakes in place of HTTP as it should be; nothing: they are welcome."""
+        return next((fault.answer for fault in self.faults.values() if fault.answer), b"")
 
     @property
     def hangs(self) -> bool:

@@ -309,6 +309,10 @@ class Connection:
                 self._take_request(self._request)
 
     def _take_request(self, request: h11.Request) -> None:
+        if strange := self._server.weather.answer:
+            self._stream.write(strange)
+            self._leave_soon()
+            return
         try:
             asked = asked_for(request, bytes(self._body), self._server.scheme)
             handshake = opened(request) if asked.upgrade else None

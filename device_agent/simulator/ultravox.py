@@ -92,6 +92,7 @@ class Ultravox:
         if call is None:
             return _problem(410, "Nobody can join at this address (any more).")
         heard.model = str(call.settings.get("model") or "ultravox-v0.7")
+        heard.goes_on = bool(call.prior)
         return UltravoxVoice(manners, heard, random.Random(f"{self._seed}/{heard.number}"), call)
 
 

@@ -149,6 +149,8 @@ class Heard:
     """How many replies are over, whole or not."""
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     """The settings as they were last confirmed."""
+    goes_on: bool = False
+    """Whether it goes on with the conversation of an earlier connection."""
     open: bool = True
     ended: str = ""
     """How the connection ended, e.g. "client said 1000"."""

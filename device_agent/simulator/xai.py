@@ -129,6 +129,7 @@ class XaiVoice(FamilyVoice):
         super().__init__(manners, heard, chance, settings or XaiSettings(), wall=wall)
         self._memory = memory or Memory()
         self._before = before
+        heard.goes_on = before is not None
         self._conversation = Conversation(before.id if before else self._id("conv"), self._items)
         self._greeted = False
         self._ping_due = math.inf

@@ -1,0 +1,117 @@
+"""A socket whose calls end by a deadline, however slowly the other side speaks."""
+
+from __future__ import annotations
+
+import io
+import math
+import socket
+import ssl
+import time
+
+AT_ONCE = 16384
+"""Bytes to read ahead."""
+
+
+class Line:
+    """What websocket-client and http.client want of a socket. All methods belong to one thread.
+
+    A timeout of a socket is for one read, so that a byte now and then keeps us waiting for ever; ``allow`` is for
+    everything that follows, until the next ``allow``.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._until = -math.inf
+        self._seconds = 0.0
+        self._size: float = math.inf
+        self._ahead = b""
+
+    def allow(self, seconds: float) -> None:
+        """All that follows may take so many *seconds* together."""
+        self._seconds, self._until = seconds, time.monotonic() + seconds
+
+    def limit(self, size: int | None) -> None:
+        """All that follows may bring so many bytes (*size*) together; None: any number."""
+        self._size = math.inf if size is None else size
+
+    def _left(self) -> float:
+        """Return the seconds that are left. Raises TimeoutError when there are none."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"it took more than {self._seconds:g} s")
+        return left
+
+    def fill(self) -> bool:
+        """Return whether there is something to read, without waiting: under TLS a descriptor may be readable and bring
+        nothing but the other side's housekeeping. Raises OSError."""
+        if not self._ahead:
+            self.sock.settimeout(0)
+            try:
+                self._ahead = self.sock.recv(AT_ONCE)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+        return True  # also at the end, which ``recv`` will tell
+
+    def pending(self) -> bool:
+        """Whether something was read that no select will ever see."""
+        return bool(self._ahead) or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0)
+
+    def recv(self, size: int) -> bytes:
+        """Read at most *size* bytes. Raises OSError, TimeoutError among them."""
+        if not self._ahead:
+            self.sock.settimeout(self._left())
+            self._ahead = self.sock.recv(max(size, AT_ONCE))
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        self._size -= len(data)
+        if self._size < 0:
+            raise ConnectionError("the answer has no end")
+        return data
+
+    def send(self, data: bytes) -> int:
+        """Write some of *data*; return how much. Raises OSError, TimeoutError among them."""
+        self.sock.settimeout(self._left())
+        return self.sock.send(data)
+
+    def sendall(self, data: bytes) -> None:
+        """Write all of *data*. Raises OSError, TimeoutError among them."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.send(rest) :]  # type: ignore[arg-type]  # any buffer will do
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a file to read from, as http.client wants one."""
+        return io.BufferedReader(_Reader(self))
+
+    def gettimeout(self) -> float:
+        """Return the seconds that are left."""
+        return self._left()
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """Do nothing: ``allow`` says how long everything may take."""
+
+    def fileno(self) -> int:
+        """The descriptor to select on; ask ``pending`` first."""
+        return self.sock.fileno()
+
+    def shutdown(self, how: int) -> None:
+        """End the connection, not the socket. Raises OSError."""
+        self.sock.shutdown(how)
+
+    def close(self) -> None:
+        """Do nothing: whoever dialled frees the socket, and an answer may be read after its connection was closed."""
+
+
+class _Reader(io.RawIOBase):
+    """A line as a file that is read. Closing it leaves the line open."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # typeshed wants any buffer
+        data = self._line.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,114 @@
+"""Makes connections: to which address, with which key, and with what the other side is to remember."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .at_rate import AtRate
+from .carrier import Carrier
+from .errors import LinkRefused
+from .events import Event
+from .outbox import Again, Outbox
+from .playback import Playback
+from .post import Post
+from .recall import Recall
+from .services import Endpoint, Service, Session
+from .wire import Wire
+
+log = logging.getLogger(__name__)
+
+
+class Switchboard:
+    """Connects to services by their number. All methods belong to the link's thread, except ``abort``.
+
+    *tell* is told what happens on a connection, *confirm* is called when one took a ``CancelReply``.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        outbox: Outbox,
+        playback: Playback,
+        tell: Callable[[Event], None],
+        confirm: Callable[[], None],
+    ) -> None:
+        """The sound of the device has the rate of the first of *services*."""
+        self._services, self._outbox, self._playback = services, outbox, playback
+        self._tell, self._confirm = tell, confirm
+        self._rate = services[0].rate
+        self._resume: dict[int, str] = {}  # by the number of the service
+        self._dialling: Wire | Post | None = None
+        self.recall = Recall(self._rate)
+        self.name = ""
+        """Who was dialled last, for people."""
+
+    def dial(self, number: int, *, patience: float, greeting: float, now: float) -> Carrier:
+        """Return a connection to service *number*, open and not greeted yet. Raises LinkLost and LinkRefused.
+
+        *patience* is how many seconds the dial may take, *greeting* how many the service may take to become ready.
+        """
+        service, resume = self._services[number], self._resume.get(number, "")
+        try:
+            wire = self._open(service, resume, patience, now)
+        except LinkRefused:
+            if not (resume or service.invitation(resume)):
+                raise
+            resume = self._resume[number] = ""  # what was refused may be a conversation, or a token, that is too old
+            wire = self._open(service, resume, patience, now)
+        return Carrier(
+            wire,
+            self._session(service),
+            self._outbox,
+            self._playback,
+            self.recall,
+            self._tell,
+            self._confirm,
+            patience=greeting,
+            resume=resume,
+        )
+
+    def left(self, number: int, carrier: Carrier, again: Again = Again.NOTHING) -> None:
+        """Note how to go on with the conversation that *carrier* had, or does not need any more.
+
+        It is not gone on with where it may hold what will be sent *again*: the service would hear that twice. Then a
+        new one begins, and is told what was said before.
+        """
+        if carrier.ready:
+            known = again is Again.WHOLE or (again is Again.HALF and self._services[number].takes_halves)
+            self._resume[number] = "" if known else carrier.resume
+
+    def abort(self) -> None:
+        """Break out of a dial, or break what came of it. Safe from any thread, at any time."""
+        if self._dialling is not None:
+            self._dialling.abort()
+
+    def forget(self) -> None:
+        """From now on ``abort`` is about the next dial, not the latest."""
+        self._dialling = None
+
+    def _open(self, service: Service, resume: str, patience: float, now: float) -> Wire:
+        invitation = service.invitation(resume, () if resume else self.recall.said(now))
+        answer: Any = None
+        if invitation is not None:
+            self._dialling = post = Post(invitation, patience, service.ca_file)
+            answer = post.send()
+        endpoint = service.endpoint(answer, resume)
+        log.info("dialling %s", endpoint.name)
+        self.name = endpoint.name
+        return self._opened(endpoint, patience, service.ca_file)
+
+    def _opened(self, endpoint: Endpoint, patience: float, ca_file: str) -> Wire:
+        self._dialling = wire = Wire(endpoint, patience, ca_file)
+        try:
+            wire.open()
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    def _session(self, service: Service) -> Session:
+        if service.rate == self._rate:
+            return service.session()
+        return AtRate(service.session(), service.rate, self._rate)

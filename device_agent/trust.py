@@ -1,0 +1,54 @@
+"""Whom we believe: the authorities that vouch for a service, and what to say where none does."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+
+from .errors import ConfigError
+
+NOT_YET, EXPIRED, OTHER_HOST, NOBODY_VOUCHES = {9}, {10}, {62, 64}, {18, 19, 20, 21}
+"""OpenSSL's codes for what is wrong with a certificate."""
+
+
+def context(ca_file: str = "") -> ssl.SSLContext:
+    """Return how to begin TLS: certificates are always verified, by *ca_file* alone where there is one.
+
+    Raises ConfigError, which names the file.
+    """
+    if not ca_file:
+        return ssl.create_default_context()
+    path = Path(ca_file).expanduser()
+    try:
+        made = ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError as error:
+        raise ConfigError(f"{path} is no PEM file with certificates; export that of your CA as PEM") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the CA file {path} cannot be read: {reason}") from error
+    if not made.cert_store_stats()["x509_ca"]:
+        raise ConfigError(f"{path} holds no certificate of a CA; take that of who signed the one of the service")
+    return made
+
+
+def doubt(error: ssl.SSLCertVerificationError, now: float) -> str:
+    """Return what is wrong with a certificate and what to do; *now* is Unix time.
+
+    Time helps with each of these: it sets a clock, renews a certificate, and ends a login page or a router without a
+    line that answer in the place of everybody.
+    """
+    clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    code = error.verify_code
+    if code in NOT_YET:
+        return f"its certificate is not valid yet: the clock here says {clock} and is wrong until the network sets it"
+    if code in EXPIRED:
+        return f"its certificate has expired, or the clock here is ahead: it says {clock}"
+    if code in OTHER_HOST:
+        return "its certificate is for another host; is service.url right, and is there no login page in between?"
+    if code in NOBODY_VOUCHES:
+        return (
+            "nobody whom this machine believes vouches for its certificate; is there a login page in between? "
+            "The CA of a service of your own belongs in service.ca_file"
+        )
+    return f"its certificate is not valid ({error.verify_message}); the clock here says {clock}"

@@ -1,0 +1,319 @@
+"""A connection is made by a deadline or not at all, against peers that do what networks do."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import select
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+from test_lookup import Directory
+from test_wire import Peer
+
+from device_agent import race
+from device_agent.dial import Dial, unreachable
+from device_agent.errors import LinkLost, LinkRefused
+from device_agent.line import Line
+from device_agent.lookup import Address, Book
+
+PATIENCE_S = 20.0
+"""For what must happen; no test needs it."""
+SHORT_S = 0.3
+"""For what must not."""
+
+
+class Closed:
+    """A listener that answers no greeting, as a host behind a black hole; ``heal`` lets it answer."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._listener = socket.create_server((host, port), backlog=0)
+        self.port = self._listener.getsockname()[1]
+        self._waiting: list[socket.socket] = []
+        for _ in range(8):  # as many as the queue of the kernel holds, and more
+            sock = socket.socket()
+            sock.setblocking(False)
+            assert sock.connect_ex((host, self.port)) == errno.EINPROGRESS
+            self._waiting.append(sock)
+
+    def heal(self) -> None:
+        """Accept whoever comes, from now on."""
+        self._listener.listen(64)
+
+    def close(self) -> None:
+        for sock in [self._listener, *self._waiting]:
+            sock.close()
+
+
+class Raw:
+    """A TCP server whose only caller is given to *act* before a word was said."""
+
+    def __init__(self, act) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._act = act
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # for who waits for a caller
+        self._listener.close()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            sock, _ = self._listener.accept()
+            with sock:
+                self._act(sock)
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port that refuses."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def at(*hosts: str) -> Book:
+    """A book in which every name has the addresses *hosts*."""
+    return Book(
+        lambda _name, port: [Address(socket.AF_INET6 if ":" in h else socket.AF_INET, (h, port)) for h in hosts]
+    )
+
+
+def why(dial: Dial, url: str) -> str:
+    """Return what is said of a connection that does not come about."""
+    with closing(dial), pytest.raises(OSError, match=".") as error:
+        dial.connect(url)
+    return str(unreachable("it", error.value))
+
+
+def test_the_kernel_is_told_to_notice_what_is_dead():
+    with Peer(lambda _sock: None) as peer, closing(Dial("it")) as dial:
+        sock = dial.connect(f"ws://127.0.0.1:{peer.port}").sock
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 8000
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [10, 5, 3]
+
+
+def test_a_greeting_that_nobody_answers_is_given_up():
+    with closing(Closed()) as hole:
+        text = why(Dial("it", SHORT_S), f"ws://127.0.0.1:{hole.port}")
+    assert text == "cannot reach it: nobody answered within 0.3 s; is there a network?"
+
+
+def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypatch):
+    monkeypatch.setattr(race, "AGAIN_S", 0.05)
+    begun = threading.Semaphore(0)
+    begin = race.Race._begin
+
+    def count(self: race.Race, address: Address) -> None:
+        begin(self, address)
+        assert len(self._tries) <= race.MOST_TRIES
+        begun.release()
+
+    monkeypatch.setattr(race.Race, "_begin", count)
+    with closing(Closed()) as hole, closing(Dial("it", PATIENCE_S)) as dial:
+
+        def heal() -> None:
+            for _ in range(race.MOST_TRIES + 3):
+                begun.acquire(timeout=PATIENCE_S)
+            hole.heal()
+
+        threading.Thread(target=heal, daemon=True).start()
+        assert dial.connect(f"ws://127.0.0.1:{hole.port}").sock.getpeername()[1] == hole.port
+
+
+@pytest.mark.parametrize("order", [("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")])
+def test_an_address_that_does_not_answer_delays_the_next_one_a_little(order):
+    with Peer(lambda sock: sock.recv(1)) as peer, closing(Closed("127.0.0.2", peer.port)):
+        with closing(Dial("it", PATIENCE_S, book=at(*order))) as dial:
+            assert dial.connect(f"ws://name:{peer.port}").sock.getpeername()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("wrong", ["127.0.0.3", "::1", "255.255.255.255"])
+def test_an_address_that_fails_delays_nobody(wrong):
+    with Peer(lambda sock: sock.recv(1)) as peer:
+        with closing(Dial("it", PATIENCE_S, book=at(wrong, "127.0.0.1"))) as dial:
+            url = f"https://name:{peer.port}" if wrong.startswith("255") else f"ws://name:{peer.port}"
+            dial._wrap = lambda *_: None  # type: ignore[method-assign]  # it is about the addresses
+            assert dial.connect(url).sock.getpeername()[0] == "127.0.0.1"
+
+
+def test_who_is_refused_need_not_wait():
+    with nobody() as port:
+        text = why(Dial("it", 3600.0, book=at("::1", "127.0.0.1")), f"ws://name:{port}")
+    assert text == "cannot reach it: the connection was refused; is it running, and is its address right?"
+
+
+def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
+    tries = []
+    monkeypatch.setattr(race, "AGAIN_S", 0.02)
+    begin = race.Race._begin
+    monkeypatch.setattr(race.Race, "_begin", lambda self, address: (tries.append(address), begin(self, address)))
+    text = why(Dial("it", SHORT_S, book=at("255.255.255.255")), "wss://name")  # for TCP there is no way there
+    assert text.startswith("cannot reach it: no way leads there (")
+    assert len(tries) > 2
+
+
+@pytest.mark.parametrize("url", ["ws://name", "http://name"])
+@pytest.mark.parametrize("book", [at("8.8.8.8"), at("127.0.0.1", "8.8.8.8"), at("::ffff:8.8.8.8")])
+def test_plain_words_do_not_leave_the_house_by_a_name_either(url, book):
+    with Peer(lambda _sock: None) as peer:
+        with closing(Dial("it", SHORT_S, book=book)) as dial, pytest.raises(LinkRefused, match="s:// instead"):
+            dial.connect(f"{url}:{peer.port}")
+        assert peer.request == b""
+
+
+def test_a_name_that_does_not_exist_is_said():
+    book = Book(Directory(socket.gaierror(socket.EAI_NONAME, "Name or service not known")).ask)
+    text = why(Dial("it", PATIENCE_S, book=book), "wss://name")
+    assert "its name was not found (Name or service not known); is there a network" in text
+
+
+def test_a_look_up_that_hangs_is_given_up():
+    assert "look-up of name does not answer" in why(Dial("it", SHORT_S, book=Book(Directory().ask)), "wss://name")
+
+
+def test_no_address_at_all_is_an_error():
+    assert "name has no address" in why(Dial("it", SHORT_S, book=at()), "wss://name")
+
+
+@pytest.mark.parametrize("moment", ["look-up", "greeting", "tls"])
+def test_abort_breaks_out_of_every_step(moment, monkeypatch):
+    monkeypatch.setattr(race, "AGAIN_S", 3600.0)  # nothing else wakes it
+    there = threading.Event()
+    directory = Directory()
+
+    def ask(name: str, port: int) -> list[Address]:
+        if moment == "look-up":
+            there.set()
+            return directory.ask(name, port)
+        if moment == "greeting":
+            there.set()
+        return [Address(socket.AF_INET, ("127.0.0.1", port))]
+
+    with Raw(lambda sock: (sock.recv(1), there.set(), waits(sock))) as raw, closing(Closed()) as hole:
+        dial = Dial("it", 3600.0, book=Book(ask))
+        threading.Thread(target=lambda: (there.wait(PATIENCE_S), dial.abort()), daemon=True).start()
+        with closing(dial), pytest.raises(OSError, match="." if moment == "tls" else "aborted"):
+            dial.connect(f"wss://name:{hole.port if moment == 'greeting' else raw.port}")
+
+
+def trickles(beginning: bytes, drop: bytes = b"x"):
+    """Say *beginning*, and then a *drop* now and then for as long as anybody listens."""
+
+    def act(sock: socket.socket) -> None:
+        sock.sendall(beginning)
+        for _ in itertools.repeat(None):
+            sock.sendall(drop)
+            threading.Event().wait(0.02)
+
+    return act
+
+
+def waits(sock: socket.socket) -> None:
+    while sock.recv(4096):
+        pass
+
+
+def resets(sock: socket.socket) -> None:
+    sock.recv(1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+RECORD = bytes([22, 3, 3, 0x40, 0])  # the beginning of a long record of a TLS handshake
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (waits, "TLS was not ready within 0.3 s"),
+        (trickles(RECORD), "TLS was not ready within 0.3 s"),
+        (
+            lambda sock: (sock.recv(1), sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), waits(sock)),
+            "does not speak TLS",
+        ),
+        (resets, "the connection broke before it was made"),
+        (lambda sock: sock.recv(4096), "the connection broke before it was made"),
+    ],
+)
+def test_tls_that_does_not_come_about_is_said(act, words):
+    with Raw(act) as raw:
+        assert words in why(Dial("it", SHORT_S if "0.3" in words else PATIENCE_S), f"wss://127.0.0.1:{raw.port}")
+
+
+def test_what_an_aborted_dial_says():
+    dial = Dial("it")
+    dial.abort()
+    assert select.select([dial._bell], [], [], 0)[0]  # who waits for a connection is woken at once
+    with closing(dial), pytest.raises(LinkLost, match="aborted"):
+        dial.connect("ws://127.0.0.1:9")
+    dial.abort()  # once more, and late
+
+
+# The line -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Line, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield Line(ours), theirs
+
+
+def test_a_line_has_to_be_allowed(ends):
+    line, theirs = ends
+    theirs.send(b"a")
+    with pytest.raises(TimeoutError):
+        line.recv(1)
+    line.allow(PATIENCE_S)
+    assert line.recv(1) == b"a"
+
+
+def test_a_deadline_is_for_everything_that_follows(ends):
+    line, theirs = ends
+    line.allow(SHORT_S)
+    with pytest.raises(TimeoutError), theirs:
+        for _ in itertools.repeat(None):
+            theirs.send(b"x")
+            line.recv(1)
+
+
+def test_who_does_not_read_does_not_keep_us_waiting(ends):
+    line, _theirs = ends
+    line.allow(SHORT_S)
+    with pytest.raises(TimeoutError):
+        line.sendall(bytes(16 << 20))
+
+
+def test_what_was_read_ahead_is_pending_and_an_answer_has_an_end(ends):
+    line, theirs = ends
+    line.allow(PATIENCE_S)
+    assert not line.fill()
+    assert not line.pending()
+    theirs.send(b"abcdef")
+    assert line.fill()
+    assert line.pending()
+    line.limit(4)
+    assert (line.recv(1), line.recv(3)) == (b"a", b"bcd")
+    with pytest.raises(ConnectionError, match="no end"):
+        line.recv(1)
+    line.limit(None)
+    assert line.makefile("rb").read(1) == b"f"
+    assert not line.pending()
+    theirs.close()
+    assert line.fill()  # the end is something, too
+    assert line.recv(1) == b""

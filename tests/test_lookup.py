@@ -1,0 +1,175 @@
+"""Names become addresses, also where those who know them do not answer."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+
+import pytest
+
+from device_agent import lookup
+from device_agent.errors import LinkLost
+from device_agent.lookup import LATELY_S, MOST, MOST_NAMES, Address, Book, Inquiry, in_turns
+
+PATIENCE_S = 20.0
+V4, OTHER = Address(socket.AF_INET, ("127.0.0.1", 80)), Address(socket.AF_INET, ("127.0.0.2", 80))
+V6 = Address(socket.AF_INET6, ("::1", 80, 0, 0))
+
+
+class Directory:
+    """Whoever knows names: answers what the test puts into it, and hangs where there is nothing."""
+
+    def __init__(self, *answers: list[Address] | OSError) -> None:
+        self.answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
+        self.asked = threading.Semaphore(0)
+        self.waiting = 0
+        self._lock = threading.Lock()
+        self.say(*answers)
+
+    def say(self, *answers: list[Address] | OSError) -> None:
+        for answer in answers:
+            self.answers.put(answer)
+
+    def ask(self, _host: str, _port: int) -> list[Address]:
+        with self._lock:
+            self.waiting += 1
+        self.asked.release()
+        try:
+            answer = self.answers.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            answer = TimeoutError("the test is over")
+        with self._lock:
+            self.waiting -= 1
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+def soon(seconds: float = PATIENCE_S) -> float:
+    return time.monotonic() + seconds
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(lookup, "HURRY_S", 0.05)
+    monkeypatch.setattr(lookup, "AGAIN_S", 0.02)
+
+
+def test_a_name_has_addresses_and_the_families_take_turns():
+    found = Inquiry("x", 80, Book(Directory([V6, V6, V4, OTHER]).ask)).answer(soon())
+    assert found == [V6, V4, V6, OTHER] == in_turns([V6, V6, V4, OTHER])
+
+
+@pytest.mark.parametrize(("number", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_a_number_is_not_looked_up(number, family):
+    directory = Directory()
+    (address,) = Inquiry(number, 80, Book(directory.ask)).answer(soon())
+    assert (address.family, *address.place[:2]) == (family, number, 80)
+    assert not directory.asked.acquire(blocking=False)
+
+
+def test_the_system_is_asked_aside():
+    assert Address(socket.AF_INET, ("127.0.0.1", 80)) in Inquiry("localhost", 80, Book()).answer(soon())
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 70, "", "nothing here"])
+def test_what_is_no_name_is_an_error_of_the_system(name):
+    with pytest.raises(OSError, match="name|Name|No address"):
+        Inquiry(name, 80, Book()).answer(soon())
+
+
+def test_a_look_up_that_hangs_costs_no_more_than_the_patience_and_a_few_threads(hasty):
+    directory = Directory()
+    book = Book(directory.ask)
+    for _ in range(3):
+        with pytest.raises(TimeoutError, match="look-up of x does not answer"):
+            Inquiry("x", 80, book).answer(soon(0.15))
+    with pytest.raises(TimeoutError, match=f"{MOST} earlier ones hang"):
+        Inquiry("y", 80, book).answer(soon(0.05))
+    assert directory.waiting == MOST
+    directory.say(*[[V4]] * 3, *[[OTHER]] * 2)  # they end, and there is room again
+    assert Inquiry("z", 80, book).answer(soon()) in ([V4], [OTHER])
+
+
+def test_a_network_that_comes_back_is_asked_again(hasty):
+    directory = Directory()
+    inquiry = Inquiry("x", 80, Book(directory.ask))
+    said = threading.Thread(target=lambda: [directory.asked.acquire(timeout=PATIENCE_S) for _ in "12"] and
+                            directory.say([V4]), daemon=True)  # fmt: skip
+    said.start()  # to the second question, while the first hangs
+    assert inquiry.answer(soon()) == [V4]
+    nobody = socket.gaierror(socket.EAI_AGAIN, "nobody to ask")
+    assert Inquiry("y", 80, Book(Directory(nobody, nobody, [OTHER]).ask)).answer(soon()) == [OTHER]
+
+
+def test_who_could_not_be_asked_at_all_is_said_in_the_end(hasty):
+    with pytest.raises(socket.gaierror, match="nobody to ask"):
+        Inquiry("x", 80, Book(Directory(*[socket.gaierror(socket.EAI_AGAIN, "nobody to ask")] * 99).ask)).answer(
+            soon(0.1)
+        )
+
+
+@pytest.mark.parametrize("trouble", [None, socket.EAI_NONAME, socket.EAI_AGAIN])
+def test_what_was_found_lately_is_good_enough_when_no_answer_comes(hasty, trouble):
+    directory = Directory([V4])
+    book = Book(directory.ask)
+    assert Inquiry("x", 80, book).answer(soon()) == [V4]
+    if trouble is not None:
+        directory.say(*[socket.gaierror(trouble, "no")] * 9)
+    assert Inquiry("x", 80, book).answer(soon()) == [V4]
+    with pytest.raises(OSError, match="no"):
+        Inquiry("other", 80, book).answer(soon(0.05))
+
+
+def test_a_new_answer_goes_before_an_old_one():
+    directory = Directory([V4], [OTHER])
+    book = Book(directory.ask)
+    assert [Inquiry("x", 80, book).answer(soon()) for _ in "12"] == [[V4], [OTHER]]
+
+
+def test_what_was_found_long_ago_is_not_used_and_few_names_are_remembered():
+    book = Book()
+    book.note("x", 80, [V4], 1000.0)
+    assert book.known("x", 80, 1000.0 + LATELY_S) == [V4]
+    assert book.known("x", 80, 1001.0 + LATELY_S) == []
+    for n in range(MOST_NAMES):
+        book.note(f"name {n}", 80, [OTHER], 1000.0)
+    assert book.known("x", 80, 1000.0) == []
+    assert book.known("name 0", 80, 1000.0) == [OTHER]
+
+
+def test_abort_ends_the_wait():
+    directory = Directory()
+    inquiry = Inquiry("x", 80, Book(directory.ask))
+    threading.Thread(
+        target=lambda: directory.asked.acquire(timeout=PATIENCE_S) and inquiry.abort(), daemon=True
+    ).start()
+    with pytest.raises(LinkLost, match="aborted"):
+        inquiry.answer(soon())
+
+
+def test_a_system_without_room_for_a_thread_is_no_crash(monkeypatch, hasty):
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(TimeoutError):
+        Inquiry("x", 80, Book()).answer(soon(0.05))
+
+
+@pytest.mark.parametrize(
+    ("place", "near"),
+    [
+        *[(each, True) for each in ("127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.0.9", "100.64.0.1")],
+        *[(each, True) for each in ("::1", "fe80::1%lo", "fd00::1", "::ffff:192.168.1.1", "::")],
+        *[(each, False) for each in ("8.8.8.8", "172.32.0.1", "100.128.0.1", "224.0.0.1", "198.18.0.1", "192.0.2.1")],
+        *[
+            (each, False)
+            for each in ("2001:4860::1", "::ffff:8.8.8.8", "2002:808:808::", "2001:0:1::", "64:ff9b::808:808")
+        ],
+    ],
+)
+def test_plain_words_may_go_to_private_places_alone(place, near):
+    assert Address(socket.AF_INET6 if ":" in place else socket.AF_INET, (place, 80)).near is near

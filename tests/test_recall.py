@@ -1,0 +1,230 @@
+"""What is told of what was said before."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.events import (
+    CancelReply,
+    Clip,
+    NothingSaid,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyStarted,
+    ReplyText,
+    TalkEnded,
+    TalkStarted,
+    TurnTaken,
+    UserText,
+    Words,
+)
+from device_agent.recall import AGE_S, LONGEST, LONGEST_ONE, MOST, Recall
+from device_agent.services import Said
+
+RATE = 1000
+SECOND = bytes(2 * RATE)
+
+
+def told(recall: Recall, now: float = 0.0) -> list[tuple[str, str]]:
+    return [("user" if said.by_user else "assistant", said.text) for said in recall.said(now)]
+
+
+def ask(recall: Recall, item: str, text: str, now: float = 0.0) -> None:
+    recall.sent(TalkStarted(), now)
+    recall.sent(TalkEnded(), now)
+    recall.told(UserText(item, text, True), now)
+
+
+def answer(recall: Recall, reply: str, text: str, seconds: int = 1, now: float = 0.0) -> None:
+    recall.told(ReplyStarted(reply), now)
+    recall.told(ReplyText(reply, text), now)
+    recall.told(ReplyAudio(reply, SECOND * seconds), now)
+    recall.told(ReplyEnded(reply), now)
+
+
+def exchanged(*pairs: tuple[str, str]) -> Recall:
+    recall = Recall(RATE)
+    for number, (question, reply) in enumerate(pairs):
+        ask(recall, f"u{number}", question)
+        answer(recall, f"r{number}", reply)
+    return recall
+
+
+def test_both_sides_are_told_in_order():
+    recall = exchanged(("My name is Ada.", "Hello Ada."), ("Who am I?", "You are Ada."))
+    assert told(recall) == [
+        ("user", "My name is Ada."), ("assistant", "Hello Ada."), ("user", "Who am I?"), ("assistant", "You are Ada.")
+    ]  # fmt: skip
+
+
+def test_a_transcript_that_is_told_again_replaces_what_it_said_before():
+    recall = Recall(RATE)
+    ask(recall, "u", "set a tie")
+    recall.told(UserText("u", "set a timer", True), 0.0)
+    answer(recall, "r", "Done.")
+    recall.told(UserText("u", "set a timer for tea", True), 0.0)  # after the reply, as OpenAI may
+    assert told(recall) == [("user", "set a timer for tea"), ("assistant", "Done.")]
+
+
+def test_a_transcript_that_comes_when_the_next_turn_has_begun_belongs_to_the_turn_before():
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r1", "Yes.")
+    recall.sent(TalkStarted(), 0.0)
+    recall.told(UserText("u1", "Is it?", True), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    recall.told(UserText("u2", "Really?", True), 0.0)
+    answer(recall, "r2", "Really.")
+    assert told(recall) == [
+        ("user", "Is it?"), ("assistant", "Yes."), ("user", "Really?"), ("assistant", "Really.")
+    ]  # fmt: skip
+
+
+def test_a_typed_turn_is_known_without_a_transcript_and_told_once():
+    recall = Recall(RATE)
+    recall.sent(Words("What time is it?"), 0.0)
+    recall.told(UserText("0", "What time is it?", True), 0.0)
+    answer(recall, "r", "Noon.")
+    assert told(recall) == [("user", "What time is it?"), ("assistant", "Noon.")]
+
+
+def test_a_recording_is_known_by_its_transcript():
+    recall = Recall(RATE)
+    recall.sent(Clip(SECOND), 0.0)
+    recall.told(UserText("u", "Good day.", True), 0.0)
+    answer(recall, "r", "Hello.")
+    assert told(recall) == [("user", "Good day."), ("assistant", "Hello.")]
+
+
+def test_a_turn_that_waits_for_its_answer_is_not_told_because_it_is_sent_again():
+    recall = exchanged(("One?", "One."))
+    ask(recall, "u2", "Two?")
+    assert told(recall) == [("user", "One?"), ("assistant", "One.")]
+    recall.begin()
+    ask(recall, "v2", "Two?")
+    answer(recall, "r2", "Two.")
+    assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
+
+
+def test_what_was_not_said_is_no_turn():
+    recall = exchanged(("One?", "One."))
+    recall.sent(TalkStarted(), 0.0)
+    recall.sent(NothingSaid(), 0.0)
+    recall.told(ReplyText("r0", " And more."), 0.0)
+    assert told(recall)[-1] == ("assistant", "One. And more.")
+
+
+def test_a_reply_after_a_tool_goes_on_with_the_one_before():
+    recall = exchanged(("Ten minutes.", "One moment."))
+    answer(recall, "after", "It is set.")
+    assert told(recall) == [("user", "Ten minutes."), ("assistant", "One moment. It is set.")]
+
+
+def test_of_a_cut_reply_the_words_are_kept_that_were_heard():
+    recall = Recall(RATE)
+    ask(recall, "u", "Count.")
+    answer(recall, "r", "one two three four five six seven eight nine ten", seconds=10)
+    recall.sent(CancelReply("r", 5000), 0.0)
+    assert told(recall)[-1] == ("assistant", "one two three four five")
+
+
+def test_a_cut_reply_of_which_nothing_was_heard_was_never_said():
+    recall = exchanged(("One?", "One."), ("Two?", "Two."))
+    recall.sent(CancelReply("r1", 0), 0.0)
+    assert told(recall) == [("user", "One?"), ("assistant", "One.")]
+
+
+def test_what_follows_a_cut_reply_was_not_heard_and_what_was_heard_to_its_end_stays():
+    recall = exchanged(("Ten minutes.", "One moment please."))
+    answer(recall, "after", "It is set.")
+    recall.sent(CancelReply("r0", 1000), 0.0)
+    assert told(recall)[-1] == ("assistant", "One moment please.")
+
+
+def test_words_before_the_first_sound_are_not_heard_when_the_reply_is_cut():
+    recall = Recall(RATE)
+    ask(recall, "u", "Well?")
+    recall.told(ReplyText("r", "Well, "), 0.0)
+    recall.sent(CancelReply(), 0.0)
+    assert told(recall) == []
+
+
+def test_a_press_long_after_a_reply_takes_nothing_back():
+    recall = exchanged(("One?", "One."))
+    recall.sent(CancelReply(), 0.0)
+    assert told(recall)[-1] == ("assistant", "One.")
+
+
+def test_a_reply_in_text_alone_is_told_too():
+    recall = Recall(RATE)
+    recall.sent(Words("Hi"), 0.0)
+    recall.told(ReplyText("r", "Yes?"), 0.0)
+    recall.told(ReplyEnded("r"), 0.0)
+    recall.sent(CancelReply(), 0.0)
+    assert told(recall) == [("user", "Hi"), ("assistant", "Yes?")]
+
+
+def test_where_the_service_ends_turns_its_word_is_the_end():
+    recall = exchanged(("One?", "One."))
+    recall.sent(TalkStarted(), 0.0)
+    recall.told(TurnTaken(), 0.0)
+    recall.told(UserText("u9", "Two?", True), 0.0)
+    answer(recall, "r9", "Two.")
+    assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
+
+
+def test_the_latest_are_told_and_not_more_than_the_limit():
+    recall = exchanged(*[(f"{n}?", f"{n}.") for n in range(20)])
+    assert told(recall) == [pair for n in range(15, 20) for pair in (("user", f"{n}?"), ("assistant", f"{n}."))]
+    assert len(told(recall)) == MOST
+
+
+def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
+    recall = exchanged(*[(f"{n}" * 2000, f"{n}" * 2000 + "!") for n in range(4)])
+    texts = [text for _, text in told(recall)]
+    assert texts[-1] == "3" * (LONGEST_ONE - 1) + "!"
+    assert sum(map(len, texts)) == LONGEST
+
+
+def test_what_is_old_is_not_told():
+    recall = Recall(RATE)
+    for now in (0.0, 100.0):
+        ask(recall, f"u{now}", f"{now}?", now)
+        answer(recall, f"r{now}", f"{now}.", now=now)
+    assert len(told(recall, AGE_S)) == 4
+    assert told(recall, AGE_S + 1) == [("user", "100.0?"), ("assistant", "100.0.")]
+    assert told(recall, AGE_S + 101) == []
+
+
+def test_nobody_sees_it():
+    recall = exchanged(("my secret", "your secret"))
+    assert "secret" not in repr(recall) + repr(recall._exchanges) + repr(recall.said(0.0))
+
+
+ITEMS = [TalkStarted(), TalkEnded(), NothingSaid(), Words("typed " * 999), Clip(SECOND), b"..", CancelReply()]
+DEEDS = st.one_of(
+    st.sampled_from([*ITEMS, "begin"]),
+    st.builds(CancelReply, st.sampled_from(["", "r1", "r2"]), st.integers(0, 9000)),
+    st.builds(UserText, st.sampled_from(["", "u1", "u2"]), st.text(max_size=9), st.booleans()),
+    st.builds(ReplyText, st.sampled_from(["", "r1", "r2", "r3"]), st.text(max_size=9) | st.just("long " * 999)),
+    st.builds(ReplyAudio, st.sampled_from(["", "r1", "r2"]), st.sampled_from([b"", SECOND])),
+    st.builds(ReplyEnded, st.sampled_from(["", "r1", "r2"])),
+)
+
+
+@given(st.lists(DEEDS, max_size=60))
+def test_whatever_happens_the_limits_hold(deeds):
+    recall = Recall(RATE)
+    for now, deed in enumerate(deeds):
+        if deed == "begin":
+            recall.begin()
+        else:
+            recall.sent(deed, now)
+            if not isinstance(deed, (bytes, CancelReply)):
+                recall.told(deed, now)
+    said = recall.said(len(deeds))
+    assert all(isinstance(each, Said) and each.text for each in said)
+    assert len(said) <= MOST
+    assert sum(len(each.text) for each in said) <= LONGEST
