@@ -39,6 +39,8 @@ from .vad import VoiceDetector
 from .worker import Meeting
 
 WAV = "wav:"
+MOST_WAITING = 1000
+"""So many events may wait for the main thread before the link reads on."""
 
 
 def assemble(
@@ -73,7 +75,14 @@ def assemble(
     muted = begins_muted(config, controls, memory)
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
-    link = Link(candidates, outbox, playback, inbox.put, always=config.connection.mode == "always")
+    link = Link(
+        candidates,
+        outbox,
+        playback,
+        inbox.put,
+        always=config.connection.mode == "always",
+        crowded=lambda: inbox.qsize() > MOST_WAITING,
+    )
     echo = open_echo(config, rate)
     ears = Ears(
         microphone or open_microphone(config.microphone.device, rate),

@@ -58,12 +58,13 @@ class Carrier:
         recall: Recall,
         tell: Callable[[Event], None],
         confirm: Callable[[], None],
+        crowded: Callable[[], bool] = lambda: False,
         *,
         patience: float = GREETING_S,
         resume: str = "",
     ) -> None:
         self._wire, self._session, self._outbox, self._playback = wire, session, outbox, playback
-        self._recall, self._tell, self._confirm = recall, tell, confirm
+        self._recall, self._tell, self._confirm, self._crowded = recall, tell, confirm, crowded
         self._patience, self._asked_to_resume = patience, resume
         self._arrived: deque[Event] = deque()  # what waits for room in the playback, and what came behind it
         self._began = self._heard = self._asked = time.monotonic()
@@ -145,7 +146,7 @@ class Carrier:
 
     def _wait(self, both: selectors.BaseSelector, bell: selectors.BaseSelector) -> bool:
         """Sleep until something happens; return whether the service said something that there is room for."""
-        if self._arrived:
+        if self._arrived or self._crowded():
             bell.select(FULL_S)
             self._outbox.hush()
             return False
@@ -174,7 +175,7 @@ class Carrier:
 
     def _check(self, now: float) -> None:
         """Is anybody there? While the playback is full we do not read, so we cannot tell."""
-        if self._arrived:
+        if self._arrived or self._crowded():
             self._heard = now
         if not self._session.ready and now - self._began > self._patience:
             raise LinkLost(f"the session was not ready within {self._patience:g} s")

@@ -55,16 +55,19 @@ class Link:
         tell: Callable[[Event], None],
         *,
         always: bool = False,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
-        """*services* are tried in their order; the sound of the device has the rate of the first."""
+        """*services* are tried in their order; the sound of the device has the rate of the first. While *crowded* says
+        that more was told than anybody listened to, nothing is read."""
         self._count, self._outbox, self._playback, self._tell = len(services), outbox, playback, tell
         self._always, self._allowed = always, True
         self._need = Need.NOW if always else Need.NOTHING
+        self._changing = threading.Lock()  # of the need: who speaks while a connection ends wants another one
         self._hurry = threading.Event()
         self._renewing = False
         self._carrier: Carrier | None = None
         self._roster = Roster(len(services))
-        self._switchboard = Switchboard(services, outbox, playback, self._note, self._confirm)
+        self._switchboard = Switchboard(services, outbox, playback, self._note, self._confirm, crowded)
         self._refusals: list[LinkRefused] = []  # of this round
         self._said = ""  # the refusal that is in the log already
         self.pulse = Pulse()
@@ -75,32 +78,35 @@ class Link:
         """A connection is needed: make one now, whatever the backoff says."""
         if not self._allowed:
             return
-        self._need = Need.NOW
-        self._hurry.set()
+        with self._changing:
+            self._need = Need.NOW
+            self._hurry.set()
         if self._renewing:  # read after the other is set: see _greeted
             self._switchboard.abort()
         self._outbox.wake()
 
     def linger(self) -> None:
         """If the connection breaks now, nobody needs another one."""
-        if self._need is Need.NOW:
-            self._relax(Need.LATER)
+        self._relax(Need.LATER, {Need.NOW})
 
     def hang_up(self) -> None:
         """No connection is needed any more."""
-        self._relax(Need.NOTHING)
+        self._relax(Need.NOTHING, set(Need))
 
     def allow(self, allowed: bool) -> None:
         """Whether there may be a connection at all."""
         if allowed is not self._allowed:
-            self._allowed = allowed
-            self._need = Need.NOW if allowed and self._always else Need.NOTHING
+            with self._changing:
+                self._allowed = allowed
+                self._need = Need.NOW if allowed and self._always else Need.NOTHING
             self._outbox.wake()
 
-    def _relax(self, need: Need) -> None:
-        if not self._always:
-            self._need = need
-            self._outbox.wake()
+    def _relax(self, need: Need, before: set[Need]) -> None:
+        """Need no more than *need*, where it is one of *before* that we need now."""
+        with self._changing:
+            if not self._always and self._need in before:
+                self._need = need
+        self._outbox.wake()
 
     def wake(self) -> None:
         """Look at the world: somebody wants us to stop."""
@@ -258,7 +264,7 @@ class Link:
         if str(error) != self._said:
             log.error("%s", error)
         self._said = str(error)
-        self._relax(Need.NOTHING)
+        self._relax(Need.NOTHING, set(Need))
         self._tell(Refused(str(error), REFUSED_S if self._always else 0.0))
         if self._always:
             self._pause(REFUSED_S, stopping)
@@ -283,5 +289,7 @@ class Link:
             self._go_idle()
 
     def _go_idle(self) -> None:
-        self._relax(Need.NOTHING)
-        self._tell(LinkIdle())
+        """Nobody needs a connection; unless somebody has begun to speak just now."""
+        self._relax(Need.NOTHING, {Need.LATER, Need.NOTHING})
+        if self._need is Need.NOTHING:
+            self._tell(LinkIdle())

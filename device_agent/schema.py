@@ -185,7 +185,10 @@ class _Reader:
 
     def _anything(self, node: yaml.Node, key: str, musts: list[Must]) -> Any:
         """Return what JSON would say in place of *node*. Raises _Mistake."""
-        value = self._free(node, key, [MOST_NODES])
+        try:
+            value = self._free(node, key, [MOST_NODES])
+        except RecursionError:  # an alias in itself
+            raise _Mistake(node, f"{key} is nested too deeply") from None
         for must in musts:
             if not must.holds(value):
                 raise _Mistake(node, f"{key} should be {must.wish}")

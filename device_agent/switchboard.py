@@ -33,10 +33,11 @@ class Switchboard:
         playback: Playback,
         tell: Callable[[Event], None],
         confirm: Callable[[], None],
+        crowded: Callable[[], bool],
     ) -> None:
         """The sound of the device has the rate of the first of *services*."""
         self._services, self._outbox, self._playback = services, outbox, playback
-        self._tell, self._confirm = tell, confirm
+        self._tell, self._confirm, self._crowded = tell, confirm, crowded
         self._rate = services[0].rate
         self._resume: dict[int, str] = {}  # by the number of the service
         self._dialling: Wire | Post | None = None
@@ -65,6 +66,7 @@ class Switchboard:
             self.recall,
             self._tell,
             self._confirm,
+            self._crowded,
             patience=greeting,
             resume=resume,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import webrtcvad
 
-from .audio import Framer, Resampler, frame_bytes, level
+from .audio import Framer, Resampler, frame_bytes, swing
 
 RATE = 16000
 """webrtcvad takes 8, 16, 32 and 48 kHz; it works inside at 8 kHz, and 24 kHz it refuses."""
@@ -28,7 +28,7 @@ class VoiceDetector:
 
     def __call__(self, frame: bytes) -> bool:
         """Return whether *frame* holds speech. The verdict may lag by the 20 ms that the resampler holds back."""
-        loudness = level(frame)
+        loudness = swing(frame)
         self._floor = min(max(loudness, QUIETEST_DB), self._floor + FLOOR_RISE_DB, LOUDEST_FLOOR_DB)
         self._framer.feed(self._resampler.feed(frame))
         while ready := self._framer.take():

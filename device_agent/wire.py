@@ -46,6 +46,7 @@ class Wire:
         self._dial = Dial(endpoint.name, patience, ca_file=ca_file)
         self._line: Line | None = None
         self._upgraded = self._over = False  # we may talk; the service has said goodbye
+        self._broken = False  # who broke the rules gets no goodbye: to wait for theirs is to read on
         self._ws = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
         self._ws.frame_buffer = _LimitedFrames(self._ws)
 
@@ -155,6 +156,7 @@ class Wire:
             why = f"a message took more than {PATIENCE_S:g} s"
         else:
             why = quoted(str(error), self._hide)
+        self._broken = True
         return LinkLost(f"the connection broke while {doing} {self._endpoint.name}: {why}")
 
     def abort(self) -> None:
@@ -167,7 +169,7 @@ class Wire:
         Where the goodbye is not answered, what is still under way is taken back: whoever gives a connection up says
         everything again over the next one, and must not be heard twice when the network comes back.
         """
-        if self._upgraded and not self._over and not self._goodbye_answered():
+        if self._upgraded and not self._over and (self._broken or not self._goodbye_answered()):
             with suppress(OSError):
                 self._open.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, TAKE_BACK)
         self._ws.shutdown()

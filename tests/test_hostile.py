@@ -250,7 +250,6 @@ def test_after_a_hundred_thousand_events_at_once_a_question_is_answered(hostile)
     assert max(map(len, lines)) < log.LONGEST + 100
 
 
-@pytest.mark.xfail(strict=True, reason="the link reads on, however many events wait for the main thread")
 def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
     with Watched(service=ServiceConfig(url=hostile.url), mode="always") as room:
         room.happened(LinkUp)
@@ -267,7 +266,6 @@ def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
         assert waiting <= MANY_WAITING
 
 
-@pytest.mark.xfail(strict=True, reason="close() reads the rest of what was too large")
 def test_what_is_too_large_is_not_read_at_the_goodbye_either(hostile):
     wire = Wire(Endpoint("it", hostile.url))
     with closing(wire):
@@ -367,7 +365,6 @@ def test_after_any_nonsense_a_question_is_answered(hostile):
         assert room.all(LinkDown) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the link forgets that it was asked to dial while it decided to rest")
 def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
     """Between the look whether anybody needs a connection and the rest is a line of the log: then somebody presses."""
     outbox, told = Outbox(limit=1000), []
@@ -402,7 +399,6 @@ def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
         pytest.param(
             "import os, time; os.close(0); os.close(1); os.close(2); time.sleep(60)",
             "longer than",
-            marks=pytest.mark.xfail(strict=True, reason="command.py does not expect it, and says that it is broken"),
         ),
     ],
 )
@@ -434,7 +430,6 @@ def with_room(sound: np.ndarray, *, offset: float = 0.0) -> np.ndarray:
         pytest.param(
             with_room(question() / 4, offset=600),
             id="an offset, and a soft voice",
-            marks=pytest.mark.xfail(strict=True, reason="the detector takes the offset for noise"),
         ),
         pytest.param(np.concatenate([np.zeros(100 * RATE), with_room(question())]), id="zeros for long"),
     ],

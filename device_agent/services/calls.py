@@ -7,7 +7,7 @@ from typing import Any
 
 from ..events import ToolCall
 from . import Function, ServerTool
-from .fields import Fields, text
+from .fields import Fields, name, text
 
 MOST = 32
 """Calls that may be open at a time. A service that asks for more is broken, and waits in vain for the rest."""
@@ -37,17 +37,17 @@ class Calls:
     def announce(self, item: Fields) -> None:
         """The service names what it will ask for; older servers do not repeat the name with the arguments."""
         if text(item, "type") == "function_call" and len(self._names) < 2 * MOST:
-            self._names |= {text(item, key): text(item, "name") for key in ("call_id", "id") if text(item, key)}
+            self._names |= {name(item, key): name(item, "name") for key in ("call_id", "id") if name(item, key)}
 
     def ask(self, fields: Fields) -> ToolCall | None:
         """Return the call in an event or an item, None if it was told before or makes no sense."""
-        call = text(fields, "call_id")
-        name = text(fields, "name") or self._names.get(call) or self._names.get(text(fields, "item_id"))
-        if not call or not name or call in self._told or len(self._open) >= MOST:
+        call = name(fields, "call_id")
+        wanted = name(fields, "name") or self._names.get(call) or self._names.get(name(fields, "item_id"))
+        if not call or not wanted or call in self._told or max(len(self._open), len(self._told)) >= MOST:
             return None
         self._told.add(call)
         self._open[call] = True
-        return ToolCall(call, name, text(fields, "arguments") or "{}")
+        return ToolCall(call, wanted, text(fields, "arguments") or "{}")
 
     @property
     def open(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import LinkLost, LinkRefused
-from .fields import Fields, part, text
+from .fields import LONGEST_COMPLAINT, Fields, name, part, text
 
 FATAL = {
     "invalid_api_key": "the key is not valid",
@@ -24,9 +24,9 @@ def read(event: Fields) -> tuple[str, str]:
     """Return code and message of an ``error`` event. What it holds is an object or, as seen in the field, a string."""
     error = event.get("error")
     detail = part(event, "error")
-    code = text(detail, "code") or text(detail, "type")
+    code = name(detail, "code") or name(detail, "type")
     message = text(detail, "message") or (error if isinstance(error, str) else "")
-    return code, message or code or "no reason given"
+    return code, message[:LONGEST_COMPLAINT] or code or "no reason given"
 
 
 def is_busy(code: str, message: str) -> bool:
@@ -52,4 +52,5 @@ def of_reply(response: Fields) -> str:
         return ""
     details = part(response, "status_details")
     error = part(details, "error")
-    return text(error, "message") or text(error, "code") or text(details, "reason") or status
+    said = text(error, "message") or text(error, "code") or text(details, "reason") or status
+    return said[:LONGEST_COMPLAINT]

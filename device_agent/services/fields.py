@@ -8,6 +8,13 @@ from typing import Any
 
 Fields = dict[str, Any]
 
+LONGEST_NAME = 256
+"""Characters of an id; those of the services have about thirty."""
+LONGEST_TEXT = 4000
+"""Characters of what was said that are put together from pieces."""
+LONGEST_COMPLAINT = 500
+"""Characters of what a service says is wrong."""
+
 
 def event_of(message: str | bytes) -> Fields | str:
     """Return the event in *message*, an object with a ``type``; or what is wrong with it, as a sentence."""
@@ -23,6 +30,12 @@ def event_of(message: str | bytes) -> Fields | str:
 def text(fields: Fields, key: str) -> str:
     value = fields.get(key)
     return value if isinstance(value, str) else ""
+
+
+def name(fields: Fields, key: str) -> str:
+    """Return an id. Ids are kept, and one that is longer than LONGEST_NAME is none."""
+    value = text(fields, key)
+    return value if len(value) <= LONGEST_NAME else ""
 
 
 def part(fields: Fields, key: str) -> Fields:

@@ -36,7 +36,7 @@ from ..events import (
 )
 from . import Message, Said, Session, complaints
 from .calls import Calls
-from .fields import Fields, event_of, part, parts, text
+from .fields import LONGEST_TEXT, Fields, event_of, name, part, parts, text
 from .g711 import Codec
 from .patience import UNTAKEN_S, Patience
 from .replies import Replies
@@ -306,7 +306,7 @@ class RealtimeSession(Session):
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if self._resumes:
-            self.resume = text(part(event, "conversation"), "id") or self.resume
+            self.resume = name(part(event, "conversation"), "id") or self.resume
         expires_at = part(event, "session").get("expires_at")
         if isinstance(expires_at, (int, float)):
             self.expires_at = float(expires_at)
@@ -321,7 +321,7 @@ class RealtimeSession(Session):
         self._noticed = True
         if self._service_ends:
             self._replies.expect()
-            item, before = text(event, "item_id"), self._taken
+            item, before = name(event, "item_id"), self._taken
             self._taken = item
             if not item or item != before:
                 yield TurnTaken()
@@ -346,25 +346,26 @@ class RealtimeSession(Session):
 
     def _on_user_text(self, event: Fields) -> Iterator[Event]:
         """xAI: all that was said so far; it may rewrite earlier words."""
-        yield self._user_said(text(event, "item_id"), text(event, "transcript"), final=False)
+        yield self._user_said(name(event, "item_id"), text(event, "transcript"), final=False)
 
     def _on_user_text_delta(self, event: Fields) -> Iterator[Event]:
         """OpenAI: the next words."""
-        item = text(event, "item_id")
+        item = name(event, "item_id")
         before = self._user_text[1] if self._user_text[0] == item else ""
         yield self._user_said(item, before + text(event, "delta"), final=False)
 
     def _on_user_text_final(self, event: Fields) -> Iterator[Event]:
         """xAI sends several of these with status in_progress before the last one."""
         final = event.get("status", "completed") == "completed"
-        yield self._user_said(text(event, "item_id"), text(event, "transcript"), final=final)
+        yield self._user_said(name(event, "item_id"), text(event, "transcript"), final=final)
 
     def _user_said(self, item: str, said: str, *, final: bool) -> UserText:
+        said = said[:LONGEST_TEXT]
         self._user_text = (item, said)
         return UserText(item, said, final)
 
     def _on_reply_created(self, event: Fields) -> Iterable[Event]:
-        self._begin(text(part(event, "response"), "id") or text(event, "response_id"))
+        self._begin(name(part(event, "response"), "id") or name(event, "response_id"))
         return ()
 
     def _begin(self, reply: str) -> None:
@@ -381,7 +382,7 @@ class RealtimeSession(Session):
         return self._replies.wanted(reply)
 
     def _on_reply_audio(self, event: Fields) -> Iterator[Event]:
-        reply = self._wanted(text(event, "response_id"))
+        reply = self._wanted(name(event, "response_id"))
         if not reply:
             return
         try:
@@ -394,11 +395,11 @@ class RealtimeSession(Session):
         if reply != self._sounding:
             self._sounding = reply
             yield ReplyStarted(reply)
-        self._spoken.note(reply, text(event, "item_id"), len(pcm) / (2 * self._rate))
+        self._spoken.note(reply, name(event, "item_id"), len(pcm) / (2 * self._rate))
         yield ReplyAudio(reply, pcm)
 
     def _on_reply_text(self, event: Fields) -> Iterator[Event]:
-        reply = self._wanted(text(event, "response_id"))
+        reply = self._wanted(name(event, "response_id"))
         self._text_kind = self._text_kind or event["type"]
         if reply and event["type"] == self._text_kind:
             yield ReplyText(reply, text(event, "delta"))
@@ -408,12 +409,12 @@ class RealtimeSession(Session):
         return ()
 
     def _on_call(self, event: Fields) -> Iterator[Event]:
-        if self._wanted(text(event, "response_id")) and (call := self._calls.ask(event)):
+        if self._wanted(name(event, "response_id")) and (call := self._calls.ask(event)):
             yield call
 
     def _on_reply_done(self, event: Fields) -> Iterator[Event]:
         response = part(event, "response")
-        reply = text(response, "id") or text(event, "response_id")
+        reply = name(response, "id") or name(event, "response_id")
         if self._wanted(reply):
             yield from self._calls_of(response)
         if wanted := self._replies.end(reply):

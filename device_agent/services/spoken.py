@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+MOST_ITEMS = 32
+"""So many items of one reply."""
 REMEMBERED = 8
 """So many replies: one may still sound when the next has arrived."""
 
@@ -23,6 +25,8 @@ class Spoken:
         if not item:
             return
         items = self._replies.setdefault(reply, OrderedDict())
+        if len(items) >= MOST_ITEMS and item not in items:
+            return
         items[item] = items.get(item, 0.0) + seconds
         while len(self._replies) > REMEMBERED:
             self._replies.popitem(last=False)

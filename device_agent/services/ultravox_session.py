@@ -32,7 +32,7 @@ from ..events import (
 )
 from . import Message, Session
 from .calls import MOST
-from .fields import Fields, Samples, event_of, part, text
+from .fields import LONGEST_TEXT, Fields, Samples, event_of, name, part, text
 from .patience import UNTAKEN_S, Patience
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class UltravoxSession(Session):
             log.debug("%s is nothing to us", event["type"])
 
     def _on_call_started(self, event: Fields) -> Iterable[Event]:
-        self.resume = text(event, "callId") or self.resume
+        self.resume = name(event, "callId") or self.resume
         return self._become_ready()
 
     def _become_ready(self) -> Iterable[Event]:
@@ -216,7 +216,7 @@ class UltravoxSession(Session):
 
     def _on_state(self, event: Fields) -> Iterator[Event]:
         yield from self._become_ready()
-        self._state = text(event, "state")
+        self._state = name(event, "state")
         taken = self._state == "thinking" and self._turn_open and self._turn_heard
         if taken or self._state in {"listening", "idle"}:
             self._unwanted = False
@@ -255,7 +255,7 @@ class UltravoxSession(Session):
         final = event.get("final") is True
         if text(event, "role") == "user":
             before = self._user_text[1] if self._user_text[0] == number else ""
-            self._user_text = (number, text(event, "text") or before + text(event, "delta"))
+            self._user_text = (number, (text(event, "text") or before + text(event, "delta"))[:LONGEST_TEXT])
             yield UserText(str(number), self._user_text[1], final)
         elif text(event, "role") == "agent":
             yield from self._agent_said(number, text(event, "text"), text(event, "delta"), final=final)
@@ -268,8 +268,8 @@ class UltravoxSession(Session):
         self._begin_reply()
         before = self._agent_text[1] if self._agent_text[0] == number else ""
         if whole:
-            delta = whole[len(before) :] if whole.startswith(before) else ""
-        self._agent_text = (number, before + delta)
+            delta = whole[len(before) :] if whole.startswith(before) and len(before) < LONGEST_TEXT else ""
+        self._agent_text = (number, (before + delta)[:LONGEST_TEXT])
         if delta:
             yield ReplyText(self._reply, delta)
         if final:
@@ -304,11 +304,11 @@ class UltravoxSession(Session):
             yield ReplyWithdrawn(reply)
 
     def _on_tool(self, event: Fields) -> Iterator[Event]:
-        call, name = text(event, "invocationId"), text(event, "toolName")
-        if not call or not name or call in self._calls or len(self._calls) >= MOST:
+        call, tool = name(event, "invocationId"), name(event, "toolName")
+        if not call or not tool or call in self._calls or len(self._calls) >= MOST:
             return
         self._calls[call] = not self._unwanted
         if self._unwanted:
             self._answer(ToolResult(call, "the user does not want it any more", failed=True))
             return
-        yield ToolCall(call, name, json.dumps(part(event, "parameters")))
+        yield ToolCall(call, tool, json.dumps(part(event, "parameters")))

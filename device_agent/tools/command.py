@@ -38,11 +38,21 @@ class Command:
         """Return what the command wrote, as JSON: its own, or the text as a string. Raises ToolFailed."""
         with _started(self.line) as process:
             output, complaint = self._talk(process, json.dumps(arguments).encode(), stopping)
-            status = process.wait(self.timeout)
+            status = self._end(process, stopping)
         if status:
             reason = complaint.decode(errors="replace").strip()[-500:] or f"it ended with status {status}"
             raise ToolFailed(reason)
         return _as_json(output.decode(errors="replace").strip())
+
+    def _end(self, process: subprocess.Popen[bytes], stopping: threading.Event) -> int:
+        """Wait for the end of a command that says nothing any more; return its status. Raises ToolFailed."""
+        ends = time.monotonic() + self.timeout
+        while True:
+            try:
+                return process.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                if stopping.is_set() or time.monotonic() > ends:
+                    raise ToolFailed(f"it took longer than {self.timeout:g} s") from None
 
     def _talk(self, process: subprocess.Popen[bytes], said: bytes, stopping: threading.Event) -> tuple[bytes, bytes]:
         """Write *said* to the command, and read what it writes until it has nothing more to say."""
