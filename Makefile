@@ -32,8 +32,8 @@ test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests aga
 	$(BIN)/pytest -m proxy
 
 bench: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
-	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 20)
-	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 25)
+	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
+	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
 
 faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; ten minutes

@@ -114,7 +114,7 @@ _AT_REST: dict[type[Event], Row] = {
 
 _DEAF: dict[type[Event], Row] = {
     **_AT_REST,
-    TalkStarted: (REST, (CloseGate(), ForgetTurn())),  # the last frame before
+    TalkStarted: (REST, (ForgetTurn(), CloseGate())),  # the last frame before
     TimeUp: (REST, (HangUp(),)),
 }
 
@@ -151,10 +151,10 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         TurnTaken: (THINKING, (CloseGate(), Play(Cue.DONE))),
         ReplyStarted: (SPEAKING, (CloseGate(),)),  # a service that does not say when it takes the turn
         Pressed: (LISTENING, (CloseGate(),)),  # tap, speak, tap
-        Muted: (REST, (CloseGate(), ForgetTurn())),
-        Refused: (REST, (CloseGate(), ForgetTurn(), Play(Cue.REFUSED))),
-        CapReached: (REST, (CloseGate(), ForgetTurn(), Play(Cue.CAP))),
-        TimeUp: (REST, (CloseGate(), ForgetTurn(), Play(Cue.FAILED))),
+        Muted: (REST, (ForgetTurn(), CloseGate())),
+        Refused: (REST, (ForgetTurn(), CloseGate(), Play(Cue.REFUSED))),
+        CapReached: (REST, (ForgetTurn(), CloseGate(), Play(Cue.CAP))),
+        TimeUp: (REST, (ForgetTurn(), CloseGate(), Play(Cue.FAILED))),
     },
     SENDING: {
         **_WAITING,
@@ -182,7 +182,7 @@ ANYWAY: dict[type[Event], tuple[Action, ...]] = {
     Unmuted: (Mute(False), Play(Cue.UNMUTED)),
     AlarmDue: (Ring(),),
 }
-"""What to do on these events first, whoever's turn it is."""
+"""What to do on these events besides, whoever's turn it is."""
 
 _HUSHED_BY = (Pressed, TalkStarted, StopAsked, RingEnded)
 
@@ -261,11 +261,13 @@ class Conversation:
             return []  # another one follows without a pause
         if isinstance(event, Pressed) and self.muted and self._press_unmutes and not self._ringing:
             return self.handle(Unmuted(), now) + self.handle(event, now)
-        anyway = self._hush(event) + self._lose(event) + list(ANYWAY.get(type(event), ()))
-        if isinstance(event, Pressed) and anyway:
-            return anyway  # that was what it was pressed for
+        hushed = self._hush(event)
+        if isinstance(event, Pressed) and hushed:
+            return hushed  # that was what it was pressed for
         self._remember(event)
-        return anyway + self._move(event, now)
+        lost = self._lose(event)
+        # What goes up is forgotten before the microphone closes: the end of a turn would send it.
+        return [*hushed, *self._move(event, now), *lost, *ANYWAY.get(type(event), ())]
 
     def _hush(self, event: Event) -> list[Action]:
         """Return what ends an alarm that rings, if *event* does."""

@@ -72,6 +72,7 @@ def test_a_missing_device_is_told_with_what_there_is(tmp_path, simulator):
     assert all("desk_" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "repair"), [("unplug", "replug"), ("stall", "resume")])
 def test_a_card_that_was_gone_is_used_again_when_it_is_back(tmp_path, simulator, fault, repair):
     with FifoCard(RATE, paced=True) as card:
@@ -89,13 +90,14 @@ def test_a_card_that_was_gone_is_used_again_when_it_is_back(tmp_path, simulator,
     assert "Traceback" not in agent.log
 
 
+@pytest.mark.slow
 def test_a_card_that_vanishes_in_the_middle_of_a_call_comes_back_or_takes_the_process_with_it(tmp_path, simulator):
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
             agent.says("-> ready")
             card.vanish()
-            wait_for(lambda: "stood still" in agent.log or "-> trouble" in agent.log, "the agent to notice")
-            if "stood still" in agent.log:  # the call never returned: systemd starts it again
+            wait_for(lambda: "ending, so that" in agent.log or "-> trouble" in agent.log, "the agent to notice")
+            if "ending, so that" in agent.log:  # the call never returned: systemd starts it again
                 assert agent.end() == 1, agent.log
             else:
                 card.replug()

@@ -363,7 +363,7 @@ def test_a_reply_without_sound_is_no_failure():
 def test_muted_it_closes_the_microphone_and_forgets_what_was_just_said(state):
     conversation = at(state)
     actions = conversation.handle(Muted(), 1.0)
-    assert actions[:2] == [Mute(True), Play(Cue.MUTED)]
+    assert actions[-2:] == [Mute(True), Play(Cue.MUTED)]  # after everything was forgotten: a closed gate ends a turn
     assert (ForgetTurn() in actions) == (state is LISTENING)
     assert conversation.state is MUTED
     assert Show("muted") in actions
@@ -380,7 +380,7 @@ def test_muted_in_the_middle_of_an_answer_it_finishes_that(state):
 
 def test_muted_speech_of_the_last_moment_is_forgotten():
     conversation = at(MUTED)
-    assert conversation.handle(TalkStarted(), 1.0) == [CloseGate(), ForgetTurn()]
+    assert conversation.handle(TalkStarted(), 1.0) == [ForgetTurn(), CloseGate()]
     assert conversation.state is MUTED
 
 
@@ -388,7 +388,7 @@ def test_a_press_cannot_undo_a_switch_but_says_what_is_the_matter():
     conversation = at(MUTED)
     assert conversation.handle(Pressed(), 1.0) == [Play(Cue.MUTED)]
     actions = conversation.handle(Unmuted(), 2.0)
-    assert actions[:2] == [Mute(False), Play(Cue.UNMUTED)]
+    assert actions[-2:] == [Mute(False), Play(Cue.UNMUTED)]
     assert conversation.state is READY
 
 
@@ -445,7 +445,7 @@ def test_the_offer_to_go_on_ends_with_stop():
 def test_a_device_that_is_gone_is_shown_and_heard_once_until_it_is_back():
     conversation = at(READY)
     actions = conversation.handle(MicrophoneLost("unplugged"), 1.0)
-    assert actions[0] == Play(Cue.TROUBLE)
+    assert Play(Cue.TROUBLE) in actions
     assert Show("trouble") in actions
     assert conversation.handle(MicrophoneLost("still unplugged"), 2.0) == []
     assert conversation.handle(Pressed(), 3.0) == [Play(Cue.TROUBLE)]

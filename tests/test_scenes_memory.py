@@ -13,6 +13,8 @@ from device_agent.config import ServiceConfig, TalkConfig
 from device_agent.events import LinkDown, LinkIdle, LinkUp, PlaybackEnded, ReplyEnded, TurnReceived, TurnTaken, Words
 from device_agent.simulator import SERVICES, Simulator
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"think_s": 0.05, "pace": 16.0}
 MODELS = {"litellm": {"model": "grok-voice-agent"}}
 ALL = sorted(SERVICES)
