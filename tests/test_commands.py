@@ -128,6 +128,7 @@ def test_a_recorded_question_is_answered_into_a_recording(tmp_path, simulator):
     assert "a-key-that-is-secret" not in agent.log
 
 
+@pytest.mark.slow
 def test_the_demo_asks_a_question_and_measures_the_answer(tmp_path):
     with running("demo", "--save", tmp_path / "reply.wav") as agent:
         assert agent.end() == 0, agent.log
@@ -169,6 +170,7 @@ def test_a_signal_ends_it_while_it_waits_to_dial_again(tmp_path, simulator):
         assert agent.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_in_the_middle_of_a_message(tmp_path, simulator):
     with Weather(simulator.port) as weather:
         url = f"ws://127.0.0.1:{weather.port}/v1/realtime"
@@ -224,6 +226,7 @@ def test_every_thread_shows_where_it_is_on_request(tmp_path, simulator):
         assert agent.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_a_simulator_for_people_says_what_happens(tmp_path):
     with running("simulate", "--port", "0") as service:
         assert service.process.stdout

@@ -56,6 +56,8 @@ from device_agent.tools import Toolbox
 from device_agent.tools.command import Command
 from device_agent.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 
