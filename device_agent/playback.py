@@ -185,11 +185,6 @@ class Playback:
         """Whether nothing is left to be read."""
         return not self._replies and self._cues.idle
 
-    def wait_until_quiet(self, seconds: float) -> None:
-        """Wait until that is so, *seconds* at most."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.quiet, seconds)
-
     def cut(self) -> tuple[str, int]:
         """Be silent at once and stay so until ``accept``; return the current reply and how many ms of it were read."""
         with self._changed:
@@ -267,7 +262,6 @@ class Playback:
 
     def _wait(self) -> None:
         """Wait for a change; a reply that has begun and gets none for too long is complete."""
-        self._changed.notify_all()  # it is quiet
         changed = self._changed.wait(STARVED_S if self._replies else None)
         if not changed and self._replies:
             self._replies[0].complete = True
