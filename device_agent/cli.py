@@ -21,7 +21,6 @@ from .config import Config, default_path, load
 from .errors import AgentError, ConfigError
 from .log import LEVELS, start_log
 from .services import SERVICES
-from .signals import stopped_by_signals
 
 log = logging.getLogger(__name__)
 
@@ -60,23 +59,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """The daemon."""
-    from .assembly import assemble
-    from .memory import Memory
-    from .memory import default_path as memory_path
-    from .postmortem import Recorder
-    from .times import Stopwatch
-    from .transcript import Transcript
+    from .daemon import run as run_daemon
 
-    config = _config(options)
-    written = () if config.log.transcript == "off" else (Transcript(config.log.transcript),)
-    recorder = Recorder(config, memory_path().parent)
-    watch = (*written, Stopwatch(), recorder)
-    agent = assemble(config, watch=watch, memory=Memory(memory_path()), patient=True)
-    with stopped_by_signals(agent.stop), recorder.on_signal():
-        status = agent.run()
-        if status:
-            recorder.write(f"it ended with status {status}")
-    return status
+    return run_daemon(options.config or default_path())
 
 
 def demo(options: argparse.Namespace) -> int:
