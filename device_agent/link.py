@@ -245,7 +245,8 @@ class Link:
         if isinstance(error, LinkRefused):
             self._refusals.append(error)
         retry_after = error.retry_after if isinstance(error, LinkLost) else 0.0
-        delay = self._roster.failed(time.monotonic(), retry_after, mute=isinstance(error, Unanswered))
+        mute, awaited = isinstance(error, Unanswered), not (self._always and self._outbox.quiet)
+        delay = self._roster.failed(time.monotonic(), retry_after, mute=mute, awaited=awaited)
         if not retry_after and not self._outbox.quiet:
             delay = min(delay, WAITED_FOR_S)
         if not delay:

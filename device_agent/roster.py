@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backoff import backoff
+from .backoff import backoff, calm
 
 GOOD_S = 60.0
 """A connection that lasted so long was a good one: the next failure is the first again."""
@@ -23,7 +23,7 @@ class Roster:
         self._failed = 0  # so many in a row
         self._connected = False  # the current one had been reached
         self._left_first = 0.0  # when the first was given up
-        self._delays = backoff()
+        self._delays, self._calm = backoff(), calm()
 
     def choose(self, now: float) -> int:
         """Return whom to dial."""
@@ -37,14 +37,16 @@ class Roster:
         if lasted >= GOOD_S:
             self.relent()
 
-    def failed(self, now: float, retry_after: float = 0.0, *, mute: bool = False) -> float:
+    def failed(self, now: float, retry_after: float = 0.0, *, mute: bool = False, awaited: bool = True) -> float:
         """The current one was lost, refused, or not reached: return how many seconds to wait before ``choose``.
 
         Who was reached is tried again, after a pause; who was not, or was *mute* when it had to answer, is passed over.
+        The pause is longer where the connection is not *awaited* by anybody. *retry_after* is what the service asks
+        for; to that comes the pause, because it asks everybody for the same.
         """
         reached, self._connected = self._connected and not mute, False
         if reached:
-            return max(next(self._delays), retry_after)
+            return retry_after + next(self._delays if awaited else self._calm)
         if self._current == 0:
             self._left_first = now
         self._current = (self._current + 1) % self._count
@@ -52,11 +54,11 @@ class Roster:
         if self._failed < self._count:
             return 0.0
         self._failed, self._current = 0, 0
-        return max(next(self._delays), retry_after)
+        return retry_after + next(self._delays if awaited else self._calm)
 
     def relent(self) -> None:
         """Somebody speaks, or all went well: the pauses begin short again."""
-        self._delays = backoff()
+        self._delays, self._calm = backoff(), calm()
 
     @property
     def others(self) -> bool:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from device_agent.backoff import LIMIT, backoff
+from device_agent.backoff import backoff
 from device_agent.conversation import PATIENCE, State
 from device_agent.rejections import rejection
 from device_agent.roster import GOOD_S, Roster
@@ -41,8 +41,26 @@ class _Even(random.Random):
         return b
 
 
-def jittered() -> Roster:
-    """Return the rule of the agent, for a connection that has lasted."""
+def waited_for() -> Roster:
+    """Return the rule of the agent for a connection that somebody waits for."""
+    return Roster(1)
+
+
+class _Calm(Roster):
+    """The rule of the agent for a connection that has lasted, and that nobody waits for now."""
+
+    def failed(self, now: float, retry_after: float = 0.0) -> float:
+        return super().failed(now, retry_after, awaited=False)
+
+
+def unattended() -> Roster:
+    roster = _Calm(1)
+    roster.worked(GOOD_S)
+    return roster
+
+
+def hasty() -> Roster:
+    """Return what it would be if a connection that nobody waits for hurried as well."""
     roster = Roster(1)
     roster.worked(GOOD_S)
     return roster
@@ -50,26 +68,8 @@ def jittered() -> Roster:
 
 def even() -> Roster:
     """Return the same without chance."""
-    roster = jittered()
+    roster = hasty()
     roster._delays = backoff(_Even())
-    return roster
-
-
-class _Calm(Roster):
-    """Another rule, to compare: nobody waits for this connection, so that it may come back any time within LIMIT; and
-    what a busy service asks for is the least, not all."""
-
-    def failed(self, now: float, retry_after: float = 0.0) -> float:
-        if self._connected:
-            self._connected = False
-            return random.uniform(0.0, LIMIT)
-        delay = super().failed(now)
-        return retry_after + delay
-
-
-def calm() -> Roster:
-    roster = _Calm(1)
-    roster.worked(GOOD_S)
     return roster
 
 
@@ -156,20 +156,17 @@ def simulate(calls: Iterator[Call], service: Service, make: Callable[[], Roster]
 
 
 SCENES = [
-    ("on demand, 10 min", on_demand, jittered, Service(600)),
-    ("always, 10 min, no jitter", always, even, Service(600)),
-    ("always, 10 min", always, jittered, Service(600)),
-    ("  takes 1000/s, then 503", always, jittered, Service(600, 1000)),
-    ("  takes 1000/s, then 429", always, jittered, Service(600, 1000, 429)),
-    ("always, 5 s, no jitter", always, even, Service(5)),
-    ("always, 5 s", always, jittered, Service(5)),
-    ("  takes 1000/s, then 503", always, jittered, Service(5, 1000)),
-    ("  takes 1000/s, then 429", always, jittered, Service(5, 1000, 429)),
-    ("calm rule, 5 s", always, calm, Service(5)),
-    ("  takes 1000/s, then 503", always, calm, Service(5, 1000)),
-    ("  takes 1000/s, then 429", always, calm, Service(5, 1000, 429)),
-    ("calm rule, 10 min", always, calm, Service(600)),
-    ("  takes 1000/s, then 429", always, calm, Service(600, 1000, 429)),
+    ("on demand, 10 min", on_demand, waited_for, Service(600)),
+    ("always, 10 min", always, unattended, Service(600)),
+    ("  takes 1000/s, then 503", always, unattended, Service(600, 1000)),
+    ("  takes 1000/s, then 429", always, unattended, Service(600, 1000, 429)),
+    ("  if it hurried", always, hasty, Service(600)),
+    ("  and without jitter", always, even, Service(600)),
+    ("always, 5 s", always, unattended, Service(5)),
+    ("  takes 1000/s, then 503", always, unattended, Service(5, 1000)),
+    ("  takes 1000/s, then 429", always, unattended, Service(5, 1000, 429)),
+    ("  if it hurried", always, hasty, Service(5)),
+    ("  and without jitter", always, even, Service(5)),
 ]
 
 

@@ -71,4 +71,24 @@ def test_a_good_connection_makes_the_pauses_short_again():
 
 
 def test_a_service_that_asks_for_time_gets_it():
-    assert Roster(1).failed(0.0, retry_after=42.0) == 42.0
+    pauses = [Roster(1).failed(0.0, retry_after=42.0) for _ in range(20)]
+    assert all(42.0 < pause <= 42.25 for pause in pauses)
+    assert len(set(pauses)) > 1  # everybody was asked for the same
+
+
+def test_who_nobody_waits_for_comes_back_some_time():
+    firsts, later = [], []
+    for _ in range(200):
+        roster = Roster(1)
+        roster.worked(GOOD_S)
+        firsts.append(roster.failed(0.0, awaited=False))
+        later.append(roster.failed(0.0, awaited=False))
+    assert min(firsts) < 3.0
+    assert 27.0 < max(firsts) <= 30.0
+    assert 15.0 <= min(later) <= max(later) <= 30.0
+
+
+def test_who_is_waited_for_comes_back_soon_also_after_a_calm_pause():
+    roster = Roster(1)
+    roster.failed(0.0, awaited=False)
+    assert roster.failed(0.0) <= 0.25
