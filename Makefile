@@ -11,13 +11,22 @@ PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3
 PROXIES := 1.106.2 1.81.9
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 
-.PHONY: help demo test test-slow test-proxy test-unit bench faults soak format diagram clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-unit bench faults recovery soak format diagram clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk through the sound card
 	@$(BIN)/device-agent demo $(if $(MIC),--mic)
+
+install: ## the speaker as a service, or a newer version of it; KEY_FILE=FILE holds your key, EXTRAS=simulator,echo
+	@$(SUDO) env KEY_FILE='$(KEY_FILE)' EXTRAS='$(EXTRAS)' systemd/install.sh
+
+uninstall: ## take it away, but for what you wrote; PURGE=1: that too
+	@$(SUDO) env PURGE='$(PURGE)' systemd/uninstall.sh
+
+deb: ## a Debian package for this release and processor, in build/
+	@EXTRAS='$(EXTRAS)' systemd/deb.sh
 
 test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
@@ -39,11 +48,18 @@ bench: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first wo
 faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; ten minutes
 	$(BIN)/python tests/bench_faults.py --namespace
 
+recovery: .venv/.ready-to-test .venv/.cards ## each part of it killed or frozen in turn: back to a working turn; ten minutes
+	$(BIN)/python tests/bench_recovery.py
+
 soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
 	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
 
 test-unit: .venv/.machine ## the service under a real systemd, in a virtual machine; five minutes
 	$(SUDO) $(PYTHON) tests/unit/machine.py
+
+test-install: ## install, upgrade, uninstall and the package, in clean Debians; ten minutes; SUITE=trixie ARCH=arm64
+	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support))
+	$(SUDO) /usr/bin/python3 tests/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
 
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .

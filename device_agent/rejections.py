@@ -15,8 +15,9 @@ HINTS = {401: " (is the key right?)", 403: " (is the key right?)", 404: " (are s
 """What to do, where a status alone does not say it."""
 LOGIN = 511
 """Network Authentication Required: what an honest login page answers."""
-BUSY_S = 30.0
-"""Seconds to stay away from a service that says it is busy and not for how long."""
+BUSY_S = 4.0
+"""Seconds to stay away from a service that says it is busy and not for how long: who waits for an answer, 15 s at most,
+is worth another two tries; a connection that nobody waits for pauses longer by itself."""
 LONGEST_S = 3600.0
 MOST_QUOTED = 200
 """Characters of what a stranger says that are repeated."""
@@ -34,13 +35,21 @@ def rejection(
     if status in REFUSING:
         return LinkRefused(text + HINTS.get(status, ""))
     if 300 <= status < 400 or status in {200, LOGIN}:
-        there = quoted(urlsplit(headers.get("location", "")).hostname or "", hide) if "location" in headers else ""
+        there = quoted(_host(headers.get("location", "")), hide)
         to = f" and sent us to {there}, where we do not go" if there else ""
         return LinkLost(f"{text}{to}: not what was asked for; is there a login page in between?")
     if status == 429:
         wait = headers.get("retry-after", "")
-        return LinkLost(text, retry_after=max(1.0, min(float(wait), LONGEST_S)) if wait.isdigit() else BUSY_S)
+        return LinkLost(text, retry_after=max(1.0, min(float(wait), LONGEST_S)) if wait.isdecimal() else BUSY_S)
     return LinkLost(text)
+
+
+def _host(url: str) -> str:
+    """Return the host of an address that a stranger wrote, "" where it is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def secrets(url: str, headers: Mapping[str, str]) -> list[str]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import webrtcvad
 
-from .audio import Framer, Resampler, frame_bytes, swing
+from .audio import FULL_SCALE, Framer, Resampler, frame_bytes, swing
 
 RATE = 16000
 """webrtcvad takes 8, 16, 32 and 48 kHz; it works inside at 8 kHz, and 24 kHz it refuses."""
 ABOVE_FLOOR_DB = 6.0
 """Speech is at least this much louder than the quietest frame of late. It tells a voice from a fan or mains hum,
 which webrtcvad alone takes for speech."""
-QUIETEST_DB, LOUDEST_FLOOR_DB = -70.0, -30.0
-"""Where the floor may lie: below is only the converter's own noise, above is somebody shouting."""
+QUIETEST_DB, LOUDEST_DB = -70.0, 0.0
+"""Where the floor may lie: below is only the converter's own noise. Above there is no limit: what
+is loud from the first frame on and never softer is no voice, which pauses for breath, however loud it is."""
 FLOOR_RISE_DB = 0.05
 """How much the floor may rise with each frame: 2.5 dB a second, so that a long sentence does not drown itself."""
+RAIL = int(0.98 * FULL_SCALE)
+"""A sample that is farther from zero lies at the rail: what the converter says when it has no more to say."""
+MOST_AT_RAILS = 0.75
+"""How much of a frame may lie at the rails. More does not even in a voice that is 18 dB too loud; what a broken
+microphone or a plug that is half out delivers does."""
 
 
 class VoiceDetector:
@@ -23,14 +30,22 @@ class VoiceDetector:
     def __init__(self, rate: int, aggressiveness: int) -> None:
         self._vad = webrtcvad.Vad(aggressiveness)
         self._resampler, self._framer = Resampler(rate, RATE), Framer(frame_bytes(RATE))
-        self._floor = LOUDEST_FLOOR_DB  # the first frame brings it down to where it belongs
+        self._floor = LOUDEST_DB  # the first frame brings it down to where it belongs
         self._voiced = False
 
     def __call__(self, frame: bytes) -> bool:
         """Return whether *frame* holds speech. The verdict may lag by the 20 ms that the resampler holds back."""
-        loudness = swing(frame)
-        self._floor = min(max(loudness, QUIETEST_DB), self._floor + FLOOR_RISE_DB, LOUDEST_FLOOR_DB)
         self._framer.feed(self._resampler.feed(frame))
         while ready := self._framer.take():
             self._voiced = self._vad.is_speech(ready, RATE)
+        if _at_the_rails(frame) > MOST_AT_RAILS:
+            return False  # and the floor stays: how loud the room is cannot be told from it
+        loudness = swing(frame)
+        self._floor = min(max(loudness, QUIETEST_DB), self._floor + FLOOR_RISE_DB)
         return self._voiced and loudness >= self._floor + ABOVE_FLOOR_DB
+
+
+def _at_the_rails(frame: bytes) -> float:
+    """Return how much of *frame* lies at the rails, 0 to 1."""
+    wave = np.frombuffer(frame, np.int16)
+    return np.count_nonzero((wave >= RAIL) | (wave <= -RAIL)) / max(1, len(wave))

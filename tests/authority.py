@@ -1,11 +1,20 @@
-"""A certificate authority of our own, made with the openssl command: good certificates, and those that nobody takes."""
+"""A certificate authority of our own, made with the openssl command: good certificates, and those that nobody takes.
+
+And somebody who shows them, in front of a service, and reads along.
+"""
 
 from __future__ import annotations
 
 import os
+import selectors
+import socket
 import ssl
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
+
+PATIENCE_S = 20.0
 
 CONFIG = """
 [ca]
@@ -75,3 +84,75 @@ class Authority:
     def _run(self, command: str, *arguments: object, names: str = "DNS:nobody") -> None:
         words = [command, "-config", str(self._config), *map(str, arguments)]
         subprocess.run(["openssl", *words], check=True, capture_output=True, env={**os.environ, "NAMES": names})
+
+
+class Front:
+    """Stands in front of a service on this machine that speaks TLS, on *port*: what callers say goes through its hands.
+
+    The first caller is shown the first of *contexts*, the next one the next, and the last is for all who follow.
+    """
+
+    def __init__(self, port: int, *contexts: ssl.SSLContext) -> None:
+        self._target, self._contexts = ("127.0.0.1", port), list(contexts)
+        self._behind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._behind.check_hostname, self._behind.verify_mode = False, ssl.CERT_NONE
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.heard: list[bytearray] = []
+        """What each caller said, oldest first; nothing where it did not like the certificate."""
+        self._callers: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._run, name="front", daemon=True)]
+
+    def __enter__(self) -> Front:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for sock in (self._listener, *self._callers):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = self._listener.accept()
+                caller.settimeout(PATIENCE_S)
+                self._callers.append(caller)
+                self.heard.append(bytearray())
+                context = self._contexts.pop(0) if len(self._contexts) > 1 else self._contexts[0]
+                self._threads.append(threading.Thread(target=self._serve, args=(caller, context, self.heard[-1])))
+                self._threads[-1].start()
+
+    def _serve(self, caller: socket.socket, context: ssl.SSLContext, heard: bytearray) -> None:
+        with suppress(OSError), caller, context.wrap_socket(caller, server_side=True) as here:
+            with socket.create_connection(self._target, PATIENCE_S) as plain:
+                with self._behind.wrap_socket(plain) as there:
+                    self._carry(here, there, heard)
+
+    def _carry(self, here: ssl.SSLSocket, there: ssl.SSLSocket, heard: bytearray) -> None:
+        with selectors.DefaultSelector() as selector:
+            for sock in (here, there):
+                selector.register(sock, selectors.EVENT_READ)
+            while True:
+                selector.select(0 if here.pending() or there.pending() else PATIENCE_S)
+                said, answered = _read(here), _read(there)
+                if b"" in {said, answered}:
+                    return
+                heard += said or b""
+                there.sendall(said or b"")
+                here.sendall(answered or b"")
+
+
+def _read(sock: ssl.SSLSocket) -> bytes | None:
+    """Return what there is to be read, b"" at the end, None where there is nothing just now."""
+    sock.settimeout(0)
+    try:
+        return sock.recv(1 << 16)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        sock.settimeout(PATIENCE_S)

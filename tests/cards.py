@@ -325,6 +325,12 @@ class FifoCard(Card):
         for start in range(0, len(pcm), len(self._frame)):
             self._queue.put(pcm[start : start + len(self._frame)].ljust(len(self._frame), b"\0"))
 
+    def hush(self) -> None:
+        """Whoever speaks stops: what ``play`` put in and the microphone has not given yet is never heard."""
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+
     def heard(self) -> bytes:
         """Return what has come out of the loudspeaker since the last call."""
         if not self._paced:
@@ -498,7 +504,10 @@ class PulseCard(Card):
 
     def _client(self, *command: str, **streams: IO[bytes]) -> subprocess.Popen[bytes]:
         format_ = [f"--rate={self._rate}", "--channels=1", "--format=s16le", "--raw"]
-        client = subprocess.Popen([*command, *format_], env=os.environ | self._home, **streams)
+        # What it says on standard error is that the server died, which the test knows: it killed it.
+        client = subprocess.Popen(
+            [*command, *format_], env=os.environ | self._home, stderr=subprocess.DEVNULL, **streams
+        )
         self._ends.callback(client.wait, PATIENCE)
         self._ends.callback(client.kill)
         return client

@@ -24,6 +24,7 @@ from contextlib import closing, contextmanager, suppress
 import numpy as np
 import pytest
 from room import PATIENCE_S, RATE, Room, speech
+from test_tools import MORE_THAN_A_PIPE_HOLDS
 from test_vad import question, turns
 
 from device_agent import log
@@ -105,6 +106,7 @@ class Hostile:
         self._news = threading.Condition()
         self._peers: list[socket.socket] = []
         self._asked = 0
+        self._answers: list[str] = []
         self.flooded = 0  # bytes
         self._thread = threading.Thread(target=self._run, name="hostile service", daemon=True)
 
@@ -137,6 +139,12 @@ class Hostile:
         with self._news:
             assert self._news.wait_for(lambda: self._asked >= times, PATIENCE_S)
 
+    def answers(self, times: int) -> list[str]:
+        """Wait until the agent has given so many answers of tools; return what they say."""
+        with self._news:
+            assert self._news.wait_for(lambda: len(self._answers) >= times, PATIENCE_S)
+            return list(self._answers)
+
     def _run(self) -> None:
         while True:
             try:
@@ -161,7 +169,7 @@ class Hostile:
         peer.sendall(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + GREETING)
 
     def _listen(self, peer: socket.socket) -> None:
-        """Read what the agent says; of it, only requests for a reply matter here."""
+        """Read what the agent says; of it, only requests for a reply and answers of tools matter here."""
         with suppress(OSError, struct.error), peer.makefile("rb") as wire:
             while True:
                 kind, size = struct.unpack("!BB", wire.read(2))
@@ -170,12 +178,15 @@ class Hostile:
                     (size,) = struct.unpack("!H", wire.read(2)) if size == 126 else struct.unpack("!Q", wire.read(8))
                 mask = itertools.cycle(wire.read(4))
                 masked = wire.read(size)
-                if kind == 0x81 and size < 100:  # a request is short, sound is not
+                if kind == 0x81 and size < 400:  # either is short, sound is not
                     self._note(bytes(a ^ b for a, b in zip(masked, mask, strict=False)))
 
     def _note(self, message: bytes) -> None:
         with self._news:
-            self._asked += b"response.create" in message
+            said = json.loads(message)
+            self._asked += said["type"] == "response.create"
+            if said.get("item", {}).get("type") == "function_call_output":
+                self._answers.append(said["item"]["output"])
             self._news.notify_all()
 
 
@@ -387,6 +398,31 @@ def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
     assert LinkIdle() not in told
 
 
+def test_arguments_as_large_as_a_message_may_be_are_refused_and_a_question_is_answered(hostile):
+    """Each in one event, or in pieces; the assistant is told of each, and the log has a line of each."""
+    call = {"response_id": "r1", "name": "set_volume"}
+    done, piece = "response.function_call_arguments.done", "response.function_call_arguments.delta"
+    with written() as log_, Watched(service=ServiceConfig(url=hostile.url), abilities=("volume",)) as room:
+        room.ask()
+        hostile.asked()
+        hostile.say(event("response.created", response={"id": "r1"}))
+        for n in range(4):
+            hostile.say(event(done, **call, call_id=f"c{n}", arguments=json.dumps({"percent": "9" * (15 * MIB)})))
+        hostile.say(event(piece, **call, call_id="c4", delta="9" * 100_000), times=300)
+        hostile.say(event(done, **call, call_id="c4", arguments=json.dumps({"percent": "9" * MIB})))
+        answers = hostile.answers(5)
+        kept = sum(len(each.arguments) for each in room.all(ToolCall))
+        assert kept < 5 * 40_000
+        hostile.say(event("response.done", response={"id": "r1", "status": "completed"}))
+        hostile.asked(2)
+        answer = b"\x10\x00" * 24000
+        hostile.say(reply("r2", answer))
+        room.happened(PlaybackEnded)
+        assert room.speaker.heard == answer
+    assert all("longer than 32768 characters; call it again with less" in each for each in answers)
+    assert len([line for line in log_.getvalue().splitlines() if "set_volume" in line]) == 5
+
+
 # Tools ----------------------------------------------------------------------------------------------------------------
 
 
@@ -409,7 +445,7 @@ def test_a_tool_that_does_not_behave_is_ended_and_told_of(script, words):
     function = Function("t", "", {"type": "object"})
     toolbox = Toolbox([Command(function, (sys.executable, "-c", script), 1.0)])
     with closing(toolbox):
-        toolbox.run(ToolCall("c", "t", json.dumps({"long": "x" * 100_000})), answers.put)
+        toolbox.run(ToolCall("c", "t", MORE_THAN_A_PIPE_HOLDS), answers.put)
         result = answers.get(timeout=PATIENCE_S)
     assert result.failed
     assert words in json.loads(result.output)["error"]
@@ -441,18 +477,37 @@ def test_a_question_is_one_turn_whatever_the_microphone_does_to_it(sound):
     assert 2.5 < end - begin < 3.5
 
 
+CHANCE, TIME = np.random.default_rng(1), np.arange(10 * RATE) / RATE
+RATTLE = 32767 * np.sign(CHANCE.standard_normal(10 * RATE // 100)).repeat(100)
+"""A plug that is half out: from rail to rail, at random moments."""
+SOFT = 3 * CHANCE.standard_normal(3 * RATE)
+"""A quiet room."""
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
 @pytest.mark.parametrize(
     "sound",
     [
-        pytest.param(32767.0 * (1 - 2 * (np.arange(20 * RATE) % 2)), id="from rail to rail"),
-        pytest.param(32767 * np.sign(np.sin(2 * np.pi * 50 * np.arange(20 * RATE) / RATE)), id="hum that clips"),
-        pytest.param(10_000 * np.random.default_rng(1).standard_normal(20 * RATE), id="a waterfall"),
-        pytest.param(np.zeros(20 * RATE), id="nothing"),
-        pytest.param(np.arange(20 * RATE) % 3 - 1.0, id="the last bit"),
+        pytest.param(np.full(10 * RATE, 32767.0), id="the upper rail"),
+        pytest.param(np.full(10 * RATE, -32768.0), id="the lower rail"),
+        pytest.param(np.concatenate([SOFT, np.full(7 * RATE, -32768.0)]), id="the lower rail after a while"),
+        pytest.param(-32768 * np.exp(-TIME), id="from the rail down to zero"),
+        pytest.param(32767.0 * (1 - 2 * (np.arange(10 * RATE) % 2)), id="from rail to rail"),
+        pytest.param(RATTLE, id="a rattle"),
+        pytest.param(np.concatenate([SOFT, RATTLE]), id="a rattle after a while"),
+        pytest.param(32767 * np.sign(np.sin(2 * np.pi * 50 * TIME)), id="hum that clips"),
+        pytest.param(32767 + 20_000 * np.sin(2 * np.pi * 100 * TIME), id="hum at the rail"),
+        pytest.param(300_000 * np.sin(2 * np.pi * 27 * TIME), id="a rumble that clips"),
+        pytest.param(10_000 * CHANCE.standard_normal(10 * RATE), id="a waterfall"),
+        pytest.param(np.zeros(10 * RATE), id="nothing"),
+        pytest.param(np.arange(10 * RATE) % 3 - 1.0, id="the last bit"),
     ],
 )
-def test_what_a_broken_microphone_delivers_is_no_turn(sound):
-    assert turns(sound) == []
+def test_what_a_broken_microphone_delivers_is_no_turn_and_a_question_after_it_is(sound, rate):
+    after = (len(sound) + len(SOFT)) / RATE
+    ((begin, end),) = turns(np.concatenate([sound, SOFT, question(), np.zeros(RATE)]), rate)
+    assert 0.6 < begin - after < 0.9
+    assert 2.5 < end - begin < 3.5
 
 
 def test_a_turn_of_noise_that_never_ends_ends():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from authority import Authority, Front
 from room import Room, speech
 
 from device_agent.config import ServiceConfig, ToolConfig
@@ -206,3 +207,72 @@ def test_a_token_that_nobody_wants_is_a_refusal():
             room.ask()
             assert "401" in room.happened(Refused).reason
             assert len(tokens.asked) == 2
+
+
+# A service with a CA of its own ---------------------------------------------------------------------------------------
+
+KEY = "the-key-of-the-house"
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ours"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+def behind(front: Front, simulator: Simulator, name: str, ca: Authority | None) -> ServiceConfig:
+    """Return the service *name* as it is reached through *front* by who believes *ca*."""
+    url = simulator.url.replace(str(simulator.port), str(front.port))
+    assert url.startswith(("wss://", "https://"))
+    return replace(service(simulator, name), url=url, ca_file=str(ca.certificate) if ca else None)
+
+
+CALLERS = {"xai": 1, "ultravox": 2}
+"""How often each is called for one turn: ultravox is asked where to, first."""
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_a_service_that_our_own_ca_vouches_for_is_talked_to(name, ours):
+    with Simulator(name, think_s=0.05, key=KEY, tls=ours.server()) as simulator:
+        with Front(simulator.port, ours.server()) as front:
+            with Room(service=behind(front, simulator, name, ours), key=KEY) as room:
+                said = room.ask()
+                room.happened(PlaybackEnded)
+                (turn,) = simulator.heard()
+                assert said in turn.pcm
+                assert room.hears(turn.pcm) > 0.99
+            assert [KEY.encode() in heard for heard in front.heard] == [True, False][: CALLERS[name]]
+
+
+@pytest.mark.parametrize("name", CALLERS)
+@pytest.mark.parametrize("believed", ["stranger", "those of the system"])
+def test_who_shows_a_certificate_of_another_ca_hears_nothing(name, believed, ours, stranger):
+    with Simulator(name, key=KEY, tls=ours.server()) as simulator, Front(simulator.port, ours.server()) as front:
+        ca = stranger if believed == "stranger" else None
+        with Room(service=behind(front, simulator, name, ca), key=KEY) as room:
+            room.ask()
+            down = room.happened(LinkDown)
+            assert "cannot reach" in down.reason
+            assert "nobody whom this machine believes vouches for its certificate" in down.reason
+            assert "belongs in service.ca_file" in down.reason
+            assert KEY not in down.reason
+            assert room.all(LinkUp) == []
+        assert front.heard
+        assert not any(front.heard)
+        assert simulator.connections == []
+
+
+def test_an_invitation_to_who_has_a_certificate_of_another_ca_is_not_followed(ours, stranger):
+    """The address that ultravox invites us to is a credential, too."""
+    with Simulator("ultravox", key=KEY, tls=ours.server()) as simulator:
+        with Front(simulator.port, ours.server(), stranger.server()) as front:
+            with Room(service=behind(front, simulator, "ultravox", ours), key=KEY) as room:
+                room.ask()
+                assert "belongs in service.ca_file" in room.happened(LinkDown).reason
+            assert KEY.encode() in front.heard[0]
+            assert not any(front.heard[1:])
+        assert simulator.connections == []

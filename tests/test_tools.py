@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -18,6 +19,8 @@ from device_agent.tools import WAITING, Toolbox
 from device_agent.tools.command import LARGEST, Command
 
 PATIENCE_S = 20.0
+MORE_THAN_A_PIPE_HOLDS = json.dumps({"long": "é" * 30_000}, ensure_ascii=False)
+"""Arguments as long as they may be; what is written to a command has six characters for each of these."""
 
 
 def command(name: str, script: str, timeout: float = 10.0) -> Command:
@@ -81,7 +84,7 @@ def test_a_call_that_makes_no_sense_is_told_of(name, arguments):
 
 def test_a_command_that_does_not_listen_is_no_error():
     with Bench(command("deaf", "import os; os.close(0); print(1)")) as bench:
-        assert bench.answer("deaf", json.dumps({"long": "x" * 1_000_000})).output == "1"
+        assert bench.answer("deaf", MORE_THAN_A_PIPE_HOLDS).output == "1"
 
 
 def test_a_program_that_is_not_there_is_told_of():
@@ -104,6 +107,44 @@ def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path):
     ends = time.monotonic() + PATIENCE_S
     while _lives(int(left.read_text())):
         assert time.monotonic() < ends
+
+
+@pytest.mark.parametrize("session", ["same", "own"])
+@pytest.mark.parametrize("last", ["", "no lamp"])
+def test_who_leaves_somebody_behind_that_holds_its_output_is_answered_all_the_same(tmp_path, session, last):
+    """It would take an hour otherwise: the patience is longer than anybody's."""
+    left, script = tmp_path / "pid", tmp_path / "tool.sh"
+    ends = f"echo {last} >&2; exit 1" if last else "exit 0"
+    script.write_text(f"{'setsid ' if session == 'own' else ''}sleep 60 &\necho $! > {left}\necho '[1, 2]'\n{ends}\n")
+    with Bench(Command(Function("t", "", {"type": "object"}), ("/bin/sh", str(script)), 3600.0)) as bench:
+        result = bench.answer("t")
+    assert result.failed is bool(last)
+    assert result.output == (json.dumps({"error": last}) if last else "[1, 2]")
+    pid = int(left.read_text())
+    if session == "own":  # beyond our reach, and of no interest to us
+        os.kill(pid, signal.SIGKILL)
+    ends = time.monotonic() + PATIENCE_S
+    while _lives(pid):
+        assert time.monotonic() < ends
+
+
+def test_what_a_command_said_last_is_heard_although_somebody_holds_its_output():
+    most = f"import subprocess, sys; subprocess.Popen(['sleep', '60']); print('x' * {LARGEST - 1})"
+    with Bench(command("t", most, 3600.0)) as bench:
+        assert len(json.loads(bench.answer("t").output)) == LARGEST - 1
+
+
+def test_who_is_left_behind_and_talks_on_does_not_keep_us_either():
+    talk = "while sleep 0.05; do echo 8; done"
+    script = f"import subprocess; print(7, flush=True); subprocess.Popen(['sh', '-c', {talk!r}])"
+    with Bench(command("t", script, 3600.0)) as bench:
+        assert bench.answer("t").output.startswith('"7')
+
+
+def test_a_command_that_closes_everything_and_stays_has_its_time_once():
+    script = "import os, time; time.sleep(0.4); os.close(0); os.close(1); os.close(2); time.sleep(60)"
+    with Bench(command("t", script, 0.8)) as bench:
+        assert "longer than 0.8 s" in bench.answer("t").output
 
 
 def test_several_run_at_once(tmp_path):

@@ -137,6 +137,12 @@ def test_an_answer_without_an_address_is_a_break(answer):
         Ultravox().endpoint(answer, "")
 
 
+def test_who_was_asked_in_private_is_not_joined_in_public():
+    with pytest.raises(LinkLost, match="listen"):
+        Ultravox().endpoint({"joinUrl": "ws://192.168.1.5/join"}, "")
+    assert Ultravox(url="http://192.168.1.5/api/calls").endpoint({"joinUrl": "ws://192.168.1.5/join"}, "")
+
+
 def test_the_stream_is_steady_whether_anybody_speaks_or_not(peer):
     peer.sent.clear()
     peer.wait(1.0)

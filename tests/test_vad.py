@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import wave
 from importlib.resources import as_file
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from device_agent.audio import frame_bytes, resample
-from device_agent.events import Attention, TalkEnded, TalkStarted
+from device_agent.events import Attention, NothingSaid, TalkEnded, TalkStarted
 from device_agent.gate import Gate
 from device_agent.simulator import QUESTION
 from device_agent.vad import VoiceDetector
@@ -38,17 +39,18 @@ def noise(kind: str, length: int) -> np.ndarray:
 
 
 def turns(sound: np.ndarray, rate: int = RATE) -> list[tuple[float, float]]:
-    """Return begin and end of each turn that a gate which listens finds in *sound*, in seconds."""
+    """Return begin and end of each turn that a gate which listens finds in *sound*, in seconds; a turn that is still
+    open when the sound is over has no end."""
     pcm = resample(np.clip(sound, -32768, 32767).astype(np.int16).tobytes(), RATE, rate)
     gate = Gate(VoiceDetector(rate, 2), silence=35, preroll=15, device_ends=True)
     gate.attend(Attention.VOICE)
-    size, begun, found = frame_bytes(rate), 0.0, []
+    size, found = frame_bytes(rate), []
     for number in range(len(pcm) // size):
         for item in gate.feed(pcm[number * size : (number + 1) * size]):
             if isinstance(item, TalkStarted):
-                begun = number * 0.02
-            elif isinstance(item, TalkEnded):
-                found.append((begun, number * 0.02))
+                found.append((number * 0.02, math.inf))
+            elif isinstance(item, (TalkEnded, NothingSaid)):
+                found[-1] = (found[-1][0], number * 0.02)
     return found
 
 
@@ -71,3 +73,23 @@ def test_a_question_over_noise_is_one_turn(kind):
     ((begin, end),) = turns(room)
     assert 8.5 < begin < 9.2
     assert 11.0 < end < 12.5
+
+
+@pytest.mark.parametrize("kind", ["hiss", "hum"])
+def test_noise_as_loud_as_a_voice_from_the_first_frame_on_is_no_turn_and_a_word_after_it_is(kind):
+    loud = 30 * noise(kind, 5 * RATE)
+    ((begin, end),) = turns(np.concatenate([loud, noise("quiet", 3 * RATE), question(), np.zeros(RATE)]))
+    assert 8.5 < begin < 9.0
+    assert 11.3 < end < 12.5
+
+
+def test_whoever_speaks_already_when_the_microphone_opens_is_heard_at_the_first_syllable():
+    ((begin, _end),) = turns(np.concatenate([question()[round(0.6 * RATE) :], np.zeros(RATE)]))
+    assert begin < 0.2  # within what the gate keeps from before
+
+
+def test_whoever_talks_on_and_on_does_not_become_the_floor():
+    words = question()[round(0.6 * RATE) : round(2.4 * RATE)]
+    ((begin, end),) = turns(np.concatenate([np.zeros(RATE), *[words] * 20, np.zeros(RATE)]))
+    assert begin < 1.3
+    assert 36.5 < end < 38.0

@@ -59,10 +59,10 @@ def read_token(answer: Any) -> Secret:
     found = answer if isinstance(answer, dict) else {}
     nested = found.get("client_secret")
     value = found.get("value") or (nested.get("value") if isinstance(nested, dict) else nested)
-    token = value.strip() if isinstance(value, str) else ""
+    token = value.strip() if isinstance(value, str) and len(value) <= LONGEST else ""
     while prefix := next((each for each in PREFIXES if token.startswith(each)), ""):
         token = token.removeprefix(prefix)
-    if not token or len(token) > LONGEST or not all("!" <= character <= "~" for character in token):
+    if not token or not all("!" <= character <= "~" for character in token):
         raise LinkLost("the answer of the token server holds no token")
     return Secret(token)
 

@@ -11,6 +11,8 @@ from .fields import Fields, name, text
 
 MOST = 32
 """Calls that may be open at a time. A service that asks for more is broken, and waits in vain for the rest."""
+LONGEST_ARGUMENTS = 32 * 1024
+"""Characters of the arguments of one call; what a person asks for in a sentence has a thousandth of that."""
 
 
 class Calls:
@@ -47,7 +49,7 @@ class Calls:
             return None
         self._told.add(call)
         self._open[call] = True
-        return ToolCall(call, wanted, text(fields, "arguments") or "{}")
+        return ToolCall(call, wanted, cut(text(fields, "arguments")) or "{}")
 
     @property
     def open(self) -> bool:
@@ -78,6 +80,12 @@ class Calls:
         """Nobody wants to hear any more what the answers lead to."""
         self._owed = False
         self._open = dict.fromkeys(self._open, False)
+
+
+def cut(arguments: str) -> str:
+    """Return *arguments*; of what is longer than LONGEST_ARGUMENTS only so much that the toolbox sees that, and refuses
+    the call: a service may send 16 MiB, and calls wait for each other."""
+    return arguments[: LONGEST_ARGUMENTS + 1]
 
 
 def function_tools(functions: Iterable[Function]) -> list[dict[str, Any]]:

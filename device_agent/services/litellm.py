@@ -18,7 +18,7 @@ from ..events import Event
 from ..rejections import rejection
 from . import Can, Endpoint, Message, Request, Said, Session, Settings
 from .access import bearer, with_query
-from .fields import Fields, part, text
+from .fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
 from .patience import UNTAKEN_S
 from .realtime import READY_BY_RULE_S, RealtimeSession
@@ -127,4 +127,4 @@ class LiteLLMSession(RealtimeSession):
 
 
 def _voice(settings: Fields) -> str:
-    return text(settings, "voice") or text(part(part(settings, "audio"), "output"), "voice")
+    return name(settings, "voice") or name(part(part(settings, "audio"), "output"), "voice")

@@ -36,7 +36,7 @@ from ..events import (
 )
 from . import Message, Said, Session, complaints
 from .calls import Calls
-from .fields import LONGEST_TEXT, Fields, event_of, name, part, parts, text
+from .fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text
 from .g711 import Codec
 from .patience import UNTAKEN_S, Patience
 from .replies import Replies
@@ -307,9 +307,7 @@ class RealtimeSession(Session):
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if self._resumes:
             self.resume = name(part(event, "conversation"), "id") or self.resume
-        expires_at = part(event, "session").get("expires_at")
-        if isinstance(expires_at, (int, float)):
-            self.expires_at = float(expires_at)
+        self.expires_at = number(part(event, "session"), "expires_at") or self.expires_at
         return ()
 
     def _on_session_updated(self, event: Fields) -> Iterable[Event]:
@@ -402,7 +400,7 @@ class RealtimeSession(Session):
         reply = self._wanted(name(event, "response_id"))
         self._text_kind = self._text_kind or event["type"]
         if reply and event["type"] == self._text_kind:
-            yield ReplyText(reply, text(event, "delta"))
+            yield ReplyText(reply, text(event, "delta")[:LONGEST_PIECE])
 
     def _on_output_item(self, event: Fields) -> Iterable[Event]:
         self._calls.announce(part(event, "item"))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import LinkLost
 from . import Can, Endpoint, Function, Request, Said, ServerTool, Session, Settings
-from .access import with_query
+from .access import LONGEST, with_query
 from .fields import text
 from .ultravox_session import UltravoxSession
 
@@ -57,8 +57,10 @@ class Ultravox(Settings):
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
         url = text(answer, "joinUrl") if isinstance(answer, dict) else ""
-        if not url.startswith(("ws://", "wss://")) or not url.isprintable():
+        if not _is_address(url):
             raise LinkLost("the answer of ultravox holds no address to join the call at")
+        if urlsplit(self.url).scheme in {"https", "wss"} and not url.startswith("wss:"):
+            raise LinkLost("ultravox invites us to a call that everybody on the way could listen to; not joined")
         return Endpoint(f"ultravox at {urlsplit(self.url).hostname}", url)
 
     def session(self) -> Session:
@@ -83,6 +85,15 @@ class Ultravox(Settings):
             "vadSettings": {"turnEndpointDelay": f"{self.silence_ms / 1000:g}s"},
             "selectedTools": [*map(_server_tool, self.tools), *map(_client_tool, self.functions)],
         }
+
+
+def _is_address(url: str) -> bool:
+    """Whether one can connect to *url*; who answers the invitation may write anything there."""
+    try:
+        named = bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+    return named and url.startswith(("ws://", "wss://")) and url.isprintable() and len(url) <= LONGEST
 
 
 def _message(said: Said) -> dict[str, str]:

@@ -31,8 +31,8 @@ from ..events import (
     Words,
 )
 from . import Message, Session
-from .calls import MOST
-from .fields import LONGEST_TEXT, Fields, Samples, event_of, name, part, text
+from .calls import MOST, cut
+from .fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
 from .patience import UNTAKEN_S, Patience
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ LATE_S = 0.1
 """What we owe the stream after a longer nap is not made up for: the service would drop it."""
 SETTLE_S = 1.0
 """A reply is over so long after the service stopped to speak, where its text has no end."""
+LAST_ORDINAL = 1 << 31
+"""A text with a larger number than this has none: Python writes down no number of 4301 digits."""
 
 EVENTS = {
     "call_started": "_on_call_started",
@@ -251,7 +253,9 @@ class UltravoxSession(Session):
     def _on_transcript(self, event: Fields) -> Iterator[Event]:
         """``text`` replaces what was said under an ordinal, ``delta`` goes on."""
         ordinal = event.get("ordinal")
-        number = ordinal if isinstance(ordinal, int) else self._agent_past + 1
+        number = self._agent_past + 1
+        if isinstance(ordinal, int) and 0 <= ordinal <= LAST_ORDINAL:
+            number = ordinal
         final = event.get("final") is True
         if text(event, "role") == "user":
             before = self._user_text[1] if self._user_text[0] == number else ""
@@ -271,7 +275,7 @@ class UltravoxSession(Session):
             delta = whole[len(before) :] if whole.startswith(before) and len(before) < LONGEST_TEXT else ""
         self._agent_text = (number, (before + delta)[:LONGEST_TEXT])
         if delta:
-            yield ReplyText(self._reply, delta)
+            yield ReplyText(self._reply, delta[:LONGEST_PIECE])
         if final:
             self._agent_past = number
             if self._state != "speaking":
@@ -311,4 +315,4 @@ class UltravoxSession(Session):
         if self._unwanted:
             self._answer(ToolResult(call, "the user does not want it any more", failed=True))
             return
-        yield ToolCall(call, tool, json.dumps(part(event, "parameters")))
+        yield ToolCall(call, tool, cut(json.dumps(part(event, "parameters"))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -23,6 +24,8 @@ KEPT = ("PATH", "HOME", "LANG", "TZ", "LC_ALL")
 """What a command sees of our environment: nothing that may be a key."""
 LOOK_S = 0.1
 """How often a command that runs is looked after."""
+GRACE_S = 0.2
+"""How long we listen on when a command has ended and something that it started still holds its output."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +39,68 @@ class Command:
 
     def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
         """Return what the command wrote, as JSON: its own, or the text as a string. Raises ToolFailed."""
+        patience = _Patience(self.timeout, stopping)
         with _started(self.line) as process:
-            output, complaint = self._talk(process, json.dumps(arguments).encode(), stopping)
-            status = self._end(process, stopping)
+            output, complaint = _talk(process, json.dumps(arguments).encode(), patience)
+            status = _end(process, patience)
         if status:
             reason = complaint.decode(errors="replace").strip()[-500:] or f"it ended with status {status}"
             raise ToolFailed(reason)
         return _as_json(output.decode(errors="replace").strip())
 
-    def _end(self, process: subprocess.Popen[bytes], stopping: threading.Event) -> int:
-        """Wait for the end of a command that says nothing any more; return its status. Raises ToolFailed."""
-        ends = time.monotonic() + self.timeout
-        while True:
-            try:
-                return process.wait(LOOK_S)
-            except subprocess.TimeoutExpired:
-                if stopping.is_set() or time.monotonic() > ends:
-                    raise ToolFailed(f"it took longer than {self.timeout:g} s") from None
 
-    def _talk(self, process: subprocess.Popen[bytes], said: bytes, stopping: threading.Event) -> tuple[bytes, bytes]:
-        """Write *said* to the command, and read what it writes until it has nothing more to say."""
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018  they are pipes
-        heard: dict[IO[bytes], bytes] = {process.stdout: b"", process.stderr: b""}
-        ends = time.monotonic() + self.timeout
-        with selectors.DefaultSelector() as selector:
-            for pipe in (process.stdin, *heard):
-                os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_WRITE if pipe is process.stdin else selectors.EVENT_READ)
-            while selector.get_map():
-                if stopping.is_set() or time.monotonic() > ends:
-                    raise ToolFailed(f"it took longer than {self.timeout:g} s")
-                for key, _ in selector.select(LOOK_S):
-                    if key.fileobj is process.stdin:
-                        said = _write(process.stdin, said)
-                        done = not said
-                    else:
-                        done = _read(key.fileobj, heard)  # type: ignore[arg-type]  # the map holds what we put in
-                    if done:
-                        selector.unregister(key.fileobj)
-        return heard[process.stdout], heard[process.stderr]
+class _Patience:
+    """How long a command may take in all: *timeout* seconds, and no longer than until *stopping* is set."""
+
+    def __init__(self, timeout: float, stopping: threading.Event) -> None:
+        self._timeout, self._stopping = timeout, stopping
+        self._ends = time.monotonic() + timeout
+
+    def check(self) -> None:
+        """Raise ToolFailed where it is over."""
+        if self._stopping.is_set() or time.monotonic() > self._ends:
+            raise ToolFailed(f"it took longer than {self._timeout:g} s")
+
+
+def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Patience) -> tuple[bytes, bytes]:
+    """Write *said* to the command, and read what it writes until it has nothing more to say. Raises ToolFailed."""
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018  they are pipes
+    heard: dict[IO[bytes], bytes] = {process.stdout: b"", process.stderr: b""}
+    with selectors.DefaultSelector() as selector:
+        for pipe in (process.stdin, *heard):
+            os.set_blocking(pipe.fileno(), False)
+            selector.register(pipe, selectors.EVENT_WRITE if pipe is process.stdin else selectors.EVENT_READ)
+        for _ in _looks(process, patience):
+            for key, _ in selector.select(LOOK_S):
+                if key.fileobj is process.stdin:
+                    said = _write(process.stdin, said)
+                    done = not said
+                else:
+                    done = _read(key.fileobj, heard)  # type: ignore[arg-type]  # the map holds what we put in
+                if done:
+                    selector.unregister(key.fileobj)
+            if not selector.get_map():
+                break
+    return heard[process.stdout], heard[process.stderr]
+
+
+def _looks(process: subprocess.Popen[bytes], patience: _Patience) -> Iterator[None]:
+    """Go on until GRACE_S after the command has ended: its pipes may be held by what it started. Raises ToolFailed."""
+    ended = math.inf
+    while time.monotonic() <= ended + GRACE_S:
+        patience.check()
+        yield
+        if process.poll() is not None:
+            ended = min(ended, time.monotonic())
+
+
+def _end(process: subprocess.Popen[bytes], patience: _Patience) -> int:
+    """Wait for the end of a command that says nothing any more; return its status. Raises ToolFailed."""
+    while True:
+        try:
+            return process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            patience.check()
 
 
 def _write(pipe: IO[bytes], said: bytes) -> bytes:
