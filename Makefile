@@ -9,9 +9,13 @@ ON_A_PI := $(wildcard /proc/device-tree/model)
 PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3-venv $(if $(ON_A_PI),python3-lgpio)
 # Releases of LiteLLM, as in tests/proxy.py: half a gigabyte each, in environments of their own.
 PROXIES := 1.106.2 1.81.9
+# Tests that need neither thread nor socket, and no more than a second each.
+QUICK := audio backoff config conversation echo gate home litellm meter outbox patterns playback realtime recall roster \
+  sessions sessions_access sessions_g711 sessions_recorded statistics times trust ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
+HOMES := mosquitto mosquitto-clients prometheus
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-unit bench faults recovery soak format diagram clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-unit bench faults recovery edits soak format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,13 +32,19 @@ uninstall: ## take it away, but for what you wrote; PURGE=1: that too
 deb: ## a Debian package for this release and processor, in build/
 	@EXTRAS='$(EXTRAS)' systemd/deb.sh
 
+quick: .venv/.ready-to-test ## lint, types and the tests without thread and socket, in seconds: while you work
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -x $(QUICK:%=tests/test_%.py)
+
 test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not slow and not proxy'
 
-test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards
+test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
 
 test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
@@ -51,6 +61,9 @@ faults: .venv/.ready-to-test ## what each fault of service and network costs, as
 recovery: .venv/.ready-to-test .venv/.cards ## each part of it killed or frozen in turn: back to a working turn; ten minutes
 	$(BIN)/python tests/bench_recovery.py
 
+edits: .venv/.ready-to-test ## config.yaml is edited at random while turns run: is anything lost? SHORT=1: in a minute
+	$(BIN)/python tests/bench_edits.py $(if $(SHORT),--count 30)
+
 soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
 	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
 
@@ -65,8 +78,8 @@ format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-diagram: .venv/.ready-to-test ## draw the states in README.md again, from the table
-	$(BIN)/python tests/diagram.py README.md
+docs: .venv/.ready-to-test ## write again what the documents show of the code: states, services, every key, the map
+	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made
 	rm -rf .venv .litellm-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
@@ -91,7 +104,7 @@ endef
 	@touch $@ .venv/.ready
 
 .venv/.cards: .venv/.packages
-	$(call apt,$(CARDS))
+	$(call apt,$(CARDS) $(HOMES))
 	@touch $@
 
 .venv/.machine: .venv/.packages

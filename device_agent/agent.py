@@ -15,16 +15,13 @@ import queue
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
+from typing import Protocol
 
 from . import systemd
-from .alarms import Alarms
 from .audio import FRAME_MS
-from .conversation import MOODS, RESTING, STARTING, Conversation
-from .cues import Cues
-from .devices import Devices
-from .ears import MICROPHONE, Ears
-from .echo import Echo
-from .errors import AgentError
+from .conversation import FOLLOW_UP, MOODS, RESTING, STARTING
+from .ears import MICROPHONE
+from .errors import AgentError, DeviceFailed
 from .events import (
     Action,
     Attend,
@@ -36,6 +33,8 @@ from .events import (
     CutReply,
     DeviceReady,
     Dial,
+    EditRefused,
+    EditTaken,
     Event,
     Finish,
     ForgetTurn,
@@ -49,9 +48,9 @@ from .events import (
     Mute,
     MuteAsked,
     Muted,
+    Nudged,
     OpenGate,
     Play,
-    Pressed,
     Refused,
     Released,
     ReplyEnded,
@@ -69,15 +68,10 @@ from .events import (
     Words,
     WorkerCrashed,
 )
-from .gate import Gate
-from .hardware import Button, Controls, Light
-from .link import Link
-from .memory import Memory
-from .meter import Meter
-from .mouth import SPEAKER, Mouth
-from .outbox import Outbox
-from .playback import Playback
-from .tools import Toolbox
+from .levels import Level
+from .mouth import SPEAKER
+from .parts import Parts
+from .statistics import Gauges
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -92,79 +86,94 @@ LINK_STALLED_S = 60.0
 """The link looks up every few seconds while it is connected, and no step of a dial takes longer than this."""
 RINGING_S = 120.0
 """How long an alarm rings where nobody hushes it."""
-STEP = 5
-"""How many percent of volume one step of a knob is."""
+AGAIN = -1
+"""What ``run`` returns where the device is to be assembled anew: no exit status."""
+
+
+class Care(Protocol):
+    """Who sees to the configuration of a device that runs. Belongs to the main thread."""
+
+    @property
+    def next(self) -> object | None:
+        """What the device is to be assembled anew for, when nobody speaks."""
+
+    def look(self, resting: bool) -> Event | None:
+        """Called with each tick: return what has become of an edit, if there was one."""
+
+    def fail(self, key: str, reason: str) -> bool:
+        """The device that *key* names does not open: return whether that is to be assembled anew for."""
 
 
 class Agent:
-    """A smart speaker. ``run`` belongs to the main thread; ``ask`` and ``stop`` to any, even to a signal handler."""
+    """A smart speaker. ``run`` is for the main thread; ``tell``, ``ask``, ``stop`` for any, even a signal handler."""
 
     def __init__(
         self,
+        parts: Parts,
         *,
-        ears: Ears,
-        mouth: Mouth,
-        devices: Devices,
-        button: Button,
-        light: Light,
-        controls: Controls | None = None,
-        gate: Gate,
-        echo: Echo,
-        cues: Cues,
-        outbox: Outbox,
-        playback: Playback,
-        link: Link,
-        conversation: Conversation,
-        toolbox: Toolbox,
-        alarms: Alarms,
-        memory: Memory,
-        meter: Meter,
-        inbox: queue.SimpleQueue[Event],
         watch: Iterable[Watch] = (),
+        care: Care | None = None,
     ) -> None:
-        self._ears, self._mouth, self._devices = ears, mouth, devices
-        self._button, self._light, self._controls = button, light, controls
-        self._gate, self._outbox, self._playback, self._link = gate, outbox, playback, link
-        self._echo, self._cues = echo, cues
-        self._conversation, self._toolbox, self._inbox = conversation, toolbox, inbox
-        self._alarms, self._memory, self._meter = alarms, memory, meter
-        self._watch = tuple(watch)
+        self._ears, self._echo, self._gate, self._outbox = parts.ears, parts.echo, parts.gate, parts.outbox
+        self._link, self._playback, self._mouth = parts.link, parts.playback, parts.mouth
+        self._devices, self._panel, self._cues = parts.devices, parts.panel, parts.cues
+        self._conversation, self._toolbox, self._inbox = parts.conversation, parts.toolbox, parts.inbox
+        self._alarms, self._memory, self._meter = parts.alarms, parts.memory, parts.meter
+        self._watch, self._care = tuple(watch), care
         self._ringing_until: float | None = None
-        self._service = ""  # that we are connected to
+        self._mood, self._service, self._complaint = MOODS[STARTING], "", ""
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
         self._inbox.put(ShutdownRequested(by))
 
+    def tell(self, event: Event) -> None:
+        """Let the agent know of something that happened around it."""
+        self._inbox.put(event)
+
     def ask(self, turn: Words | Clip) -> None:
         """Take a turn that nobody has to speak."""
         self._inbox.put(turn)
 
+    def gauges(self) -> Gauges:
+        """Return how things are that no event tells. For any thread."""
+        return Gauges(
+            state=self._conversation.state.value,
+            volume=self._playback.volume,
+            muted=self._conversation.muted,
+            today=self._meter.today,
+            total=self._meter.total,
+            cap=self._meter.limit,
+            gaps=(self._ears.gaps, *self._mouth.gaps),
+        )
+
+    @property
+    def levels(self) -> tuple[Level, Level]:
+        """How loud it is at the microphone and at the loudspeaker. For any thread."""
+        return self._ears.level, self._mouth.level
+
     def run(self) -> int:
-        """Be a smart speaker until told otherwise; return the exit status."""
+        """Be a smart speaker until told otherwise; return the exit status, or AGAIN."""
         tell = self._inbox.put
         speak = Worker(SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
         carry = Worker(LINK, self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
         listen = Worker(MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
-        self._button.when_pressed = lambda: tell(Pressed())
-        self._button.when_released = lambda: tell(Released())
         with ExitStack() as owned:
             owned.enter_context(Worker("memory", self._memory.keep, tell, nudge=self._memory.wake))
+            owned.callback(lambda: self._meter.disconnected(time.monotonic()))  # the last minute costs, too
             owned.callback(self._outbox.close)
             owned.enter_context(closing(self._toolbox))
-            owned.enter_context(closing(self._light))
-            owned.enter_context(closing(self._button))
-            if self._controls is not None:
-                owned.enter_context(closing(self._controls))
-                self._controls.when_turned = lambda steps: tell(VolumeAsked(by=STEP * steps))
-                self._controls.when_muted = lambda muted: tell(MuteAsked(muted))
-                if self._controls.muted is not None:
-                    tell(MuteAsked(self._controls.muted))  # where the switch is now
-            self._light.show(MOODS[STARTING])
+            owned.enter_context(closing(self._panel))
+            self._panel.listen(tell)
+            self._panel.show(self._mood)
             for worker in (speak, carry, listen):
                 owned.enter_context(worker)
-            owned.callback(systemd.notify, STOPPING=1)
-            return self._attend()
+            status = self._attend()
+            if status != AGAIN:
+                systemd.notify(STOPPING=1)
+        if status == AGAIN and any(worker.alive for worker in (speak, carry, listen)):
+            return 1  # it holds what the next one needs: this process cannot go on
+        return status
 
     # The main thread --------------------------------------------------------------------------------------------------
 
@@ -174,20 +183,34 @@ class Agent:
         while True:
             event = self._next_event(tick + TICK_S)
             now = time.monotonic()
-            if now >= tick + TICK_S:
+            if now >= tick + TICK_S or isinstance(event, Nudged):
                 tick = now
                 self._look(now, began)
-            match event:
-                case None:
-                    continue
-                case ShutdownRequested(by):
-                    log.info("stopping on %s", by)
-                    return 0
-                case WorkerCrashed(worker, error):
-                    log.error("%s: %s", worker, error)
-                    return 1
+                if self._take_care():
+                    return AGAIN
+            if event is None:
+                continue
+            if (status := self._ended_by(event)) is not None:
+                return status
             if self._handle(event, now):
                 return 0
+
+    def _ended_by(self, event: Event) -> int | None:
+        """Return the status that *event* is to end ``run`` with, if it is."""
+        match event:
+            case ShutdownRequested(by):
+                log.info("stopping on %s", by)
+                return 0
+            case MicrophoneLost(reason) if self._unfit(MICROPHONE, reason):
+                return AGAIN
+            case SpeakerLost(reason) if self._unfit(SPEAKER, reason):
+                return AGAIN
+            case WorkerCrashed(worker, DeviceFailed() as error) if self._unfit(worker, str(error)):
+                return AGAIN
+            case WorkerCrashed(worker, error):
+                log.error("%s: %s", worker, error)
+                return 1
+        return None
 
     def _next_event(self, tick: float) -> Event | None:
         """Wait for the next event; TimeUp when the conversation's deadline passed, None when it is time for a tick."""
@@ -212,6 +235,7 @@ class Agent:
                 started = self._devices.lost(SPEAKER, reason, now)
             case MuteAsked(muted):
                 wanted = not self._conversation.muted if muted is None else muted
+                wanted = wanted or self._panel.muted is True  # what a switch says, nobody overrules from afar
                 return wanted is not self._conversation.muted and self._handle(Muted() if wanted else Unmuted(), now)
             case VolumeAsked(percent, by):
                 self._turn_volume(percent, by)
@@ -254,8 +278,9 @@ class Agent:
             case Mute(muted):
                 self._mute(muted)
             case Show(mood):
-                self._light.show(mood)
-                systemd.notify(STATUS=f"{mood}, {self._service}" if self._service else mood)
+                self._mood = mood
+                self._panel.show(mood)
+                self._tell_status()
             case _:
                 self._do_at_gate(action)
 
@@ -298,6 +323,18 @@ class Agent:
         if by and self._playback.quiet:
             self._playback.play(self._cues.sound(Cue.VOLUME, self._playback.volume))
 
+    def _tell_status(self) -> None:
+        systemd.notify(STATUS=", ".join(filter(None, (self._mood, self._service, self._complaint))))
+
+    def _note_edit(self, event: EditTaken | EditRefused) -> None:
+        """Let the service manager know, and let an alarm that rings be as loud as it is to be now."""
+        self._complaint = ""
+        if isinstance(event, EditRefused):
+            self._complaint = f"with settings from before: {event.reason.splitlines()[0]}"
+        elif self._ringing_until is not None:
+            self._playback.ring(self._cues.sound(Cue.ALARM))
+        self._tell_status()
+
     def _note(self, event: Event, now: float) -> None:
         """Remember, and tell the owner, what is worth it."""
         match event:
@@ -317,6 +354,8 @@ class Agent:
                 systemd.notify(READY=1)
             case ServiceError(message):
                 log.warning("the service complains: %s", message)
+            case EditTaken() | EditRefused():
+                self._note_edit(event)
             case ReplyEnded(_, problem) if problem:
                 log.warning("the reply is not whole: %s", problem)
 
@@ -328,6 +367,23 @@ class Agent:
         if self._link.pulse.standstill(now) <= LINK_STALLED_S:
             return None
         return WorkerCrashed(LINK, AgentError(f"it has stood still for {LINK_STALLED_S:g} s: ending, to start again"))
+
+    def _take_care(self) -> bool:
+        """See to the configuration; return whether the device is to be assembled anew, and nobody would notice."""
+        if self._care is None:
+            return False
+        resting = self._conversation.state in RESTING
+        if (edit := self._care.look(resting)) is not None:
+            self._inbox.put(edit)
+        if self._care.next is None or not resting or self._ringing_until is not None:
+            return False
+        if self._conversation.state is FOLLOW_UP:  # somebody may go on
+            return False
+        return self._inbox.empty() and self._outbox.quiet and self._playback.quiet and not self._gate.stirs
+
+    def _unfit(self, device: str, reason: str) -> bool:
+        """A *device* does not work: return whether that is because of an edit, and the device from before is wanted."""
+        return self._care is not None and self._care.fail(f"{device}.device", reason)
 
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""

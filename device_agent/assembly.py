@@ -6,17 +6,17 @@ The parts that depend on a library are imported here and only when the configura
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from . import services
-from .agent import Agent, Watch
+from .agent import Agent, Care, Watch
 from .alarms import Alarms
 from .audio import frame_bytes, frames
 from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig
 from .conversation import Conversation
-from .credentials import Secret, find_key, variable
+from .credentials import Secret, find_key, find_password, key_place, variable
 from .cues import Cues
 from .devices import Devices
 from .ears import Ears
@@ -30,7 +30,10 @@ from .memory import Memory
 from .meter import Meter
 from .mouth import Mouth
 from .outbox import Outbox
+from .panel import Panel
+from .parts import Parts
 from .playback import Playback
+from .recall import Recall
 from .services import Function
 from .tools import Tool, Toolbox
 from .tools.command import Command
@@ -39,6 +42,7 @@ from .vad import VoiceDetector
 from .worker import Meeting
 
 WAV = "wav:"
+TOKEN_KEY = "token_key"  # noqa: S105  the name of a systemd credential
 MOST_WAITING = 1000
 """So many events may wait for the main thread before the link reads on."""
 
@@ -54,13 +58,16 @@ def assemble(
     light: Light | None = None,
     controls: Controls | None = None,
     memory: Memory | None = None,
+    recall: Recall | None = None,
+    care: Callable[[Parts], Care] | None = None,
     text_only: bool = False,
     patient: bool = False,
 ) -> Agent:
     """Build the device that *config* describes; nothing is opened yet but what is on pins.
 
-    A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process. Raises
-    ConfigError where a key is missing, DeviceFailed where a pin is. *text_only* asks for replies without sound, from
+    A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process;
+    *recall* is what was said before. *care* makes who sees to its configuration. Raises ConfigError where a key is
+    missing, DeviceFailed where a pin is; then nothing stays open. *text_only* asks for replies without sound, from
     services that can. *patient* says that a sound card which is gone will come back.
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -70,9 +77,10 @@ def assemble(
     playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume))
     tools = open_tools(config, alarms, playback, inbox)
     candidates = open_services(config, key, functions=tuple(tool.function for tool in tools), text_only=text_only)
+    echo = open_echo(config, rate)
 
-    controls = controls or open_controls(config.controls)
-    muted = begins_muted(config, controls, memory)
+    panel = Panel(openers(config, button, light, controls))  # the last that can fail
+    muted = begins_muted(config, panel.muted, memory)
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
     link = Link(
@@ -80,10 +88,10 @@ def assemble(
         outbox,
         playback,
         inbox.put,
-        always=config.connection.mode == "always",
+        always=stays_connected(config),
         crowded=lambda: inbox.qsize() > MOST_WAITING,
+        recall=recall,
     )
-    echo = open_echo(config, rate)
     ears = Ears(
         microphone or open_microphone(config.microphone.device, rate),
         echo,
@@ -102,41 +110,65 @@ def assemble(
         closed,
         patient=patient and not config.speaker.device.startswith(WAV),
     )
-    conversation = Conversation(
-        voice_starts=config.talk.start == "voice",
-        voice_interrupts=config.talk.interrupt == "voice",
-        follow_up=config.talk.follow_up_s,
-        idle=config.connection.idle_s if config.connection.mode == "on-demand" else None,
-        muted=muted,
-        press_unmutes=config.controls.mute is None,
-    )
-    return Agent(
+    parts = Parts(
         ears=ears,
+        echo=echo,
+        gate=gate,
+        outbox=outbox,
+        link=link,
+        playback=playback,
         mouth=mouth,
         devices=Devices(ears, mouth, closed),
-        button=button or open_button(config.button.pin),
-        light=light or open_light(config.light),
-        controls=controls,
-        gate=gate,
-        echo=echo,
-        cues=Cues(rate, volume=config.cues.volume, alarm_volume=config.alarms.volume, wanted=config.cues.play),
-        outbox=outbox,
-        playback=playback,
-        link=link,
-        conversation=conversation,
+        panel=panel,
+        conversation=Conversation(**conversation_rules(config), muted=muted),
+        cues=Cues(rate, **cue_rules(config)),
         toolbox=Toolbox(tools),
         alarms=alarms,
         memory=memory,
         meter=Meter(memory, config.connection.daily_minutes),
         inbox=inbox,
-        watch=watch,
     )
+    return Agent(parts, watch=watch, care=care and care(parts))
+
+
+# What the configuration means to one part -----------------------------------------------------------------------------
+
+
+def conversation_rules(config: Config) -> dict[str, Any]:
+    """Return what the conversation goes by."""
+    return {
+        "voice_starts": config.talk.start == "voice",
+        "voice_interrupts": config.talk.interrupt == "voice",
+        "follow_up": config.talk.follow_up_s,
+        "idle": None if stays_connected(config) else config.connection.idle_s,
+        "press_unmutes": config.controls.mute is None,
+    }
+
+
+def gate_rules(talk: TalkConfig) -> dict[str, int]:
+    """Return what the gate goes by, in frames."""
+    return {"silence": max(frames(talk.silence_ms), WINDOW), "preroll": frames(talk.preroll_ms)}
+
+
+def cue_rules(config: Config) -> dict[str, Any]:
+    """Return which cues there are, and how loud."""
+    return {"volume": config.cues.volume, "alarm_volume": config.alarms.volume, "wanted": config.cues.play}
+
+
+def half_duplex(config: Config) -> bool:
+    """Return whether the device is deaf while it speaks."""
+    return config.talk.interrupt != "voice"
+
+
+def stays_connected(config: Config) -> bool:
+    """Return whether there is a connection although nobody speaks."""
+    return config.connection.mode == "always"
 
 
 def open_services(config: Config, key: Secret | None = None, **given: Any) -> list[services.Service]:
     """Return the services that *config* names, first choice first, with their keys. Raises ConfigError."""
     named = (config.service, *config.fallback)
-    return [open_service(one, config.talk, key or _key(one, config.service), **given) for one in named]
+    return [open_service(one, config.talk, key or key_of(one, config.service), **given) for one in named]
 
 
 def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None, **given: Any) -> services.Service:
@@ -145,6 +177,8 @@ def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None, **
     wanted = {name: value for name, value in vars(config).items() if value and name in services.options(config.name)}
     if config.rate not in cls.rates:
         del wanted["rate"]
+    if "token_url" in wanted:
+        wanted["token_key"] = find_password(config.token_key_file, TOKEN_KEY)
     service: services.Service = cls(
         **wanted,
         **given,
@@ -155,13 +189,23 @@ def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None, **
     return service
 
 
-def _key(config: ServiceConfig, first: ServiceConfig) -> Secret | None:
-    """Return the key of a service. A key without a name is that of the *first*; no other company is to see it."""
+def key_of(config: ServiceConfig, first: ServiceConfig) -> Secret | None:
+    """Return the key of a service; None where a token server knows us by other means. Raises ConfigError."""
+    return key_and_place(config, first)[0]
+
+
+def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret | None, str]:
+    """Return the key of a service, and where it comes from. Raises ConfigError.
+
+    A key without a name is that of the *first*; no other company is to see it.
+    """
+    unnamed = variable(config.name) == variable(first.name)
     try:
-        return find_key(config.name, config.api_key_file, unnamed=variable(config.name) == variable(first.name))
+        named = (config.name, config.api_key_file)
+        return find_key(*named, unnamed=unnamed), key_place(*named, unnamed=unnamed)
     except ConfigError:
         if config.token_url and not config.api_key_file:
-            return None  # the token server knows us by other means
+            return None, "none: service.token_url is asked without one"
         raise
 
 
@@ -172,23 +216,23 @@ def sound_rate(config: Config) -> int:
 
 def open_tools(config: Config, alarms: Alarms, playback: Playback, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
     """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
-    wanted = [name for name in config.abilities if name != "mute" or _can_unmute(config)]
+    wanted = [name for name in config.abilities if name != "mute" or can_unmute(config)]
     ours = abilities(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
     theirs = [Command(Function(t.name, t.description, t.parameters), t.command, t.timeout_s) for t in config.tools]
     names = {tool.function.name for tool in theirs}
     return [*theirs, *(tool for tool in ours if tool.function.name not in names)]
 
 
-def _can_unmute(config: Config) -> bool:
-    """A speaker that could be muted and not unmuted would be deaf for good."""
+def can_unmute(config: Config) -> bool:
+    """Return whether there is something to unmute by: a speaker that could only be muted would be deaf for good."""
     return config.controls.mute is not None or config.button.pin is not None
 
 
-def begins_muted(config: Config, controls: Controls | None, memory: Memory) -> bool:
-    """Return whether the microphone is to be closed: by its switch, else as it was."""
-    if controls is not None and controls.muted is not None:
-        return controls.muted
-    return memory.get("muted", False) is True and _can_unmute(config)
+def begins_muted(config: Config, switch: bool | None, memory: Memory) -> bool:
+    """Return whether the microphone is to be closed: by its *switch*, if there is one, else as it was."""
+    if switch is not None:
+        return switch
+    return memory.get("muted", False) is True and can_unmute(config)
 
 
 def remembered_volume(memory: Memory, configured: int) -> int:
@@ -207,7 +251,7 @@ def open_echo(config: Config, rate: int) -> Echo:
     from .canceller import Canceller
 
     canceller = Canceller(rate) if config.echo.mode == "cancel" else None
-    return Echo(rate, half_duplex=config.talk.interrupt != "voice", canceller=canceller)
+    return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 
 def open_microphone(device: str, rate: int) -> Microphone:
@@ -234,12 +278,18 @@ def open_speaker(device: str, rate: int) -> Speaker:
 
 def open_gate(talk: TalkConfig, rate: int) -> Gate:
     """Return the gate, closed."""
-    return Gate(
-        VoiceDetector(rate, talk.vad),
-        silence=max(frames(talk.silence_ms), WINDOW),
-        preroll=frames(talk.preroll_ms),
-        device_ends=talk.end == "device",
-    )
+    return Gate(VoiceDetector(rate, talk.vad), **gate_rules(talk), device_ends=talk.end == "device")
+
+
+def openers(
+    config: Config, button: Button | None = None, light: Light | None = None, controls: Controls | None = None
+) -> dict[str, Callable[[], Any]]:
+    """Return what opens button, light and controls. What is given is open."""
+    return {
+        "controls": lambda: controls or open_controls(config.controls),
+        "button": lambda: button or open_button(config.button.pin),
+        "light": lambda: light or open_light(config.light),
+    }
 
 
 def open_button(pin: int | None) -> Button:

@@ -29,6 +29,7 @@ class AtRate(Session):
 
     @property
     def deadline(self) -> float | None:  # type: ignore[override]
+        """When to call ``tick``: the time is that of the session."""
         return self._session.deadline
 
     @property

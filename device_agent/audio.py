@@ -16,6 +16,8 @@ FRAME_MS = 20
 FULL_SCALE = 32768.0
 SILENCE_DB = -96.0
 """What ``level`` says of digital silence: the floor of 16 bits."""
+DITHER = 2
+"""Steps of the converter: where the rate is changed, digital silence comes out with so much of dither."""
 
 
 def samples(seconds: float, rate: int) -> int:
@@ -55,6 +57,12 @@ def swing(pcm: bytes) -> float:
     wave = np.frombuffer(pcm, np.int16).astype(np.float32)
     power = float(wave.var()) if len(wave) else 0.0
     return max(SILENCE_DB, 10 * math.log10(power / FULL_SCALE**2)) if power else SILENCE_DB
+
+
+def is_nothing(pcm: bytes) -> bool:
+    """Whether *pcm* is digital silence: no converter that hears a room is so quiet, whatever offset it adds."""
+    wave = np.frombuffer(pcm, np.int16)
+    return not len(wave) or int(wave.max()) - int(wave.min()) <= 2 * DITHER
 
 
 def mix(one: bytes, other: bytes) -> bytes:

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import ConfigError
+from .errors import ConfigError, missing
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class _WebRtc:
         except Exception as error:  # an ImportError, or what its parts raise where they do not fit together
             raise ConfigError(
                 f"echo.mode is cancel, but the echo canceller does not start ({error}); "
-                "run: pip install 'device-agent[echo]' (64 bit only), or set echo.mode to off"
+                f"{missing('echo')} (64 bit only), or set echo.mode to off"
             ) from error
 
     def cancel(self, played: bytes, heard: bytes) -> bytes:

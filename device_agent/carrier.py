@@ -6,7 +6,7 @@ import logging
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from .errors import LinkLost, LinkRefused
@@ -25,12 +25,17 @@ GREETING_S = 15.0
 """How long a session may take to become ready."""
 FULL_S = 0.05
 """How often to look whether a full playback has room again."""
+PIECE = 48 * 1024
+"""Bytes of sound, a second of it. What is left of a piece is copied at every look, so larger ones are cut up first: a
+service may say four minutes in one message."""
 RENEW_S = 25 * 60.0
 """How old a session may become, where the service does not say when it ends: the shortest limit known is 30 minutes."""
 MARGIN_S = 120.0
 """So long before its end, or a tenth of what is left of it, a session is old: there will be a quiet moment."""
 BELIEVED_S = 24 * 3600.0
 """A session that would last longer has an end that is wrong, or this machine's clock is."""
+LULL_S = 0.25
+"""How often to look whether it is quiet, while the session is old."""
 AGAIN_S = 60.0
 """After so long the next try to renew a session."""
 
@@ -41,6 +46,16 @@ def renew_in(expires_at: float, wall: float) -> float:
     """Return in how many seconds a session is old that ends at *expires_at*, when it is *wall* (Unix time) now."""
     left = expires_at - wall
     return left - min(MARGIN_S, left / 10) if 0 < left <= BELIEVED_S else RENEW_S
+
+
+def in_pieces(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield *events*, with no more than PIECE of sound in each."""
+    for event in events:
+        if isinstance(event, ReplyAudio):
+            for begin in range(0, len(event.pcm), PIECE):
+                yield ReplyAudio(event.reply, event.pcm[begin : begin + PIECE])
+        else:
+            yield event
 
 
 class Carrier:
@@ -70,6 +85,7 @@ class Carrier:
         self._began = self._heard = self._asked = time.monotonic()
         self._reminded = False  # the service knows what was said before
         self._renew_at = self._began + RENEW_S
+        self._outdated: Callable[[], bool] = lambda: False
 
     @property
     def ready(self) -> bool:
@@ -87,11 +103,12 @@ class Carrier:
         self._session.greet()
         self._converse(lambda: needed() and not self.ready)
 
-    def run(self, needed: Callable[[], bool]) -> bool:
-        """Converse until nobody needs it any more, or until the session is old and nobody speaks: return whether that
-        was it. May be called again. Raises LinkLost and LinkRefused."""
-        self._converse(lambda: needed() and not self._old)
-        return needed() and self._old
+    def run(self, needed: Callable[[], bool], outdated: Callable[[], bool] = lambda: False) -> bool:
+        """Converse until nobody needs it any more, or until the session is old or *outdated*, and nobody speaks: return
+        whether that was it. May be called again. Raises LinkLost and LinkRefused."""
+        self._outdated = outdated
+        self._converse(lambda: needed() and not self._over)
+        return needed() and self._over
 
     def farewell(self) -> None:
         """Say the last words."""
@@ -99,11 +116,12 @@ class Carrier:
         with suppress(LinkLost):
             self._send_all()
 
-    def keep(self) -> None:
-        """The session could not be renewed, and nobody listened meanwhile: it goes on, and is young for a while."""
+    def keep(self, *, soon: bool = False) -> None:
+        """The session could not be renewed, and nobody listened meanwhile: it goes on, and is young for a while, or,
+        where the next try is to be *soon*, until it is quiet again."""
         self._recall.begin()
         self._heard = time.monotonic()
-        self._renew_at = self._heard + AGAIN_S
+        self._renew_at = self._heard + (0.0 if soon else AGAIN_S)
 
     def abort(self) -> None:
         """Break out of whatever is blocked. The one method for any thread."""
@@ -115,8 +133,13 @@ class Carrier:
 
     @property
     def _old(self) -> bool:
+        """Whether the session is to be renewed."""
+        return time.monotonic() >= self._renew_at or self._outdated()
+
+    @property
+    def _over(self) -> bool:
         """Whether the session is to be renewed, and it is so quiet that nobody would notice."""
-        if time.monotonic() < self._renew_at:
+        if not self._old:
             return False
         return self._outbox.quiet and self._playback.quiet and not (self._arrived or self._session.busy)
 
@@ -135,7 +158,7 @@ class Carrier:
     def _turn(self, readable: bool) -> None:
         """Do what there is to do, once."""
         now = time.monotonic()
-        self._arrived.extend(self._session.tick(now))
+        self._arrived.extend(in_pieces(self._session.tick(now)))
         if readable and not self._arrived:
             self._receive(now)
         self._deliver_all()
@@ -159,8 +182,7 @@ class Carrier:
     def _timeout(self) -> float:
         now = time.monotonic()
         times = [max(self._heard, self._asked) + QUIET_S, self._heard + SILENT_S]
-        if now < self._renew_at:
-            times.append(self._renew_at)
+        times.append(now + LULL_S if self._old else self._renew_at)
         if not self._session.ready:
             times.append(self._began + self._patience)
         if self._session.deadline is not None:
@@ -171,7 +193,7 @@ class Carrier:
         message = self._wire.receive()
         self._heard = now
         if message is not None:
-            self._arrived.extend(self._session.receive(message))
+            self._arrived.extend(in_pieces(self._session.receive(message)))
 
     def _check(self, now: float) -> None:
         """Is anybody there? While the playback is full we do not read, so we cannot tell."""

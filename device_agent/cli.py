@@ -24,7 +24,7 @@ from .services import SERVICES
 
 log = logging.getLogger(__name__)
 
-USUAL_LOG = {"run": "info", "ask": "error"}
+USUAL_LOG = {"run": "info", "ask": "error", "check": "error"}
 """What a command logs unless --log says otherwise; the others: warning."""
 EX_FAILED, EX_USAGE, EX_CONFIG = 1, 2, 78
 
@@ -111,7 +111,15 @@ def check(options: argparse.Namespace) -> int:
     """Try everything that the configuration names."""
     from .check import check as check_all
 
-    return check_all(options.config or default_path(), sys.stdout)
+    path = options.config or default_path()
+    return check_all(path, sys.stdout, offline=options.offline, quiet=options.quiet, as_json=options.json)
+
+
+def status(options: argparse.Namespace) -> int:
+    """What the running agent does and has done."""
+    from .status import status as show_status
+
+    return show_status(sys.stdout, as_json=options.json, watch=options.watch)
 
 
 def devices(_options: argparse.Namespace) -> int:
@@ -119,6 +127,15 @@ def devices(_options: argparse.Namespace) -> int:
     from .check import show_devices
 
     return show_devices(sys.stdout)
+
+
+def config(options: argparse.Namespace) -> int:
+    """Show the configuration as it was understood, and where each value comes from."""
+    from .effective import as_json, as_yaml
+
+    show = as_json if options.json else as_yaml
+    print(show(options.config or default_path()), end="")
+    return 0
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -129,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="device-agent", description="A smart speaker for realtime voice services.")
     parser.add_argument("--version", action="version", version=f"device-agent {__version__}")
     parser.add_argument(
-        "--log", choices=LEVELS, help="how much to log (default: info for run, error for ask, else warning)"
+        "--log", choices=LEVELS, help="how much to log (default: info for run, error for ask and check, else warning)"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -164,6 +181,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=9100, help="default: %(default)s")
     sub.add_argument("--fault", action="append", default=[], metavar="NAME", help="misbehave; 'list' shows the names")
 
-    add_config(add(check))
+    sub = add(check)
+    sub.add_argument("--offline", action="store_true", help="leave the network out")
+    sub.add_argument("--quiet", action="store_true", help="make no sound")
+    sub.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    add_config(sub)
+
+    sub = add(status)
+    sub.add_argument("--watch", action="store_true", help="look on, until q or Ctrl-C")
+    sub.add_argument("--json", action="store_true", help="the same for machines; with --watch a line for each moment")
+
     add(devices)
+
+    sub = add(config)
+    sub.add_argument("--json", action="store_true", help="the same for machines")
+    add_config(sub)
     return parser

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from . import trust
+from . import schema, trust
 from .errors import ConfigError
 from .events import Cue
-from .schema import SECRET_NAME, Must, number, one_of, read, whole
+from .schema import SECRET_NAME, Must, Places, number, one_of, whole
 from .services import SERVICES, options
 from .services import load as load_service
 
@@ -85,6 +85,8 @@ TOOL_SCHEMA = Must("a JSON schema of type object, with properties", _is_object_s
 OVER_HTTP = {"ultravox"}
 """Services whose address is not that of the connection itself: it is asked for one."""
 DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: text != "wav:")
+HOST = Must("a name or an address, without port", lambda text: bool(re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:]+", text)))
+TOPIC = Must("a topic without # and +", lambda text: bool(re.fullmatch(r"[^#+\s/][^#+\s]*[^#+\s/]|[^#+\s/]", text)))
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
 CUES = tuple(cue.value for cue in Cue if cue is not Cue.ALARM)
 ABILITIES = ("volume", "mute", "stop", "alarms", "time")
@@ -102,6 +104,7 @@ class ServiceConfig:
     instructions: str | None = "You are a helpful voice in a small speaker. Answer briefly."
     api_key_file: str | None = None
     token_url: Annotated[str | None, *TOKEN_ADDRESS] = None
+    token_key_file: str | None = None
     ca_file: str | None = None
     tools: tuple[Annotated[Any, SERVER_TOOL], ...] = ()
     audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
@@ -129,6 +132,7 @@ class ConnectionConfig:
     mode: Literal["on-demand", "always"] = "on-demand"
     idle_s: Annotated[float, number(5, 3600)] = 60
     daily_minutes: Annotated[int, whole(0, 1440)] = 0
+    price_per_minute: Annotated[float, number(0, 1000)] = 0
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,27 @@ class AlarmsConfig:
 
 
 @dataclass(frozen=True)
+class MetricsConfig:
+    """Figures for Prometheus."""
+
+    port: Annotated[int | None, whole(1024, 65535)] = None
+
+
+@dataclass(frozen=True)
+class MqttConfig:
+    """The broker of a home."""
+
+    host: Annotated[str | None, HOST] = None
+    port: Annotated[int, whole(1, 65535)] = 1883
+    tls: bool = False
+    ca_file: str | None = None
+    user: str | None = None
+    password_file: str | None = None
+    name: Annotated[str | None, Must("1 to 64 characters", lambda name: len(name) <= 64)] = None
+    discovery: Annotated[str | None, TOPIC] = "homeassistant"
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """What is written down."""
 
@@ -229,6 +254,8 @@ class Config:
     echo: EchoConfig = field(default_factory=EchoConfig)
     cues: CuesConfig = field(default_factory=CuesConfig)
     alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    mqtt: MqttConfig = field(default_factory=MqttConfig)
     log: LogConfig = field(default_factory=LogConfig)
     abilities: tuple[Annotated[str, one_of(*ABILITIES)], ...] = ABILITIES
     tools: tuple[ToolConfig, ...] = ()
@@ -254,6 +281,19 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         for key, sentence in _wrong_service(service):
             yield (f"{path}.{key}", f"{path}.name"), sentence
     yield from _wrong_tools(config.tools)
+    yield from _wrong_broker(config.mqtt)
+
+
+def _wrong_broker(mqtt: MqttConfig) -> Iterator[tuple[tuple[str, str], str]]:
+    if mqtt.password_file and not mqtt.user:
+        yield ("mqtt.password_file", "mqtt.user"), "means nothing without mqtt.user; say who it is the password of"
+    if mqtt.ca_file and not mqtt.tls:
+        yield ("mqtt.ca_file", "mqtt.tls"), "means nothing without mqtt.tls: true"
+    try:
+        if mqtt.ca_file:
+            trust.context(mqtt.ca_file)
+    except ConfigError as error:
+        yield ("mqtt.ca_file", "mqtt.ca_file"), f"is of no use: {error}"
 
 
 def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -285,13 +325,10 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     scheme = "http" if name in OVER_HTTP else "ws"
     if service.url and not _is_address(service.url, scheme):
         yield "url", f"should begin with {scheme}s:// for {name}"
+    yield from _wrong_together(service)
     for key in ("token_url", "audio", "dialect"):
         if key not in known and getattr(service, key) != getattr(ServiceConfig(), key):
             yield key, f"means nothing to {name}; remove it"
-    if name == "litellm" and not service.model:
-        yield "model", "is empty; it should be an alias of the proxy's model_list"
-    if name == "litellm" and service.dialect == "openai" and service.rate != ServiceConfig().rate:
-        yield "rate", "should be 24000 with dialect openai"
     try:
         if service.ca_file:
             trust.context(service.ca_file)
@@ -300,6 +337,15 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     for tool in service.tools:
         if sentence := _wrong_server_tool(tool, cls.server_tools, name):
             yield "tools", sentence
+
+
+def _wrong_together(service: ServiceConfig) -> Iterator[tuple[str, str]]:
+    if service.token_key_file and not service.token_url:
+        yield "token_key_file", "means nothing without token_url; remove it"
+    if service.name == "litellm" and not service.model:
+        yield "model", "is empty; it should be an alias of the proxy's model_list"
+    if service.name == "litellm" and service.dialect == "openai" and service.rate != ServiceConfig().rate:
+        yield "rate", "should be 24000 with dialect openai"
 
 
 def _wrong_server_tool(tool: Any, known: Mapping[str, tuple[str, ...]], service: str) -> str:
@@ -327,7 +373,17 @@ def load(path: str | os.PathLike[str]) -> Config:
     Raises ConfigError. Its text lists every mistake as ``file:line:column: what is wrong and what to do`` and shows
     nothing that may be a key. Reads one small file; for any thread.
     """
-    return read(Path(path), Config, contradictions)
+    return understand(read(Path(path)), Path(path))[0]
+
+
+def read(path: Path) -> str:
+    """Return what stands in the file. Raises ConfigError."""
+    return schema.read(path)
+
+
+def understand(text: str, path: Path) -> tuple[Config, Places]:
+    """Return what *text* says, and where it says so; *path* is where it stands. As ``load``, which reads it as well."""
+    return schema.understand(text, path, Config, contradictions)
 
 
 def default_path() -> Path:

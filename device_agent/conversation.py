@@ -1,10 +1,11 @@
 """Whose turn it is.
 
 Everything that affects the state machine lives in this file, and nothing else does: no thread, no clock, no hardware.
-Feed it what happened and when; it returns what to do. The diagram in README.md is drawn from TRANSITIONS.
+Feed it what happened and when; it returns what to do. The diagram in docs/how-it-works.md is drawn from TRANSITIONS.
 
 Being connected is not a state: most of the time no connection is needed. It only colours the rest between two turns,
-so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last; or MUTED; or TROUBLE.
+so "back to rest" (REST) is READY, OFFLINE or REFUSED, whichever the link spoke of last; or MUTED; or TROUBLE; and in
+place of READY it is MISTAKE while config.yaml says what cannot be.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .events import (
     CutReply,
     DeviceReady,
     Dial,
+    EditRefused,
+    EditTaken,
     Event,
     Finish,
     ForgetTurn,
@@ -67,6 +70,8 @@ class State(Enum):
 
     STARTING = "starting"
     READY = "ready"
+    MISTAKE = "mistake"
+    """As ready as before an edit of config.yaml that cannot be."""
     FOLLOW_UP = "follow-up"
     OFFLINE = "offline"
     REFUSED = "refused"
@@ -83,11 +88,10 @@ class State(Enum):
     """Only ever a destination: the state of rest that fits what the link said last."""
 
 
-(STARTING, READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE, LISTENING, SENDING, THINKING, LATE, SPEAKING, REST) = (
-    State
-)
+STARTING, READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE, *_TURNS = State
+LISTENING, SENDING, THINKING, LATE, SPEAKING, REST = _TURNS
 
-RESTING = frozenset({READY, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE})
+RESTING = frozenset({READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE})
 
 _ANSWERED = RESTING | {SPEAKING}
 
@@ -112,8 +116,14 @@ _AT_REST: dict[type[Event], Row] = {
     Muted: (REST, ()),
 }
 
-_DEAF: dict[type[Event], Row] = {
+_SETTLED: dict[type[Event], Row] = {
     **_AT_REST,
+    EditRefused: (REST, ()),
+    EditTaken: (REST, ()),
+}
+
+_DEAF: dict[type[Event], Row] = {
+    **_SETTLED,
     TalkStarted: (REST, (ForgetTurn(), CloseGate())),  # the last frame before
     TimeUp: (REST, (HangUp(),)),
 }
@@ -139,10 +149,11 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
     STARTING: {
         Started: (REST, ()),
     },
-    READY: {**_AT_REST, TimeUp: (READY, (HangUp(),))},
+    READY: {**_SETTLED, TimeUp: (READY, (HangUp(),))},
+    MISTAKE: {**_SETTLED, TimeUp: (MISTAKE, (HangUp(),))},
     FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ()), StopAsked: (REST, ())},
-    OFFLINE: _AT_REST,
-    REFUSED: _AT_REST,
+    OFFLINE: _SETTLED,
+    REFUSED: _SETTLED,
     MUTED: {**_DEAF, Pressed: (MUTED, (Play(Cue.MUTED),)), Unmuted: (REST, ())},
     TROUBLE: {**_DEAF, Pressed: (TROUBLE, (Play(Cue.TROUBLE),)), DeviceReady: (REST, ())},
     LISTENING: {
@@ -192,6 +203,7 @@ PATIENCE = {LISTENING: 75.0, SENDING: 15.0, THINKING: 8.0, LATE: 22.0}
 MOODS = {
     STARTING: "starting",
     READY: "ready",
+    MISTAKE: "mistake",
     FOLLOW_UP: "follow-up",
     OFFLINE: "offline",
     REFUSED: "refused",
@@ -204,6 +216,9 @@ MOODS = {
     SPEAKING: "speaking",
 }
 """What the light shows: a function of the state alone."""
+
+_IDLE = (READY, MISTAKE, MUTED, TROUBLE)
+"""Here the connection ends when nobody has needed it for a while."""
 
 _DEVICES: dict[type[Event], str] = {MicrophoneLost: "microphone", SpeakerLost: "speaker"}
 
@@ -234,17 +249,16 @@ class Conversation:
         self.state = STARTING
         self.deadline: float | None = None
         """When to feed it TimeUp, in seconds of the clock that ``now`` is read from."""
-        self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
-        self._patience: dict[State, float | None] = {
-            **PATIENCE,
-            FOLLOW_UP: follow_up or None,
-            READY: idle,
-            MUTED: idle,
-            TROUBLE: idle,
-        }
+        self.tune(
+            voice_starts=voice_starts,
+            voice_interrupts=voice_interrupts,
+            follow_up=follow_up,
+            idle=idle,
+            press_unmutes=press_unmutes,
+        )
         self._rest = READY
         self.muted = muted
-        self._press_unmutes = press_unmutes
+        self._mistaken = False  # config.yaml is
         self._ringing = False
         self._lost: set[str] = set()  # devices
         self._microphone_ended = False
@@ -252,6 +266,24 @@ class Conversation:
         self._more = False  # the assistant will go on in another reply, when its tools have answered
         self._cuts = 0
         """Cuts that the link has not confirmed yet. Until it has, what is told about replies is about the dead one."""
+
+    def tune(
+        self,
+        *,
+        voice_starts: bool,
+        voice_interrupts: bool,
+        follow_up: float,
+        idle: float | None,
+        press_unmutes: bool,
+    ) -> None:
+        """Go by other rules, from the next EditTaken on; a wait that has begun ends when it would have ended."""
+        self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
+        self._patience: dict[State, float | None] = {
+            **PATIENCE,
+            FOLLOW_UP: follow_up or None,
+            **dict.fromkeys(_IDLE, idle),
+        }
+        self._press_unmutes = press_unmutes
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one *event*; return the actions it calls for, in order."""
@@ -267,7 +299,15 @@ class Conversation:
         self._remember(event)
         lost = self._lose(event)
         # What goes up is forgotten before the microphone closes: the end of a turn would send it.
-        return [*hushed, *self._move(event, now), *lost, *ANYWAY.get(type(event), ())]
+        actions = [*hushed, *self._move(event, now), *lost, *ANYWAY.get(type(event), ())]
+        return [*actions, *self._retuned(now)] if isinstance(event, EditTaken) else actions
+
+    def _retuned(self, now: float) -> list[Action]:
+        """Go by the rules of ``tune``."""
+        if self.state in _IDLE:
+            patience = self._patience[self.state]
+            self.deadline = None if patience is None else now + patience
+        return [Attend(self._attention())]
 
     def _hush(self, event: Event) -> list[Action]:
         """Return what ends an alarm that rings, if *event* does."""
@@ -312,6 +352,8 @@ class Conversation:
             self._more, self._reply = False, event.reply
         elif isinstance(event, (Muted, Unmuted)):
             self.muted = isinstance(event, Muted)
+        elif isinstance(event, (EditRefused, EditTaken)):
+            self._mistaken = isinstance(event, EditRefused)
         elif isinstance(event, (Pressed, TalkStarted, TimeUp, LinkIdle, StopAsked)):
             self._more = False
 
@@ -322,7 +364,8 @@ class Conversation:
         if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or deaf):
             state = REST
         if state is REST:
-            return TROUBLE if self._lost else MUTED if self.muted else self._rest
+            rest = MISTAKE if self._mistaken and self._rest is READY else self._rest
+            return TROUBLE if self._lost else MUTED if self.muted else rest
         return state
 
     def _entered(self, old: State, event: Event, now: float) -> list[Action]:

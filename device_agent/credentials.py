@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,10 @@ from .errors import ConfigError
 
 LONGEST = 4096
 """Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
+STORE = Path("/etc/credstore")
+"""Where the unit takes its credentials from. Outside of it they are root's, for ``device-agent check`` and ``ask``."""
+STORED = "device-agent.{}"
+"""What a credential is called there."""
 
 
 class Secret:
@@ -22,6 +27,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """Return the text: to show it to the service, and for nothing else."""
         return self._value
 
     def __repr__(self) -> str:
@@ -57,25 +63,70 @@ def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: boo
     """Return the key of a service, from the first place that has one.
 
     The places are *api_key_file*, the systemd credentials, such as ``xai_api_key`` and then, if *unnamed* may be it,
-    ``api_key``, and the environment. The file comes first because the owner named it for this very service. A place
-    that has something which is no key is an error, not a reason to look further: the owner meant it. Raises
-    ConfigError, which never shows what it saw. Reads small files; for any thread.
+    ``api_key``, the environment, and outside of the unit the files that its credentials come from, where we may read
+    them. The file comes first because the owner named it for this very service. A place that has something which is no
+    key is an error, not a reason to look further: the owner meant it. Raises ConfigError, which never shows what it
+    saw. Reads small files; for any thread.
     """
+    return _find(service_name, api_key_file, unnamed)[1]
+
+
+def key_place(service_name: str, api_key_file: str | None = None, *, unnamed: bool = True) -> str:
+    """Return where ``find_key`` finds the key, for people. Raises what that raises."""
+    return _find(service_name, api_key_file, unnamed)[0]
+
+
+def find_password(file: str | None, credential: str) -> Secret | None:
+    """Return the password in *file*, else the systemd *credential*, else None. Raises ConfigError as ``find_key``."""
+    if file:
+        return _key(_read(Path(file).expanduser(), private=True), f"the password file {file}")
+    place = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/nowhere", credential)
+    return _key(_read(place, private=False), f"systemd credential {place}") if _is_there(place) else None
+
+
+def _find(service_name: str, api_key_file: str | None, unnamed: bool) -> tuple[str, Secret]:
+    """Return what the first place is called that has a key, and the key."""
     if api_key_file:
-        return _key(_read(Path(api_key_file).expanduser(), private=True), f"service.api_key_file: {api_key_file}")
-    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-        names = credential_names(service_name)
-        for credential in (Path(directory, name) for name in (names if unnamed else names[:1])):
-            if credential.exists():
-                # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
-                return _key(_read(credential, private=False), f"systemd credential {credential}")
+        return _keyed(f"service.api_key_file: {api_key_file}", _read(Path(api_key_file).expanduser(), private=True))
+    credentials = credential_names(service_name)[: 2 if unnamed else 1]
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    for credential in (Path(directory, name) for name in credentials if directory):
+        if _is_there(credential):
+            # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
+            return _keyed(f"systemd credential {credential}", _read(credential, private=False))
     name = variable(service_name)
     if (value := os.environ.get(name)) is not None:
-        return _key(value.encode(errors="surrogateescape"), f"environment variable {name}")
+        return _keyed(f"environment variable {name}", value.encode(errors="surrogateescape"))
+    for file in () if directory else _stored(credentials):
+        return _keyed(f"file {file}", _read(file, private=True))
     raise ConfigError(
         f"there is no key for {service_name}: name a file that holds it in service.api_key_file, "
-        f"or give the systemd unit a credential api_key, or set the environment variable {name}"
+        f"or give the systemd unit a credential api_key, or set the environment variable {name}{_locked()}"
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Raises ConfigError where one cannot even look."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(f"{path.parent} cannot be looked into: {error.strerror}; systemd made it for us") from error
+
+
+def _stored(credentials: tuple[str, ...]) -> Iterator[Path]:
+    """Yield those of the unit's own files that this user may read."""
+    files = (STORE / STORED.format(name) for name in credentials)
+    yield from (file for file in files if os.access(file, os.R_OK))
+
+
+def _locked() -> str:
+    """What to say where the key may be and only root can see it."""
+    locked = os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK)
+    return f"; or is it in {STORE}? Only root may look there: sudo" if locked else ""
+
+
+def _keyed(place: str, raw: bytes) -> tuple[str, Secret]:
+    return place, _key(raw, place)
 
 
 def _read(path: Path, *, private: bool) -> bytes:

@@ -45,6 +45,10 @@ class Cues:
 
     def __init__(self, rate: int, *, volume: int, alarm_volume: int, wanted: Collection[str] = EVERY) -> None:
         self._rate = rate
+        self.tune(volume=volume, alarm_volume=alarm_volume, wanted=wanted)
+
+    def tune(self, *, volume: int, alarm_volume: int, wanted: Collection[str]) -> None:
+        """Let the next ones be so loud. For the thread that calls ``sound``."""
         self._volumes = {cue: volume if cue.value in wanted else 0 for cue in MELODIES}
         self._volumes[Cue.ALARM] = alarm_volume
 

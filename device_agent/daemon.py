@@ -1,29 +1,142 @@
-"""What the daemon has around the agent: what it remembers, who watches it, and which signals reach it."""
+"""What the daemon has around the agent: its configuration, what it remembers, who watches it, which signals reach it.
+
+All of that lives as long as the process; the agent in its middle may be assembled anew, when an edit asks for it.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from .agent import AGAIN, Agent
 from .assembly import assemble
-from .config import load
+from .edits import KEPT, Edits
+from .errors import ConfigError, DeviceFailed
+from .events import Event, Nudged, ShutdownRequested
 from .memory import Memory, default_path
+from .neighbours import Neighbours
+from .parts import Parts
 from .postmortem import Recorder
-from .signals import stopped_by_signals
-from .times import Stopwatch
+from .recall import Recall
+from .retune import Caretaker
+from .signals import asked_by_hangup, stopped_by_signals
+from .statistics import Statistics
 from .transcript import Transcript
+from .window import Window
+from .worker import Worker
+
+log = logging.getLogger(__name__)
 
 
-def run(path: Path) -> int:
+def run(path: Path, **given: Any) -> int:
     """Be the smart speaker that the configuration at *path* describes; return the exit status. For the main thread.
 
-    Raises ConfigError where the configuration is wrong, and DeviceFailed where a pin is.
+    What is *given* takes the place of what *path* says, as in ``assemble``. Raises ConfigError where the configuration
+    is wrong and there is no good one from before, and DeviceFailed where a pin is.
     """
-    config, memory = load(path), Memory(default_path())
-    recorder = Recorder(config, default_path().parent)
-    written = () if config.log.transcript == "off" else (Transcript(config.log.transcript),)
-    agent = assemble(config, watch=(*written, Stopwatch(), recorder), memory=memory, patient=True)
-    with stopped_by_signals(agent.stop), recorder.on_signal():
-        status = agent.run()
-        if status:
-            recorder.write(f"it ended with status {status}")
-    return status
+    return Daemon(path, given).run()
+
+
+class Daemon:
+    """One process. ``tell``, ``nudge``, ``reread`` and ``stop`` are for any thread, even a signal handler; the other
+    methods belong to the main thread."""
+
+    def __init__(self, path: Path, given: dict[str, Any]) -> None:
+        """Raises ConfigError."""
+        state = default_path().parent
+        self._given = given
+        self._memory = Memory(default_path())
+        self._edits = Edits(path, state / KEPT)
+        self._edits.begin()
+        config = self._edits.config
+        self._recorder = Recorder(config, state)
+        self._statistics = Statistics(path, config.connection.price_per_minute, began=time.monotonic())
+        self._transcript = Transcript(config.log.transcript)
+        self._neighbours = Neighbours(lambda: self._statistics.snapshot(time.monotonic()), self.tell)
+        self._edits.changed = self._configured
+        self._stopped_by = ""
+        self._caretaker: Caretaker | None = None
+        self._recall: Recall | None = None
+        self._agent: Agent | None = None
+
+    def run(self) -> int:
+        """Live; return the exit status. Raises ConfigError and DeviceFailed."""
+        window = Window(self._statistics)
+        looking = Worker("window", window.run, self.tell, nudge=window.wake)
+        with stopped_by_signals(self.stop), asked_by_hangup(self.reread), self._recorder.on_signal(self.nudge):
+            self._configured()
+            agent = self._assembled()
+            with closing(self._neighbours), looking:
+                while (status := agent.run()) == AGAIN and not self._stopped_by:
+                    agent = self._assembled_anew()
+        if status > 0:
+            self._recorder.write(f"it ended with status {status}")
+        return max(0, status)
+
+    def tell(self, event: Event) -> None:
+        """Let the agent of now know of something that happened around it."""
+        if self._agent is not None:
+            self._agent.tell(event)
+
+    def nudge(self) -> None:
+        """Make the main thread look at the world."""
+        self.tell(Nudged())
+
+    def reread(self) -> None:
+        """Read the configuration again, changed or not."""
+        self._edits.ask()
+        self.nudge()
+
+    def stop(self, by: str) -> None:
+        """End, whichever agent it is that runs."""
+        self._stopped_by = by
+        self.tell(ShutdownRequested(by))
+
+    def _assembled_anew(self) -> Agent:
+        """Return an agent for the edit that the last one ended for, or, where that cannot be, for what was before."""
+        log.info("assembling the device anew")
+        if self._caretaker is not None and self._caretaker.next is not None:
+            self._edits.take(self._caretaker.next, tried=False)
+        return self._assembled()
+
+    def _assembled(self) -> Agent:
+        """Return an agent for the configuration in use; where there can be none, for the one before that."""
+        while True:  # twice at most: there is only one configuration to go back to
+            try:
+                agent = self._assemble()
+            except (ConfigError, DeviceFailed) as error:
+                self._edits.go_back(error)
+            else:
+                self._statistics.look_at(agent)
+                self._agent = agent
+                if self._stopped_by:
+                    agent.stop(self._stopped_by)
+                return agent
+
+    def _assemble(self) -> Agent:
+        return assemble(
+            self._edits.config,
+            watch=(self._transcript, self._statistics, self._recorder, self._neighbours),
+            memory=self._memory,
+            recall=self._recall,
+            care=self._care,
+            patient=True,
+            **self._given,
+        )
+
+    def _care(self, parts: Parts) -> Caretaker:
+        self._caretaker, self._recall = Caretaker(self._edits, parts), parts.link.recall
+        return self._caretaker
+
+    def _configured(self) -> None:
+        """There is another configuration, or there are mistakes in its file: let those know who look at it."""
+        edits = self._edits
+        self._recorder.config = edits.config
+        self._transcript.tune(edits.config.log.transcript)
+        self._neighbours.settle(edits.config)
+        self._statistics.configured(
+            edits.path, edits.config.connection.price_per_minute, edits.state, mistakes=edits.mistakes
+        )

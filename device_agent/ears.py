@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
-from .audio import FRAME_MS
+from .audio import FRAME_MS, is_nothing
 from .echo import Echo
 from .errors import DeviceFailed
 from .events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech
 from .gate import Gate
 from .hardware import Microphone
+from .levels import Level
 from .outbox import Outbox
 from .worker import Meeting, Pulse
 
@@ -45,8 +46,8 @@ class Ears:
         self._muted = muted
         self._reopening = False
         self._wanted = threading.Event()  # there is something to do: to listen
-        self._zeros = 0  # frames in a row
-        self.pulse = Pulse()
+        self._nothing = 0  # frames in a row
+        self.pulse, self.level = Pulse(), Level()
         self.mute(muted)
 
     @property
@@ -57,11 +58,11 @@ class Ears:
     @property
     def lifeless(self) -> float:
         """For how many seconds the microphone has delivered nothing but zeros: a real one always hears something."""
-        return self._zeros * FRAME_MS / 1000
+        return self._nothing * FRAME_MS / 1000
 
     def mute(self, muted: bool) -> None:
         """Close the microphone with the next frame, or open it again."""
-        self._muted, self._zeros = muted, 0
+        self._muted, self._nothing = muted, 0
         if muted:
             self._wanted.clear()
         else:
@@ -116,7 +117,8 @@ class Ears:
                 frame = microphone.read()
                 if not frame:
                     return not stopping.is_set()
-                self._zeros = self._zeros + 1 if frame.count(0) == len(frame) else 0
+                self.level.hear(frame)
+                self._nothing = self._nothing + 1 if is_nothing(frame) else 0
                 if gaps != microphone.overflows:
                     gaps = microphone.overflows
                     self._echo.missed()

@@ -60,6 +60,10 @@ class Echo:
         """Return how many seconds of what was written have not left the loudspeaker yet."""
         return max(0.0, self._over - now)
 
+    def tune(self, *, half_duplex: bool) -> None:
+        """Be deaf while the device speaks, or not."""
+        self._half_duplex = half_duplex
+
     # The microphone's thread ------------------------------------------------------------------------------------------
 
     def hear(self, frame: bytes, now: float) -> tuple[bytes, Own]:

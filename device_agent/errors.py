@@ -28,3 +28,8 @@ class LinkRefused(AgentError, PermissionError):
 
 class DeviceFailed(AgentError, OSError):
     """A microphone, loudspeaker, button or light is missing or stopped: a cable can help."""
+
+
+def missing(extra: str) -> str:
+    """Return what to do about a library that only some configurations need."""
+    return f"install again with EXTRAS=simulator,{extra}, or run: pip install 'device-agent[{extra}]'"

@@ -286,6 +286,27 @@ class RingEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Nudged(Event):
+    """A signal came: time to look at the world.
+
+    Every signal handler of Python's has to put an event into the inbox. One that returns when the wait for events was
+    to be over leaves it waiting for ever (``SimpleQueue.get`` takes the time that is left, then negative, for none).
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class EditTaken(Event):
+    """What config.yaml says is what the device does."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditRefused(Event):
+    """What config.yaml says cannot be, and *reason* is why, a line for each mistake: the device does as before."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerCrashed(Event):
     """An error nobody expected escaped from a worker."""
 

@@ -41,6 +41,7 @@ class Gate:
 
     def __init__(self, is_speech: Callable[[bytes], bool], *, silence: int, preroll: int, device_ends: bool) -> None:
         self._is_speech, self._silence, self._preroll, self._device_ends = is_speech, silence, preroll, device_ends
+        self._tuned: tuple[Callable[[bytes], bool], int, int] | None = None
         self._attention = Attention.BUTTON
         self._pressed = False  # a latch: a press counts even when it is over before the next frame
         self._down = False
@@ -50,6 +51,11 @@ class Gate:
         self._turn: _Turn | None = None
 
     # Any thread -------------------------------------------------------------------------------------------------------
+
+    @property
+    def stirs(self) -> bool:
+        """Whether it is open, or may be about to open: in one of the last frames there was speech."""
+        return self._turn is not None or self._pressed or True in self._votes
 
     def attend(self, attention: Attention) -> None:
         """From the next frame on, this may open the gate."""
@@ -70,11 +76,16 @@ class Gate:
         self._pressed = False
         self._closing = True
 
+    def tune(self, is_speech: Callable[[bytes], bool] | None, *, silence: int, preroll: int) -> None:
+        """Go by other rules; a turn that is open ends by those it began with. *is_speech* is None for the same."""
+        self._tuned = (is_speech or self._is_speech, silence, preroll)
+
     # The microphone's thread ------------------------------------------------------------------------------------------
 
     def feed(self, frame: bytes, own: Own = Own.NONE) -> Iterator[Speech]:
         """Take the next frame, with as much of our *own* voice in it; yield what goes up because of it."""
         if self._turn is None:
+            self._take_rules()
             yield from self._wait(frame, own)
         else:
             yield from self._follow(self._turn, frame, own)
@@ -85,6 +96,16 @@ class Gate:
         self._votes.clear()
         if self._turn is not None:
             yield self._end(self._turn)
+
+    def _take_rules(self) -> None:
+        """Go by what ``tune`` said."""
+        if (tuned := self._tuned) is None:
+            return
+        self._is_speech, self._silence, self._preroll = tuned
+        self._before = deque(self._before, maxlen=self._preroll + WINDOW)
+        self._votes.clear()
+        if self._tuned is tuned:
+            self._tuned = None  # unless there are newer ones: those come with the next frame
 
     def _wait(self, frame: bytes, own: Own) -> Iterator[Speech]:
         self._closing = False

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from .carrier import GREETING_S, Carrier
 from .dial import PATIENCE_S
@@ -18,6 +19,7 @@ from .errors import LinkLost, LinkRefused
 from .events import CancelReply, CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
 from .outbox import Outbox
 from .playback import Playback
+from .recall import Recall
 from .roster import Roster
 from .services import Service
 from .services.patience import Unanswered
@@ -44,6 +46,15 @@ class Need(Enum):
     """Somebody speaks or waits for an answer: make another one if it breaks."""
 
 
+class _Call(NamedTuple):
+    """One connection, and who made it."""
+
+    switchboard: Switchboard
+    number: int
+    name: str
+    carrier: Carrier
+
+
 class Link:
     """Keeps a wire while one is needed. ``run`` is the link's thread; everything else may be called from any thread."""
 
@@ -56,9 +67,10 @@ class Link:
         *,
         always: bool = False,
         crowded: Callable[[], bool] = lambda: False,
+        recall: Recall | None = None,
     ) -> None:
         """*services* are tried in their order; the sound of the device has the rate of the first. While *crowded* says
-        that more was told than anybody listened to, nothing is read."""
+        that more was told than anybody listened to, nothing is read. *recall* is what was said before."""
         self._count, self._outbox, self._playback, self._tell = len(services), outbox, playback, tell
         self._always, self._allowed = always, True
         self._need = Need.NOW if always else Need.NOTHING
@@ -67,7 +79,9 @@ class Link:
         self._renewing = False
         self._carrier: Carrier | None = None
         self._roster = Roster(len(services))
-        self._switchboard = Switchboard(services, outbox, playback, self._note, self._confirm, crowded)
+        self._switchboard = Switchboard(services, outbox, playback, self._note, self._confirm, crowded, recall)
+        self._services = tuple(services)  # that we are to use
+        self._others: tuple[Service, ...] | None = None  # the same, as long as we use those before
         self._refusals: list[LinkRefused] = []  # of this round
         self._said = ""  # the refusal that is in the log already
         self.pulse = Pulse()
@@ -92,6 +106,24 @@ class Link:
     def hang_up(self) -> None:
         """No connection is needed any more."""
         self._relax(Need.NOTHING, set(Need))
+
+    def use(self, services: Sequence[Service], *, always: bool) -> None:
+        """From the next connection on, use these; one that is there is renewed when nobody speaks.
+
+        Their sound has the rate of those before.
+        """
+        with self._changing:
+            if always and not self._always and self._allowed:
+                self._need = Need.NOW
+            self._always = always
+            if self._services != tuple(services):
+                self._services = self._others = tuple(services)
+        self._outbox.wake()
+
+    @property
+    def recall(self) -> Recall:
+        """What was said lately: for the next link, when this one has ended."""
+        return self._switchboard.recall
 
     def allow(self, allowed: bool) -> None:
         """Whether there may be a connection at all."""
@@ -137,27 +169,42 @@ class Link:
     def _connect(self, stopping: threading.Event) -> None:
         """Hold one connection from dial to goodbye. Raises LinkLost and LinkRefused."""
         self.pulse.beat()
+        self._adopt()
         number = self._roster.choose(time.monotonic())
-        self._carrier = carrier = self._dial(number, self._patience(PATIENCE_S), self._patience(GREETING_S))
+        call = self._dial(number, self._patience(PATIENCE_S), self._patience(GREETING_S))
+        self._carrier = call.carrier
         self._hurry.clear()
         began = time.monotonic()
         try:
-            carrier.greet(lambda: self._wanted(stopping))
-            while carrier.run(lambda: self._wanted(stopping)):
-                self._carrier = carrier = self._renewed(number, carrier, stopping)
-            carrier.farewell()
+            call.carrier.greet(lambda: self._wanted(stopping))
+            while call.carrier.run(lambda: self._wanted(stopping), lambda: self._others is not None):
+                call = self._renewed(call, stopping)
+                self._carrier = call.carrier
+            call.carrier.farewell()
         finally:
             self._carrier = None
-            carrier.close()
-            self._switchboard.left(number, carrier, self._outbox.rewind())
-            if carrier.ready:
+            call.carrier.close()
+            call.switchboard.left(call.number, call.carrier, self._outbox.rewind())
+            if call.carrier.ready:
                 self._roster.worked(time.monotonic() - began)
         log.info("hung up")
         self._roster.relent()
         self._tell(LinkIdle())
 
-    def _dial(self, number: int, patience: float, greeting: float) -> Carrier:
-        return self._switchboard.dial(number, patience=patience, greeting=greeting, now=time.monotonic())
+    def _dial(self, number: int, patience: float, greeting: float) -> _Call:
+        carrier = self._switchboard.dial(number, patience=patience, greeting=greeting, now=time.monotonic())
+        return _Call(self._switchboard, number, self._switchboard.name, carrier)
+
+    def _adopt(self) -> bool:
+        """Go over to the services of ``use``; return whether they are others than before."""
+        with self._changing:
+            services, self._others = self._others, None
+        if services is None:
+            return False
+        self._count, self._roster = len(services), Roster(len(services))
+        self._switchboard = self._switchboard.followed_by(services)
+        self._refusals, self._said = [], ""
+        return True
 
     def _wanted(self, stopping: threading.Event) -> bool:
         self.pulse.beat()
@@ -166,27 +213,32 @@ class Link:
     def _patience(self, usual: float) -> float:
         return NEXT_S if self._roster.others else usual
 
-    def _renewed(self, number: int, old: Carrier, stopping: threading.Event) -> Carrier:
-        """The session is old and nobody speaks: return another one that goes on with it, or the old one.
+    def _renewed(self, old: _Call, stopping: threading.Event) -> _Call:
+        """The session is old, or others are to be used, and nobody speaks: return another one that goes on with it, or
+        the old one.
 
         The old one stays open until the new one is ready. Who speaks meanwhile breaks this off (``dial``), and is heard
         by the old one. That a conversation can be gone on with while it is open is inferred; where it cannot, the new
         one is told what was said.
         """
         log.info("the session is old; renewing it")
-        self._switchboard.left(number, old)
+        old.switchboard.left(old.number, old.carrier)
+        changed = self._adopt()
         try:
-            new = self._renew(number, stopping)
+            new = self._renew(self._roster.choose(time.monotonic()) if changed else old.number, stopping)
         except (LinkLost, LinkRefused) as error:
-            log.info("%s; the old session goes on", error)
+            soon = self._hurry.is_set()
+            log.log(logging.WARNING if changed and not soon else logging.INFO, "%s; the old session goes on", error)
             self._outbox.rewind()
-            old.keep()
+            old.carrier.keep(soon=soon)
             return old
-        old.farewell()
-        old.close()
+        old.carrier.farewell()
+        old.carrier.close()
+        if new.name != old.name:
+            self._tell(LinkUp(new.name))
         return new
 
-    def _renew(self, number: int, stopping: threading.Event) -> Carrier:
+    def _renew(self, number: int, stopping: threading.Event) -> _Call:
         """Return a connection that is ready, and that nobody has broken. Raises LinkLost and LinkRefused."""
         self._switchboard.forget()
         self._renewing = True
@@ -196,14 +248,14 @@ class Link:
         finally:
             self._renewing = False
 
-    def _greeted(self, new: Carrier, stopping: threading.Event) -> Carrier:
+    def _greeted(self, new: _Call, stopping: threading.Event) -> _Call:
         try:
-            new.greet(lambda: self._wanted(stopping) and not self._hurry.is_set())
+            new.carrier.greet(lambda: self._wanted(stopping) and not self._hurry.is_set())
             self._renewing = False
             if self._hurry.is_set():  # read after the other is cleared: either nobody broke it, or we know
                 raise LinkLost("somebody speaks")
         except BaseException:
-            new.close()
+            new.carrier.close()
             raise
         return new
 
@@ -224,6 +276,9 @@ class Link:
                 selector.select()
                 self._outbox.hush()
                 self._confirm_cuts()
+                refused = bool(self._said)
+                if self._adopt() and refused:
+                    self._tell(LinkIdle())  # who refused us is not asked any more
 
     def _confirm_cuts(self) -> None:
         """Without a connection there is no reply to cancel, but the conversation waits for an answer."""
@@ -276,7 +331,7 @@ class Link:
         ends = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._outbox, selectors.EVENT_READ)
-            while self._need is Need.NOW and not (stopping.is_set() or self._hurry.is_set()):
+            while self._need is Need.NOW and not (stopping.is_set() or self._hurry.is_set() or self._others):
                 left = ends - time.monotonic()
                 if left <= 0:
                     return

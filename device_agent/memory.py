@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from .files import read_whole
+from .files import replace_whole as _replace
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _document(values: dict[str, str]) -> bytes:
 def _read(path: Path) -> dict[str, str]:
     """Return what the file remembers; a file that makes no sense is kept aside and forgotten."""
     try:
-        values = json.loads(_bytes(path))
+        values = json.loads(read_whole(path, LARGEST))
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
         return {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
@@ -142,17 +143,6 @@ def _read(path: Path) -> dict[str, str]:
         return {}
 
 
-def _bytes(path: Path) -> bytes:
-    """Look at the open file, not at its name; a pipe nobody writes to is no reason to wait."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no file")
-        raw = file.read(LARGEST + 1)
-    if len(raw) > LARGEST:
-        raise ValueError(f"it has more than {LARGEST} bytes")
-    return raw
-
-
 def _keep_aside(path: Path) -> str:
     """The latest file that made no sense stays, for whoever wants to know why. Return a sentence about it."""
     aside = path.with_name(f"{path.name}.broken")
@@ -161,35 +151,3 @@ def _keep_aside(path: Path) -> str:
     except OSError as error:
         return f" (and it cannot be kept as {aside.name}: {error.strerror or error})"
     return f"; the file is kept as {aside.name}"
-
-
-def _replace(path: Path, document: bytes) -> None:
-    """Put *document* in place of the file, so that after a power cut there is the one or the other. Raises OSError.
-
-    The new file always has the same name: one that a power cut left behind is in nobody's way.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    try:
-        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(new, how, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError:
-        with suppress(OSError):
-            new.unlink()
-        raise
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    """The new name has to reach the disk, too. Some file systems know no such thing."""
-    with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

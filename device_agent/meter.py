@@ -17,7 +17,9 @@ class Meter:
     """
 
     def __init__(self, memory: Memory, daily_minutes: int = 0) -> None:
-        self._memory, self._limit = memory, 60.0 * daily_minutes
+        self._memory = memory
+        self.limit = 60.0 * daily_minutes
+        """Seconds that there may be on one day; 0: as many as one likes. Whoever changes it means it at once."""
         noted = memory.get("connected", {})
         noted = noted if isinstance(noted, dict) else {}
         self._day = str(noted.get("day", ""))
@@ -28,7 +30,7 @@ class Meter:
     @property
     def spent(self) -> bool:
         """Whether the minutes of today are used up."""
-        return 0 < self._limit <= self.today
+        return 0 < self.limit <= self.today
 
     def connected(self, now: float) -> None:
         """A connection begins."""
@@ -46,7 +48,8 @@ class Meter:
         """Count up to *now*; *day* is the date of today, in any form."""
         self._count(now)
         if day != self._day:
-            self._day, self.today = day, 0.0
+            self.today = 0.0 if self._day else self.today  # before the first look there was no day
+            self._day = day
             self._save()
         elif self._unsaved >= SAVE_S:
             self._save()

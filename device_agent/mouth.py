@@ -12,6 +12,7 @@ from .errors import DeviceFailed
 from .events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, SpeakerLost
 from .hardware import Speaker
 from .hardware.silent import SilentSpeaker
+from .levels import Level
 from .playback import Marker, Playback, Sound
 from .worker import Meeting, Pulse
 
@@ -41,7 +42,7 @@ class Mouth:
         self._closed, self._patient = closed, patient
         self._lost = False
         self._begun: PlaybackStarted | None = None  # to be told when its first sample was handed over
-        self.pulse = Pulse()
+        self.pulse, self.level = Pulse(), Level()
 
     @property
     def gaps(self) -> tuple[int, int]:
@@ -98,6 +99,7 @@ class Mouth:
                 speaker.drain(self._playback.silenced)
                 self._tell(item)
             case Sound():
+                self.level.hear(item.pcm)
                 self._echo.sounds(item, speaker.latency, time.monotonic())
                 speaker.write(item.pcm, self._playback.silenced)
                 if self._begun is not None:

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from importlib import metadata
@@ -65,7 +65,7 @@ class Recorder:
     """Watches an agent, and writes into *directory* what it saw."""
 
     def __init__(self, config: Config, directory: Path) -> None:
-        self._config, self._directory = config, directory
+        self.config, self._directory = config, directory
         self._began = time.monotonic()
         self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS)
         self._counts: Counter[str] = Counter()
@@ -100,14 +100,19 @@ class Recorder:
             "counts": counts,
             "events": events,
             "threads": list(_stacks()),
-            "configuration": pformat(self._config, width=100).splitlines(),
+            "configuration": pformat(self.config, width=100).splitlines(),
         }
         return "\n".join(line[:LONGEST] for title, lines in parts.items() for line in (f"== {title}", *lines, ""))
 
     @contextmanager
-    def on_signal(self) -> Iterator[None]:
-        """Write when SIGUSR2 comes."""
-        before = signal.signal(signal.SIGUSR2, lambda *_: self.write("somebody asked, by SIGUSR2"))
+    def on_signal(self, nudge: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Write when SIGUSR2 comes, and *nudge* the main thread."""
+
+        def handle(*_: object) -> None:
+            self.write("somebody asked, by SIGUSR2")
+            nudge()
+
+        before = signal.signal(signal.SIGUSR2, handle)
         try:
             yield
         finally:

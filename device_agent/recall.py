@@ -88,6 +88,11 @@ class Recall:
         self._rate = rate
         self._exchanges: deque[_Exchange] = deque(maxlen=MOST)
 
+    def at(self, rate: int) -> Recall:
+        """Go on with sound at another *rate*; return itself."""
+        self._rate = rate
+        return self
+
     def said(self, now: float) -> tuple[Said, ...]:
         """Return what is worth to be told to who does not know it, oldest first."""
         found: list[Said] = []

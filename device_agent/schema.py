@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -42,6 +42,8 @@ _NULL = "tag:yaml.org,2002:null"
 Schema = TypeVar("Schema")
 Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, str], str]]]
 """Tells what is right alone and wrong together: two keys, and a sentence about the first of them."""
+Places = Mapping[str, tuple[int, int]]
+"""Key -> line and column of its value, for every key that stands in the file."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,26 @@ def one_of(*names: str) -> Must:
     return Must(" or ".join(filter(None, [", ".join(names[:-1]), names[-1]])), lambda value: value in names, names)
 
 
-def read(path: Path, cls: type[Schema], contradictions: Contradictions[Schema]) -> Schema:
-    """Return a *cls* made of the file; see ``config.load``. Raises ConfigError."""
-    text = _text_of(path)
+def read(path: Path) -> str:
+    """Return what stands in the file. Raises ConfigError where it is none, or none that people write."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if len(raw) > LARGEST:
+        raise ConfigError(f"{path}: is larger than {LARGEST // 1024} KiB; is it the right file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place(error.object[: error.start].decode())
+        raise ConfigError(f"{path}:{place}: is not UTF-8; save the file as UTF-8") from None
+
+
+def understand(
+    text: str, path: Path, cls: type[Schema], contradictions: Contradictions[Schema]
+) -> tuple[Schema, Places]:
+    """Return a *cls* made of *text*, which stands in *path*, and where its keys stand. Raises ConfigError."""
     try:
         # The parser written in Python: the one in C may crash on a file of nothing but brackets.
         root = yaml.compose(text, yaml.SafeLoader)
@@ -83,7 +102,17 @@ def read(path: Path, cls: type[Schema], contradictions: Contradictions[Schema]) 
         lines = [f"{path}:{line}:{column}: {sentence}" for line, column, sentence in sorted(reader.mistakes)]
         more = [f"{path}: and {len(lines) - MOST_MISTAKES} mistakes more"] if len(lines) > MOST_MISTAKES else []
         raise ConfigError("\n".join(lines[:MOST_MISTAKES] + more))
-    return made
+    return made, reader.places
+
+
+def written(value: Any) -> str:
+    """Return *value* as it may stand behind a key, on one line; what is read there is the same value."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and not value.isprintable():
+        return json.dumps(value)  # a text of several lines
+    line: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    return line.removesuffix("...\n").rstrip("\n")
 
 
 class _Mistake(Exception):
@@ -102,6 +131,12 @@ class _Reader:
         """Line, column, sentence."""
         self._nodes: dict[str, yaml.Node] = {}  # what stands in the file
         self._wrong: set[str] = set()  # what stands there in vain
+
+    @property
+    def places(self) -> Places:
+        """Where the keys stand."""
+        marks = {key: node.start_mark for key, node in self._nodes.items()}
+        return {key: (mark.line + 1, mark.column + 1) for key, mark in marks.items()}
 
     def section(self, cls: Any, node: yaml.Node, path: str) -> Any:
         """Return a *cls* made of a section; what is missing or wrong there gets its default."""
@@ -307,21 +342,6 @@ def _unknown(node: yaml.Node, path: str, known: list[str]) -> str:
     if SECRET_NAME.search(name) or SECRET.match(name):
         return f"{key} is not allowed; {NO_SECRETS}"
     return f"{key} is unknown" + (_meant(name, known) or f"; {path or 'the file'} has {', '.join(known)}")
-
-
-def _text_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    if len(raw) > LARGEST:
-        raise ConfigError(f"{path}: is larger than {LARGEST // 1024} KiB; is it the right file?")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = _place(error.object[: error.start].decode())
-        raise ConfigError(f"{path}:{place}: is not UTF-8; save the file as UTF-8") from None
 
 
 def _syntax(error: Exception, text: str) -> str:

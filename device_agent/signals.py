@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def asked_by_hangup(ask: Callable[[], None]) -> Iterator[None]:
+    """Call *ask* on SIGHUP, which asks a daemon to read its configuration again. For the main thread.
+
+    At a terminal it says that the terminal is gone, and ends the process as usual.
+    """
+    if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda *_: ask())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -34,16 +34,22 @@ class Switchboard:
         tell: Callable[[Event], None],
         confirm: Callable[[], None],
         crowded: Callable[[], bool],
+        recall: Recall | None = None,
     ) -> None:
-        """The sound of the device has the rate of the first of *services*."""
+        """The sound of the device has the rate of the first of *services*. *recall* is what was said before."""
         self._services, self._outbox, self._playback = services, outbox, playback
         self._tell, self._confirm, self._crowded = tell, confirm, crowded
         self._rate = services[0].rate
         self._resume: dict[int, str] = {}  # by the number of the service
         self._dialling: Wire | Post | None = None
-        self.recall = Recall(self._rate)
+        self.recall = recall.at(self._rate) if recall else Recall(self._rate)
         self.name = ""
         """Who was dialled last, for people."""
+
+    def followed_by(self, services: Sequence[Service]) -> Switchboard:
+        """Return one for other *services*. They begin conversations of their own, and are told what was said."""
+        tools = self._outbox, self._playback, self._tell, self._confirm, self._crowded
+        return Switchboard(services, *tools, self.recall)
 
     def dial(self, number: int, *, patience: float, greeting: float, now: float) -> Carrier:
         """Return a connection to service *number*, open and not greeted yet. Raises LinkLost and LinkRefused.

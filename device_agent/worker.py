@@ -91,6 +91,11 @@ class Worker:
         if self._thread.is_alive():
             log.error("%s did not stop", self._thread.name)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or was left behind."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         try:
             self._work(self._stopping)

@@ -15,7 +15,7 @@ from importlib.resources import as_file
 
 import numpy as np
 
-from device_agent.agent import Agent
+from device_agent.agent import Agent, Watch
 from device_agent.assembly import assemble
 from device_agent.audio import frame_bytes, level, likeness, resample, samples
 from device_agent.config import (
@@ -106,7 +106,8 @@ class RoomMicrophone:
         """Speak *pcm* into the room; return at once."""
         size = self._size
         self._quiet.clear()
-        self._frames.extend(pcm[n : n + size].ljust(size, b"\0") for n in range(0, len(pcm), size))
+        frames = [pcm[n : n + size].ljust(size, b"\0") for n in range(0, len(pcm), size)]
+        self._frames.extend(frames)  # all at once: who listens meanwhile hears no gap
 
     def wait_until_said(self) -> None:
         """Wait until the agent has heard all of it."""
@@ -258,6 +259,7 @@ class Room:
         rate: int = RATE,
         echo: float = 0.0,
         patient: bool = False,
+        watch: Iterable[Watch] = (),
         **connection: object,
     ) -> None:
         air = Air(echo, rate) if echo else None
@@ -278,7 +280,7 @@ class Room:
         self.agent: Agent = assemble(
             config,
             key=Secret(key),
-            watch=[self._note],
+            watch=[*watch, self._note],
             microphone=self.microphone,
             speaker=self.speaker,
             button=button or self.finger,

@@ -15,6 +15,7 @@ from device_agent.audio import (
     fold,
     frame_bytes,
     frames,
+    is_nothing,
     level,
     likeness,
     resample,
@@ -107,3 +108,16 @@ def test_likeness_finds_a_sound_in_a_recording():
     other = rng.integers(-9000, 9000, 9000).astype(np.int16).tobytes()
     assert likeness(speech, other)[0] < 0.2
     assert likeness(speech, bytes(90000)) == (0.0, 0)
+
+
+@pytest.mark.parametrize("rate", [24000, 44100, 48000])
+def test_digital_silence_is_nothing_at_any_rate_and_with_any_offset(rate):
+    resampler = Resampler(rate, 24000)
+    pieces = [resampler.feed(bytes(frame_bytes(rate))) for _ in range(100)]
+    assert all(map(is_nothing, pieces))
+    assert is_nothing(np.full(480, -700, np.int16).tobytes())
+
+
+def test_the_quietest_room_is_something():
+    noise = np.random.default_rng(1).normal(0, 3, 480).round().astype(np.int16)
+    assert not is_nothing(noise.tobytes())

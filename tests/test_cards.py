@@ -125,9 +125,12 @@ def test_devices_are_listed_with_their_rates():
 
 def test_check_opens_the_card(tmp_path):
     with FifoCard(RATE, paced=True) as card:
-        with running("check", "--config", config(tmp_path, "ws://127.0.0.1:1"), env=card.env) as agent:
-            assert agent.end() == 0, agent.output
-            assert "ok    loudspeaker" in agent.output
+        path = config(tmp_path, "ws://127.0.0.1:1")
+        with running("check", "--offline", "--quiet", "--config", path, env=card.env) as agent:
+            assert agent.end() == 1
+            output = agent.output
+    assert "ok    loudspeaker" in output
+    assert "FAIL  level          digital silence" in output
 
 
 @pytest.mark.slow

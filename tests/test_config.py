@@ -90,12 +90,13 @@ service:
     Dance.
   api_key_file: /run/key
   token_url: https://tokens.example/new
+  token_key_file: /run/token
   tools: [web_search, {type: file_search, vector_store_ids: [a], max_num_results: 3}]
   audio: pcmu
   rate: 16000
 fallback: [{name: litellm, model: other, dialect: openai}, {voice: w}]
 talk: {start: voice, end: service, vad: 3, silence_ms: 100, preroll_ms: 0, follow_up_s: 2.5, interrupt: voice}
-connection: {mode: always, idle_s: 5, daily_minutes: 90}
+connection: {mode: always, idle_s: 5, daily_minutes: 90, price_per_minute: 0.05}
 microphone: {device: "wav:question.wav"}
 speaker: {device: USB, volume: 100}
 button: {pin: 27}
@@ -104,6 +105,15 @@ controls: {volume_up: 5, volume_down: 6, encoder: [23, 24], mute: 22, mute_is: s
 echo: {mode: cancel}
 cues: {volume: 0, play: [listening, muted]}
 alarms: {volume: 10}
+metrics: {port: 9101}
+mqtt:
+  host: broker.lan
+  port: 8883
+  tls: true
+  user: kitchen
+  password_file: /run/password
+  name: Kitchen
+  discovery: home/assistant
 log: {transcript: debug}
 abilities: [time, alarms]
 tools:
@@ -132,13 +142,14 @@ tools:
             instructions="Sing.\nDance.",
             api_key_file="/run/key",
             token_url="https://tokens.example/new",  # noqa: S106  no password
+            token_key_file="/run/token",  # noqa: S106  nor this
             tools=("web_search", search),
             audio="pcmu",
             rate=16000,
         ),
         (config.ServiceConfig("litellm", model="other", dialect="openai"), config.ServiceConfig(voice="w")),
         config.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
-        config.ConnectionConfig("always", 5, 90),
+        config.ConnectionConfig("always", 5, 90, 0.05),
         config.MicrophoneConfig("wav:question.wav"),
         config.SpeakerConfig("USB", 100),
         config.ButtonConfig(27),
@@ -147,6 +158,8 @@ tools:
         config.EchoConfig("cancel"),
         config.CuesConfig(0, ("listening", "muted")),
         config.AlarmsConfig(10),
+        config.MetricsConfig(9101),
+        config.MqttConfig("broker.lan", 8883, True, None, "kitchen", "/run/password", "Kitchen", "home/assistant"),
         config.LogConfig("debug"),
         ("time", "alarms"),
         (config.ToolConfig("lamp", "Switches the lamp.", ("sh", "-c", "true"), schema_of_lamp, 3),),
@@ -154,7 +167,7 @@ tools:
     default = dict(_leaves(Config()))
     forgotten = {key for key, value in _leaves(said) if value == default[key]}
     # Another name, or dialect, has other keys; and a CA file has to be one, see test_trust.py.
-    assert forgotten == {"service.name", "service.dialect", "service.ca_file"}
+    assert forgotten == {"service.name", "service.dialect", "service.ca_file", "mqtt.ca_file"}
 
 
 def _leaves(made: object, path: str = "") -> Iterator[tuple[str, object]]:
@@ -584,6 +597,11 @@ TOOL = "name: lamp, description: d, command: [sh]"
         ("tools: [lamp]", "tools[0] should be a section with keys, not"),
         ("fallback: [{name: opnai}]", "fallback[0].name should be"),
         ("service: {tools: [{max: 3}]}", "service.tools[0] should be the name of a tool, or its settings with a type"),
+        ("service: {token_key_file: /run/key}", "service.token_key_file means nothing without token_url; remove it"),
+        ("mqtt: {password_file: /run/key}", "mqtt.password_file means nothing without mqtt.user"),
+        ("mqtt: {ca_file: /run/ca.pem}", "mqtt.ca_file means nothing without mqtt.tls: true"),
+        ("mqtt: {host: 'http://broker'}", "mqtt.host should be a name or an address, without port"),
+        ("mqtt: {discovery: 'a/#'}", "mqtt.discovery should be a topic without # and +"),
         ("service: {token_url: 'ws://x/'}", "service.token_url should be an address that begins with https://"),
         ("service: {tools: [{type: mcp, authorization: Bearer abcdef}]}", "looks like a key"),
     ],

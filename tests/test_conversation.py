@@ -11,6 +11,7 @@ from device_agent.conversation import (
     FOLLOW_UP,
     LATE,
     LISTENING,
+    MISTAKE,
     MOODS,
     MUTED,
     OFFLINE,
@@ -38,6 +39,8 @@ from device_agent.events import (
     CutReply,
     DeviceReady,
     Dial,
+    EditRefused,
+    EditTaken,
     Event,
     Finish,
     ForgetTurn,
@@ -78,6 +81,7 @@ from device_agent.events import (
 WAY_TO = {
     STARTING: [],
     READY: [Started()],
+    MISTAKE: [Started(), EditRefused("x")],
     LISTENING: [Started(), TalkStarted()],
     SENDING: [Started(), TalkStarted(), TalkEnded()],
     THINKING: [Started(), TalkStarted(), TalkEnded(), TurnReceived()],
@@ -119,6 +123,8 @@ EVENTS = [
     SpeakerLost("unplugged"),
     DeviceReady("microphone"),
     DeviceReady("speaker"),
+    EditRefused("talk.vad"),
+    EditTaken(),
 ]
 SETTINGS = st.fixed_dictionaries(
     {
@@ -561,3 +567,89 @@ def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Ev
             case _:
                 wanted = settings["voice_starts"]
         assert (attention is Attention.VOICE) == wanted
+
+
+# Edits of config.yaml -------------------------------------------------------------------------------------------------
+
+
+def rules(**others: object) -> dict:
+    usual = {"voice_starts": False, "voice_interrupts": False, "follow_up": 0.0, "idle": 60.0, "press_unmutes": False}
+    return {**usual, **others}
+
+
+def test_a_wrong_edit_colours_the_rest_until_it_is_right():
+    conversation = at(READY)
+    assert Show("mistake") in conversation.handle(EditRefused("x"), 1.0)
+    assert conversation.handle(EditRefused("y"), 2.0) == []
+    assert Show("ready") in conversation.handle(EditTaken(), 3.0)
+
+
+def test_it_is_as_ready_as_before():
+    conversation = at(MISTAKE, idle=60.0)
+    assert OpenGate() in conversation.handle(Pressed(), 1.0)
+    for event in (TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")):
+        conversation.handle(event, 2.0)
+    assert conversation.state is MISTAKE
+    assert conversation.deadline == 62.0
+    assert conversation.handle(TimeUp(), 62.0) == [HangUp()]
+    assert (conversation.state, conversation.deadline) == (MISTAKE, None)
+
+
+@pytest.mark.parametrize("state", BUSY)
+def test_an_edit_disturbs_no_turn(state):
+    conversation = at(state)
+    deadline = conversation.deadline
+    assert conversation.handle(EditRefused("x"), 1.0) == []
+    assert [type(action) for action in conversation.handle(EditTaken(), 1.0)] == [Attend]
+    assert (conversation.state, conversation.deadline) == (state, deadline)
+
+
+def test_a_follow_up_lasts_although_the_file_is_wrong():
+    conversation = at(SPEAKING, follow_up=5.0)
+    conversation.handle(PlaybackEnded("r"), 1.0)
+    for edit in (EditTaken(), EditRefused("x")):
+        conversation.handle(edit, 2.0)
+        assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 6.0)
+    conversation.handle(TimeUp(), 6.0)
+    assert conversation.state is MISTAKE
+
+
+@pytest.mark.parametrize(
+    ("event", "state"),
+    [(LinkDown("x", 1.0), OFFLINE), (Refused("x", 0.0), REFUSED), (Muted(), MUTED), (MicrophoneLost("x"), TROUBLE)],
+)
+def test_what_keeps_it_from_answering_is_shown_first(event, state):
+    conversation = at(MISTAKE)
+    conversation.handle(event, 1.0)
+    assert conversation.state is state
+
+
+def test_other_rules_hold_from_the_edit_on():
+    conversation = at(READY, idle=60.0)
+    conversation.tune(**rules(voice_starts=True, idle=5.0))
+    assert Attend(Attention.VOICE) in conversation.handle(EditTaken(), 10.0)
+    assert conversation.deadline == 15.0
+    conversation.tune(**rules(idle=None))
+    assert Attend(Attention.BUTTON) in conversation.handle(EditTaken(), 11.0)
+    assert conversation.deadline is None
+
+
+def test_an_edit_may_let_a_voice_interrupt_the_reply_that_sounds():
+    conversation = at(SPEAKING)
+    conversation.tune(**rules(voice_interrupts=True))
+    assert conversation.handle(EditTaken(), 1.0) == [Attend(Attention.VOICE)]
+
+
+def test_an_edit_may_give_the_follow_up_of_the_reply_that_sounds():
+    conversation = at(SPEAKING)
+    conversation.tune(**rules(follow_up=5.0))
+    conversation.handle(EditTaken(), 1.0)
+    conversation.handle(PlaybackEnded("r"), 2.0)
+    assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 7.0)
+
+
+def test_an_edit_may_let_the_button_unmute():
+    conversation = at(MUTED)
+    conversation.tune(**rules(press_unmutes=True))
+    conversation.handle(EditTaken(), 1.0)
+    assert Mute(False) in conversation.handle(Pressed(), 2.0)

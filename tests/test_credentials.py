@@ -11,19 +11,21 @@ import traceback
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_agent import credentials
 from device_agent.assembly import open_services
 from device_agent.config import Config, ServiceConfig
-from device_agent.credentials import Secret, find_key
+from device_agent.credentials import Secret, find_key, key_place
 from device_agent.errors import ConfigError
 
 KEY = "xai-Ab1Cd2Ef3Gh4"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_around(monkeypatch):
+def _nothing_around(monkeypatch, tmp_path):
+    monkeypatch.setattr(credentials, "STORE", tmp_path / "credstore")
     for name in [name for name in os.environ if name.endswith("_API_KEY") or name == "CREDENTIALS_DIRECTORY"]:
         monkeypatch.delenv(name)
 
@@ -120,6 +122,57 @@ def test_the_credential_of_a_company_goes_before_the_one_for_all(credential, ser
 
     credential.with_name(name).unlink()
     assert find_key(service) == Secret("of-somebody-else")
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    folder = tmp_path / "credstore"
+    folder.mkdir(mode=0o700)
+    file = folder / "device-agent.api_key"
+    file.touch(mode=0o600)
+    file.write_text(f"{KEY}\n")
+    return file
+
+
+def test_outside_of_the_unit_its_own_file_is_read_by_who_may(monkeypatch, stored):
+    assert find_key("xai") == Secret(KEY)
+    stored.with_name("device-agent.xai_api_key").touch(mode=0o600)
+    stored.with_name("device-agent.xai_api_key").write_text("of-xai")
+    assert find_key("xai") == Secret("of-xai")
+    assert find_key("openai") == Secret(KEY)
+    with pytest.raises(ConfigError, match="no key for openai"):
+        find_key("openai", unnamed=False)
+    monkeypatch.setenv("XAI_API_KEY", "from-environment")
+    assert find_key("xai") == Secret("from-environment")  # of this very process
+
+
+def test_inside_of_the_unit_its_file_is_no_business_of_ours(stored, credential):
+    with pytest.raises(ConfigError, match="no key for xai"):
+        find_key("xai")
+
+
+def test_a_stored_key_that_others_can_read_is_refused(stored):
+    stored.chmod(0o644)
+    with pytest.raises(ConfigError, match=f"chmod 600 {stored}"):
+        find_key("xai")
+
+
+def test_who_may_not_look_into_the_store_is_told_who_may(monkeypatch, stored):
+    monkeypatch.setattr(os, "access", lambda path, _how: not str(path).startswith(str(stored.parent)))  # root may all
+    with pytest.raises(ConfigError, match=f"no key for xai.*{stored.parent}.*sudo"):
+        find_key("xai")
+
+
+def test_the_place_of_a_key_is_told_without_the_key(monkeypatch, stored, key_file, credential):
+    credential.write_text(KEY)
+    assert key_place("xai", str(key_file)) == f"service.api_key_file: {key_file}"
+    assert key_place("xai") == f"systemd credential {credential}"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert key_place("xai") == f"file {stored}"
+    monkeypatch.setenv("XAI_API_KEY", KEY)
+    assert key_place("xai") == "environment variable XAI_API_KEY"
+    with pytest.raises(ConfigError, match="no key"):
+        key_place("openai", unnamed=False)
 
 
 def test_the_credential_of_another_company_is_not_taken(credential):
@@ -254,6 +307,7 @@ def test_a_key_that_is_refused_by_a_service_is_in_no_traceback(monkeypatch):
     assert KEY not in "".join(shown.format())
 
 
+@settings(deadline=None)  # a disk takes what it takes
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_key_for_a_header_or_refused(tmp_path_factory, raw):
     file = tmp_path_factory.getbasetemp() / "any-key"

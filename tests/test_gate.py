@@ -172,3 +172,49 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
     for item in up:
         assert (item == "<") != is_open  # a turn begins with its marker, and sound is only in turns
         is_open = item not in ">x"
+
+
+# Other rules ----------------------------------------------------------------------------------------------------------
+
+
+def test_from_the_next_turn_on_other_rules_hold():
+    g = gate(Attention.VOICE)
+    g.tune(None, silence=3, preroll=1)
+    assert hear(g, "abcdefghijkl" + "s" * ATTACK) == "<" + "ijkl" + "s" * ATTACK, "preroll and the window"
+    assert hear(g, "...ss") == "...>"
+
+
+def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
+    g = gate(Attention.VOICE)
+    hear(g, "s" * 20)
+    g.tune(lambda frame: frame == b"!", silence=3, preroll=1)
+    assert hear(g, "." * (SILENCE - 1)) == "." * (SILENCE - 1)
+    assert hear(g, "s") == "s"
+    assert hear(g, "." * SILENCE).endswith(">")
+    assert hear(g, "s" * 20) == "", "who is heard by other ears is no speech any more"
+    assert hear(g, "!" * 20).startswith("<")
+
+
+def test_it_shows_when_somebody_may_be_about_to_speak():
+    g = gate(Attention.VOICE)
+    assert not g.stirs
+    hear(g, "..s")
+    assert g.stirs
+    hear(g, "." * WINDOW)
+    assert not g.stirs
+    g.press()
+    assert g.stirs
+    hear(g, ".")
+    assert g.stirs
+    g.close()
+    hear(g, ".")
+    assert not g.stirs
+
+
+def test_of_two_edits_in_a_row_the_last_one_counts():
+    g = gate(Attention.VOICE)
+    g.tune(lambda frame: frame == b"!", silence=3, preroll=1)
+    g.tune(None, silence=4, preroll=1)
+    hear(g, ".")
+    hear(g, "s" * 20)
+    assert hear(g, "....") == "....>"

@@ -25,6 +25,14 @@ def test_only_the_time_of_a_connection_counts():
     assert (m.today, m.total) == (40.0, 40.0)
 
 
+def test_the_first_second_of_the_first_day_counts():
+    m = Meter(Memory(None))
+    m.connected(100.0)
+    m.look("monday", 101.0)
+    m.look("monday", 102.0)
+    assert (m.today, m.total) == (2.0, 2.0)
+
+
 def test_told_twice_it_counts_once():
     m = meter()
     m.connected(100.0)

@@ -13,7 +13,7 @@ from device_agent.hardware.patterns import COLOURS, HAIR_S, PATTERNS, Pattern, l
 
 ALL_MOODS = {
     *("starting", "ready", "follow-up", "listening", "thinking"),
-    *("speaking", "offline", "refused", "muted", "trouble"),
+    *("speaking", "mistake", "offline", "refused", "muted", "trouble"),
 }
 
 

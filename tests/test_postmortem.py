@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,9 @@ def test_a_disk_that_does_not_take_it_is_told(recorder, tmp_path, caplog):
 
 def test_somebody_may_ask_for_one(recorder, tmp_path):
     recorder(Pressed(), 1.0)
-    with recorder.on_signal():
+    nudged = threading.Event()
+    with recorder.on_signal(nudged.set):
         os.kill(os.getpid(), signal.SIGUSR2)
+    assert nudged.is_set()
     (path,) = written(tmp_path)
     assert "SIGUSR2" in path.read_text()

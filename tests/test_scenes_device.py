@@ -22,6 +22,7 @@ from device_agent.events import (
     LinkIdle,
     LinkUp,
     MicrophoneLost,
+    MuteAsked,
     Play,
     PlaybackEnded,
     PlaybackStarted,
@@ -31,6 +32,7 @@ from device_agent.events import (
     SpeakerLost,
     StopAsked,
     TalkStarted,
+    Unmuted,
     VolumeAsked,
 )
 from device_agent.memory import Memory
@@ -153,6 +155,19 @@ def test_a_switch_that_is_closed_keeps_it_deaf_from_the_start(simulator):
         assert room.microphone.opened == 0
         room.agent.stop("the end of the day")  # and it can end like this
         assert room.ended() == 0
+
+
+def test_nobody_opens_from_afar_what_a_switch_has_closed(simulator):
+    knobs = Knobs(switch=True)
+    with Room(simulator, controls=knobs) as room:
+        room.see("muted")
+        room.agent.tell(MuteAsked(False))
+        room.agent.tell(VolumeAsked(percent=40))
+        room.happened(VolumeAsked)  # so the other was heard, too
+        assert room.all(Unmuted) == []
+        knobs.muted = False
+        knobs.when_muted(False)
+        room.happened(Unmuted)
 
 
 def test_muted_by_voice_the_button_makes_it_hear_again_also_after_a_restart(simulator, tmp_path: Path):

@@ -43,6 +43,13 @@ def test_a_stranger_never_sees_the_key(stranger):
     assert Xai(Secret(KEY), token_url=stranger).invitation("").headers == {}
 
 
+@pytest.mark.parametrize("url", [OWN, "https://tokens.example/kitchen"])
+def test_a_token_server_is_shown_what_it_knows_us_by_and_not_the_key(url):
+    request = Xai(Secret(KEY), token_url=url, token_key=Secret("known-by")).invitation("")
+    assert request.headers == {"Authorization": "Bearer known-by"}
+    assert "known-by" not in repr(request)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from test_commands import PATIENCE_S, ROOM, running, write_config
 
+from device_agent.assembly import TOKEN_KEY
 from device_agent.credentials import credential_names
+from device_agent.neighbours import MQTT_PASSWORD
 from device_agent.services import SERVICES
 from device_agent.simulator import Simulator
 from device_agent.systemd import notify
@@ -101,9 +103,8 @@ def test_nothing_that_may_be_missing_keeps_the_unit_from_starting():
 
 def test_each_service_may_have_a_credential_of_its_own():
     loaded = dict(credential.split(":") for credential in settings()["LoadCredential"])
-    assert loaded == {
-        name: f"device-agent.{name}" for service in SERVICES for name in reversed(credential_names(service))
-    }
+    keys = {name for service in SERVICES for name in credential_names(service)}
+    assert loaded == {name: f"device-agent.{name}" for name in keys | {TOKEN_KEY, MQTT_PASSWORD}}
 
 
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="there is no systemd-sysusers here")

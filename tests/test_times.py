@@ -2,20 +2,71 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from device_agent.events import PlaybackStarted, ReplyStarted, TalkEnded, TalkStarted, TurnReceived
-from device_agent.times import Stopwatch
+from device_agent.conversation import Conversation
+from device_agent.events import (
+    CutConfirmed,
+    CutReply,
+    Dial,
+    Event,
+    ForgetTurn,
+    LinkDown,
+    LinkUp,
+    NothingSaid,
+    PlaybackEnded,
+    PlaybackStarted,
+    Pressed,
+    Refused,
+    ReplyEnded,
+    ReplyStarted,
+    SpeakerLost,
+    Started,
+    StopAsked,
+    TalkEnded,
+    TalkStarted,
+    TimeUp,
+    ToolCall,
+    TurnReceived,
+    TurnTaken,
+    Words,
+)
+from device_agent.times import KEPT, MOST_PARTS, Stopwatch, TurnTimes
+
+
+def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> Stopwatch:
+    """Tell *story* to a real conversation, and show a stopwatch what the agent would."""
+    watch, conversation = Stopwatch(), Conversation(follow_up=follow_up)
+    for event, now in ((Started(), 0.0), *story):
+        watch(event, now)
+        for action in conversation.handle(event, now):
+            watch(action, now)
+    return watch
+
+
+def parts(turn: TurnTimes | None, now: float = 99.0) -> list[tuple[str, float]]:
+    assert turn is not None
+    return [(part, pytest.approx(seconds)) for part, seconds in turn.segments(now)]
+
+
+ASKED: list[tuple[Event, float]] = [(Pressed(), 9.9), (TalkStarted(), 10.0), (TalkEnded(0.7), 13.0)]
+ANSWERED: list[tuple[Event, float]] = [
+    *ASKED,
+    (TurnReceived(), 13.1),
+    (ReplyStarted("r"), 13.5),
+    (PlaybackStarted("r"), 13.65),
+]
 
 
 def test_the_wait_is_taken_apart():
-    watch = Stopwatch()
-    story = [(TalkStarted(), 10.0), (TalkEnded(0.7), 13.0), (TurnReceived(), 13.1), (ReplyStarted("r"), 13.5),
-             (ReplyStarted("r2"), 13.6), (PlaybackStarted("r"), 13.65)]  # fmt: skip
-    for word, now in story:
-        watch(word, now)
-    assert watch.turn is not None
-    assert [seconds for _, seconds in watch.turn.steps()] == pytest.approx([0.7, 0.1, 0.4, 0.15, 1.35])
+    turn = watched(*ANSWERED, (ReplyStarted("r2"), 13.9)).turn
+    assert turn is not None
+    assert [seconds for _, seconds in turn.steps()] == pytest.approx([0.7, 0.1, 0.4, 0.15, 1.35])
+    assert turn.waits() == pytest.approx(
+        {"end_of_turn": 0.7, "acknowledged": 0.1, "first_sound": 0.4, "loudspeaker": 0.15, "whole": 1.35}
+    )
 
 
 def test_the_wait_of_an_unanswered_turn_has_fewer_parts():
@@ -27,3 +78,140 @@ def test_the_wait_of_an_unanswered_turn_has_fewer_parts():
     assert watch.turn.steps() == []
     watch(TalkEnded(0.5), 3.0)
     assert [seconds for _, seconds in watch.turn.steps()] == pytest.approx([0.5])
+
+
+def test_one_line_for_each_answer(caplog):
+    with caplog.at_level(logging.INFO, logger="device_agent.times"):
+        watched(*ANSWERED, (PlaybackStarted("r2"), 14.0))
+    [line] = [record.message for record in caplog.records]
+    assert line.endswith("end of speech to first sound 1350 ms")
+
+
+def test_a_turn_is_made_of_parts():
+    turn = watched(*ANSWERED, (ReplyEnded("r"), 14.0), (PlaybackEnded("r"), 16.65)).turn
+    assert turn is not None
+    assert parts(turn) == [
+        ("listening", 2.3),
+        ("silence", 0.7),
+        ("service", 0.5),
+        ("loudspeaker", 0.15),
+        ("speaking", 3.0),
+    ]
+    assert (turn.outcome, turn.over) == ("answered", 16.65)
+
+
+def test_a_turn_that_goes_on_lasts_until_now():
+    watch = watched(*ASKED)
+    assert parts(watch.turn, 20.0)[-1] == ("service", 7.0)
+    assert watch.turn is not None
+    assert watch.turn.outcome == "open"
+
+
+def test_a_service_that_takes_the_turn_ends_the_listening():
+    turn = watched(
+        (Pressed(), 9.9), (TalkStarted(), 10.0), (TurnTaken(), 12.0), (TalkEnded(0.5), 12.02), (ReplyStarted("r"), 12.5)
+    ).turn
+    assert parts(turn, 12.5)[:3] == [("listening", 1.52), ("silence", 0.48), ("service", 0.5)]
+
+
+def test_after_a_tool_the_service_goes_on():
+    turn = watched(
+        *ANSWERED,
+        (ToolCall("c", "lamp", "{}"), 14.0),
+        (ReplyEnded("r", more=True), 14.1),
+        (PlaybackEnded("r"), 15.0),
+        (ReplyStarted("r2"), 16.0),
+        (PlaybackStarted("r2"), 16.1),
+        (ReplyEnded("r2"), 16.5),
+        (PlaybackEnded("r2"), 17.0),
+    ).turn
+    assert [part for part, _ in parts(turn)][-5:] == ["loudspeaker", "speaking", "service", "loudspeaker", "speaking"]
+    assert turn is not None
+    assert (turn.outcome, turn.over) == ("answered", 17.0)
+
+
+def test_an_answer_without_end_has_parts_with_one():
+    story = list(ANSWERED)
+    for n in range(100):
+        name, now = f"r{n}", 20.0 + n
+        story += [(ReplyEnded("r", more=True), now), (PlaybackEnded(story[-1][0].reply), now + 0.1)]  # type: ignore[attr-defined]
+        story += [(ReplyStarted(name), now + 0.2), (PlaybackStarted(name), now + 0.3)]
+    turn = watched(*story).turn
+    assert turn is not None
+    assert len(turn.parts) <= MOST_PARTS + 1
+
+
+SPEAKING = [*ANSWERED, (ReplyEnded("r"), 14.0)]
+
+
+@pytest.mark.parametrize(
+    ("story", "outcome", "over"),
+    [
+        ([*SPEAKING, (Pressed(), 15.0)], "interrupted", 15.0),
+        ([*SPEAKING, (StopAsked(), 15.0)], "interrupted", 15.0),
+        ([*SPEAKING, (SpeakerLost("it is gone"), 15.0)], "dropped", 15.0),
+        ([*ASKED, (Pressed(), 14.0)], "dropped", 14.0),
+        ([*ASKED, (StopAsked(), 14.0)], "dropped", 14.0),
+        ([*ASKED, (TimeUp(), 28.0)], "given up", 28.0),
+        ([*ASKED, (Refused("no", 0.0), 14.0)], "given up", 14.0),
+        ([*ASKED, (LinkDown("gone", 1.0), 14.0), (LinkUp("x"), 15.0)], "open", None),
+        ([*ASKED, (TurnReceived(), 13.2), (ReplyEnded("r", "too long"), 14.0)], "given up", 14.0),
+        ([*ASKED, (TurnReceived(), 13.2), (ReplyEnded("r"), 14.0)], "answered", 14.0),
+        ([*ASKED[:2], (NothingSaid(), 15.0)], "nothing said", 15.0),
+        ([*ASKED[:2], (Refused("no", 0.0), 12.0), (TalkEnded(0.1), 12.02)], "given up", 12.0),
+    ],
+)
+def test_a_turn_ends_in_one_way(story, outcome, over):
+    turn = watched(*story).turn
+    assert turn is not None
+    assert (turn.outcome, turn.over) == (outcome, over)
+
+
+def test_who_talks_into_a_reply_ends_it_and_begins_a_turn():
+    watch = watched(*SPEAKING, (TalkStarted(), 15.0), (TalkEnded(0.5), 17.0))
+    assert [(turn.outcome, turn.over) for turn in watch.turns] == [("interrupted", 15.0), ("open", None)]
+    assert parts(watch.turns[1], 17.5) == [("listening", 1.5), ("silence", 0.5), ("service", 0.5)]
+
+
+def test_what_is_told_of_a_dead_reply_is_not_of_the_next():
+    watch = watched(
+        *SPEAKING,
+        (TalkStarted(), 15.0),
+        (TalkEnded(0.5), 17.0),
+        (ReplyStarted("dead"), 17.1),
+        (PlaybackStarted("dead"), 17.2),
+        (CutConfirmed(), 17.3),
+        (ReplyStarted("alive"), 18.0),
+    )
+    assert watch.turn is not None
+    assert (watch.turn.reply_arrived, watch.turn.reply_sounded) == (18.0, None)
+
+
+def test_words_are_a_turn_without_sound():
+    watch = watched((Words("hello"), 5.0), (ReplyStarted("r"), 6.0), (PlaybackStarted("r"), 6.1))
+    assert parts(watch.turn, 7.0) == [("service", 1.0), ("loudspeaker", 0.1), ("speaking", 0.9)]
+    assert watch.turn is not None
+    assert watch.turn.waits() == {}
+
+
+def test_words_that_nobody_takes_are_none():
+    watch = watched((Pressed(), 1.0), (TalkStarted(), 1.1), (Words("hello"), 2.0))
+    assert len(watch.turns) == 1
+
+
+def test_a_word_into_a_closed_microphone_is_dropped():
+    watch = Stopwatch()
+    for word in (TalkStarted(), ForgetTurn(), TalkEnded(0.1)):
+        watch(word, 1.0)
+    assert watch.turn is not None
+    assert watch.turn.outcome == "dropped"
+
+
+def test_a_thousand_turns_need_the_room_of_a_hundred():
+    watch = Stopwatch()
+    for n in range(1000):
+        watch(Words("x"), float(n))
+        watch(CutReply(), float(n))
+        watch(Dial(), float(n))
+        watch(CutConfirmed(), float(n))
+    assert len(watch.turns) == KEPT

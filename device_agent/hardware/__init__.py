@@ -32,7 +32,8 @@ class Microphone(Protocol):
     def read(self) -> bytes:
         """Wait for one frame; b"" when there will never be another. Raises DeviceFailed."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the device back. For its owner; harmless where it never opened."""
 
 
 class Speaker(Protocol):
@@ -57,7 +58,8 @@ class Speaker(Protocol):
     def drop(self) -> None:
         """Be silent now; forget what was written and not heard."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the device back; what was not heard is lost. For its owner; harmless where it never opened."""
 
 
 class Button(Protocol):
@@ -66,7 +68,8 @@ class Button(Protocol):
     when_pressed: Callable[[], None] | None
     when_released: Callable[[], None] | None
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the pin back. May be called twice."""
 
 
 class Controls(Protocol):
@@ -81,11 +84,15 @@ class Controls(Protocol):
     def muted(self) -> bool | None:
         """The position of the switch; None where there is none."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the pins back. May be called twice."""
 
 
 class Light(Protocol):
     """Shows a mood, one of ``conversation.MOODS``."""
 
-    def show(self, mood: str) -> None: ...
-    def close(self) -> None: ...
+    def show(self, mood: str) -> None:
+        """Show *mood* from now on. Raises DeviceFailed."""
+
+    def close(self) -> None:
+        """Be dark, and give the pins back. May be called twice."""

@@ -42,6 +42,7 @@ PATTERNS: dict[str, Pattern] = {
     "listening": _flashes(LIT, 1.0),
     "thinking": _flashes(LIT, 0.3, 0.3),
     "speaking": _flashes(LIT, 0.9, 0.1),
+    "mistake": _flashes(LIT, *_SHORT * 2, 0.1, 2.4),
     "offline": _flashes(LIT, 0.1, 1.9),
     "refused": _flashes(LIT, 1.5, 1.5),
     "muted": _flashes(LIT, 0.5, 0.2, 0.5, 1.3),  # M in Morse code
@@ -56,6 +57,7 @@ COLOURS: dict[str, Pattern] = {
     "listening": _flashes(CYAN, 1.0),
     "thinking": _flashes(BLUE, 0.3, 0.3),
     "speaking": _flashes(GREEN, 0.9, 0.1),
+    "mistake": ((GREEN, 0.15), (YELLOW, 0.15), ((0, 0, 0), 2.7)),
     "offline": _flashes(YELLOW, 0.1, 1.9),
     "refused": _flashes(MAGENTA, 1.5, 1.5),
     "muted": _flashes(RED, 1.0),

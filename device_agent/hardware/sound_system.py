@@ -168,6 +168,7 @@ def said_of(name: str) -> Iterator[None]:
 
 
 def failed(name: str, error: OSError | ValueError) -> DeviceFailed:
+    """Return what to say of *error*, which PyAudio raised about *name*, and what to do."""
     code = code_of(error)
     seen = f"{error.args[1]} (PortAudio {code})" if code else str(error)
     return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}{_taken() if code == _BUSY else ''}")

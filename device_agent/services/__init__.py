@@ -60,7 +60,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Can:
-    """What works with a service, in words for people; "" is no. The fields are the columns of the table in README."""
+    """What works with a service, in words for people; "" is no. The fields are the rows of docs/services.md."""
 
     push_to_talk: str = ""
     """The device says when a turn is over."""
@@ -210,7 +210,8 @@ class Service(Protocol):
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
         """Where to connect, given the JSON that answered the invitation. Raises LinkLost where it makes no sense."""
 
-    def session(self) -> Session: ...
+    def session(self) -> Session:
+        """Return the protocol of one connection, from its beginning."""
 
 
 SERVICES = {  # name in config.yaml -> module and class; the first is the default

@@ -31,11 +31,17 @@ def bearer(secret: Secret | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret.reveal()}"} if secret else {}
 
 
-def ask_for_token(token_url: str, body: dict[str, Any], *, service_url: str, key: Secret | None) -> Request | None:
-    """Return what to POST for a token, None where none is wanted. The key goes to nobody but the service itself."""
+def ask_for_token(
+    token_url: str, body: dict[str, Any], token_key: Secret | None, *, service_url: str, key: Secret | None
+) -> Request | None:
+    """Return what to POST for a token, None where none is wanted.
+
+    The key goes to nobody but the service itself, and *token_key* to nobody but the token server.
+    """
     if not token_url:
         return None
-    return Request(token_url, body, bearer(key if _origin(token_url) == _origin(service_url) else None))
+    ours = key if _origin(token_url) == _origin(service_url) else None
+    return Request(token_url, body, bearer(token_key or ours))
 
 
 def mint(service_url: str, body: dict[str, Any], key: Secret | None) -> Request:

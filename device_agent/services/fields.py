@@ -43,6 +43,7 @@ def _values(message: str | bytes) -> int:
 
 
 def text(fields: Fields, key: str) -> str:
+    """Return a text, "" where there is none."""
     value = fields.get(key)
     return _whole(value) if isinstance(value, str) else ""
 
@@ -69,11 +70,13 @@ def number(fields: Fields, key: str) -> float:
 
 
 def part(fields: Fields, key: str) -> Fields:
+    """Return an object in the object, an empty one where there is none."""
     value = fields.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def parts(fields: Fields, key: str) -> Iterator[Fields]:
+    """Yield the objects of a list; whatever else is in it is left out."""
     value = fields.get(key)
     yield from (each for each in value if isinstance(each, dict)) if isinstance(value, list) else ()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from ..credentials import Secret
 from . import Can, Endpoint, Request, Said, Session, Settings
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
@@ -24,13 +25,14 @@ TEXT_PART = "output_text"
 class OpenAI(Settings):
     """The service at api.openai.com, or a server that speaks like it at *url*.
 
-    *token_url* is where to fetch a short-lived token for each connection.
+    *token_url* is where to fetch a short-lived token for each connection, *token_key* what we are known by there.
     """
 
     url: str = "wss://api.openai.com/v1/realtime"
     model: str = "gpt-realtime"
     voice: str = "marin"
     token_url: str = ""
+    token_key: Secret | None = None
 
     can: ClassVar[Can] = Can(
         push_to_talk="yes",
@@ -48,7 +50,8 @@ class OpenAI(Settings):
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
 
     def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
-        return ask_for_token(self.token_url, self._token_request(), service_url=self.url, key=self.key)
+        body = self._token_request()
+        return ask_for_token(self.token_url, body, self.token_key, service_url=self.url, key=self.key)
 
     def mint(self) -> Request:
         """What to POST, with the key, for a token that somebody else may connect with."""

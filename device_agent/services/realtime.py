@@ -136,6 +136,7 @@ class RealtimeSession(Session):
 
     @property
     def deadline(self) -> float | None:  # type: ignore[override]  # the earlier of two
+        """When to call ``tick``: something is due, or the service owes us something."""
         owed = self._patience.deadline(self._now)
         return min((each for each in (self._due, owed) if each is not None), default=None)
 

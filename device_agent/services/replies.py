@@ -61,6 +61,7 @@ class Replies:
         self.ask_if_free()
 
     def ask_if_free(self) -> None:
+        """Ask for what ``ask`` had to postpone, if nothing is in the way any more."""
         if self._postponed and not self._under_way and self._owed is Owed.NOTHING:
             self._postponed, self._owed = False, Owed.WANTED
             self._say("response.create")

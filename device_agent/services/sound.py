@@ -20,6 +20,7 @@ class Sound:
         self._samples = Samples()
 
     def pack(self, pcm: bytes) -> str:
+        """Return *pcm* as it goes up."""
         return base64.b64encode(self._codec.encode(pcm) if self._codec else pcm).decode()
 
     def unpack(self, delta: str) -> bytes:

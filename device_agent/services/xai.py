@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from ..credentials import Secret
 from . import Can, Endpoint, Request, Said, Session, Settings, g711
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
@@ -29,13 +30,15 @@ TOKEN_REQUEST = {"expires_after": {"seconds": 300}}
 class Xai(Settings):
     """The service at api.x.ai, or one that speaks like it at *url*.
 
-    *token_url* is where to fetch a short-lived token for each connection. *audio* is pcm, pcmu or pcma.
+    *token_url* is where to fetch a short-lived token for each connection, *token_key* what we are known by there.
+    *audio* is pcm, pcmu or pcma.
     """
 
     url: str = "wss://api.x.ai/v1/realtime"
     model: str = "grok-voice-latest"
     voice: str = "eve"
     token_url: str = ""
+    token_key: Secret | None = None
     audio: str = "pcm"
 
     can: ClassVar[Can] = Can(
@@ -59,7 +62,7 @@ class Xai(Settings):
             object.__setattr__(self, "rate", g711.RATE)
 
     def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
-        return ask_for_token(self.token_url, TOKEN_REQUEST, service_url=self.url, key=self.key)
+        return ask_for_token(self.token_url, TOKEN_REQUEST, self.token_key, service_url=self.url, key=self.key)
 
     def mint(self) -> Request:
         """What to POST, with the key, for a token that somebody else may connect with."""

@@ -117,7 +117,8 @@ class XaiLiveSession(RealtimeSession):
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
-            raise LinkRefused(f"the service refuses us: {complaints.read(event)[1]}; is the key right?")
+            reason = complaints.read(event)[1]
+            raise LinkRefused(f"the service refuses us: {reason} (are the key and the settings right?)")
         self._heard = True
         return super()._understand(event)
 
@@ -153,6 +154,8 @@ class XaiLiveSession(RealtimeSession):
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
         """Nothing is documented about a wrong key: a goodbye before the first word is how it must look. What breaks has
         another cause."""
+        if isinstance(error, LinkRefused):
+            return error
         said_goodbye = error.__cause__ is None and not isinstance(error, Unanswered)
         if self._heard or not said_goodbye or self._now - self._greeted_at > DOOR_S:
             return super().lost(error)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from ..errors import AgentError
 from ..events import ToolCall, ToolResult
 from ..services import Function
+from ..services.calls import LONGEST_ARGUMENTS
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Tool(Protocol):
     """Something that can be done."""
 
     @property
-    def function(self) -> Function: ...
+    def function(self) -> Function:
+        """What the assistant is told."""
 
     @property
     def quiet(self) -> bool:
@@ -45,13 +47,17 @@ class Tool(Protocol):
 
 
 class Toolbox:
-    """The tools of this device. ``run`` and ``close`` belong to the main thread."""
+    """The tools of this device. ``run``, ``use`` and ``close`` belong to the main thread."""
 
     def __init__(self, tools: Iterable[Tool]) -> None:
-        self._tools = {tool.function.name: tool for tool in tools}
+        self.use(tools)
         self._stopping = threading.Event()
         self._room = threading.BoundedSemaphore(WAITING)
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tool")
+
+    def use(self, tools: Iterable[Tool]) -> None:
+        """From the next call on, these are the tools."""
+        self._tools = {tool.function.name: tool for tool in tools}
 
     def run(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
         """Do what *call* asks for, sometime soon; *answer* is called with the outcome, in any thread."""
@@ -74,8 +80,9 @@ class Toolbox:
             answer(result)
 
     def _answer(self, call: ToolCall) -> ToolResult:
+        tool = self._tools.get(call.name)
         try:
-            output = self._do(call)
+            output = self._do(call, tool)
         except ToolFailed as error:
             log.warning("tool %s failed: %s", call.name, error)
             return _failure(call, str(error))
@@ -83,12 +90,13 @@ class Toolbox:
             log.exception("tool %s crashed", call.name)
             return _failure(call, "the tool is broken")
         log.info("tool %s answered with %d characters", call.name, len(output))
-        return ToolResult(call.call, output, quiet=self._tools[call.name].quiet)
+        return ToolResult(call.call, output, quiet=tool is not None and tool.quiet)
 
-    def _do(self, call: ToolCall) -> str:
-        tool = self._tools.get(call.name)
+    def _do(self, call: ToolCall, tool: Tool | None) -> str:
         if tool is None:
             raise ToolFailed(f"there is no tool {call.name!r}")
+        if len(call.arguments) > LONGEST_ARGUMENTS:
+            raise ToolFailed(f"the arguments are longer than {LONGEST_ARGUMENTS} characters; call it again with less")
         try:
             arguments = json.loads(call.arguments or "{}")
         except (ValueError, RecursionError):

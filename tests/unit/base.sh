@@ -36,7 +36,8 @@ root=$scratch/root
 mkdir "$scratch/initramfs"
 printf 'MODULES=list\nCOMPRESS=zstd\n' >"$scratch/initramfs/machine.conf"
 printf '%s\n' virtio_pci virtio_blk ext4 >"$scratch/initramfs/modules"
-debian "$root" systemd-sysv,dbus,udev,kmod,initramfs-tools,zstd,linux-image-amd64,python3-venv,libportaudio2,alsa-utils \
+wanted=ca-certificates,python3-venv,python3-numpy,python3-pyaudio,python3-yaml # by systemd/install.sh
+debian "$root" "systemd-sysv,dbus,udev,kmod,initramfs-tools,zstd,linux-image-amd64,alsa-utils,$wanted" \
   --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \
   --essential-hook="copy-in $scratch/initramfs/machine.conf /etc/initramfs-tools/conf.d" \
   --essential-hook="copy-in $scratch/initramfs/modules /etc/initramfs-tools"

@@ -1,10 +1,10 @@
-"""The unit, for real: a machine boots Debian and systemd, and the speaker that README installs proves itself in it.
+"""The unit, for real: a machine boots Debian and systemd, and the speaker that is installed proves itself in it.
 
     python tests/unit/machine.py [--keep FOLDER]
 
 A virtual machine without network, clock or sound card; with pins that can be pressed and a card that can be plugged in.
-``base.sh`` makes its disk, once, and this installs the program on it with the very commands of README.md, boots it and
-shows what ``proof.py`` says inside. Ends with 0 when all of it held.
+``base.sh`` makes its disk, once, and this installs the program on it by systemd/install.sh, boots it and shows what
+``proof.py`` says inside. Ends with 0 when all of it held.
 
 Wants root, on Debian 12 on x86-64, and mmdebstrap and qemu-system-x86. The processor is made of software: KVM is not
 everywhere, and where it is nested it may hang.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -32,6 +31,8 @@ LONGEST_S = 600.0
 """A machine that has said nothing more after so long is switched off."""
 SHIPPED = ("device_agent", "systemd", "config.yaml", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+PINS = "/opt/device-agent/bin/python $(ls /usr/share/python-wheels/pip-*.whl)/pip install lgpio"
+"""On a Raspberry Pi they come from the system; Debian 12 has none."""
 DISK_MB = 2048
 MACHINE = [
     *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"),
@@ -72,7 +73,6 @@ def make_wheels(keep: Path) -> None:
         if stale:
             subprocess.run(["/usr/bin/python3", "-m", "venv", scratch], check=True)
             ship(Path(scratch, "src"))
-            # lgpio comes from the system on a Raspberry Pi, but Debian 12 has none.
             wanted = [f"{scratch}/src[simulator]", "lgpio", "setuptools", "wheel"]
             subprocess.run([f"{scratch}/bin/pip", "wheel", "-qq", "-w", f"{scratch}/wheels", *wanted], check=True)
             for own in Path(scratch, "wheels").glob("device_agent-*"):
@@ -92,18 +92,18 @@ def made_from(recipe: Path, keep: Path) -> Iterator[bool]:
 
 
 def install(keep: Path) -> Path:
-    """Return a disk with the program on it, installed the way README says."""
+    """Return a disk with the program on it, installed as anybody does it."""
     disk = keep / "disk.img"
     with tempfile.TemporaryDirectory(dir=keep) as root:
         subprocess.run(["tar", "-xf", keep / "base.tar", "-C", root], check=True)
         shutil.copytree(keep / "wheels", f"{root}/wheels")
         ship(Path(root, "src"))
         Path(root, "root", "xai.key").write_text(f"xai-{secrets.token_hex(16)}\n")
-        ours = "/opt/device-agent/bin/pip install lgpio '.[simulator]'"  # what a Pi has, and who answers in the proof
-        script = "\n".join(["set -e", "cd /src", *installation(), ours])
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **OFFLINE}
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "KEY_FILE": "/root/xai.key", **OFFLINE}
         with open(keep / "install.log", "wb") as log:
-            subprocess.run(["chroot", root, "sh", "-c", script], check=True, env=environment, stdout=log, stderr=log)
+            for command in ("/src/systemd/install.sh", PINS):
+                inside = ["chroot", root, "sh", "-c", command]
+                subprocess.run(inside, check=True, env=environment, stdout=log, stderr=log)
         shutil.copytree(HERE / "root", root, dirs_exist_ok=True)
         for name in ("proof.py", "walls.py"):
             shutil.copy(HERE / name, f"{root}/usr/local/lib/{name}")
@@ -127,15 +127,6 @@ def ship(target: Path) -> None:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-
-
-def installation() -> list[str]:
-    """Return the commands of README.md that install the service, but for what the boot does and root needs not."""
-    text = (PROJECT / "README.md").read_text()
-    block = re.search(r"^As a service.*?\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
-    if block is None:
-        raise SystemExit("README.md no longer says how to install the service")
-    return [re.sub(r"^ *sudo | --now", "", line) for line in block[1].splitlines() if line.strip()]
 
 
 def boot(keep: Path, disk: Path) -> int:

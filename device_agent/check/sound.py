@@ -1,0 +1,268 @@
+"""Microphone, loudspeaker, and what the one hears of the other. Each step opens what it needs and gives it back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..assembly import WAV, open_echo, open_microphone, open_speaker, sound_rate
+from ..audio import FRAME_MS, fold, frame_bytes, frames, level, resample, seconds
+from ..config import Config
+from ..cues import Cues
+from ..errors import AgentError, DeviceFailed
+from ..events import Cue
+from ..hardware import Microphone, Speaker
+from ..hardware.holders import CARDS
+from ..hardware.wav import read_wav
+from . import levels, room
+from .chirp import LATEST_S, LENGTH_S, NOISE_S, chirp, find
+from .findings import Finding, Mark, Now, Progress
+from .running import failed
+
+LISTEN_S = 3.0
+"""How long the microphone is listened to."""
+SETTLE_S = 0.2
+"""What a card delivers first may be a click."""
+METER_S = 0.1
+"""How often the meter moves."""
+CHIRPS = 3
+LEAD_S = 0.4
+"""Silence before the first chirp: it fills the loudspeaker's buffer, so that from then on both cards keep time."""
+EVERY_S = LATEST_S + LENGTH_S + NOISE_S + 0.05
+"""From one chirp to the next."""
+BEGIN_S = 5.0
+"""How long the microphone may take to deliver its first frame, or to stop."""
+
+
+class SoundCheck:
+    """Steps about the sound of the device that *config* describes. *quiet*: they make none themselves; *asked*:
+    somebody is asked to speak."""
+
+    def __init__(self, config: Config, *, quiet: bool, asked: bool) -> None:
+        self._config, self._quiet, self._asked = config, quiet, asked
+        self._rate = sound_rate(config)
+        self._in, self._out = config.microphone.device, config.speaker.device
+        self._hears = self._sounds = False
+
+    # The microphone ---------------------------------------------------------------------------------------------------
+
+    def microphone(self) -> Progress:
+        """Does it open, and how loud is it?"""
+        yield Now("microphone", "opening")
+        if self._in.startswith(WAV):
+            yield from self._recording()
+            return
+        try:
+            yield _card("microphone", "input", self._in, self._rate)
+        except DeviceFailed as error:
+            yield failed("microphone", CARDS, error)
+            return
+        yield from self._listen()
+
+    def _recording(self) -> Progress:
+        path = self._in.removeprefix(WAV)
+        pcm, channels, rate = read_wav(path)
+        form = f"{seconds(pcm, rate * channels):.1f} s at {rate} Hz, {_channels(channels)}"
+        yield Finding("microphone", f"the recording {path}: {form}", figures={"rate": rate, "channels": channels})
+        mono = resample(fold(pcm, channels), rate, self._rate)
+        yield levels.judge(levels.measure(mono.ljust(frame_bytes(self._rate), b"\0"), self._rate), asked=False)
+
+    def _listen(self) -> Progress:
+        """Read for LISTEN_S, and show how loud it is."""
+        yield Now("level", "listening")
+        heard: list[bytes] = []
+        with closing(open_microphone(self._in, self._rate)) as microphone:
+            microphone.open()
+            for number in range(frames(1000 * (SETTLE_S + LISTEN_S))):
+                if not (frame := microphone.read()):
+                    break
+                heard.append(frame)
+                if number % frames(1000 * METER_S) == 0:
+                    left = LISTEN_S + SETTLE_S - number * FRAME_MS / 1000
+                    yield Now("level", f"speak now, {left:.0f} s" if self._asked else "listening", level(frame))
+            gaps = microphone.overflows
+        found = levels.judge(levels.measure(b"".join(heard[frames(1000 * SETTLE_S) :]), self._rate), asked=self._asked)
+        self._hears = found.mark is not Mark.FAIL
+        yield found
+        if gaps:
+            times = "once" if gaps == 1 else f"{gaps} times"
+            text = f"something was lost {times} in {LISTEN_S:g} s: this machine is too busy to read it in time"
+            yield Finding("microphone", text, Mark.NOTE, "look for what keeps it busy: top", {"gaps": gaps})
+
+    # The loudspeaker --------------------------------------------------------------------------------------------------
+
+    def loudspeaker(self) -> Progress:
+        """Does it open, and does it sound?"""
+        yield Now("loudspeaker", "opening")
+        if self._out.startswith(WAV):
+            yield _will_be_written(self._out.removeprefix(WAV))
+            return
+        try:
+            card = _card("loudspeaker", "output", self._out, self._rate)
+        except DeviceFailed as error:
+            yield failed("loudspeaker", CARDS, error)
+            return
+        with closing(open_speaker(self._out, self._rate)) as speaker:
+            speaker.open()
+            said = self._tone(speaker)
+            latency = speaker.latency
+        self._sounds = True
+        text = f"{card.text}, {1000 * latency:.0f} ms from here to the ear{said}"
+        figures = {**card.figures, "latency_ms": round(1000 * latency)}
+        if self._config.speaker.volume == 0:
+            yield Finding("loudspeaker", text, Mark.NOTE, "speaker.volume is 0: nothing will be heard", figures)
+        else:
+            yield Finding("loudspeaker", text, figures=figures)
+
+    def _tone(self, speaker: Speaker) -> str:
+        """Play two notes as loud as a reply, unless that is not wanted; return what to say of it."""
+        volume = self._config.speaker.volume
+        if self._quiet or not volume:
+            return ""
+        _play(speaker, Cues(self._rate, volume=volume, alarm_volume=volume).sound(Cue.LISTENING), self._rate)
+        speaker.drain()
+        return f"; it played two notes at volume {volume}"
+
+    # What the one hears of the other ----------------------------------------------------------------------------------
+
+    def canceller(self) -> Progress:
+        """Is there what takes the device's own voice out?"""
+        yield Now("canceller")
+        open_echo(self._config, self._rate)
+        if self._config.echo.mode == "cancel":
+            yield Finding("canceller", "that of WebRTC runs")
+
+    def echo(self) -> Progress:
+        """How late and how loud does the device hear itself?"""
+        yield Now("echo", "listening to itself")
+        sound = chirp(self._rate, self._config.speaker.volume)
+        if reason := self._unmeasurable(sound):
+            yield Finding("echo", f"not measured: {reason}")
+            return
+        speaker = open_speaker(self._out, self._rate)
+        recorder = _Recorder(open_microphone(self._in, self._rate))
+        with closing(speaker), recorder.recording():
+            speaker.open()
+            handed = self._chirp(speaker, sound)
+        yield room.judge(self._found(sound, handed, recorder, speaker.latency), self._config)
+
+    def _unmeasurable(self, sound: bytes) -> str:
+        if self._in.startswith(WAV) or self._out.startswith(WAV):
+            return "that takes a microphone and a loudspeaker, not files"
+        if self._quiet:
+            return "not a sound was wanted"
+        if not (self._hears and self._sounds):
+            return "that takes a microphone and a loudspeaker that work"
+        return "" if sound else "speaker.volume is 0"
+
+    def _chirp(self, speaker: Speaker, sound: bytes) -> list[float]:
+        """Play the chirps; return for each when it was handed over, in seconds of the monotonic clock."""
+        gap = bytes(2 * round(EVERY_S * self._rate) - len(sound))
+        pcm = bytes(2 * round(LEAD_S * self._rate)) + (sound + gap) * CHIRPS
+        began = _play(speaker, pcm, self._rate)
+        speaker.drop()
+        starts = [LEAD_S + number * EVERY_S for number in range(CHIRPS)]
+        return [start + min(began[frames(1000 * start) : frames(1000 * (start + LENGTH_S))]) for start in starts]
+
+    def _found(self, sound: bytes, handed: list[float], recorder: _Recorder, latency: float) -> room.Heard:
+        pcm = recorder.pcm
+        arrivals = [find(sound, pcm, self._rate, recorder.at(moment)) for moment in handed]
+        wave = np.frombuffer(pcm, np.int16)
+        clipped = float((np.abs(wave.astype(np.int32)) >= levels.RAIL).mean()) if len(wave) else 0.0
+        return room.Heard(len(handed), [each for each in arrivals if each], latency, clipped)
+
+
+class _Recorder:
+    """Reads a microphone in a thread of its own, its owner, and knows when what it read was heard."""
+
+    def __init__(self, microphone: Microphone) -> None:
+        self._microphone = microphone
+        self._frames: list[bytes] = []
+        self._read: list[float] = []  # when each of them was
+        self._first, self._stopping = threading.Event(), threading.Event()
+        self._failed: AgentError | None = None
+        self._thread = threading.Thread(target=self._run, name="check microphone", daemon=True)
+
+    @property
+    def pcm(self) -> bytes:
+        """All that was read."""
+        return b"".join(self._frames)
+
+    def at(self, moment: float) -> float:
+        """Return how many seconds of it could have been read at *moment*, of the monotonic clock, at the earliest.
+
+        The card keeps time; the thread that reads may be late, and never early: so it goes by the earliest of a while.
+        """
+        came = list(self._read)
+        began = [read - (number + 1) * FRAME_MS / 1000 for number, read in enumerate(came)]
+        then = [each for each, read in zip(began, came, strict=True) if 0 <= read - moment <= LATEST_S]
+        return moment - min(then or began)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record from the first frame on, while in the ``with``. Raises what the microphone raises."""
+        self._thread.start()
+        try:
+            if not self._first.wait(BEGIN_S) or self._failed:
+                raise self._failed or DeviceFailed(f"the microphone delivered nothing for {BEGIN_S:g} s")
+            yield
+        finally:
+            self._stopping.set()
+            self._thread.join(BEGIN_S)
+        if self._failed:
+            raise self._failed
+
+    def _run(self) -> None:
+        try:
+            with closing(self._microphone) as microphone:
+                microphone.open()
+                while not self._stopping.is_set() and (frame := microphone.read()):
+                    self._read.append(time.monotonic())
+                    self._frames.append(frame)
+                    self._first.set()
+        except AgentError as error:
+            self._failed = error
+        finally:
+            self._first.set()
+
+
+def _play(speaker: Speaker, pcm: bytes, rate: int) -> list[float]:
+    """Play *pcm*; return for each 20 ms of it when, going by those, its first sample was handed over.
+
+    The loudspeaker takes a piece when it has room, and keeps time; this thread may be late, and never early: the
+    earliest of a while is right.
+    """
+    size, began = frame_bytes(rate), []
+    for begin in range(0, len(pcm), size):
+        speaker.write(pcm[begin : begin + size])
+        began.append(time.monotonic() - seconds(pcm[: begin + size], rate))
+    return began
+
+
+def _card(name: str, way: str, device: str, rate: int) -> Finding:
+    """Open a card and close it again; return what it really does. Raises DeviceFailed."""
+    from ..hardware.card import Card
+    from ..hardware.portaudio import MICROPHONE_PERIOD_MS, SPEAKER_PERIOD_MS
+
+    with closing(Card("input" if way == "input" else "output", device)) as card:
+        card.open(rate, MICROPHONE_PERIOD_MS if way == "input" else SPEAKER_PERIOD_MS)
+        text = f"{device!r} at {card.rate} Hz, {_channels(card.channels)}"
+        if card.rate != rate:
+            text += f", converted to {rate} Hz"
+        return Finding(name, text, figures={"device": device, "rate": card.rate, "channels": card.channels})
+
+
+def _will_be_written(path: str) -> Finding:
+    folder = Path(path).parent
+    if not folder.is_dir():
+        return Finding("loudspeaker", f"there is no folder {folder}", Mark.FAIL, "make it, or write elsewhere")
+    return Finding("loudspeaker", f"will be written to {path}")
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"

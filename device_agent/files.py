@@ -1,0 +1,54 @@
+"""Small files that are whole: read with a bound, and replaced so that a power cut leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+
+def read_whole(path: Path, largest: int) -> bytes:
+    """Return what is in *path*. Looks at the open file, not at its name; a pipe nobody writes to is no reason to wait.
+
+    Raises OSError, and ValueError where it is no file or has more than *largest* bytes.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no file")
+        raw = file.read(largest + 1)
+    if len(raw) > largest:
+        raise ValueError(f"it has more than {largest} bytes")
+    return raw
+
+
+def replace_whole(path: Path, document: bytes) -> None:
+    """Put *document* in place of the file, so that after a power cut there is the one or the other. Raises OSError.
+
+    The new file always has the same name: one that a power cut left behind is in nobody's way. It waits for the disk.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(new, how, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(document)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
+        raise
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    """The new name has to reach the disk, too. Some file systems know no such thing."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,137 @@
+"""What an edit of config.yaml changes while the device runs, and what only when nobody speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .assembly import (
+    can_unmute,
+    conversation_rules,
+    cue_rules,
+    gate_rules,
+    half_duplex,
+    open_services,
+    open_tools,
+    openers,
+    remembered_volume,
+    sound_rate,
+    stays_connected,
+)
+from .config import Config
+from .conversation import RESTING
+from .edits import Edits, Reading, differences, located
+from .errors import AgentError, ConfigError, DeviceFailed
+from .events import EditRefused, EditTaken, Event, MuteAsked
+from .parts import Parts
+from .vad import VoiceDetector
+
+ANEW = frozenset({"microphone.device", "speaker.device", "echo.mode", "talk.end"})
+"""Keys that change only when nobody speaks, by a device that is assembled anew: the way that sound goes, and who ends a
+turn, on which gate and service have to agree. The rate of sound is such a one, too: more than one key makes it."""
+
+
+def begins_anew(old: Config, new: Config) -> bool:
+    """Whether a device that is *old* can become *new* only by being assembled anew."""
+    keys = differences(old, new)
+    return not ANEW.isdisjoint(keys) or sound_rate(old) != sound_rate(new)
+
+
+def retune(parts: Parts, old: Config, new: Config) -> None:
+    """Make the device that runs as *old* run as *new*; what is under way goes on. For the main thread.
+
+    Raises ConfigError and DeviceFailed; then it is as before. EditTaken has to follow.
+    """
+    tools = open_tools(new, parts.alarms, parts.playback, parts.inbox)
+    services = open_services(new, functions=tuple(tool.function for tool in tools))
+    changed = {name: opener for name, opener in openers(new).items() if getattr(old, name) != getattr(new, name)}
+    parts.panel.exchange(changed)
+    # From here on nothing can fail.
+    parts.toolbox.use(tools)
+    parts.link.use(services, always=stays_connected(new))
+    for tune in TUNED:
+        tune(parts, old, new)
+
+
+def _turns(parts: Parts, old: Config, new: Config) -> None:
+    """What is a turn."""
+    detector = VoiceDetector(sound_rate(new), new.talk.vad) if old.talk.vad != new.talk.vad else None
+    parts.gate.tune(detector, **gate_rules(new.talk))
+    parts.echo.tune(half_duplex=half_duplex(new))
+    parts.conversation.tune(**conversation_rules(new))
+
+
+def _connection(parts: Parts, _old: Config, new: Config) -> None:
+    """When there is a connection."""
+    parts.meter.limit = 60.0 * new.connection.daily_minutes
+    if parts.conversation.state in RESTING:
+        parts.link.linger()
+
+
+def _loudness(parts: Parts, _old: Config, new: Config) -> None:
+    """What is heard how loud."""
+    parts.playback.volume = remembered_volume(parts.memory, new.speaker.volume)
+    parts.cues.tune(**cue_rules(new))
+
+
+def _muted(parts: Parts, _old: Config, new: Config) -> None:
+    """A speaker that nothing can unmute any more has to hear."""
+    if parts.conversation.muted and not can_unmute(new):
+        parts.inbox.put(MuteAsked(False))
+
+
+TUNED: tuple[Callable[[Parts, Config, Config], None], ...] = (_turns, _connection, _loudness, _muted)
+
+
+class Caretaker:
+    """Looks after one device once a second: whether its configuration was edited, and whether it can be that now.
+
+    Belongs to the main thread.
+    """
+
+    def __init__(self, edits: Edits, parts: Parts) -> None:
+        self._edits, self._parts = edits, parts
+        self._told = False  # the mistakes that there were before this device
+        self.next: Reading | None = None
+        """What the device is to be assembled anew for, when nobody speaks."""
+
+    def look(self, resting: bool) -> Event | None:
+        """Return what has become of an edit, if there was one. *resting* says that nobody speaks or waits.
+
+        Raises AgentError where the device cannot go on.
+        """
+        if (found := self._edits.look()) is not None:
+            self._told = True
+            return self._take(found)
+        if resting:
+            self._edits.keep()
+        if not self._told:
+            self._told = True
+            return self._refused() if self._edits.mistakes else None
+        return None
+
+    def fail(self, key: str, reason: str) -> bool:
+        """A device did not open, and *key* names it: return whether that is a reason to go back to what was before."""
+        if not self._edits.on_trial(key):
+            return False
+        self._edits.go_back(DeviceFailed(reason), key)
+        self.next = None
+        return True
+
+    def _take(self, found: Reading | ConfigError) -> Event | None:
+        self.next = None  # a newer one goes before it
+        if isinstance(found, ConfigError):
+            return self._refused(found)
+        if begins_anew(self._edits.config, found.config):
+            self.next = found
+            return None
+        try:
+            retune(self._parts, self._edits.config, found.config)
+        except (ConfigError, DeviceFailed) as error:
+            return self._refused(located(error, self._edits.path, found))
+        self._edits.take(found)
+        return EditTaken()
+
+    def _refused(self, error: AgentError | None = None) -> EditRefused:
+        if error is not None:
+            self._edits.refuse(error)
+        return EditRefused("\n".join(self._edits.mistakes))

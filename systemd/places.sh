@@ -1,0 +1,44 @@
+# shellcheck shell=bash disable=SC2034
+# Where everything is on a machine, for install.sh and uninstall.sh.
+
+program=/opt/device-agent                 # a link to the tree in use
+trees=/opt/device-agent-versions          # what build-tree.sh made, and notes about the installation
+command=/usr/local/bin/device-agent
+unit=/usr/local/lib/systemd/system/device-agent.service
+sysusers=/usr/local/lib/sysusers.d/device-agent.conf
+config=/etc/device-agent/config.yaml      # from here on it is the owner's
+keys=/etc/credstore
+key=$keys/device-agent.api_key
+drop_ins=/etc/systemd/system/device-agent.service.d
+state=/var/lib/device-agent
+user=device-agent
+changed=
+
+# did WORDS: something is not as it was, and the owner reads what.
+did() {
+  echo "  $*"
+  changed=yes
+}
+
+# fail WORDS: the end, and why.
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+# Whether a systemd runs here: not in a chroot, and in few containers.
+is_running_systemd() {
+  [ -d /run/systemd/system ]
+}
+
+# The owner is root, and one at a time.
+begin() {
+  [ "$(id -u)" = 0 ] || fail "This changes the system: run it with sudo."
+  umask 022
+  mkdir -p /run/lock
+  exec 9>/run/lock/device-agent.install
+  flock --nonblock 9 || fail "Another installation is under way."
+  if dpkg-query --show --showformat='${db:Status-Abbrev}' device-agent 2>/dev/null | grep -q '^.i'; then
+    fail "device-agent is here as a Debian package: upgrade or remove it with apt."
+  fi
+}

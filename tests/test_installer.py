@@ -1,0 +1,51 @@
+"""What the installer's files say to each other. That it installs is proved in clean Debians: make test-install."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parent.parent / "systemd"
+
+
+def place(name: str) -> str:
+    """Return where places.sh says that something is."""
+    return re.search(rf"^{name}=(\S+)", (SYSTEMD / "places.sh").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+
+
+def test_the_unit_starts_what_is_installed() -> None:
+    """The service is the program in its place, with the settings in theirs, as its own user."""
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(SYSTEMD / "device-agent.service")
+
+    assert unit["Service"]["ExecStart"] == f"{place('program')}/bin/device-agent run --config {place('config')}"
+    assert unit["Service"]["User"] == place("user")
+    assert (SYSTEMD / "device-agent.sysusers.conf").read_text().count(f"u {place('user')} ") == 1
+
+
+def test_the_package_is_built_with_what_the_installer_takes_of_the_system() -> None:
+    """Both make the same tree, so both want the same packages of Debian, but for the tools that do it."""
+    installer = re.search(r'^PACKAGES="(.*)"', (SYSTEMD / "install.sh").read_text(), re.MULTILINE)
+    control = (SYSTEMD / "debian/control").read_text()
+    build = re.search(r"^Build-Depends:\n((?: .*\n?)+)", control, re.MULTILINE)
+
+    assert installer
+    assert build
+    everywhere = {line.strip(" ,") for line in build[1].splitlines() if "[" not in line}
+    assert everywhere - {"debhelper-compat (= 13)"} == set(installer[1].split()) - {"systemd"}
+
+
+@pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
+def test_nobody_but_root_installs(script: str) -> None:
+    """Who may not change the system is told so, before anything is changed."""
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    done = subprocess.run([*nobody, SYSTEMD / script], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "This changes the system: run it with sudo.\n"

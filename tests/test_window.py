@@ -1,0 +1,271 @@
+"""Looking at the running agent, through a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agent import window
+from device_agent.events import Event
+from device_agent.window import MOST, SNAPSHOT, WATCH, Window
+from device_agent.worker import Worker
+
+PATIENCE_S = 10.0
+"""How long to wait for what must happen; no test needs it."""
+
+
+class Statue:
+    """Something to look at, of a certain size, which knows whether it is looked at."""
+
+    def __init__(self, size: int = 10) -> None:
+        self._size = size
+        self.shown = 0
+        self.listening = False
+        self.changed = threading.Condition()
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        with self.changed:
+            self.shown += 1
+            self.changed.notify_all()
+        return {"now": now, "number": self.shown, "levels": None, "weight": "x" * self._size}
+
+    def levels(self) -> dict[str, float] | None:
+        return {"microphone": -20.0, "speaker": -96.0}
+
+    def listen(self, wanted: bool) -> None:
+        with self.changed:
+            self.listening = wanted
+            self.changed.notify_all()
+
+    def until(self, true: Callable[[], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(true, PATIENCE_S)
+
+
+@contextmanager
+def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
+    """Open a window in a thread of its own, and wait until one can look through it."""
+    statue = statue or Statue()
+    made = Window(statue, path)
+    crashed: list[Event] = []
+    with Worker("window", made.run, crashed.append, nudge=made.wake):
+        for _ in range(1000):
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) == window.MODE:
+                break
+            threading.Event().wait(PATIENCE_S / 1000)
+        yield statue
+    assert crashed == []
+
+
+class Guest:
+    """Somebody who looks."""
+
+    def __init__(self, path: Path, says: bytes = b"") -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE_S)
+        self.sock.connect(str(path))
+        self._lines = self.sock.makefile("rb")
+        if says:
+            self.sock.sendall(says)
+
+    def hears(self) -> dict[str, Any] | None:
+        """Return the next line; None when the window is closed to us."""
+        try:
+            line = self._lines.readline()
+        except ConnectionError:
+            return None
+        answer: dict[str, Any] | None = json.loads(line) if line else None
+        return answer
+
+    def leaves(self) -> None:
+        self._lines.close()
+        self.sock.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "status.sock"
+
+
+def test_who_asks_is_shown_one_snapshot(path):
+    with opened(path) as statue:
+        guest = Guest(path, SNAPSHOT)
+        answer = guest.hears()
+        assert answer is not None
+        assert (answer["number"], answer["levels"]) == (1, None)
+        assert guest.hears() is None
+        assert not statue.listening
+
+
+def test_who_watches_is_shown_one_after_the_other(path):
+    with opened(path) as statue:
+        guest = Guest(path, WATCH)
+        numbers = [answer["number"] for answer in (guest.hears() for _ in range(4)) if answer is not None]
+        assert numbers == [1, 2, 3, 4]
+        assert statue.listening
+        guest.leaves()
+        statue.until(lambda: not statue.listening)
+
+
+def test_levels_are_for_those_who_watch(path):
+    with opened(path):
+        answer = Guest(path, WATCH).hears()
+        assert answer is not None
+        assert answer["levels"] == {"microphone": -20.0, "speaker": -96.0}
+
+
+def test_those_who_watch_are_shown_the_same(path):
+    with opened(path) as statue:
+        guests = [Guest(path, WATCH) for _ in range(MOST)]
+        for guest in guests:
+            assert guest.hears()
+        guests[0].leaves()
+        assert guests[1].hears()
+        assert statue.listening
+        assert statue.shown < 20
+
+
+def test_nothing_is_made_while_nobody_watches(path):
+    with opened(path) as statue:
+        guest = Guest(path)  # who says nothing
+        Guest(path, SNAPSHOT).hears()
+        assert (statue.shown, statue.listening) == (1, False)
+        guest.leaves()
+
+
+def test_only_a_few_may_look(path):
+    with opened(path):
+        guests = [Guest(path, WATCH) for _ in range(MOST)]
+        for guest in guests:
+            guest.hears()
+        late = Guest(path)
+        assert late.hears() == {"error": f"{MOST} others are looking already"}
+        assert late.hears() is None
+        guests[0].leaves()
+        answers = (Guest(path, SNAPSHOT).hears() for _ in range(100))  # soon the window has seen that he left
+        assert any("number" in answer for answer in answers if answer is not None)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"mute\n", b"\n", b"{}\n", b"snapshot", b"x" * 64, b"watch\nwatch\n", os.urandom(60) + b"\n"]
+)
+def test_nothing_else_can_be_said(path, garbage, monkeypatch):
+    monkeypatch.setattr(window, "ASK_S", 0.05)
+    with opened(path) as statue:
+        guest = Guest(path, garbage)
+        assert guest.hears() in (None, {"error": "ask for snapshot or watch"})
+        assert guest.hears() is None
+        assert statue.shown == 0
+        assert Guest(path, SNAPSHOT).hears()
+
+
+def test_who_watches_and_talks_on_is_shown_the_door(path):
+    with opened(path) as statue:
+        guest = Guest(path, WATCH)
+        assert guest.hears()
+        guest.sock.sendall(b"mute\n")
+        while guest.hears():
+            pass
+        statue.until(lambda: not statue.listening)
+
+
+def test_a_request_may_come_in_pieces(path):
+    with opened(path):
+        guest = Guest(path, SNAPSHOT[:3])
+        guest.sock.sendall(SNAPSHOT[3:])
+        assert guest.hears()
+
+
+def test_who_takes_nothing_holds_up_nobody(path, monkeypatch):
+    """The snapshot is larger than what a socket holds; the slow one is left behind, the other sees all."""
+    monkeypatch.setattr(window, "TAKE_S", 0.5)
+    with opened(path, Statue(size=1_000_000)) as statue:
+        slow = Guest(path, WATCH)
+        statue.until(lambda: statue.shown > 0)
+        quick = Guest(path, WATCH)
+        numbers = [answer["number"] for answer in (quick.hears() for _ in range(10)) if answer is not None]
+        assert numbers == list(range(numbers[0], numbers[0] + 10))
+        taken = b"".join(iter(lambda: slow.sock.recv(1 << 16), b""))
+        assert len(taken) < 1_000_000  # a part of the first, and then the door
+
+
+def test_who_is_busy_misses_some_and_gets_the_rest_whole(path):
+    with opened(path, Statue(size=1_000_000)) as statue:
+        guest = Guest(path, WATCH)
+        statue.until(lambda: statue.shown > 3)
+        first, second = guest.hears(), guest.hears()
+        assert first is not None
+        assert second is not None
+        assert second["number"] > first["number"] + 1
+
+
+def test_what_a_crashed_process_left_is_replaced(path):
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(path))
+    with pytest.raises(ConnectionRefusedError):
+        Guest(path)
+    path.chmod(window.MODE - 0o200)
+    with opened(path):
+        assert Guest(path, SNAPSHOT).hears()
+
+
+def test_an_agent_that_runs_is_not_robbed(path, caplog):
+    with opened(path) as first:
+        with opened(path) as second:
+            assert Guest(path, SNAPSHOT).hears()
+            assert (first.shown, second.shown) == (1, 0)
+        assert Guest(path, SNAPSHOT).hears()
+    assert "another device-agent runs" in caplog.text
+    with opened(path):
+        assert Guest(path, SNAPSHOT).hears()
+
+
+def test_only_the_group_may_look_whatever_the_umask(path):
+    for mask in (0o077, 0o000):
+        before = os.umask(mask)
+        try:
+            with opened(path):
+                assert stat.S_IMODE(path.stat().st_mode) == 0o660
+                assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        finally:
+            os.umask(before)
+
+
+def test_a_closed_window_leaves_nothing(path):
+    with opened(path):
+        guest = Guest(path, WATCH)
+        assert guest.hears()
+    while guest.hears():
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_where_there_can_be_no_window_there_is_none(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    long = tmp_path / ("x" * 120) / "status.sock"
+    for path in (tmp_path / "file" / "status.sock", long):
+        made = Window(Statue(), path)
+        made.run(threading.Event())
+        made.wake()
+    assert caplog.text.count("device-agent status will see nothing") == 2
+
+
+def test_it_is_where_the_unit_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/device-agent:/run/other")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/device-agent")
+    assert str(window.default_path()) == "/run/device-agent/status.sock"
+    monkeypatch.delenv("RUNTIME_DIRECTORY")
+    assert str(window.default_path()) == "/run/user/1000/device-agent/status.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert str(window.default_path()) == "/var/lib/device-agent/status.sock"
