@@ -124,6 +124,8 @@ class Proof:
     before: Config = USUAL
 
 
+OF_TOKENS = with_service(token_url="https://tokens.example")  # noqa: S106  no password
+
 LIVE = {
     "service.name": Proof("openai", lambda parts: type(parts.link._others[0]).__name__, "OpenAI"),
     "service.url": Proof("wss://proxy.example/v1", service("url")),
@@ -132,9 +134,7 @@ LIVE = {
     "service.instructions": Proof("Sing.", service("instructions")),
     "service.api_key_file": Proof("", service("key"), Secret("from-a-file")),
     "service.token_url": Proof("https://tokens.example", service("token_url")),
-    "service.token_key_file": Proof(
-        "", service("token_key"), Secret("from-a-file"), before=with_service(**{"token_url": "https://tokens.example"})
-    ),
+    "service.token_key_file": Proof("", service("token_key"), Secret("from-a-file"), before=OF_TOKENS),
     "service.ca_file": Proof("/etc/ca.pem", service("ca_file")),
     "service.tools": Proof(("web_search",), service("tools")),
     "service.dialect": Proof(
