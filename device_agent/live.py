@@ -100,6 +100,7 @@ def _ended_by_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end it like Ctrl-C; Ctrl-Z would leave the terminal as it is now, and does nothing."""
     with ExitStack() as restored:
         for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),  # who begins in the background begins without
             (signal.SIGTERM, signal.default_int_handler),
             (signal.SIGHUP, signal.default_int_handler),
             (signal.SIGTSTP, signal.SIG_IGN),

@@ -90,6 +90,7 @@ def test_a_token_is_printed_and_opens_the_door(tmp_path, capsys, monkeypatch, na
         assert main(["ask", "--config", str(path), "--text-only", "hello"]) == 0
 
 
+@pytest.mark.slow
 def test_the_question_is_a_file_that_can_be_asked(tmp_path, simulator):
     with (
         as_file(QUESTION) as clip,

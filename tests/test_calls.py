@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import queue
 
 import pytest
@@ -47,7 +48,8 @@ def answer(call: ToolCall) -> ToolResult:
 def test_arguments_that_are_too_long_are_not_kept_and_answered_with_what_to_do(peer, caplog):
     (call,) = [each for each in peer.say(*asks(peer, "c1", {"x": "y" * HUGE})) if isinstance(each, ToolCall)]
     assert len(call.arguments) == LONGEST_ARGUMENTS + 1
-    result = answer(call)
+    with caplog.at_level(logging.INFO):
+        result = answer(call)
     peer.send(result)
     ((name, said),) = peer.answers()
     assert (name, result.failed) == ("c1", True)

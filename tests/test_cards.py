@@ -50,6 +50,7 @@ def test_devices_are_chosen_by_a_part_of_their_name(tmp_path, simulator):
     assert "desk_speaker" in agent.log
 
 
+@pytest.mark.slow
 def test_a_card_with_a_rate_of_its_own_is_resampled_for(tmp_path, simulator):
     with FifoCard(48000, channels=2, only_rate=48000, only_channels=2, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
@@ -104,6 +105,7 @@ def test_a_card_that_vanishes_in_the_middle_of_a_call_comes_back_or_takes_the_pr
                 agent.says("trouble -> ready")
 
 
+@pytest.mark.slow
 def test_the_demo_talks_through_the_card(tmp_path):
     with FifoCard(RATE, paced=True) as card:
         with running("--log", "info", "demo", "--mic", env=card.env) as agent:
@@ -123,6 +125,7 @@ def test_devices_are_listed_with_their_rates():
     assert "24 kHz" in output
 
 
+@pytest.mark.slow
 def test_check_opens_the_card(tmp_path):
     with FifoCard(RATE, paced=True) as card:
         path = config(tmp_path, "ws://127.0.0.1:1")

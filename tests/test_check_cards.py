@@ -85,6 +85,7 @@ def simulator():
         yield made
 
 
+@pytest.mark.slow
 def test_a_card_is_opened_and_named_with_what_it_really_does(tmp_path, simulator):
     with FifoCard(48000, channels=2, only_rate=48000, only_channels=2, paced=True) as card:
         config = write_config(tmp_path, simulator.url)

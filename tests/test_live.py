@@ -59,7 +59,9 @@ class Terminal:
         with selectors.DefaultSelector() as selector:
             selector.register(self._hands, selectors.EVENT_READ)
             while words not in self.text:
-                assert selector.select(max(0.0, ends - time.monotonic())), f"waited for {words!r}, saw {self.text!r}"
+                assert selector.select(max(0.0, ends - time.monotonic())), (
+                    f"waited for {words!r}, saw {self.text[-2000:]!r}"
+                )
                 self.text += os.read(self._hands, 1 << 16).decode(errors="replace")
         shown, self.text = self.text.split(words, 1)
         return shown

@@ -268,6 +268,7 @@ def test_a_crashing_loudspeaker_ends_the_process(simulator):
         assert room.ended() == 1
 
 
+@pytest.mark.slow
 def test_a_microphone_that_stands_still_ends_the_process(simulator):
     with Room(simulator) as room:
         room.microphone.freeze()

@@ -281,6 +281,7 @@ def test_a_microphone_that_goes_in_the_middle_of_a_sentence_leaves_what_was_said
         room.see("trouble")
 
 
+@pytest.mark.slow
 def test_a_loudspeaker_that_goes_away_in_a_reply_takes_only_that_with_it(simulator):
     with Room(simulator, patient=True) as room:
         room.ask(speech() * 3)
@@ -310,6 +311,7 @@ def test_without_any_card_it_starts_and_waits_for_one(simulator):
         room.happened(PlaybackEnded)
 
 
+@pytest.mark.slow
 def test_an_alarm_that_nobody_can_hear_costs_nothing_and_is_heard_when_one_can(simulator):
     memory = Memory(None)
     Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())

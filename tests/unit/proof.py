@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from device_agent.audio import likeness
 from device_agent.simulator import QUESTION, Simulator
 
 UNIT = "device-agent"
+CONFIG = Path("/etc/device-agent/config.yaml")
+WINDOW = Path("/run/device-agent/status.sock")
 KEY = Path("/etc/credstore/device-agent.api_key")
 MEMORY = Path("/var/lib/device-agent/memory.json")
 PIN = Path("/sys/devices/platform/gpio-sim.0/gpiochip0/sim_gpio17/pull")
@@ -232,6 +234,40 @@ def remembers(_service: Simulator) -> str:
     return f"{MEMORY}, mode 600 of {MEMORY.owner()}: {', '.join(json.loads(MEMORY.read_text()))}"
 
 
+def shown() -> dict[str, Any]:
+    """Return what the agent shows of itself."""
+    told: dict[str, Any] = json.loads(run("device-agent", "status", "--json"))
+    return told
+
+
+def shows_what_it_does(service: Simulator) -> str:
+    """Its window is open to root and its own group, and to nobody else."""
+    about, now = WINDOW.stat(), shown()
+    stranger = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", "device-agent", "status"], capture_output=True, text=True
+    )
+    if (about.st_mode & 0o777, WINDOW.group()) != (0o660, UNIT) or not stranger.returncode:
+        raise Broken(f"{WINDOW}: mode {about.st_mode:o} of {WINDOW.group()}; nobody reads {stranger.stdout!r}")
+    if now["pid"] != pid() or now["counts"]["turns"] != len(service.turns):
+        raise Broken(f"it shows process {now['pid']} and {now['counts']}")
+    return f"{now['counts']['turns']} turn, {now['mood']}; nobody else: {stranger.stderr.strip().splitlines()[-1]}"
+
+
+def takes_an_edit(_service: Simulator) -> str:
+    """An edit is taken at once on a reload, a wrong one named by its line, and the process stays the same."""
+    before, text = pid(), CONFIG.read_text()
+    CONFIG.write_text(text + "\nalarms: {volume: 200}\n")
+    run("systemctl", "reload", UNIT)
+    wait_for("a mistake", lambda: shown()["config"]["mistakes"])
+    (mistake, *_) = shown()["config"]["mistakes"]
+    CONFIG.write_text(text.rstrip() + "\nalarms: {volume: 41}\n")
+    took = wait_for("the edit", lambda: not shown()["config"]["mistakes"])
+    CONFIG.write_text(text)
+    if pid() != before:
+        raise Broken("it was started anew")
+    return f"taken after {took:.1f} s; the wrong one: {mistake}"
+
+
 def is_bounded(_service: Simulator) -> str:
     """Limits of memory and tasks are the kernel's."""
     group = Path("/sys/fs/cgroup" + unit("ControlGroup")[0])
@@ -304,6 +340,8 @@ STEPS = (
     answers,
     keeps_its_key,
     remembers,
+    shows_what_it_does,
+    takes_an_edit,
     is_bounded,
     comes_back_after_a_kill,
     answers,
