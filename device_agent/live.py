@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from .guest import ANSWER_S, NotSeen, Stream
 from .screen import Screen
-from .status import ANSWER_S, NotSeen, Stream
 
 QUIT = {b"q", b"Q", b"\x03", b""}
 """Keys that end it; b"" is a terminal that has gone."""

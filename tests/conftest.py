@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)  # how long an example takes says something about the machine alone
+settings.load_profile("here")
 
 
 @pytest.fixture(autouse=True, scope="session")

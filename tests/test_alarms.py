@@ -478,7 +478,7 @@ class Expected:
         return "rings" if world.wall >= self.on_paper or world.steady >= self.ends else "waits"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(DEEDS, max_size=25))
 def test_every_timer_rings_exactly_once_when_its_time_has_come_unless_cancelled(tmp_path_factory, deeds):
     world = World(tmp_path_factory.mktemp("world") / "memory.json")
@@ -534,7 +534,7 @@ TIMES = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(CHANGES),
     TIMES,
@@ -560,7 +560,7 @@ def since_last(wall: float, text: str) -> float:
     return next(ago * MINUTE for ago in range(26 * 60) if rings(wall // MINUTE * MINUTE - ago * MINUTE, text, ()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(CHANGES),
     TIMES,

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent import credentials
@@ -307,7 +307,6 @@ def test_a_key_that_is_refused_by_a_service_is_in_no_traceback(monkeypatch):
     assert KEY not in "".join(shown.format())
 
 
-@settings(deadline=None)  # a disk takes what it takes
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_key_for_a_header_or_refused(tmp_path_factory, raw):
     file = tmp_path_factory.getbasetemp() / "any-key"

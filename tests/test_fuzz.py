@@ -275,7 +275,7 @@ def messages(draw: st.DrawFn) -> str | bytes:
 
 
 DEED = st.one_of(messages(), messages(), messages(), st.sampled_from(sorted(DEEDS)), st.sampled_from([0.01, 2.0, 9.0]))
-MANY = settings(deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(suppress_health_check=list(HealthCheck))
 
 
 @MANY

@@ -199,7 +199,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     steps=st.lists(STEPS, max_size=20),
     alias=st.sampled_from(["grok-voice-agent", "openai-realtime", "x"]),

@@ -596,7 +596,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), silent=st.booleans(), session_s=st.sampled_from([0.0, 3.0]))
 def test_nothing_a_client_can_say_breaks_it(steps: list[str | bytes | float], silent: bool, session_s: float) -> None:
     client = Client(silent=silent, session_s=session_s)

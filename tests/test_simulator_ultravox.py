@@ -466,7 +466,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), agent_first=st.booleans(), silent=st.booleans())
 def test_nothing_a_client_can_say_breaks_it(steps: list[Any], agent_first: bool, silent: bool) -> None:
     first = {"agent": {}} if agent_first else {"user": {}}
@@ -487,7 +487,7 @@ def test_nothing_a_client_can_say_breaks_it(steps: list[Any], agent_first: bool,
     assert ordinals == sorted(ordinals)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(body=st.dictionaries(st.sampled_from([*wish(), "selectedTools", "vadSettings", "x"]), JUNK) | JUNK)
 def test_no_request_breaks_it(body: Any) -> None:
     assert create(Ultravox(), body=body).status in (201, 400)

@@ -728,7 +728,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     steps=st.lists(STEPS, max_size=25),
     manners=st.fixed_dictionaries(

@@ -147,7 +147,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), key=st.sampled_from(["right", None]))
 def test_nothing_a_client_can_say_breaks_it(steps: list[str | bytes | float], key: str | None) -> None:
     client = Client(key)

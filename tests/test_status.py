@@ -22,13 +22,14 @@ from room import Room
 from test_commands import ROOM, running, write_config
 from test_window import Statue, opened
 
-from device_agent import status, window
+from device_agent import guest, status, window
 from device_agent.cli import main
 from device_agent.events import PlaybackEnded
+from device_agent.guest import NotSeen, ask
 from device_agent.memory import Memory
 from device_agent.simulator import Simulator
 from device_agent.statistics import Statistics
-from device_agent.status import Lines, NotSeen, ask
+from device_agent.status import Lines
 from device_agent.window import MOST, WATCH
 
 
@@ -39,7 +40,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(status, "UNIT_WINDOW", tmp_path / "unit.sock")
+    monkeypatch.setattr(guest, "UNIT_WINDOW", tmp_path / "unit.sock")
     return tmp_path / "device-agent" / "status.sock"
 
 
@@ -73,14 +74,14 @@ def test_what_a_crashed_agent_left_is_no_agent(path):
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
     with pytest.raises(NotSeen, match="no device-agent is running here"):
-        ask(status.places())
+        ask(guest.places())
 
 
 def test_the_agent_of_the_unit_is_seen_where_there_is_none_of_ours(path, tmp_path):
     with opened(tmp_path / "unit.sock"):
-        assert ask(status.places())["number"] == 1
+        assert ask(guest.places())["number"] == 1
         with opened(path, Talker(number="ours")):
-            assert ask(status.places())["number"] == "ours"
+            assert ask(guest.places())["number"] == "ours"
 
 
 def test_who_may_not_look_hears_who_may(path):
@@ -109,7 +110,7 @@ def nobody(path: Path) -> Iterator[None]:
 
 def test_too_many_hear_why_they_see_nothing(path):
     with opened(path) as statue:
-        streams = [status.Stream([path], WATCH) for _ in range(MOST)]
+        streams = [guest.Stream([path], WATCH) for _ in range(MOST)]
         for stream in streams:
             stream.next()
         with pytest.raises(NotSeen, match=f"{MOST} others are looking already"):
@@ -158,7 +159,7 @@ def test_a_stranger_is_not_believed(path, says, told):
 
 
 def test_an_agent_that_hangs_is_not_waited_for(path, monkeypatch):
-    monkeypatch.setattr(status, "ANSWER_S", 0.05)
+    monkeypatch.setattr(guest, "ANSWER_S", 0.05)
     with stranger(path, b"", leaves=False), pytest.raises(NotSeen, match="does not answer within 0.05 s"):
         ask([path])
 
@@ -171,11 +172,11 @@ def test_an_agent_that_lets_nobody_in_hangs(path):
         door.listen(0)
         with pytest.raises(NotSeen, match="lets nobody in"):
             for _ in range(5):
-                owned.enter_context(status.Stream([path]))
+                owned.enter_context(guest.Stream([path]))
 
 
 def test_an_answer_without_end_is_not_read(path, monkeypatch):
-    monkeypatch.setattr(status, "LONGEST", 10_000)
+    monkeypatch.setattr(guest, "LONGEST", 10_000)
     with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(NotSeen, match="without end"):
         ask([path])
 
@@ -205,7 +206,7 @@ def test_no_terminal_is_given_orders(path):
     ],
 )
 def test_what_systemd_says_of_the_unit_is_explained(told, sentences):
-    for line, sentence in zip(status._explained(told), sentences, strict=True):
+    for line, sentence in zip(guest._explained(told), sentences, strict=True):
         assert sentence in line
 
 
@@ -266,7 +267,7 @@ def test_the_running_agent_is_seen(path):
         room.agent._watch = (*room.agent._watch, statistics)
         began = time.monotonic()
         with room, opened(path, statistics):  # type: ignore[arg-type]
-            with status.Stream([path]) as stream:
+            with guest.Stream([path]) as stream:
                 room.ask()
                 loudest = {"microphone": -96.0, "speaker": -96.0}
                 while (snapshot := stream.next())["counts"]["replies"] < 1 or snapshot["mood"] == "speaking":
@@ -305,13 +306,13 @@ def test_the_daemon_has_a_window(tmp_path):
             at = [tmp_path / "run" / "status.sock"]
             wait_until_seen(at)
             assert stat.S_IMODE(at[0].stat().st_mode) == 0o660
-            with status.Stream(at) as stream:
+            with guest.Stream(at) as stream:
                 snapshot = next(each for each in (stream.next() for _ in range(100)) if each["mood"] == "ready")
             assert (snapshot["pid"], snapshot["state"], snapshot["volume"]) == (agent.process.pid, "ready", 100)
             assert snapshot["config"] == {"file": str(config), "state": "in use", "mistakes": []}
             assert snapshot["connected"]["price_per_minute"] == 0.06
             assert snapshot["connected"]["cap_s"] == 1800.0
-            with status.Stream(at) as stream:
+            with guest.Stream(at) as stream:
                 assert stream.next()["levels"] == {"microphone": -96.0, "speaker": -96.0}
                 assert agent.end(signal.SIGTERM) == 0
                 with pytest.raises(NotSeen):
@@ -329,4 +330,4 @@ def test_the_daemon_imports_nothing_of_how_it_looks():
 
 def test_it_looks_where_the_agent_is(path):
     assert window.default_path() == path
-    assert status.places()[0] == path
+    assert guest.places()[0] == path

@@ -1,0 +1,172 @@
+"""Looks through the window of a running agent, from another process."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import AgentError
+from .memory import default_path as memory_path
+from .window import LONGEST, NAME, SNAPSHOT, WATCH, default_path
+
+Snapshot = dict[str, Any]
+
+ANSWER_S = 3.0
+"""How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
+UNIT = "device-agent.service"
+UNIT_WINDOW = Path("/run/device-agent", NAME)
+SYSTEMD_S = 3.0
+
+
+class NotSeen(AgentError):
+    """There is no agent that one could look at."""
+
+
+def places() -> list[Path]:
+    """Return where an agent may have its window: one of our own first, then that of the unit."""
+    own = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere", "device-agent", NAME)
+    return list(dict.fromkeys([default_path(), own, memory_path().with_name(NAME), UNIT_WINDOW]))
+
+
+def ask(at: Sequence[Path]) -> Snapshot:
+    """Return one snapshot. Raises NotSeen."""
+    with Stream(at, SNAPSHOT) as looking:
+        return looking.next()
+
+
+def stream(at: Sequence[Path]) -> Iterator[Snapshot]:
+    """Return one snapshot after the other, until the agent ends. Raises NotSeen."""
+    with Stream(at, WATCH) as looking:
+        while True:
+            yield looking.next()
+
+
+class Stream:
+    """A look through the window. Belongs to one thread."""
+
+    def __init__(self, at: Sequence[Path], request: bytes = WATCH) -> None:
+        """Connect to the first of the windows *at* that is open. Raises NotSeen."""
+        self._sock = _connected(at)
+        self._rest = b""
+        with suppress(OSError):  # we were shown the door; what is to be read says why
+            self._sock.sendall(request)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._sock.fileno()
+
+    def next(self) -> Snapshot:
+        """Wait for the next snapshot. Raises NotSeen where none comes."""
+        while b"\n" not in self._rest:
+            self._read()
+        return self._taken()[0]
+
+    def ready(self) -> Snapshot | None:
+        """There is something to read: return the latest snapshot, if one is complete. Raises NotSeen."""
+        self._read()
+        return self._taken()[-1] if b"\n" in self._rest else None
+
+    def _taken(self) -> list[Snapshot]:
+        *lines, self._rest = self._rest.split(b"\n")
+        try:
+            answers = [_clean(json.loads(line)) for line in lines]
+        except (ValueError, RecursionError) as error:
+            raise NotSeen(f"what looks like a device-agent answers with nonsense: {error}") from error
+        for answer in answers:
+            if not isinstance(answer, dict):
+                raise NotSeen("what looks like a device-agent answers with nonsense")
+            if "error" in answer:
+                raise NotSeen(f"the device-agent lets nobody look now: {answer['error']}")
+        return answers
+
+    def _read(self) -> None:
+        try:
+            read = self._sock.recv(1 << 16)
+        except TimeoutError as error:
+            raise NotSeen(f"the device-agent does not answer within {ANSWER_S:g} s: it hangs, or is stopped") from error
+        except OSError as error:
+            raise NotSeen(f"the device-agent has gone: {error.strerror}") from error
+        self._rest += read
+        if not read:
+            raise NotSeen("the device-agent has ended")
+        if len(self._rest) > LONGEST:
+            raise NotSeen("what looks like a device-agent answers without end")
+
+
+def _connected(at: Sequence[Path]) -> socket.socket:
+    closed: Path | None = None
+    for path in at:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.settimeout(ANSWER_S)
+        try:
+            sock.connect(str(path))
+        except OSError as error:  # nobody is there, or the path is too long to be one
+            sock.close()
+            if isinstance(error, BlockingIOError | TimeoutError):
+                raise NotSeen("the device-agent lets nobody in: it hangs, or is stopped") from error
+            if isinstance(error, PermissionError):
+                closed = closed or path
+        else:
+            return sock
+    raise NotSeen(_forbidden(closed) if closed else "\n".join(["no device-agent is running here", *_unit()]))
+
+
+def _forbidden(path: Path) -> str:
+    """Say who may look through the window at *path*."""
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        group = "device-agent"
+    return (
+        f"you may not look at the device-agent that runs: {path} is for root and the group {group}.\n"
+        f"Use sudo; or become one of the group and log in again: sudo usermod -aG {group} $USER"
+    )
+
+
+def _unit() -> Iterator[str]:
+    """Yield what systemd says about the unit, if there is one."""
+    names = ["LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText"]
+    command = ["systemctl", "show", UNIT, *(f"--property={name}" for name in names)]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=SYSTEMD_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return  # no systemd, or it has other worries
+    told = dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
+    if told.get("LoadState") == "loaded":
+        yield from _explained(told)
+
+
+def _explained(told: dict[str, str]) -> Iterator[str]:
+    """Say what the properties of the unit mean, and what to do."""
+    active = told.get("ActiveState", "unknown")
+    yield f"systemd: {UNIT} is {active} ({told.get('SubState', 'unknown')})" + (
+        f', it says "{told["StatusText"]}"' if told.get("StatusText") else ""
+    )
+    if told.get("ExecMainStatus") == "78":
+        yield "Its configuration is wrong: sudo device-agent check says where"
+    elif active == "inactive":
+        yield "Start it: sudo systemctl start device-agent"
+    else:
+        yield "Why it is so: journalctl -u device-agent -n 30"
+
+
+def _clean(value: Any) -> Any:
+    """Return *value* without what a terminal would obey."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "?" for letter in value)
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    return {name: _clean(each) for name, each in value.items()} if isinstance(value, dict) else value
