@@ -256,13 +256,14 @@ def shows_what_it_does(service: Simulator) -> str:
 def takes_an_edit(_service: Simulator) -> str:
     """An edit is taken at once on a reload, a wrong one named by its line, and the process stays the same."""
     before, text = pid(), CONFIG.read_text()
-    CONFIG.write_text(text + "\nalarms: {volume: 200}\n")
-    run("systemctl", "reload", UNIT)
-    wait_for("a mistake", lambda: shown()["config"]["mistakes"])
-    (mistake, *_) = shown()["config"]["mistakes"]
-    CONFIG.write_text(text.rstrip() + "\nalarms: {volume: 41}\n")
+    try:
+        CONFIG.write_text(text + "\nalarms: {volume: 200}\n")
+        run("systemctl", "reload", UNIT)
+        wait_for("a mistake", lambda: shown()["config"]["mistakes"])
+        (mistake, *_) = shown()["config"]["mistakes"]
+    finally:
+        CONFIG.write_text(text)
     took = wait_for("the edit", lambda: not shown()["config"]["mistakes"])
-    CONFIG.write_text(text)
     if pid() != before:
         raise Broken("it was started anew")
     return f"taken after {took:.1f} s; the wrong one: {mistake}"
