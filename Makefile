@@ -15,7 +15,7 @@ QUICK := audio backoff config conversation echo gate home litellm meter outbox p
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-unit bench faults recovery edits soak format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-fleet test-unit bench faults recovery edits soak format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,13 +42,17 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow and not proxy'
+	$(BIN)/pytest -m 'not slow and not proxy and not fleet'
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
 
 test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
 	$(BIN)/pytest -m proxy
+
+test-fleet: .venv/.ready-to-test ## the playbook of docs/fleet, in a clean Debian; three minutes
+	$(call apt,mmdebstrap)
+	$(SUDO) $(BIN)/pytest -m fleet
 
 bench: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
 	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
