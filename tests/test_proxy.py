@@ -34,6 +34,7 @@ from device_agent.events import (
     UserText,
     Words,
 )
+from device_agent.rejections import BUSY_S
 from device_agent.simulator import Simulator
 from device_agent.simulator.openai import Openai
 
@@ -220,7 +221,7 @@ def test_a_service_that_is_busy_behind_the_proxy_is_left_in_peace(proxy, dialect
     behind.refuse(429)
     with room(proxy, dialect) as agent:
         agent.ask()
-        assert agent.happened(LinkDown).retry_in >= 30
+        assert agent.happened(LinkDown).retry_in >= BUSY_S
 
 
 @pytest.mark.parametrize("typed", [False, True], ids=["spoken", "typed"])
