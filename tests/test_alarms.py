@@ -542,6 +542,7 @@ TIMES = st.one_of(
     st.booleans(),
     st.lists(st.tuples(st.integers(1, 50), st.sampled_from(["wait"] * 9 + ["restart"])), min_size=100, max_size=130),
 )
+@pytest.mark.slow
 def test_an_alarm_rings_at_its_local_time_on_each_of_its_days(tmp_path_factory, begin, text, days, once, looks):
     world = World(tmp_path_factory.mktemp("world") / "memory.json", begin)
     world.alarm(text, days, "up", once=once)

@@ -34,6 +34,7 @@ def test_a_typed_question_gets_a_printed_and_recorded_answer(tmp_path, simulator
     assert simulator.turns[0].text == "What time?"
 
 
+@pytest.mark.slow
 def test_a_recorded_question_is_one_turn(tmp_path, simulator):
     clip = write_wav(tmp_path / "clip.wav", resample(question(), RATE, 16000), 16000)
     saved = tmp_path / "answer.wav"

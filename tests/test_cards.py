@@ -28,6 +28,7 @@ def config(folder: Path, url: str, *, device: str = "default") -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_is_said_into_the_card_comes_back_from_it_sample_for_sample(tmp_path, simulator):
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:

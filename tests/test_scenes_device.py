@@ -255,6 +255,7 @@ def test_a_connection_that_uses_up_the_minutes_ends_after_the_answer(simulator):
 UNPLUGGED = DeviceFailed("'default': unplugged")
 
 
+@pytest.mark.slow
 def test_a_microphone_that_goes_away_is_told_and_comes_back(simulator):
     with Room(simulator, cues=100, patient=True) as room:
         room.microphone.fail(UNPLUGGED)
@@ -296,6 +297,7 @@ def test_a_loudspeaker_that_goes_away_in_a_reply_takes_only_that_with_it(simulat
         assert room.hears(simulator.heard(turns=2)[1].pcm) > 0.99
 
 
+@pytest.mark.slow
 def test_without_any_card_it_starts_and_waits_for_one(simulator):
     room = Room(simulator, patient=True)
     room.microphone.fail(UNPLUGGED)

@@ -598,6 +598,7 @@ STEPS = st.one_of(
 
 @settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), silent=st.booleans(), session_s=st.sampled_from([0.0, 3.0]))
+@pytest.mark.slow
 def test_nothing_a_client_can_say_breaks_it(steps: list[str | bytes | float], silent: bool, session_s: float) -> None:
     client = Client(silent=silent, session_s=session_s)
     for step in steps:

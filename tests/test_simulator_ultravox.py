@@ -468,6 +468,7 @@ STEPS = st.one_of(
 
 @settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=25), agent_first=st.booleans(), silent=st.booleans())
+@pytest.mark.slow
 def test_nothing_a_client_can_say_breaks_it(steps: list[Any], agent_first: bool, silent: bool) -> None:
     first = {"agent": {}} if agent_first else {"user": {}}
     client = Client(

@@ -743,6 +743,7 @@ STEPS = st.one_of(
         },
     ),
 )
+@pytest.mark.slow
 def test_nothing_a_client_can_say_breaks_it(steps: list[str | bytes | float], manners: dict[str, Any]) -> None:
     client = Client(**manners)
     for step in steps:
