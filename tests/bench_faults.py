@@ -503,7 +503,7 @@ def show(row: Row) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Return what README shows."""
+    """Return what docs/faults.md shows."""
     cells: list[list[str]] = []
     for group in ORDER:
         of_it = [row for row in rows if row.group == group]

@@ -1,4 +1,4 @@
-"""What a bench has measured, as a table for README.md."""
+"""What a bench has measured, as a table for the documents."""
 
 from __future__ import annotations
 
