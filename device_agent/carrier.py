@@ -86,6 +86,7 @@ class Carrier:
         self._reminded = False  # the service knows what was said before
         self._renew_at = self._began + RENEW_S
         self._outdated: Callable[[], bool] = lambda: False
+        self._awaited: Callable[[], bool] = lambda: False
 
     @property
     def ready(self) -> bool:
@@ -103,10 +104,15 @@ class Carrier:
         self._session.greet()
         self._converse(lambda: needed() and not self.ready)
 
-    def run(self, needed: Callable[[], bool], outdated: Callable[[], bool] = lambda: False) -> bool:
-        """Converse until nobody needs it any more, or until the session is old or *outdated*, and nobody speaks: return
-        whether that was it. May be called again. Raises LinkLost and LinkRefused."""
-        self._outdated = outdated
+    def run(
+        self,
+        needed: Callable[[], bool],
+        outdated: Callable[[], bool] = lambda: False,
+        awaited: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Converse until nobody needs it any more, or until the session is old or *outdated*, and nobody has *awaited*
+        an answer: return whether that was it. May be called again. Raises LinkLost and LinkRefused."""
+        self._outdated, self._awaited = outdated, awaited
         self._converse(lambda: needed() and not self._over)
         return needed() and self._over
 
@@ -139,7 +145,7 @@ class Carrier:
     @property
     def _over(self) -> bool:
         """Whether the session is to be renewed, and it is so quiet that nobody would notice."""
-        if not self._old:
+        if not self._old or self._awaited():
             return False
         return self._outbox.quiet and self._playback.quiet and not (self._arrived or self._session.busy)
 

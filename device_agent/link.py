@@ -73,7 +73,7 @@ class Link:
         that more was told than anybody listened to, nothing is read. *recall* is what was said before."""
         self._count, self._outbox, self._playback, self._tell = len(services), outbox, playback, tell
         self._always, self._allowed = always, True
-        self._need = Need.NOW if always else Need.NOTHING
+        self._asked = Need.NOTHING
         self._changing = threading.Lock()  # of the need: who speaks while a connection ends wants another one
         self._hurry = threading.Event()
         self._renewing = False
@@ -93,7 +93,7 @@ class Link:
         if not self._allowed:
             return
         with self._changing:
-            self._need = Need.NOW
+            self._asked = Need.NOW
             self._hurry.set()
         if self._renewing:  # read after the other is set: see _greeted
             self._switchboard.abort()
@@ -113,8 +113,6 @@ class Link:
         Their sound has the rate of those before.
         """
         with self._changing:
-            if always and not self._always and self._allowed:
-                self._need = Need.NOW
             self._always = always
             if self._services != tuple(services):
                 self._services = self._others = tuple(services)
@@ -130,15 +128,24 @@ class Link:
         if allowed is not self._allowed:
             with self._changing:
                 self._allowed = allowed
-                self._need = Need.NOW if allowed and self._always else Need.NOTHING
+                self._asked = Need.NOTHING
             self._outbox.wake()
 
     def _relax(self, need: Need, before: set[Need]) -> None:
         """Need no more than *need*, where it is one of *before* that we need now."""
         with self._changing:
-            if not self._always and self._need in before:
-                self._need = need
+            if self._asked in before:
+                self._asked = need
         self._outbox.wake()
+
+    @property
+    def _need(self) -> Need:
+        """How much a connection is needed: by who asked for one, or always."""
+        return Need.NOW if self._always and self._allowed else self._asked
+
+    def _awaited(self) -> bool:
+        """Whether somebody speaks, or waits for an answer."""
+        return self._asked is Need.NOW
 
     def wake(self) -> None:
         """Look at the world: somebody wants us to stop."""
@@ -177,7 +184,7 @@ class Link:
         began = time.monotonic()
         try:
             call.carrier.greet(lambda: self._wanted(stopping))
-            while call.carrier.run(lambda: self._wanted(stopping), lambda: self._others is not None):
+            while call.carrier.run(lambda: self._wanted(stopping), lambda: self._others is not None, self._awaited):
                 call = self._renewed(call, stopping)
                 self._carrier = call.carrier
             call.carrier.farewell()
@@ -227,7 +234,7 @@ class Link:
         try:
             new = self._renew(self._roster.choose(time.monotonic()) if changed else old.number, stopping)
         except (LinkLost, LinkRefused) as error:
-            soon = self._hurry.is_set()
+            soon = self._awaited()
             log.log(logging.WARNING if changed and not soon else logging.INFO, "%s; the old session goes on", error)
             self._outbox.rewind()
             old.carrier.keep(soon=soon)
@@ -242,7 +249,6 @@ class Link:
         """Return a connection that is ready, and that nobody has broken. Raises LinkLost and LinkRefused."""
         self._switchboard.forget()
         self._renewing = True
-        self._hurry.clear()
         try:
             return self._greeted(self._dial(number, NEXT_S, NEXT_S), stopping)
         finally:
@@ -250,9 +256,9 @@ class Link:
 
     def _greeted(self, new: _Call, stopping: threading.Event) -> _Call:
         try:
-            new.carrier.greet(lambda: self._wanted(stopping) and not self._hurry.is_set())
+            new.carrier.greet(lambda: self._wanted(stopping) and not self._awaited())
             self._renewing = False
-            if self._hurry.is_set():  # read after the other is cleared: either nobody broke it, or we know
+            if self._awaited():  # read after the other is cleared: either nobody broke it, or we know
                 raise LinkLost("somebody speaks")
         except BaseException:
             new.carrier.close()

@@ -382,7 +382,7 @@ def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
     """Between the look whether anybody needs a connection and the rest is a line of the log: then somebody presses."""
     outbox, told = Outbox(limit=1000), []
     link = Link([Xai(key=Secret("k"))], outbox, Playback(RATE), told.append)
-    link._need = Need.LATER
+    link._asked = Need.LATER
     finger = logging.Handler()
     finger.emit = lambda _record: link.dial()
     logger = logging.getLogger("device_agent.link")

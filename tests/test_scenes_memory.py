@@ -216,7 +216,7 @@ def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog):
 
 @pytest.mark.parametrize("name", ["xai", "openai", "ultravox"])
 def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, monkeypatch):
-    monkeypatch.setattr("device_agent.carrier.RENEW_S", 1.0)
+    monkeypatch.setattr("device_agent.carrier.RENEW_S", 2.0)
     monkeypatch.setattr("device_agent.carrier.BELIEVED_S", 0.0)  # one service says when it ends
     with Simulator(name, **QUICK) as simulator, room(simulator, name, mode="always") as agent:
         agent.agent.ask(Words("My name is Ada."))
@@ -232,16 +232,22 @@ def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, mo
 
 def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("device_agent.carrier.RENEW_S", 1.0)
+    monkeypatch.setattr("device_agent.carrier.RENEW_S", 2.0)
     monkeypatch.setattr("device_agent.link.NEXT_S", 60.0)  # longer than the conversation waits
     with Simulator(**QUICK) as simulator, room(simulator, "xai", mode="always") as agent:
         agent.happened(LinkUp)
         simulator.hang_handshake()
         assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
-        agent.ask()
+        agent.finger.press()
+        assert simulator.wait_for(lambda: "the old session goes on" in caplog.text)
+        agent.microphone.say(speech())
+        agent.microphone.wait_until_said()
+        agent.finger.release()
         agent.happened(PlaybackEnded)
         assert len(simulator.connections) == 1
-        assert "the old session goes on" in caplog.text
+        assert (
+            caplog.text.partition("-> speaking")[0].count("renewing it") == 1
+        )  # and not again in the middle of a turn
         assert agent.all(LinkDown) == []
 
 
