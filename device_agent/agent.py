@@ -239,8 +239,8 @@ class Agent:
                 return wanted is not self._conversation.muted and self._handle(Muted() if wanted else Unmuted(), now)
             case VolumeAsked(percent, by):
                 self._turn_volume(percent, by)
-            case Released():
-                self._gate.release()
+            case Released(tapped):
+                self._gate.release(tapped=tapped)
         finished = self._converse(event, now)
         return self._handle(Started(), now) if started else finished
 

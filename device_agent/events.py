@@ -34,6 +34,9 @@ class Pressed(Event):
 class Released(Event):
     """The button came up."""
 
+    tapped: bool = False
+    """It had gone down only a moment before."""
+
 
 @dataclass(frozen=True, slots=True)
 class TalkStarted(Event):

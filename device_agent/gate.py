@@ -19,8 +19,6 @@ FRAME_S = 0.02
 
 WINDOW, ATTACK = 8, 5
 """Speech begins when ATTACK of the last WINDOW frames hold speech: a click is shorter, a syllable is not."""
-TAP = 20
-"""Frames. A button that comes up sooner was tapped; later, it was held."""
 LET_GO = 5
 """Frames that a turn lasts on when a held button comes up: people let go on the last syllable."""
 NOBODY = 250
@@ -44,7 +42,7 @@ class Gate:
         self._tuned: tuple[Callable[[bytes], bool], int, int] | None = None
         self._attention = Attention.BUTTON
         self._pressed = False  # a latch: a press counts even when it is over before the next frame
-        self._down = False
+        self._down = self._tapped = False
         self._closing = False
         self._before: deque[bytes] = deque(maxlen=preroll + WINDOW)
         self._votes: deque[bool] = deque(maxlen=WINDOW)
@@ -63,12 +61,13 @@ class Gate:
 
     def press(self) -> None:
         """The button went down: open, if closed."""
-        self._down = True
+        self._down, self._tapped = True, False
         self._closing = False
         self._pressed = True
 
-    def release(self) -> None:
-        """The button came up."""
+    def release(self, *, tapped: bool = False) -> None:
+        """The button came up; it was *tapped*, or held."""
+        self._tapped = tapped
         self._down = False
 
     def close(self) -> None:
@@ -150,8 +149,8 @@ class Gate:
         """The button began this turn and may still be down: has it ended it?"""
         if self._down:
             return False
-        if turn.tail is None and turn.length < TAP:
-            turn.held = False  # it was a tap: from now on the user's silence counts
+        if self._tapped:
+            turn.held = False  # from now on the user's silence counts
             return False
         turn.tail = LET_GO if turn.tail is None else turn.tail - 1
         return turn.tail == 0

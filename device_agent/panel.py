@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -10,6 +11,8 @@ from .errors import AgentError, DeviceFailed
 from .events import Event, MuteAsked, Pressed, Released, VolumeAsked
 from .hardware import Button, Controls, Light
 
+TAP_S = 0.4
+"""A button that comes up sooner was tapped; later, it was held."""
 STEP = 5
 """How many percent of volume one step of a knob is."""
 
@@ -103,11 +106,25 @@ class Panel:
             return
         button: Button | None = ports.get("button")
         if button is not None:
-            button.when_pressed = lambda: tell(Pressed())
-            button.when_released = lambda: tell(Released())
+            _wire_button(button, tell)
         controls: Controls | None = ports.get("controls")
         if controls is not None:
             controls.when_turned = lambda steps: tell(VolumeAsked(by=STEP * steps))
             controls.when_muted = lambda muted: tell(MuteAsked(muted))
             if controls.muted is not None:
                 tell(MuteAsked(controls.muted))  # where the switch is now
+
+
+def _wire_button(button: Button, tell: Callable[[Event], None]) -> None:
+    """Tell what happens to *button*. It is timed here, in the thread that sees it: who is told may be busy."""
+    down_at = 0.0
+
+    def pressed() -> None:
+        nonlocal down_at
+        down_at = time.monotonic()
+        tell(Pressed())
+
+    def released() -> None:
+        tell(Released(tapped=time.monotonic() - down_at < TAP_S))
+
+    button.when_pressed, button.when_released = pressed, released

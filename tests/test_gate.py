@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import Attention, NothingSaid, Own, TalkEnded, TalkStarted
-from device_agent.gate import ATTACK, LET_GO, LONGEST, NOBODY, TAP, WINDOW, Gate
+from device_agent.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate
 
 SILENCE, PREROLL = 10, 4
 
@@ -32,10 +32,10 @@ def test_held_the_button_frames_the_turn_with_a_little_before_and_after():
     g = gate()
     hear(g, "abcdef")
     g.press()
-    during = hear(g, "s" * TAP)
+    during = hear(g, "s" * 20)
     g.release()
     after = hear(g, "123456789")
-    assert during == "<cdef" + "s" * TAP
+    assert during == "<cdef" + "s" * 20
     assert after == "123456"[: LET_GO + 1] + ">"
 
 
@@ -49,28 +49,43 @@ def test_tapped_the_turn_lasts_until_the_user_is_silent():
     g = gate()
     g.press()
     hear(g, ".")
-    g.release()
+    g.release(tapped=True)
     assert hear(g, "..sssssss..sss" + "." * 30) == "..sssssss..sss" + "." * SILENCE + ">"
 
 
 def test_a_press_shorter_than_a_frame_still_counts():
     g = gate()
     g.press()
-    g.release()
+    g.release(tapped=True)
     assert hear(g, ".ssssss").startswith("<.")
+
+
+def test_a_tap_that_we_hear_of_late_is_a_tap():
+    g = gate()
+    g.press()
+    hear(g, "." * 100)
+    g.release(tapped=True)
+    assert hear(g, "." * 20 + "s" * 20) == "." * 20 + "s" * 20
+
+
+def test_a_button_that_was_held_before_we_heard_of_it_ends_its_turn():
+    g = gate()
+    g.press()
+    g.release()
+    assert hear(g, "s" * 20).endswith(">")
 
 
 def test_a_tap_after_which_nobody_speaks_is_forgotten():
     g = gate()
     g.press()
-    g.release()
+    g.release(tapped=True)
     assert hear(g, "." * (NOBODY + 2)).rstrip(".").endswith("x")
 
 
 def test_a_held_button_is_believed_even_when_the_speech_was_not_recognised():
     g = gate()
     g.press()
-    hear(g, "." * (TAP + 1))
+    hear(g, "." * 21)
     g.release()
     assert hear(g, "." * 10).endswith(">")
 
@@ -114,8 +129,8 @@ def test_while_our_voice_dies_away_a_first_syllable_is_kept_although_no_speech_c
 def test_our_own_voice_is_not_what_somebody_said_after_a_tap():
     g = gate()
     g.press()
-    g.release()
-    assert hear(g, "." * (TAP + 1) + "s" * NOBODY, Own.LOUD).endswith("x")
+    g.release(tapped=True)
+    assert hear(g, "." * 21 + "s" * NOBODY, Own.LOUD).endswith("x")
 
 
 def test_what_was_heard_before_a_pause_is_no_preroll_after_it():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from device_agent import panel as panel_module
 from device_agent.errors import AgentError, DeviceFailed
 from device_agent.events import MuteAsked, Pressed, Released, VolumeAsked
-from device_agent.panel import Panel
+from device_agent.panel import Panel, _wire_button
 
 
 class Board:
@@ -67,7 +70,7 @@ def test_what_is_pressed_and_turned_is_told(board):
     board.taken[1].when_released()
     board.taken[3].when_turned(-2)
     board.taken[3].when_muted(None)
-    assert told == [Pressed(), Released(), VolumeAsked(by=-10), MuteAsked(None)]
+    assert told == [Pressed(), Released(tapped=True), VolumeAsked(by=-10), MuteAsked(None)]
     panel.close()
     panel.close()
     assert board.taken == {}
@@ -128,3 +131,15 @@ def test_where_not_even_the_old_one_opens_nobody_goes_on(board):
     assert not isinstance(caught.value, DeviceFailed)
     panel.close()
     assert board.taken == {}
+
+
+def test_a_button_is_timed_where_it_is_seen(board, monkeypatch):
+    told, now = [], [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    button = Thing(board, 7)
+    _wire_button(button, told.append)
+    for held in (panel_module.TAP_S - 0.01, panel_module.TAP_S + 0.01):
+        button.when_pressed()
+        now[0] += held
+        button.when_released()
+    assert told == [Pressed(), Released(tapped=True), Pressed(), Released(tapped=False)]
