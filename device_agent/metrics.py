@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
+import socketserver
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from .conversation import MOODS
 from .errors import ConfigError, missing
@@ -37,7 +39,7 @@ class Metrics:
 
     def __init__(self, port: int, snapshot: Callable[[], dict[str, Any]]) -> None:
         try:
-            self._server = make_server(LOOPBACK, port, _app(snapshot), handler_class=_Handler)
+            self._server = make_server(LOOPBACK, port, _app(snapshot), _Server, _Handler)
         except OSError as error:
             raise ConfigError(f"metrics.port: {port} cannot be used: {error.strerror}; take another") from error
         self.port: int = self._server.server_port
@@ -56,6 +58,18 @@ class Metrics:
         """Look at the world: somebody wants us to stop."""
         with suppress(OSError), socket.create_connection((LOOPBACK, self.port), PATIENCE_S):
             pass  # who waits for a request gets one
+
+
+class _Server(WSGIServer):
+    """Looks nobody up, and makes no fuss about a reader who goes or says nothing."""
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("somebody asked for figures and did not take them: %s", sys.exception())
 
 
 class _Handler(WSGIRequestHandler):

@@ -78,9 +78,10 @@ def test_a_turn_is_in_the_figures(statistics, metrics):
     assert after["device_agent_device_lost microphone"] == 0
 
 
-def test_who_asks_for_nothing_is_not_waited_for(metrics):
+def test_who_asks_for_nothing_is_not_waited_for_and_is_no_news(metrics, capfd):
     with socket.create_connection(("127.0.0.1", metrics.port)):
         assert "device_agent_uptime_seconds" in scrape(metrics.port)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nobody_else_on_the_network_can_read_them(metrics):
