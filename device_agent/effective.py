@@ -12,10 +12,9 @@ from .assembly import key_and_place
 from .config import Config, read, understand
 from .edits import leaves, services_of
 from .errors import ConfigError
-from .schema import SECRET_NAME, Places, written
+from .schema import MASK, Places, masked, written
 
 DEFAULT = "default"
-MASK = "***"
 COLUMN = 44
 """Where the remarks begin, if there is room."""
 
@@ -32,7 +31,7 @@ def as_json(path: Path) -> str:
     config, places = understand(read(path), path)
     found = {
         "file": str(path.absolute()),
-        "values": _plain(config),
+        "values": masked(config),
         "origins": {key: _origin(key, places, str(path)) for key, _ in leaves(config)},
         "keys": dict(_keys(config)),
     }
@@ -53,7 +52,7 @@ def _section(section: Any, places: Places, file: str, path: str, indent: str, ke
                 yield f"{indent}  - {first.strip()}"
                 yield from rest
         else:
-            line = f"{indent}{each.name}: {written(_plain(value))}".rstrip()
+            line = f"{indent}{each.name}: {written(masked(value))}".rstrip()
             yield f"{line:{COLUMN}}  # {_origin(key, places, file)}"
     if path in keys:
         yield f"{indent}{keys[path].strip()}"
@@ -72,18 +71,3 @@ def _keys(config: Config) -> Iterator[tuple[str, str]]:
             yield section, str(error)
         else:
             yield section, f"{MASK} from {place}" if secret else place
-
-
-def _plain(value: Any) -> Any:
-    """Return *value* as JSON knows it, without what is called like a key: the settings of a tool may hold one."""
-    if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, dict):
-        return {key: MASK if _is_secret(key, each) else _plain(each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    return value
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    return isinstance(value, str) and bool(SECRET_NAME.search(name))

@@ -23,6 +23,7 @@ from pprint import pformat
 from . import __version__
 from .config import Config
 from .events import Action, Event, WorkerCrashed
+from .schema import masked
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Recorder:
             "counts": counts,
             "events": events,
             "threads": list(_stacks()),
-            "configuration": pformat(self.config, width=100).splitlines(),
+            "configuration": pformat(masked(self.config), width=100, sort_dicts=False).splitlines(),
         }
         return "\n".join(line[:LONGEST] for title, lines in parts.items() for line in (f"== {title}", *lines, ""))
 

@@ -34,6 +34,8 @@ SECRET = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
 """How the keys of the services begin."""
 SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IGNORECASE)
 """What people call them."""
+MASK = "***"
+"""What is shown in their place."""
 NO_SECRETS = "keys and tokens never stand here: put it in a file of its own and name that in service.api_key_file"
 
 _TEXT = "tag:yaml.org,2002:str"
@@ -362,3 +364,18 @@ def _place(before: str) -> str:
     """Return line and column of what comes after *before*."""
     lines = f"{before}.".splitlines()
     return f"{len(lines)}:{len(lines[-1])}"
+
+
+def masked(value: Any) -> Any:
+    """Return *value* as JSON knows it, without what is called like a key: the settings of a tool may hold one."""
+    if is_dataclass(value):
+        return {each.name: masked(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {name: MASK if _is_secret(name, each) else masked(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [masked(each) for each in value]
+    return value
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(SECRET_NAME.search(name))

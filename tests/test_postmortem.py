@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.config import Config
+from device_agent.config import Config, ServiceConfig
 from device_agent.events import (
     AlarmDue,
     Cue,
@@ -68,7 +68,7 @@ def test_it_tells_the_last_events_all_threads_versions_and_settings(recorder):
     assert f"{EVENTS + 100} LinkDown" in text
     assert "MainThread:" in text
     assert "websocket-client" in text
-    assert "silence_ms=700" in text
+    assert "'silence_ms': 700" in text
 
 
 def test_a_few_are_kept_and_only_their_owner_reads_them(recorder, tmp_path, monkeypatch):
@@ -94,3 +94,11 @@ def test_somebody_may_ask_for_one(recorder, tmp_path):
     assert nudged.is_set()
     (path,) = written(tmp_path)
     assert "SIGUSR2" in path.read_text()
+
+
+def test_what_is_called_like_a_key_is_not_in_it(tmp_path):
+    tool = {"type": "mcp", "server_label": "home", "authorization": "the-key-of-my-home"}
+    text = Recorder(Config(service=ServiceConfig(tools=(tool,))), tmp_path).text("x")
+    assert "'authorization': '***'" in text
+    assert "'server_label': 'home'" in text
+    assert "the-key-of-my-home" not in text.partition("== threads")[0] + text.partition("== configuration")[2]
