@@ -16,7 +16,7 @@ from .alarms import Alarms
 from .audio import frame_bytes, frames
 from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig
 from .conversation import Conversation
-from .credentials import Secret, find_key, find_password, key_place, variable
+from .credentials import Secret, find_key_and_place, find_password, variable
 from .cues import Cues
 from .devices import Devices
 from .ears import Ears
@@ -201,11 +201,10 @@ def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret |
     """
     unnamed = variable(config.name) == variable(first.name)
     try:
-        named = (config.name, config.api_key_file)
-        return find_key(*named, unnamed=unnamed), key_place(*named, unnamed=unnamed)
+        return find_key_and_place(config.name, config.api_key_file, unnamed=unnamed)
     except ConfigError:
         if config.token_url and not config.api_key_file:
-            return None, "none: service.token_url is asked without one"
+            return None, "none here: service.token_url is asked for a short-lived one"
         raise
 
 

@@ -70,12 +70,8 @@ class Canceller:
         self._before = deque([self._silence] * BEFORE, maxlen=BEFORE)
         self._linger = 0  # blocks in which our voice may still be heard
         self._judge = _Judge()
-        self._healthy, self._trusted = True, False
-
-    @property
-    def healthy(self) -> bool:
-        """Whether our voice is taken out. Once False it stays so, and frames pass as they are."""
-        return self._healthy
+        self._healthy = True  # once it is not, it stays so, and frames pass as they are
+        self._trusted = False
 
     @property
     def trusted(self) -> bool:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 USUAL_LOG = {"run": "info", "ask": "error", "check": "error"}
 """What a command logs unless --log says otherwise; the others: warning."""
-EX_FAILED, EX_USAGE, EX_CONFIG = 1, 2, 78
+EX_FAILED, EX_USAGE = 1, 2
 
 
 def entry() -> NoReturn:
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         return command(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return EX_CONFIG
+        return os.EX_CONFIG
     except AgentError as error:
         print(error, file=sys.stderr)
         return EX_FAILED

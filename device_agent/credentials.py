@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,41 +67,57 @@ def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: boo
     key is an error, not a reason to look further: the owner meant it. Raises ConfigError, which never shows what it
     saw. Reads small files; for any thread.
     """
-    return _find(service_name, api_key_file, unnamed)[1]
+    return find_key_and_place(service_name, api_key_file, unnamed=unnamed)[0]
 
 
-def key_place(service_name: str, api_key_file: str | None = None, *, unnamed: bool = True) -> str:
-    """Return where ``find_key`` finds the key, for people. Raises what that raises."""
-    return _find(service_name, api_key_file, unnamed)[0]
-
-
-def find_password(file: str | None, credential: str) -> Secret | None:
-    """Return the password in *file*, else the systemd *credential*, else None. Raises ConfigError as ``find_key``."""
-    if file:
-        return _key(_read(Path(file).expanduser(), private=True), f"the password file {file}")
-    place = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/nowhere", credential)
-    return _key(_read(place, private=False), f"systemd credential {place}") if _is_there(place) else None
-
-
-def _find(service_name: str, api_key_file: str | None, unnamed: bool) -> tuple[str, Secret]:
-    """Return what the first place is called that has a key, and the key."""
+def find_key_and_place(
+    service_name: str, api_key_file: str | None = None, *, unnamed: bool = True
+) -> tuple[Secret, str]:
+    """Return what ``find_key`` returns, and where it was, for people. Raises what that raises."""
     if api_key_file:
         return _keyed(f"service.api_key_file: {api_key_file}", _read(Path(api_key_file).expanduser(), private=True))
     credentials = credential_names(service_name)[: 2 if unnamed else 1]
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    for credential in (Path(directory, name) for name in credentials if directory):
-        if _is_there(credential):
-            # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
-            return _keyed(f"systemd credential {credential}", _read(credential, private=False))
+    if found := _of_the_unit(credentials):
+        return found
     name = variable(service_name)
     if (value := os.environ.get(name)) is not None:
         return _keyed(f"environment variable {name}", value.encode(errors="surrogateescape"))
-    for file in () if directory else _stored(credentials):
-        return _keyed(f"file {file}", _read(file, private=True))
+    if found := _stored(credentials):
+        return found
     raise ConfigError(
         f"there is no key for {service_name}: name a file that holds it in service.api_key_file, "
         f"or give the systemd unit a credential api_key, or set the environment variable {name}{_locked()}"
     )
+
+
+def find_password(file: str | None, credential: str) -> Secret | None:
+    """Return the password in *file*, else in *credential*, inside or outside of the unit; None where there is none.
+
+    Raises ConfigError as ``find_key`` does.
+    """
+    if file:
+        return _key(_read(Path(file).expanduser(), private=True), f"the password file {file}")
+    found = _of_the_unit((credential,)) or _stored((credential,))
+    return found[0] if found else None
+
+
+def _of_the_unit(names: tuple[str, ...]) -> tuple[Secret, str] | None:
+    """Return the first of the systemd credentials *names* that we were given, and where it is."""
+    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+        for credential in (Path(directory, name) for name in names):
+            if _is_there(credential):
+                # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
+                return _keyed(f"systemd credential {credential}", _read(credential, private=False))
+    return None
+
+
+def _stored(names: tuple[str, ...]) -> tuple[Secret, str] | None:
+    """Return, outside of the unit, the first of the files that its credentials come from, if this user may read it."""
+    if not os.environ.get("CREDENTIALS_DIRECTORY"):
+        for file in (STORE / STORED.format(name) for name in names):
+            if os.access(file, os.R_OK):
+                return _keyed(f"file {file}", _read(file, private=True))
+    return None
 
 
 def _is_there(path: Path) -> bool:
@@ -113,20 +128,14 @@ def _is_there(path: Path) -> bool:
         raise ConfigError(f"{path.parent} cannot be looked into: {error.strerror}; systemd made it for us") from error
 
 
-def _stored(credentials: tuple[str, ...]) -> Iterator[Path]:
-    """Yield those of the unit's own files that this user may read."""
-    files = (STORE / STORED.format(name) for name in credentials)
-    yield from (file for file in files if os.access(file, os.R_OK))
-
-
 def _locked() -> str:
     """What to say where the key may be and only root can see it."""
     locked = os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK)
     return f"; or is it in {STORE}? Only root may look there: sudo" if locked else ""
 
 
-def _keyed(place: str, raw: bytes) -> tuple[str, Secret]:
-    return place, _key(raw, place)
+def _keyed(place: str, raw: bytes) -> tuple[Secret, str]:
+    return _key(raw, place), place
 
 
 def _read(path: Path, *, private: bool) -> bytes:

@@ -6,12 +6,12 @@ import grp
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from . import systemd
 from .errors import AgentError
 from .memory import default_path as memory_path
 from .window import LONGEST, NAME, SNAPSHOT, WATCH, default_path
@@ -20,9 +20,7 @@ Snapshot = dict[str, Any]
 
 ANSWER_S = 3.0
 """How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
-UNIT = "device-agent.service"
 UNIT_WINDOW = Path("/run/device-agent", NAME)
-SYSTEMD_S = 3.0
 
 
 class NotSeen(AgentError):
@@ -138,13 +136,7 @@ def _forbidden(path: Path) -> str:
 
 def _unit() -> Iterator[str]:
     """Yield what systemd says about the unit, if there is one."""
-    names = ["LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText"]
-    command = ["systemctl", "show", UNIT, *(f"--property={name}" for name in names)]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=SYSTEMD_S, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return  # no systemd, or it has other worries
-    told = dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
+    told = systemd.asked("LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText")
     if told.get("LoadState") == "loaded":
         yield from _explained(told)
 
@@ -152,7 +144,7 @@ def _unit() -> Iterator[str]:
 def _explained(told: dict[str, str]) -> Iterator[str]:
     """Say what the properties of the unit mean, and what to do."""
     active = told.get("ActiveState", "unknown")
-    yield f"systemd: {UNIT} is {active} ({told.get('SubState', 'unknown')})" + (
+    yield f"systemd: {systemd.UNIT}.service is {active} ({told.get('SubState', 'unknown')})" + (
         f', it says "{told["StatusText"]}"' if told.get("StatusText") else ""
     )
     if told.get("ExecMainStatus") == "78":

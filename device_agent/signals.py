@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT are events like any other."""
+"""A signal is an event like any other."""
 
 from __future__ import annotations
 

@@ -1,10 +1,16 @@
-"""What the service manager wants to know: READY, STATUS, WATCHDOG, STOPPING. Silent where there is none."""
+"""What the service manager wants to know, READY, STATUS, WATCHDOG, STOPPING, and what it knows about our unit. Silent
+where there is none."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from contextlib import suppress
+
+UNIT = "device-agent"
+PATIENCE_S = 3.0
+"""How long it may take to answer."""
 
 
 def notify(**fields: object) -> None:
@@ -16,3 +22,12 @@ def notify(**fields: object) -> None:
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(1.0)
         sock.sendto(message.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+
+
+def asked(*names: str) -> dict[str, str]:
+    """Return what it says of these properties of the unit; nothing where nobody answers. May take PATIENCE_S."""
+    command = ["systemctl", "show", UNIT, f"--property={','.join(names)}"]
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)  # noqa: S603
+        return dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
+    return {}

@@ -64,7 +64,7 @@ store_key() {
 }
 
 has_key() {
-  compgen -G "$keys/device-agent.*api_key" >/dev/null
+  compgen -G "$keys/device-agent.*key" >/dev/null
 }
 
 # Only root reads a key; the service is shown a copy.

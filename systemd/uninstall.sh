@@ -13,7 +13,7 @@ main() {
   remove "$unit" "$sysusers" "$command" "$config.new"
   release_packages
   remove "$program" "$trees"
-  [ -z "${PURGE:-}" ] || remove "$config" "$drop_ins" "$keys"/device-agent.*api_key "$state"
+  [ -z "${PURGE:-}" ] || remove "$config" "$drop_ins" "$keys"/device-agent.* "$state"
   remove_user
   rmdir /etc/device-agent "${sysusers%/*}" "${unit%/*}" "${unit%/system/*}" 2>/dev/null || true
   say_what_is_left
@@ -74,7 +74,7 @@ remove_a_group_without_pins() {
 say_what_is_left() {
   local path
   [ -n "$changed" ] || echo "  nothing to do: it is not installed"
-  for path in "$config" "$drop_ins" "$keys"/device-agent.*api_key "$state"; do
+  for path in "$config" "$drop_ins" "$keys"/device-agent.* "$state"; do
     [ ! -e "$path" ] || echo "Kept: $path"
   done
 }

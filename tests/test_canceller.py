@@ -265,7 +265,7 @@ def test_two_threads_may_play_and_listen_at_once():
     thread.join(20)
     assert done.is_set()
     assert len(out) == len(heard)
-    assert canceller.healthy
+    assert canceller._healthy
 
 
 # Trust ----------------------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_an_engine_that_takes_nothing_away_earns_none():
     there = scene()
     canceller = Canceller(RATE, Hands())
     there.clean(canceller)
-    assert canceller.healthy
+    assert canceller._healthy
     assert not canceller.trusted
 
 
@@ -324,7 +324,7 @@ def keep_talking(canceller: Canceller, seconds: float) -> list[tuple[bytes, byte
 
 def assert_it_gave_up(canceller: Canceller, caplog: pytest.LogCaptureFixture) -> None:
     """Frames pass as they are, 10 ms late, and it was said once."""
-    assert not canceller.healthy
+    assert not canceller._healthy
     assert not canceller.trusted
     pairs = keep_talking(canceller, 1.0)
     heard, out = b"".join(h for h, _ in pairs), b"".join(o for _, o in pairs)
@@ -337,7 +337,7 @@ def assert_it_gave_up(canceller: Canceller, caplog: pytest.LogCaptureFixture) ->
 def test_a_library_that_fails_is_passed_by(caplog):
     canceller = Canceller(RATE)
     scene().clean(canceller)
-    assert canceller.healthy
+    assert canceller._healthy
     assert canceller.trusted
     canceller._engine._module._ffi_handle.dispose()  # from now on each call finds nothing behind its handle
     pairs = keep_talking(canceller, 0.5)
@@ -350,7 +350,7 @@ def test_nonsense_is_passed_by(nonsense, caplog):
     engine = Hands()
     canceller = Canceller(RATE, engine)
     keep_talking(canceller, 1.0)
-    assert canceller.healthy
+    assert canceller._healthy
     vars(engine).update(nonsense)
     keep_talking(canceller, 1.0)
     assert_it_gave_up(canceller, caplog)

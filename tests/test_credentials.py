@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from device_agent import credentials
 from device_agent.assembly import open_services
 from device_agent.config import Config, ServiceConfig
-from device_agent.credentials import Secret, find_key, key_place
+from device_agent.credentials import Secret, find_key, find_key_and_place, find_password
 from device_agent.errors import ConfigError
 
 KEY = "xai-Ab1Cd2Ef3Gh4"
@@ -165,14 +165,14 @@ def test_who_may_not_look_into_the_store_is_told_who_may(monkeypatch, stored):
 
 def test_the_place_of_a_key_is_told_without_the_key(monkeypatch, stored, key_file, credential):
     credential.write_text(KEY)
-    assert key_place("xai", str(key_file)) == f"service.api_key_file: {key_file}"
-    assert key_place("xai") == f"systemd credential {credential}"
+    assert find_key_and_place("xai", str(key_file))[1] == f"service.api_key_file: {key_file}"
+    assert find_key_and_place("xai")[1] == f"systemd credential {credential}"
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
-    assert key_place("xai") == f"file {stored}"
+    assert find_key_and_place("xai")[1] == f"file {stored}"
     monkeypatch.setenv("XAI_API_KEY", KEY)
-    assert key_place("xai") == "environment variable XAI_API_KEY"
+    assert find_key_and_place("xai")[1] == "environment variable XAI_API_KEY"
     with pytest.raises(ConfigError, match="no key"):
-        key_place("openai", unnamed=False)
+        find_key_and_place("openai", unnamed=False)
 
 
 def test_the_credential_of_another_company_is_not_taken(credential):
@@ -320,3 +320,25 @@ def test_any_bytes_are_a_key_for_a_header_or_refused(tmp_path_factory, raw):
     assert key.isprintable()
     assert key.encode() in raw
     assert key.split() == [key]
+
+
+# Passwords ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_password_is_in_its_file_or_in_its_credential_inside_and_outside_of_the_unit(
+    monkeypatch, stored, key_file, credential
+):
+    assert find_password(None, "token_key") is None
+    credential.with_name("token_key").write_text("from-systemd\n")
+    assert find_password(None, "token_key") == Secret("from-systemd")
+    assert find_password(str(key_file), "token_key") == Secret(KEY)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    assert find_password(None, "token_key") is None
+    assert find_password(None, "api_key") == find_key("xai")
+    other = stored.with_name("device-agent.token_key")
+    other.write_text("from-the-store")
+    other.chmod(0o600)
+    assert find_password(None, "token_key") == Secret("from-the-store")
+    other.chmod(0o644)
+    with pytest.raises(ConfigError, match="others than its owner"):
+        find_password(None, "token_key")

@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,13 @@ def test_nobody_but_root_installs(script: str) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "This changes the system: run it with sudo.\n"
+
+
+def test_whatever_the_unit_is_shown_a_purge_takes_away() -> None:
+    unit = (SYSTEMD / "device-agent.service").read_text()
+    shown = re.findall(r"^LoadCredential=\w+:(.*)$", unit, re.MULTILINE)
+    assert shown
+    for script in ("uninstall.sh", "debian/device-agent.postrm"):
+        removed = re.search(r'(?:\$keys"|/etc/credstore)/(device-agent\S*\*\S*)', (SYSTEMD / script).read_text())
+        assert removed
+        assert all(fnmatch(name, removed[1]) for name in shown), script

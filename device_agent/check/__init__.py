@@ -7,6 +7,7 @@ thread of its own that is left behind if it hangs; ``sheet`` shows it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ __all__ = ["check", "show_devices"]
 
 log = logging.getLogger(__name__)
 
-EX_WRONG, EX_CONFIG = 1, 78
+EX_WRONG = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Doctor:
         except ConfigError as error:
             self._note(_wrong(path, error))
             self._sheet.end("The file is wrong, so nothing else was tried.", ok=False)
-            return EX_CONFIG
+            return os.EX_CONFIG
         self._note(Finding("configuration", f"{path}\n{_summary(config)}", figures={"file": str(path)}))
         self._machine()
         self._pins(config)

@@ -6,12 +6,11 @@ import ctypes
 import os
 import platform
 import shutil
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from .. import __version__
+from .. import __version__, systemd
 from .. import memory as remembered
 from .findings import Finding, Mark, Now, Progress
 
@@ -21,7 +20,6 @@ BUILT = 1767225600.0
 FAR = BUILT + 20 * 365 * 86400.0
 UNSYNCHRONISED = 5
 """What adjtimex(2) answers while nobody has set the clock by the network."""
-UNIT = "device-agent"
 INSTALLED_STATE = "var/lib/device-agent"
 LEAST_DISK, LEAST_MEMORY = 50 * 2**20, 100 * 2**20
 """Bytes. What it remembers is a few KiB; it needs 60 MiB of memory, and the system some room."""
@@ -29,7 +27,6 @@ HOT = 80.0
 """Degrees Celsius. A Raspberry Pi slows down from here on."""
 UNDER_VOLTAGE_NOW, UNDER_VOLTAGE, SLOWED = 1 << 0, 1 << 16, 1 << 1 | 1 << 2 | 1 << 3
 """Bits of the firmware's word about power: now, since the start, and slower than it could be now."""
-PATIENCE_S = 5.0
 
 
 class MachineCheck:
@@ -77,7 +74,7 @@ class MachineCheck:
     def _unit(self) -> Progress:
         if not (self._root / "run/systemd/system").is_dir():
             return
-        said = _systemctl()
+        said = systemd.asked("LoadState", "ActiveState", "SubState", "UnitFileState")
         if said.get("LoadState") == "not-found":
             yield Finding("unit", "not installed: it runs when you start it", figures={"installed": False})
         elif said:
@@ -125,20 +122,11 @@ def judge_unit(said: dict[str, str]) -> Finding:
     active, enabled = said.get("ActiveState", "unknown"), said.get("UnitFileState") or "not enabled"
     text, figures = f"{active}, {enabled}", {"active": active, "enabled": enabled}
     if active == "failed" or said.get("SubState") == "auto-restart":
-        return Finding("unit", f"{text}; it fails", Mark.NOTE, f"sudo journalctl -u {UNIT} -e says why", figures)
+        return Finding("unit", f"{text}; it fails", Mark.NOTE, f"sudo journalctl -eu {systemd.UNIT} says why", figures)
     if enabled == "enabled":
         return Finding("unit", text, figures=figures)
-    advice = f"to start it with the machine: sudo systemctl enable --now {UNIT}"
+    advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT}"
     return Finding("unit", text, Mark.NOTE, advice, figures)
-
-
-def _systemctl() -> dict[str, str]:
-    """Return some properties of the unit, none where nobody answers."""
-    asked = ["systemctl", "show", UNIT, "--property=LoadState,ActiveState,SubState,UnitFileState"]
-    with suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE_S, check=True)  # noqa: S603
-        return dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
-    return {}
 
 
 def _disk(folder: Path) -> Finding:

@@ -14,18 +14,18 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from ..alarms import Alarms
-from ..assembly import open_services, open_tools
+from ..assembly import key_and_place, open_services, open_tools
 from ..carrier import GREETING_S, Carrier
 from ..config import Config
-from ..credentials import key_place, variable
-from ..dial import PATIENCE_S, PLAIN, SECURE, unreachable
-from ..errors import AgentError, ConfigError, LinkLost, LinkRefused
+from ..dial import PATIENCE_S, unreachable
+from ..errors import AgentError, LinkLost, LinkRefused
 from ..events import Words
 from ..line import Line
 from ..memory import Memory
 from ..outbox import Outbox
 from ..playback import Playback
 from ..services import Service
+from ..services.access import origin
 from ..switchboard import Switchboard
 from .findings import Finding, Mark, Now, Progress
 from .timed import Timed
@@ -69,11 +69,7 @@ class ServiceCheck:
         return open_services(config, functions=tuple(tool.function for tool in tools))
 
     def _key_place(self) -> str:
-        unnamed = variable(self._named.name) == variable(self._first.name)
-        try:
-            return key_place(self._named.name, self._named.api_key_file, unnamed=unnamed)
-        except ConfigError:  # and yet there is a service
-            return "none here: a token server gives out short-lived ones"
+        return key_and_place(self._named, self._first)[1]
 
     # The way there ----------------------------------------------------------------------------------------------------
 
@@ -82,7 +78,7 @@ class ServiceCheck:
         service = self._services()[-1]
         invitation = service.invitation("")
         urls = [*([invitation.url] if invitation else []), service.url]
-        for url in {_origin(url): url for url in urls}.values():
+        for url in {origin(url): url for url in urls}.values():
             yield from self._way_to(url, service.ca_file)
 
     def _way_to(self, url: str, ca_file: str) -> Progress:
@@ -179,9 +175,3 @@ def _answer(asked: float, watched: Watched, told: Told) -> Finding:
         return Finding("turn", text, figures=figures)
     advice = "try again; if that is always so, ask who runs the service"
     return Finding("turn", f"{text}; but: {trouble}", Mark.NOTE, advice, figures)
-
-
-def _origin(url: str) -> tuple[bool, str | None, int]:
-    """Return who answers at *url*: encrypted or not, host, port."""
-    parts = urlsplit(url)
-    return parts.scheme in SECURE, parts.hostname, parts.port or {**SECURE, **PLAIN}[parts.scheme]

@@ -40,7 +40,7 @@ def ask_for_token(
     """
     if not token_url:
         return None
-    ours = key if _origin(token_url) == _origin(service_url) else None
+    ours = key if origin(token_url) == origin(service_url) else None
     return Request(token_url, body, bearer(token_key or ours))
 
 
@@ -73,7 +73,7 @@ def read_token(answer: Any) -> Secret:
     return Secret(token)
 
 
-def _origin(url: str) -> tuple[bool, str | None, int | None]:
+def origin(url: str) -> tuple[bool, str | None, int | None]:
     """Return who answers at *url*: encrypted or not, host, port."""
     parts = urlsplit(url)
     return parts.scheme in {"wss", "https"}, parts.hostname, parts.port or PORTS.get(parts.scheme)
