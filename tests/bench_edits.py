@@ -34,7 +34,7 @@ from gpiozero.pins.mock import MockFactory
 from room import RATE, RoomMicrophone, RoomSpeaker, speech
 
 from device_agent import agent as agent_module
-from device_agent import assembly, echo
+from device_agent import assembly, echo, panel
 from device_agent.audio import likeness, resample
 from device_agent.canceller import Canceller
 from device_agent.config import load
@@ -527,6 +527,7 @@ def world(folder: Path, seed: int) -> Iterator[tuple[House, Owner, list[Simulato
             (agent_module, "TICK_S", TICK_S),
             (echo, "ROOM_S", echo.ROOM_S / room.PACE),  # here sound dies away sooner, too
             (echo, "CUE_ROOM_S", echo.CUE_ROOM_S / room.PACE),
+            (panel, "TAP_S", PATIENCE_S),  # here nobody holds a button, and the machine is busy
             (assembly, "open_microphone", house.microphone),
             (assembly, "open_speaker", house.speaker),
         ):
