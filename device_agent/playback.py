@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,11 +13,10 @@ import numpy as np
 
 from .audio import Gain, frame_bytes, frame_samples, frames, mix, samples
 from .events import PlaybackEnded, PlaybackStarted
+from .prefill import Arrivals, Prefill
 
 CAPACITY_S = 60.0
 """How much of a reply may lie here. When it is full the link reads no more until there is room again."""
-PREFILL_MS = 100
-"""How much of a reply must have arrived before it begins to sound, and before it goes on after it ran dry."""
 STARVED_S = 10.0
 """A reply that sends nothing for so long is over, whatever the service says."""
 
@@ -54,7 +55,9 @@ class _Reply:
         self.waiting = 0  # samples in the ring
         self.read = 0  # samples handed to the speaker thread
         self.complete = False
-        self.flowing = False  # past its prefill
+        self.flowing = False  # past its prefill, and not fallen silent since
+        self.since = 0.0  # when it would have begun if it had flown without a pause
+        self.arrivals = Arrivals()
 
 
 class _Cues:
@@ -106,15 +109,22 @@ class Playback:
 
     Nothing of a reply is ever overwritten, lost, repeated or reordered. A cut lasts until the link has told the service
     (``accept``): what it writes before that belongs to the dead reply and is dropped. Cues are added to whatever
-    sounds. *volume*, in percent, is that of the replies.
+    sounds. *volume*, in percent, is that of the replies. A reply waits for its *prefill* before it begins to sound, and
+    before it goes on after it fell silent; *clock* is what that is measured by, in seconds.
     """
 
     def __init__(
-        self, rate: int, *, volume: int = 100, capacity: float = CAPACITY_S, prefill_ms: int = PREFILL_MS
+        self,
+        rate: int,
+        *,
+        volume: int = 100,
+        capacity: float = CAPACITY_S,
+        prefill: Prefill | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate = rate
         self._frame = frame_samples(rate)
-        self._prefill = samples(prefill_ms / 1000, rate)
+        self._prefill, self._clock = prefill or Prefill(), clock
         self._buffer = np.zeros(samples(capacity, rate), np.int16)
         self._begin = 0  # where the oldest sample lies
         self._filled = 0
@@ -126,8 +136,10 @@ class Playback:
         self._drop = self._closed = False
         self._reopen: bool | None = None  # asked for: at once, or when nothing sounds
         self._changed = threading.Condition()
+        self._uncut = threading.Lock()  # held but for a cut that was not read yet: to wait for it is to wait for a cut
+        self._uncut.acquire()
         self.underruns = 0
-        """How often a reply ran dry before it was complete."""
+        """How often a reply fell silent in the middle, because its next piece came too late."""
 
     # The link's thread ------------------------------------------------------------------------------------------------
 
@@ -139,7 +151,7 @@ class Playback:
             wave = np.frombuffer(pcm, np.int16)[: len(self._buffer) - self._filled]
             if len(wave):
                 self._store(wave)
-                self._writing(reply).waiting += len(wave)
+                self._arrived(self._writing(reply), len(wave))
                 self._changed.notify_all()
             return 2 * len(wave)
 
@@ -190,16 +202,22 @@ class Playback:
         with self._changed:
             reply = self._ending or (self._replies[0] if self._replies else None)
             name, read = (reply.name, reply.read) if reply else ("", 0)
-            self._replies.clear()
+            while self._replies:
+                self._end_first()
             self._cues.clear()
             self._filled = 0
             self._cuts += 1
             self._drop = True
+            if self._uncut.locked():
+                self._uncut.release()
             self._changed.notify_all()
             return name, 1000 * read // self._rate
 
-    def silenced(self) -> bool:
-        """Whether there was a cut that the reader has not heard of yet."""
+    def silenced(self, seconds: float = 0.0) -> bool:
+        """Whether there was a cut that the reader has not heard of yet. Waits for one, so many *seconds* at most; only
+        the speaker's thread may."""
+        if seconds > 0 and not self._drop:
+            self._uncut.acquire(timeout=seconds)
         return self._drop
 
     def ask_to_reopen(self, *, at_once: bool) -> None:
@@ -225,6 +243,7 @@ class Playback:
                     return None
                 if self._drop:
                     self._drop = False
+                    self._uncut.acquire(blocking=False)
                     return Marker.DROP
                 if self._reopen or (self._reopen is False and self.quiet):
                     self._reopen = None
@@ -240,30 +259,40 @@ class Playback:
         voice, cue = self._gain.apply(item or b""), self._cues.take()
         if voice or cue:
             return Sound(mix(voice, cue), voice, cue=bool(cue))
+        if self._replies and self._replies[0].flowing:
+            return None  # no silence in the middle of a reply, and nothing forgotten that the device still has of it
         return self._cues.rest()
 
     def _next_of_reply(self) -> bytes | PlaybackStarted | PlaybackEnded | None:
         if not self._replies:
             return None
         reply = self._replies[0]
-        if not reply.flowing and (reply.waiting >= self._prefill or (reply.complete and reply.waiting)):
-            reply.flowing = True
+        enough = reply.waiting >= self._frame or (reply.complete and reply.waiting)
+        if enough and not reply.flowing and self._held(reply) <= 0:
+            reply.flowing, reply.since = True, self._clock() - reply.read / self._rate
             if not reply.read:
                 return PlaybackStarted(reply.name)
-        if reply.flowing and (reply.waiting >= self._frame or (reply.complete and reply.waiting)):
+        if enough and reply.flowing:
             return self._take(reply)
         if reply.complete and not reply.waiting:
-            self._ending = self._replies.popleft()
+            self._ending = self._replies[0]
+            self._end_first()
             return PlaybackEnded(reply.name)
-        if reply.flowing:
-            reply.flowing = False
-            self.underruns += 1
         return None
 
+    def _held(self, reply: _Reply) -> float:
+        """Return how many seconds what waits of *reply* is held back for its prefill; 0 or less: not any more."""
+        if reply.complete or reply.flowing:
+            return 0.0
+        due = reply.arrivals.due(reply.read / self._rate, self._prefill.wait, self._prefill.least)
+        return due - self._clock()
+
     def _wait(self) -> None:
-        """Wait for a change; a reply that has begun and gets none for too long is complete."""
-        changed = self._changed.wait(STARVED_S if self._replies else None)
-        if not changed and self._replies:
+        """Wait for a change, or the end of a prefill; a reply that has begun and gets none for too long is complete."""
+        reply = self._replies[0] if self._replies else None
+        if reply and reply.waiting >= self._frame:
+            self._changed.wait(max(0.0, self._held(reply)))
+        elif not self._changed.wait(STARVED_S if reply else None) and self._replies:
             self._replies[0].complete = True
 
     # Under the lock ---------------------------------------------------------------------------------------------------
@@ -275,7 +304,27 @@ class Playback:
             self._replies.append(_Reply(name))
         return self._replies[-1]
 
+    def _arrived(self, reply: _Reply, count: int) -> None:
+        """Note when *count* samples of *reply* came: what is late teaches the prefill at once."""
+        now = self._clock()
+        silent = reply.flowing and reply.waiting < self._frame and now > reply.since + reply.read / self._rate
+        if silent:
+            reply.flowing = False
+            self.underruns += 1
+        reply.arrivals.came(count / self._rate, now, silent=silent)
+        if reply.arrivals.late is not None:
+            self._prefill.came(reply.arrivals.late)
+        reply.waiting += count
+
+    def _end_first(self) -> None:
+        """The first reply is over: the prefill is not longer than it needs to be."""
+        reply = self._replies.popleft()
+        if reply.arrivals.late is not None:
+            self._prefill.ended(reply.arrivals.late)
+
     def _store(self, wave: np.ndarray) -> None:
+        if not self._filled:
+            self._begin = 0  # memory that was never used takes no room: an answer uses a tenth of it
         at = (self._begin + self._filled) % len(self._buffer)
         first = min(len(wave), len(self._buffer) - at)
         self._buffer[at : at + first] = wave[:first]

@@ -1,19 +1,38 @@
-"""The ring buffer between the link and the loudspeaker. A frame is 20 samples here."""
+"""The ring buffer between the link and the loudspeaker. A frame is 20 samples here, and a sample a millisecond."""
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import PlaybackEnded, PlaybackStarted
 from device_agent.playback import LULL_MS, Marker, Playback, Sound
+from device_agent.prefill import KNOWN, MARGIN_S, Prefill
 
 RATE, FRAME, PREFILL = 1000, 20, 40
 
 
+class Clock:
+    """A clock that is moved by hand; it shows milliseconds."""
+
+    ms = 0
+
+    def __call__(self) -> float:
+        return self.ms / 1000
+
+
 def playback(capacity: float = 1.0) -> Playback:
-    return Playback(RATE, capacity=capacity, prefill_ms=PREFILL)
+    """Return one whose replies begin at once: time stands still, so that nothing is ever late."""
+    return Playback(RATE, capacity=capacity, prefill=Prefill(0.0), clock=Clock())
+
+
+def patient(clock: Clock) -> Playback:
+    """Return one whose first replies begin when PREFILL of them is there, or after so long."""
+    return Playback(RATE, prefill=Prefill(PREFILL / 1000), clock=clock)
 
 
 def sound(first: int, count: int) -> bytes:
@@ -23,28 +42,45 @@ def sound(first: int, count: int) -> bytes:
 def read_all(p: Playback, most: int = 1000) -> list[object]:
     """Read what can be read without waiting; of a sound with nothing but a reply in it, the samples."""
     items: list[object] = []
-    while len(items) < most and (p._drop or not p._cues.idle or (p._replies and _readable(p))):
+    while len(items) < most and _readable(p):
         item = p.read()
         items.append(item.voice if isinstance(item, Sound) and item.voice == item.pcm else item)
     return items
 
 
 def _readable(p: Playback) -> bool:
-    reply = p._replies[0]
-    enough = FRAME if reply.flowing else PREFILL
-    return reply.complete or reply.waiting >= enough
+    reply = p._replies[0] if p._replies else None
+    if reply and (reply.complete or (reply.waiting >= FRAME and p._held(reply) <= 0)):
+        return True
+    silence = p._cues._lull and not (reply and reply.flowing)
+    return bool(p._drop or p._cues._waiting or p._cues._ring or silence)
 
 
 def pcm(items: list[object]) -> bytes:
     return b"".join(item for item in items if isinstance(item, bytes))
 
 
-def test_nothing_sounds_before_the_prefill():
-    p = playback()
+def test_nothing_sounds_before_the_prefill_is_over():
+    p = patient(clock := Clock())
+    p.write("a", sound(0, 30))
+    clock.ms = PREFILL - 1
+    assert read_all(p) == []
+    clock.ms = PREFILL
+    assert read_all(p) == [PlaybackStarted("a"), sound(0, FRAME)]
+
+
+def test_a_reader_waits_for_the_end_of_the_prefill_and_no_longer():
+    p = Playback(RATE, prefill=Prefill(0.1))
+    p.write("a", sound(0, 60))
+    assert p.read() == PlaybackStarted("a")
+
+
+def test_a_reply_that_comes_faster_than_it_sounds_begins_as_soon_as_there_is_enough_of_it():
+    p = patient(Clock())
     p.write("a", sound(0, PREFILL - 1))
     assert read_all(p) == []
     p.write("a", sound(PREFILL - 1, 1))
-    assert read_all(p) == [PlaybackStarted("a"), sound(0, FRAME), sound(FRAME, FRAME)]
+    assert pcm(read_all(p)) == sound(0, PREFILL)
 
 
 def test_a_reply_shorter_than_the_prefill_sounds_when_it_is_complete():
@@ -75,15 +111,69 @@ def test_replies_sound_one_after_the_other():
     assert items.index(PlaybackEnded("a")) < items.index(PlaybackStarted("b"))
 
 
-def test_after_running_dry_it_gathers_again_and_counts_it():
-    p = playback()
-    p.write("a", sound(0, 40))
+def test_what_the_loudspeaker_still_holds_is_no_gap():
+    p = patient(clock := Clock())
+    p.write("a", sound(0, 100))
+    clock.ms = PREFILL
     read_all(p)
-    p.write("a", sound(40, FRAME - 1))
-    assert p._next() is None
+    clock.ms = PREFILL + 100
+    p.write("a", sound(100, 30))
+    assert read_all(p) == [sound(100, FRAME)]
+    assert p.underruns == 0
+
+
+def test_after_it_fell_silent_it_waits_for_the_next_to_be_in_time_and_counts_it():
+    p = patient(clock := Clock())
+    p.write("a", sound(0, 50))
+    clock.ms = PREFILL
+    read_all(p)  # two frames; the loudspeaker is silent 40 ms later
+    clock.ms = 110
+    p.write("a", sound(50, 30))  # 60 ms late
     assert p.underruns == 1
-    p.write("a", sound(59, 21))
+    assert read_all(p) == []
+    clock.ms = 119  # 40 ms were heard, and 60 is how late it was; a margin is added to that
+    assert read_all(p) == []
+    clock.ms = 40 + 60 + round(1000 * MARGIN_S)
     assert read_all(p) == [sound(40, FRAME), sound(60, FRAME)]
+
+
+def test_it_falls_silent_as_often_as_it_is_late_again():
+    p = patient(clock := Clock())
+    for moment in (0, 200, 360):  # 40 ms are heard, from 100, 300 and 460 on
+        clock.ms = moment
+        p.write("a", sound(0, 40))
+        clock.ms += PREFILL + 60
+        assert pcm(read_all(p)) == sound(0, 40)
+    assert p.underruns == 2
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_later_reply_waits_as_long_as_a_piece_of_an_earlier_one_was_late_even_if_that_was_cut(cut):
+    p = patient(clock := Clock())
+    p.write("a", sound(0, 100))
+    clock.ms = 250
+    p.write("a", sound(100, 100))
+    if cut:
+        p.cut()
+        p.accept()
+    for _ in range(2):
+        p.write("b", sound(0, 100))
+    p.finish()
+    read_all(p)
+    p.write("c", sound(0, 100))
+    assert p._held(p._replies[0]) == pytest.approx(0.15 + MARGIN_S)
+
+
+def test_when_it_is_known_that_replies_come_early_the_next_one_begins_with_its_first_piece():
+    p = patient(Clock())
+    for number in range(KNOWN):
+        p.write(str(number), sound(0, 30))
+        assert read_all(p) == []
+        p.write(str(number), sound(30, 30))
+        p.finish()
+        read_all(p)
+    p.write("next", sound(0, 30))
+    assert read_all(p) == [PlaybackStarted("next"), sound(0, FRAME)]
 
 
 def test_a_cut_is_silence_at_once_and_tells_what_was_heard():
@@ -187,7 +277,7 @@ def test_a_cue_is_added_to_a_reply_and_not_a_sample_of_that_is_lost_or_late():
 
 
 def test_a_cue_has_a_volume_of_its_own():
-    p = Playback(RATE, volume=0, prefill_ms=PREFILL)
+    p = Playback(RATE, volume=0, prefill=Prefill(0.0))
     p.write("a", sound(1, 100))
     p.read()
     p.play(cue(FRAME))
@@ -256,6 +346,18 @@ def test_a_reply_that_begins_in_the_silence_behind_a_cue_does_not_wait_for_its_e
     assert read_all(p, 3) == [PlaybackStarted("a"), sound(0, FRAME), sound(FRAME, FRAME)]
 
 
+def test_the_silence_behind_a_cue_never_comes_into_the_middle_of_a_reply_nor_is_that_dropped_with_it():
+    p = playback()
+    p.play(cue(FRAME))
+    p.read()
+    p.write("a", sound(0, 100))
+    assert pcm(read_all(p)) == sound(0, 100)
+    assert p._next() is None  # the device still has some of it to play
+    p.write("a", sound(100, 100))
+    p.finish("a")
+    assert read_all(p, 6) == [*(sound(at, FRAME) for at in range(100, 200, FRAME)), PlaybackEnded("a")]
+
+
 def test_a_device_is_opened_again_when_nothing_sounds_or_at_once():
     p = playback()
     p.write("a", sound(0, 40))
@@ -269,13 +371,14 @@ def test_a_device_is_opened_again_when_nothing_sounds_or_at_once():
 
 DEEDS = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 120)),
-    st.tuples(st.sampled_from(["finish", "read", "cut", "accept", "new"]), st.just(0)),
+    st.tuples(st.just("read"), st.integers(0, 200)),  # after so many ms
+    st.tuples(st.sampled_from(["finish", "cut", "accept", "new"]), st.just(0)),
 )
 
 
 @given(st.lists(DEEDS, max_size=150))
 def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
-    p = playback(capacity=0.3)
+    p = Playback(RATE, capacity=0.3, prefill=Prefill(PREFILL / 1000), clock=(clock := Clock()))
     reply, counter, cuts = 0, 0, 0
     owed: list[int] = []  # samples a listener must hear, in order
     heard: list[int] = []
@@ -300,6 +403,7 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
                 reply += 1
                 p.play(cue(25))  # which changes nothing about the replies
             case "read":
+                clock.ms += size
                 note(read_all(p))
             case "cut":
                 p.cut()
@@ -311,3 +415,25 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
     p.finish()
     note(read_all(p))
     assert heard == owed
+
+
+def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
+    p = playback()
+    cuts: list[bool] = []
+    speaker = threading.Thread(target=lambda: cuts.append(p.silenced(60.0)))
+    speaker.start()
+    p.cut()
+    speaker.join(20.0)
+    assert cuts == [True]
+    assert p.silenced(60.0)  # until it was read
+    assert p.read() is Marker.DROP
+    assert not p.silenced(0.01)
+
+
+def test_a_cut_that_was_read_is_no_cut_of_what_follows():
+    p = playback()
+    for _ in range(3):
+        p.cut()
+        p.cut()
+        assert p.read() is Marker.DROP
+        assert not p.silenced()
