@@ -28,6 +28,10 @@ class AtRate(Session):
         return self._session.ready
 
     @property
+    def listens(self) -> bool:  # type: ignore[override]
+        return self._session.listens
+
+    @property
     def deadline(self) -> float | None:  # type: ignore[override]
         """When to call ``tick``: the time is that of the session."""
         return self._session.deadline

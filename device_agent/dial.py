@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import ssl
+import threading
 import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 from . import trust
-from .errors import ConfigError, LinkLost, LinkRefused
+from .errors import AgentError, ConfigError, LinkLost, LinkRefused
 from .line import Line
 from .lookup import BOOK, Address, Book, Inquiry
 from .race import Race
+from .tickets import TICKETS, Tickets
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """How long a dial may take from the look-up to the last byte of the answer; and any one message, there or back."""
@@ -24,6 +29,16 @@ PLAIN = {"ws": 80, "http": 80}
 NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
+def prepare(url: str, ca_file: str = "", book: Book = BOOK, tickets: Tickets = TICKETS) -> None:
+    """Do what can be done for a connection to *url* before anybody wants one: have its name looked up, aside, and read
+    whom to believe. Nothing is said to anybody there."""
+    parts = urlsplit(url)
+    if parts.scheme in SECURE and parts.hostname:
+        book.ahead(parts.hostname, parts.port or SECURE[parts.scheme])
+        with suppress(ConfigError):  # who dials will say so
+            tickets.context(ca_file)
+
+
 class Dial:
     """A socket from its first packet on. All methods belong to one thread, except ``abort``.
 
@@ -31,12 +46,24 @@ class Dial:
     owner's, "" for those of the system.
     """
 
-    def __init__(self, name: str, patience: float = PATIENCE_S, *, ca_file: str = "", book: Book = BOOK) -> None:
-        self._name, self._patience, self._ca_file, self._book = name, patience, ca_file, book
+    def __init__(
+        self,
+        name: str,
+        patience: float = PATIENCE_S,
+        *,
+        ca_file: str = "",
+        book: Book = BOOK,
+        tickets: Tickets = TICKETS,
+    ) -> None:
+        self._name, self._patience, self._ca_file, self._book, self._tickets = name, patience, ca_file, book, tickets
         self._inquiry: Inquiry | None = None
         self._sock: socket.socket | None = None
+        self._port = 0
+        self._believed = False  # who is at the other end has shown a certificate, now or before
         self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
         self._rope.setblocking(False)
+        self._closing = threading.Lock()  # of the rope: a look-up may ring long after everything is over
         self._aborted = False
 
     def connect(self, url: str) -> Line:
@@ -49,15 +76,42 @@ class Dial:
         until = time.monotonic() + self._patience
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or SECURE.get(parts.scheme) or PLAIN[parts.scheme]
-        addresses = self._find(host, port, until)
-        if parts.scheme in PLAIN and not all(address.near for address in addresses):
-            raise LinkRefused(f"{self._name} is not in a private network: use {parts.scheme}s:// instead")
-        self._take(self._race(addresses, until))
+        self._port, self._inquiry = port, Inquiry(host, port, self._book)
+        self._go_on()
         if parts.scheme in SECURE:
-            self._wrap(host, until)
+            self._secure(self._inquiry, host, until)
+        else:
+            addresses = self._find(host, port, until)
+            if not all(address.near for address in addresses):
+                raise LinkRefused(f"{self._name} is not in a private network: use {parts.scheme}s:// instead")
+            self._take(self._race(addresses, until))
         line = Line(self._held)
         line.allow(max(0.0, until - time.monotonic()))
         return line
+
+    def _secure(self, inquiry: Inquiry, host: str, until: float) -> None:
+        """Connect with TLS: at once where *host* was found lately, while it is looked up again.
+
+        That is for TLS alone: whoever lives there now has to show a certificate before we say a word. Where nobody
+        there can, those who live at other addresses by now are asked, once.
+        """
+        if not (known := inquiry.aside(self._ring)):
+            self._speak_tls(self._find(host, self._port, until), host, until)
+            return
+        try:
+            self._speak_tls(known, host, until)
+        except AgentError:
+            raise
+        except OSError:
+            moved = [address for address in self._find(host, self._port, until) if address not in known]
+            if not moved:
+                raise
+            log.info("%s is not where it was; trying where it is now", self._name)
+            self._speak_tls(moved, host, until)
+
+    def _speak_tls(self, addresses: list[Address], host: str, until: float) -> None:
+        self._take(self._race(addresses, until))
+        self._wrap(host, until)
 
     @property
     def _held(self) -> socket.socket:
@@ -65,18 +119,22 @@ class Dial:
         return self._sock
 
     def _find(self, host: str, port: int, until: float) -> list[Address]:
-        self._inquiry = Inquiry(host, port, self._book)
-        self._go_on()
+        assert self._inquiry is not None  # noqa: S101
         addresses = self._inquiry.answer(until)
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, f"{host} has no address")
         return addresses
 
     def _race(self, addresses: list[Address], until: float) -> socket.socket:
-        """Return the first connection that comes about. Raises OSError, LinkLost when aborted."""
+        """Return the first connection that comes about; addresses that are found meanwhile take part.
+
+        Raises OSError, LinkLost when aborted.
+        """
         with Race(addresses, self._bell) as race:
             while True:
+                self._hush()
                 self._go_on()
+                race.join(self._inquiry.news() if self._inquiry else [])
                 now = time.monotonic()
                 if now >= until:
                     raise race.verdict(self._patience)
@@ -86,19 +144,22 @@ class Dial:
     def _wrap(self, host: str, until: float) -> None:
         """Begin TLS in two steps: ours before the handshake, so that ``abort`` has something to break."""
         try:
-            context = trust.context(self._ca_file)
+            tls = self._tickets.wrap(self._held, host, self._port, self._ca_file)
         except ConfigError as error:
             raise LinkRefused(f"{self._name}: {error}") from error
-        tls = context.wrap_socket(self._held, server_hostname=host, do_handshake_on_connect=False)
         self._take(tls)
         tls.settimeout(max(0.001, until - time.monotonic()))
         try:
             tls.do_handshake()  # its timeout is for all of it
         except TimeoutError as error:
             raise TimeoutError(f"TLS was not ready within {self._patience:g} s") from error
+        self._believed = True
+        log.debug("%s: %s%s", self._name, tls.version(), ", resumed" if tls.session_reused else "")
 
     def _take(self, sock: socket.socket) -> None:
-        self._sock = sock
+        before, self._sock = self._sock, sock
+        if before is not None:
+            before.close()  # TLS has taken what it had, or nobody could show a certificate there
         self._go_on()
 
     def _go_on(self) -> None:
@@ -110,17 +171,29 @@ class Dial:
         self._aborted = True
         if self._inquiry is not None:
             self._inquiry.abort()
-        with suppress(OSError):
-            self._rope.send(b".")
+        self._ring()
         if self._sock is not None:
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Free the socket. Harmless where there is none."""
-        for each in (self._sock, self._bell, self._rope):
-            if each is not None:
-                each.close()
+        """Free the socket, and keep what shortens the next dial. Harmless where there is none."""
+        if self._believed and isinstance(self._sock, ssl.SSLSocket):
+            with suppress(OSError, ValueError):
+                self._tickets.keep(self._sock, self._port, self._ca_file)
+        with self._closing:
+            for each in (self._sock, self._bell, self._rope):
+                if each is not None:
+                    each.close()
+
+    def _ring(self) -> None:
+        """End a wait for a connection: something has changed. Any thread."""
+        with self._closing, suppress(OSError):
+            self._rope.send(b".")
+
+    def _hush(self) -> None:
+        with suppress(BlockingIOError):
+            self._bell.recv(64)
 
 
 def unreachable(name: str, error: Exception) -> LinkLost:

@@ -32,6 +32,8 @@ REFUSED_S = 300.0
 """Seconds between tries when nobody wants us: a new key may come, but not soon."""
 NEXT_S = 4.0
 """How long a dial, and then the greeting, may take where there is something else to go on with."""
+PREPARE_S = 2.0
+"""How long nobody needs a connection before the first one is prepared: a start has other things to do."""
 WAITED_FOR_S = 1.0
 """The longest pause while a turn waits: it is given up after 15 s, so there are few of them."""
 
@@ -76,7 +78,7 @@ class Link:
         self._asked = Need.NOTHING
         self._changing = threading.Lock()  # of the need: who speaks while a connection ends wants another one
         self._hurry = threading.Event()
-        self._renewing = False
+        self._renewing = self._prepared = False
         self._carrier: Carrier | None = None
         self._roster = Roster(len(services))
         self._switchboard = Switchboard(services, outbox, playback, self._note, self._confirm, crowded, recall)
@@ -210,7 +212,7 @@ class Link:
             return False
         self._count, self._roster = len(services), Roster(len(services))
         self._switchboard = self._switchboard.followed_by(services)
-        self._refusals, self._said = [], ""
+        self._refusals, self._said, self._prepared = [], "", False
         return True
 
     def _wanted(self, stopping: threading.Event) -> bool:
@@ -279,7 +281,9 @@ class Link:
         with selectors.DefaultSelector() as selector:
             selector.register(self._outbox, selectors.EVENT_READ)
             while self._need is Need.NOTHING and not stopping.is_set():
-                selector.select()
+                if not selector.select(None if self._prepared else PREPARE_S):
+                    self._prepared = True
+                    self._switchboard.prepare(0)
                 self._outbox.hush()
                 self._confirm_cuts()
                 refused = bool(self._said)

@@ -1,8 +1,8 @@
 """Names become addresses, aside: a look-up that hangs costs nobody more than their own patience.
 
 The system's look-up cannot be stopped, and without a network it takes half a minute. So it runs in a thread that nobody
-waits for longer than they like. There are never more than a few of these; and what was found lately is good enough when
-no answer comes, because whoever lives there now still has to show a certificate.
+waits for longer than they like. There are never more than a few of these; and what was found lately is good enough to
+begin with, or when no answer comes, because whoever lives there now still has to show a certificate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +96,11 @@ class Book:
             while len(self._known) > MOST_NAMES:
                 del self._known[next(iter(self._known))]
 
+    def ahead(self, host: str, port: int) -> None:
+        """Look *host* up aside where nothing is known of it: who connects later need not wait for that."""
+        if not (_number(host, port) or self.known(host, port, time.monotonic())):
+            self.begin(host, port, lambda _answer: None)
+
     def begin(self, host: str, port: int, tell: Callable[[Answer], None]) -> bool:
         """Look up *host* aside and *tell* what comes of it, some day; return False where too many are under way."""
         if not self._room.acquire(blocking=False):
@@ -127,31 +131,54 @@ BOOK = Book()
 
 
 class Inquiry:
-    """One question for the addresses of a name. ``answer`` belongs to one thread, ``abort`` to any."""
+    """One question for the addresses of a name. ``abort`` belongs to any thread, the rest to one."""
 
     def __init__(self, host: str, port: int, book: Book = BOOK) -> None:
         self._host, self._port, self._book = host, port, book
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._aside = False  # a question is under way that nobody waits for yet
+        self._found: list[Address] = []
+
+    def aside(self, ring: Callable[[], None]) -> list[Address]:
+        """Return what was found lately, and ask again meanwhile; [] where nothing was, and nothing is asked.
+
+        *ring* is called when there are ``news``, by another thread, and perhaps long after nobody cares.
+        """
+        known = self._book.known(self._host, self._port, time.monotonic())
+
+        def tell(answer: Answer) -> None:
+            self._answers.put(answer)
+            ring()
+
+        self._aside = bool(known) and self._book.begin(self._host, self._port, tell)
+        return in_turns(known)
+
+    def news(self) -> list[Address]:
+        """Return what was found since ``aside``, [] where that is nothing, or nothing yet. Does not wait."""
+        if self._aside:
+            try:
+                answer = self._answers.get_nowait()
+            except queue.Empty:
+                return []
+            self._aside = False
+            if isinstance(answer, list):
+                self._found = in_turns(answer)
+            elif answer is None:
+                self._answers.put(None)  # for who waits
+        return self._found
 
     def answer(self, until: float) -> list[Address]:
         """Wait for the addresses, at most *until*, in seconds of the monotonic clock; each family's turn by turn.
 
         Raises OSError when there are none, TimeoutError when no answer came, LinkLost when aborted.
         """
-        with suppress(OSError, UnicodeError):  # it is no number
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            flags = socket.AI_NUMERICHOST
-            return [
-                Address(family, place)
-                for _, _, _, _, place in socket.getaddrinfo(
-                    self._host, self._port, family=family, type=socket.SOCK_STREAM, flags=flags
-                )
-            ]
+        if found := _number(self._host, self._port) or self.news():
+            return found
         known = self._book.known(self._host, self._port, time.monotonic())
         try:
             return in_turns(self._wait(min(until, time.monotonic() + HURRY_S) if known else until))
         except OSError as error:
-            if not known:
+            if isinstance(error, LinkLost) or not known:
                 raise
             log.info("%s: %s; taking the addresses of last time", self._host, error)
             return in_turns(known)
@@ -160,7 +187,8 @@ class Inquiry:
         """Ask every AGAIN_S until an answer comes that will not change."""
         asked, failure = False, None
         while (now := time.monotonic()) < until:
-            asked |= self._book.begin(self._host, self._port, self._answers.put)
+            asked |= self._aside or self._book.begin(self._host, self._port, self._answers.put)
+            self._aside = False
             again = min(now + AGAIN_S, until)
             while (left := again - time.monotonic()) > 0:
                 try:
@@ -180,6 +208,16 @@ class Inquiry:
     def abort(self) -> None:
         """End the wait, now or later."""
         self._answers.put(None)
+
+
+def _number(host: str, port: int) -> list[Address]:
+    """Return the address that *host* is; [] where it is a name."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return []
+    return [Address(family, place) for _, _, _, _, place in found]
 
 
 def in_turns(addresses: list[Address]) -> list[Address]:

@@ -38,6 +38,7 @@ class Race:
         """*bell* is what ends a wait of ``step`` when it becomes readable."""
         self._selector = selectors.DefaultSelector()
         self._selector.register(bell, selectors.EVENT_READ)
+        self._known = list(addresses)
         self._count = len(addresses)
         self._hopeful = deque(addresses)  # the next to try first
         self._tries: deque[socket.socket] = deque()
@@ -53,6 +54,15 @@ class Race:
         self._selector.close()
         for each in self._tries:
             each.close()
+
+    def join(self, addresses: list[Address]) -> None:
+        """Let those of *addresses* that are new take part, at once and before any is tried again."""
+        new = [address for address in addresses if address not in self._known]
+        if new:
+            self._known += new
+            self._count += len(new)
+            self._hopeful.extendleft(reversed(new))
+            self._next = 0.0
 
     def step(self, now: float, until: float) -> socket.socket | None:
         """Begin another try if it is time, and wait for something to happen, at most *until*; return the winner.

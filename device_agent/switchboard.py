@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .at_rate import AtRate
 from .carrier import Carrier
+from .dial import prepare
 from .errors import LinkRefused
 from .events import Event
 from .outbox import Again, Outbox
@@ -76,6 +78,12 @@ class Switchboard:
             patience=greeting,
             resume=resume,
         )
+
+    def prepare(self, number: int) -> None:
+        """Shorten the first dial to service *number*. Does not wait for anybody."""
+        service = self._services[number]
+        with suppress(ValueError):  # an address that is none: who dials will say so
+            prepare(service.url, service.ca_file)
 
     def left(self, number: int, carrier: Carrier, again: Again = Again.NOTHING) -> None:
         """Note how to go on with the conversation that *carrier* had, or does not need any more.

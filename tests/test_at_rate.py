@@ -11,6 +11,7 @@ from device_agent.at_rate import AtRate
 from device_agent.audio import likeness, resample
 from device_agent.credentials import Secret
 from device_agent.events import LinkUp, ReplyAudio, ReplyEnded, TalkEnded, TalkStarted
+from device_agent.services.openai import OpenAI
 from device_agent.services.xai import Xai
 
 
@@ -48,3 +49,11 @@ def test_sound_goes_up_and_comes_down_whole_at_the_other_rate():
     assert isinstance(events[-1], ReplyEnded)
     assert abs(len(down) - len(said)) < 8
     assert likeness(said[1000:-1000], down)[0] > 0.99
+
+
+def test_it_listens_as_soon_as_the_session_does():
+    session = AtRate(OpenAI().session(), 24000, 16000)
+    session.greet()
+    assert not session.listens
+    list(session.receive('{"type": "session.created"}'))
+    assert (session.listens, session.ready) == (True, False)

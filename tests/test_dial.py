@@ -6,13 +6,18 @@ import errno
 import itertools
 import select
 import socket
+import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 import pytest
+from authority import Authority
 from test_lookup import Directory
+from test_tickets import Door
 from test_wire import Peer
 
 from device_agent import race
@@ -20,6 +25,7 @@ from device_agent.dial import Dial, unreachable
 from device_agent.errors import LinkLost, LinkRefused
 from device_agent.line import Line
 from device_agent.lookup import Address, Book
+from device_agent.tickets import Tickets
 
 PATIENCE_S = 20.0
 """For what must happen; no test needs it."""
@@ -210,6 +216,133 @@ def test_abort_breaks_out_of_every_step(moment, monkeypatch):
         threading.Thread(target=lambda: (there.wait(PATIENCE_S), dial.abort()), daemon=True).start()
         with closing(dial), pytest.raises(OSError, match="." if moment == "tls" else "aborted"):
             dial.connect(f"wss://name:{hole.port if moment == 'greeting' else raw.port}")
+
+
+# Where it was last time -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def was_at(host: str, port: int, directory: Directory) -> Book:
+    """A book that knows from last time that "name" was at *host*, and asks *directory* now."""
+    book = Book(directory.ask)
+    book.note("name", port, [Address(socket.AF_INET, (host, port))], time.monotonic())
+    return book
+
+
+def now_at(port: int) -> list[Address]:
+    return [Address(socket.AF_INET, ("127.0.0.1", port))]
+
+
+def reached(door: Door, book: Book, authority: Authority) -> str:
+    """Return the address at which somebody is who can show that it is "name"."""
+    with closing(Dial("it", PATIENCE_S, ca_file=str(authority.certificate), book=book, tickets=Tickets())) as dial:
+        line = dial.connect(f"wss://name:{door.port}")
+        assert line.recv(1) == b"x"
+        return str(line.sock.getpeername()[0])
+
+
+def test_where_it_was_last_time_it_is_called_at_once_whether_anybody_answers_the_question_or_not(authority):
+    with Door(authority.server("DNS:name")) as door:
+        for directory in (Directory(), Directory(OSError("no")), Directory(now_at(door.port))):
+            assert reached(door, was_at("127.0.0.1", door.port, directory), authority) == "127.0.0.1"
+
+
+@pytest.fixture
+def trials(monkeypatch) -> threading.Semaphore:
+    """Counts the tries to connect; but for the first to each address, none is made again."""
+    monkeypatch.setattr(race, "AGAIN_S", 3600.0)
+    monkeypatch.setattr(race, "UNHEARD_MS", 3_600_000)
+    begun, begin = threading.Semaphore(0), race.Race._begin
+    monkeypatch.setattr(race.Race, "_begin", lambda self, address: (begin(self, address), begun.release()))
+    return begun
+
+
+def test_an_address_that_died_is_replaced_by_what_the_question_finds(authority, trials):
+    directory = Directory()
+    with Door(authority.server("DNS:name")) as door, closing(Closed("127.0.0.2", door.port)):
+        book = was_at("127.0.0.2", door.port, directory)
+        threading.Thread(
+            target=lambda: trials.acquire(timeout=PATIENCE_S) and directory.say(now_at(door.port)), daemon=True
+        ).start()
+        assert reached(door, book, authority) == "127.0.0.1"
+
+
+def test_an_answer_that_changes_nothing_wakes_nobody_twice(authority, trials, monkeypatch):
+    steps, step = [], race.Race.step
+    monkeypatch.setattr(race.Race, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1])
+    with closing(Closed("127.0.0.2")) as hole:
+        book = was_at("127.0.0.2", hole.port, Directory([Address(socket.AF_INET, ("127.0.0.2", hole.port))]))
+        assert "nobody answered within 0.3 s" in why(Dial("it", SHORT_S, book=book), f"wss://name:{hole.port}")
+    assert len(steps) <= 3
+
+
+def test_an_address_that_refuses_is_replaced_as_well(authority):
+    with Door(authority.server("DNS:name")) as door:
+        assert reached(door, was_at("127.0.0.2", door.port, Directory(now_at(door.port))), authority) == "127.0.0.1"
+
+
+class Tardy(Dial):
+    """Learns where the name is now when somebody at the old address has answered already."""
+
+    def __init__(self, directory: Directory, answer: list[Address] | OSError, **how: Any) -> None:
+        super().__init__("it", PATIENCE_S, tickets=Tickets(), **how)
+        self._directory, self._answers = directory, [answer]
+
+    def _wrap(self, host: str, until: float) -> None:
+        self._directory.say(*self._answers)
+        self._answers = []
+        super()._wrap(host, until)
+
+
+@pytest.mark.parametrize("names", ["DNS:somebody", "DNS:name"])
+def test_who_lives_now_where_it_was_has_to_show_a_certificate(authority, tmp_path, names):
+    """Somebody else with a good one, or a login page that says it is the one that we want."""
+    other = authority if names == "DNS:somebody" else Authority(tmp_path)
+    with Door(authority.server("DNS:name")) as door, Door(other.server(names), host="127.0.0.2", port=door.port) as old:
+
+        def dialled(answer: list[Address] | OSError) -> str:
+            directory = Directory()
+            book = was_at("127.0.0.2", door.port, directory)
+            with closing(Tardy(directory, answer, ca_file=str(authority.certificate), book=book)) as dial:
+                return str(dial.connect(f"wss://name:{door.port}").sock.getpeername()[0])
+
+        assert dialled(now_at(door.port)) == "127.0.0.1"
+        for same in (socket.gaierror(socket.EAI_NONAME, "no"), [Address(socket.AF_INET, ("127.0.0.2", door.port))]):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                dialled(same)
+        assert old.calls == 3  # nobody is asked twice
+
+
+def test_a_refusal_where_it_was_and_still_is_is_told_as_it_is(authority):
+    with nobody() as port:
+        with closing(Dial("it", PATIENCE_S, book=was_at("127.0.0.1", port, Directory(now_at(port))))) as dial:
+            with pytest.raises(ConnectionRefusedError):
+                dial.connect(f"wss://name:{port}")
+
+
+def test_plain_words_go_to_nobody_but_who_has_the_name_now():
+    with Peer(waits) as peer:
+        book = was_at("127.0.0.2", peer.port, Directory(now_at(peer.port)))
+        dial = Dial("it", book=book)
+        assert dial.connect(f"ws://name:{peer.port}").sock.getpeername()[0] == "127.0.0.1"
+        dial.close()
+
+
+def test_an_answer_may_come_when_everything_is_over(authority):
+    directory, moved = Directory(), [Address(socket.AF_INET, ("127.0.0.9", 80))]
+    with Door(authority.server("DNS:name")) as door:
+        book = was_at("127.0.0.1", door.port, directory)
+        assert reached(door, book, authority) == "127.0.0.1"
+        directory.say(moved)
+        while book.known("name", door.port, time.monotonic()) != moved:  # it is good for the next time
+            threading.Event().wait(0.01)
+
+
+# TLS ------------------------------------------------------------------------------------------------------------------
 
 
 def trickles(beginning: bytes, drop: bytes = b"x"):

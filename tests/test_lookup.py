@@ -140,6 +140,60 @@ def test_what_was_found_long_ago_is_not_used_and_few_names_are_remembered():
     assert book.known("name 0", 80, 1000.0) == [OTHER]
 
 
+def test_what_is_known_is_told_at_once_and_news_when_there_are_some():
+    book = Book(Directory([OTHER]).ask)
+    book.note("x", 80, [V4], time.monotonic())
+    rung = threading.Event()
+    inquiry = Inquiry("x", 80, book)
+    assert inquiry.aside(rung.set) == [V4]
+    assert rung.wait(PATIENCE_S)
+    assert inquiry.news() == inquiry.news() == inquiry.answer(soon()) == [OTHER]
+    assert book.known("x", 80, time.monotonic()) == [OTHER]
+
+
+def test_who_waits_after_all_waits_for_the_question_that_is_under_way():
+    directory = Directory()
+    book = Book(directory.ask)
+    book.note("x", 80, [V4], time.monotonic())
+    inquiry = Inquiry("x", 80, book)
+    inquiry.aside(lambda: None)
+    assert directory.asked.acquire(timeout=PATIENCE_S)
+    assert inquiry.news() == []
+    directory.say([OTHER])
+    assert inquiry.answer(soon()) == [OTHER]
+    assert not directory.asked.acquire(blocking=False)
+
+
+def test_of_a_stranger_nothing_is_known_and_nothing_asked():
+    directory = Directory()
+    assert Inquiry("x", 80, Book(directory.ask)).aside(lambda: None) == []
+    assert not directory.asked.acquire(blocking=False)
+
+
+def test_a_name_is_looked_up_ahead_once_and_a_number_never():
+    directory = Directory([V4])
+    book = Book(directory.ask)
+    book.ahead("127.0.0.1", 80)
+    book.ahead("x", 80)
+    while not (known := book.known("x", 80, time.monotonic())):
+        threading.Event().wait(0.01)
+    book.ahead("x", 80)
+    assert known == [V4]
+    assert directory.asked.acquire(blocking=False)
+    assert not directory.asked.acquire(blocking=False)
+
+
+def test_who_is_told_to_stop_does_not_go_on_with_what_was_known(hasty):
+    book = Book(Directory().ask)
+    book.note("x", 80, [V4], time.monotonic())
+    inquiry = Inquiry("x", 80, book)
+    inquiry.aside(lambda: None)
+    inquiry.abort()
+    assert inquiry.news() == []
+    with pytest.raises(LinkLost, match="aborted"):
+        inquiry.answer(soon())
+
+
 def test_abort_ends_the_wait():
     directory = Directory()
     inquiry = Inquiry("x", 80, Book(directory.ask))

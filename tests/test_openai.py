@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,16 +14,20 @@ from device_agent.errors import LinkLost, LinkRefused
 from device_agent.events import (
     CancelReply,
     Clip,
+    LinkUp,
     NothingSaid,
     ReplyEnded,
     ReplyText,
     TalkEnded,
     TalkStarted,
     ToolResult,
+    TurnReceived,
     Words,
 )
-from device_agent.services import Said
+from device_agent.services import Said, Session
+from device_agent.services.litellm import LiteLLM
 from device_agent.services.openai import OpenAI, openai_settings
+from device_agent.services.xai import Xai
 
 PCM = b"\1\0\2\0"
 
@@ -110,6 +116,49 @@ def test_the_judge_is_strict():
 def test_the_header_of_the_beta_is_never_sent():
     assert OpenAI().endpoint(None, "").headers == {}
     assert OpenAI().endpoint(None, "").url == "wss://api.openai.com/v1/realtime?model=gpt-realtime"
+
+
+def told(session: Session, kind: str) -> list[object]:
+    return list(session.receive(json.dumps({"type": kind, "session": {}})))
+
+
+def test_speech_follows_the_settings_as_soon_as_there_is_a_session():
+    """The push to talk of OpenAI's package waits no longer either; and where no session is, speech would be lost."""
+    session = OpenAI().session()
+    session.tick(0.0)
+    session.greet()
+    assert not session.listens
+    assert told(session, "session.created") == []
+    assert (session.listens, session.ready) == (True, False)
+    session.send(TalkStarted())
+    session.send(PCM)
+    kinds = [json.loads(message)["type"] for message in session.outgoing()]
+    assert kinds == ["session.update", "input_audio_buffer.append"]
+    assert told(session, "session.updated") == [LinkUp()]
+
+
+def test_who_answers_speech_without_a_word_about_the_settings_is_ready():
+    session = OpenAI().session()
+    session.tick(0.0)
+    session.greet()
+    told(session, "session.created")
+    assert told(session, "rate_limits.updated") == []
+    assert not session.ready
+    assert told(session, "input_audio_buffer.committed") == [LinkUp(), TurnReceived()]
+    assert told(session, "session.updated") == []
+
+
+@pytest.mark.parametrize(
+    "service", [Xai(), LiteLLM(model="x", dialect="openai"), LiteLLM(model="x", dialect="xai")], ids=repr
+)
+def test_nobody_else_hears_a_word_before_the_settings_are_confirmed(service):
+    session = service.session()
+    session.tick(0.0)
+    session.greet()
+    told(session, "session.created")
+    told(session, "conversation.created")
+    assert (session.listens, session.ready) == (False, False)
+    assert LinkUp() in told(session, "session.updated")
 
 
 def test_a_reply_in_text_has_no_sound_and_an_end():

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from ..dial import Dial
 from ..line import Line
-from ..lookup import Address
+from ..lookup import Address, Book
+from ..tickets import Tickets
 from .findings import Finding, Mark
 
 SHOWN = 3
@@ -22,7 +23,7 @@ class Timed(Dial):
     """Dials as ``Dial`` does; *name* is what errors call the other side. Belongs to one thread."""
 
     def __init__(self, name: str, host: str, *, ca_file: str) -> None:
-        super().__init__(name, ca_file=ca_file)
+        super().__init__(name, ca_file=ca_file, book=Book(), tickets=Tickets())  # nothing is taken from memory
         self.name, self._host = name, host
         self.step = "name"
         """What is done now, or what could not be done."""

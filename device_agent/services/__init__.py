@@ -97,7 +97,11 @@ class Session:
     """
 
     ready = False
-    """Whether the service will understand speech. Until then nobody calls ``send``."""
+    """Whether the service has understood what we asked of it. Until then, or until it ``listens``, nobody ``send``s."""
+
+    listens = False
+    """Whether speech may go up although the session is not ready yet: it is there, and takes everything in the order in
+    which it was said, so that speech meets our settings and not those that were there before."""
 
     deadline: float | None = None
     """When to call ``tick`` although nothing was received."""

@@ -69,7 +69,9 @@ class OpenAI(Settings):
 
     def session(self) -> Session:
         settings = openai_settings(self)
-        return RealtimeSession(settings, rate=self.rate, service_ends=self.service_ends, text_part=TEXT_PART)
+        return RealtimeSession(
+            settings, rate=self.rate, service_ends=self.service_ends, text_part=TEXT_PART, in_order=True
+        )
 
 
 def openai_settings(settings: Settings) -> dict[str, Any]:

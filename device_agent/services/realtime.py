@@ -96,7 +96,8 @@ class RealtimeSession(Session):
     *settings* is the ``session`` of session.update. *rate* is that of the sound both ways. *service_ends* says that the
     service decides when the user has finished (server VAD); otherwise each turn is committed by hand. *codec* packs the
     sound, *clips* says that a recording may travel in one piece, *resumes* that the service will know us again.
-    *text_part* is what it calls a text of the assistant.
+    *text_part* is what it calls a text of the assistant. *in_order* says that speech is judged by the settings that
+    went up before it, whether they were confirmed already or not: it follows them as soon as there is a session.
     """
 
     _name: ClassVar[str] = "the service"
@@ -114,11 +115,12 @@ class RealtimeSession(Session):
         clips: bool = True,
         resumes: bool = False,
         text_part: str = "text",
+        in_order: bool = False,
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
         self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
-        self._text_part = text_part
+        self._text_part, self._in_order = text_part, in_order
         self._now = 0.0
         self._due: float | None = None  # when there is something to do
         self._patience = Patience(self._name)
@@ -297,6 +299,8 @@ class RealtimeSession(Session):
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         kind = event["type"]
+        if self.listens and kind in self._events and kind not in GREETING:
+            yield from self._become_ready()  # it takes what we say without a word about our settings
         if kind in self._events and (self.ready or kind in GREETING):
             yield from getattr(self, self._events[kind])(event)
         else:
@@ -306,6 +310,7 @@ class RealtimeSession(Session):
             self._patience.heard(self._now, owed=self._replies.owed)
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
+        self.listens = self._in_order
         if self._resumes:
             self.resume = name(part(event, "conversation"), "id") or self.resume
         self.expires_at = number(part(event, "session"), "expires_at") or self.expires_at
