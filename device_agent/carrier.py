@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import selectors
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -150,16 +150,16 @@ class Carrier:
         return self._outbox.quiet and self._playback.quiet and not (self._arrived or self._session.busy)
 
     def _converse(self, wanted: Callable[[], bool]) -> None:
-        with selectors.DefaultSelector() as both, selectors.DefaultSelector() as bell:
-            both.register(self._wire, selectors.EVENT_READ)
-            both.register(self._outbox, selectors.EVENT_READ)
-            bell.register(self._outbox, selectors.EVENT_READ)
-            try:
-                while wanted():
-                    self._send_all()
-                    self._turn(self._wait(both, bell))
-            except (LinkLost, LinkRefused) as error:
-                raise self._session.lost(error) from error
+        both, bell = select.poll(), select.poll()
+        both.register(self._wire, select.POLLIN)
+        both.register(self._outbox, select.POLLIN)
+        bell.register(self._outbox, select.POLLIN)
+        try:
+            while wanted():
+                self._send_all()
+                self._turn(self._wait(both, bell))
+        except (LinkLost, LinkRefused) as error:
+            raise self._session.lost(error) from error
 
     def _turn(self, readable: bool) -> None:
         """Do what there is to do, once."""
@@ -169,21 +169,22 @@ class Carrier:
             self._receive(now)
         self._deliver_all()
         self._check(now)
-        if self._session.ready:
+        if self._session.ready or self._session.listens:
             self._remind(now)
             self._take_outbox(now)
 
-    def _wait(self, both: selectors.BaseSelector, bell: selectors.BaseSelector) -> bool:
+    def _wait(self, both: select.poll, bell: select.poll) -> bool:
         """Sleep until something happens; return whether the service said something that there is room for."""
         if self._arrived or self._crowded():
-            bell.select(FULL_S)
+            bell.poll(1000 * FULL_S)
             self._outbox.hush()
             return False
         if self._wire.pending():
             return True
-        ready = {key.fileobj for key, _ in both.select(self._timeout())}
-        self._outbox.hush()
-        return self._wire in ready
+        ready = dict(both.poll(1000 * self._timeout()))
+        if self._outbox.fileno() in ready:
+            self._outbox.hush()
+        return self._wire.fileno() in ready
 
     def _timeout(self) -> float:
         now = time.monotonic()
@@ -217,7 +218,6 @@ class Carrier:
         """Before anything goes up, once: does the service know what was said before?"""
         if not self._reminded:
             self._reminded = True
-            self._renew_at = now + renew_in(self._session.expires_at, time.time())
             self._recall.begin()
             if not self._session.goes_on(self._asked_to_resume):
                 log.info("the conversation begins anew")
@@ -254,7 +254,9 @@ class Carrier:
         self._recall.told(event, time.monotonic())
         match event:
             case LinkUp():
-                log.info("the session is ready after %.0f ms", 1000 * (time.monotonic() - self._began))
+                now = time.monotonic()
+                self._renew_at = now + renew_in(self._session.expires_at, time.time())
+                log.info("the session is ready after %.0f ms", 1000 * (now - self._began))
             case ReplyStarted():
                 self._outbox.settle()
             case ReplyEnded():

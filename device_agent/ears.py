@@ -127,7 +127,9 @@ class Ears:
         return False
 
     def _send(self, speech: Iterable[Speech]) -> None:
-        for item in speech:
-            self._outbox.put(item)
+        items = tuple(speech)
+        if items:
+            self._outbox.put(*items)
+        for item in items:
             if not isinstance(item, bytes):
                 self._tell(item)

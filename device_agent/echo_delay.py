@@ -127,8 +127,9 @@ class _Track:
         """Slots come in order; one that had its level keeps it."""
         if slot <= self.last:
             return
-        skipped = np.arange(max(self.last + 1, slot - KEPT), slot)
-        self._levels[skipped % KEPT] = self._missing
+        if slot > self.last + 1:
+            skipped = np.arange(max(self.last + 1, slot - KEPT), slot)
+            self._levels[skipped % KEPT] = self._missing
         self._levels[slot % KEPT] = level_db
         self.last = slot
 

@@ -25,6 +25,7 @@ class Line:
         self._seconds = 0.0
         self._size: float = math.inf
         self._ahead = b""
+        self._waits = True  # whether a call on the socket may wait, as far as we know
 
     def allow(self, seconds: float) -> None:
         """All that follows may take so many *seconds* together."""
@@ -45,7 +46,7 @@ class Line:
         """Return whether there is something to read, without waiting: under TLS a descriptor may be readable and bring
         nothing but the other side's housekeeping. Raises OSError."""
         if not self._ahead:
-            self.sock.settimeout(0)
+            self._hurry()
             try:
                 self._ahead = self.sock.recv(AT_ONCE)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -59,8 +60,10 @@ class Line:
     def recv(self, size: int) -> bytes:
         """Read at most *size* bytes. Raises OSError, TimeoutError among them."""
         if not self._ahead:
-            self.sock.settimeout(self._left())
-            self._ahead = self.sock.recv(max(size, AT_ONCE))
+            left = self._left()
+            if not self.fill():
+                self._wait(left)
+                self._ahead = self.sock.recv(max(size, AT_ONCE))
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         self._size -= len(data)
         if self._size < 0:
@@ -69,14 +72,30 @@ class Line:
 
     def send(self, data: bytes) -> int:
         """Write some of *data*; return how much. Raises OSError, TimeoutError among them."""
-        self.sock.settimeout(self._left())
-        return self.sock.send(data)
+        left = self._left()
+        self._hurry()
+        try:
+            return self.sock.send(data)  # there is room nearly always, and to prepare for a wait costs as much again
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._wait(left)
+            return self.sock.send(data)
 
     def sendall(self, data: bytes) -> None:
         """Write all of *data*. Raises OSError, TimeoutError among them."""
         rest = memoryview(data)
         while rest:
             rest = rest[self.send(rest) :]  # type: ignore[arg-type]  # any buffer will do
+
+    def _hurry(self) -> None:
+        """Let no call on the socket wait."""
+        if self._waits:
+            self.sock.settimeout(0)
+            self._waits = False
+
+    def _wait(self, seconds: float) -> None:
+        """Let a call on the socket wait so long."""
+        self.sock.settimeout(seconds)
+        self._waits = True
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return a file to read from, as http.client wants one."""

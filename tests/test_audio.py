@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.audio import (
+    DITHER,
     SILENCE_DB,
     Framer,
     Gain,
@@ -18,6 +19,8 @@ from device_agent.audio import (
     is_nothing,
     level,
     likeness,
+    loudness,
+    powers,
     resample,
     unfold,
 )
@@ -121,3 +124,27 @@ def test_digital_silence_is_nothing_at_any_rate_and_with_any_offset(rate):
 def test_the_quietest_room_is_something():
     noise = np.random.default_rng(1).normal(0, 3, 480).round().astype(np.int16)
     assert not is_nothing(noise.tobytes())
+
+
+def test_one_loud_sample_anywhere_in_a_frame_is_something():
+    for at in range(480):
+        click = np.zeros(480, np.int16)
+        click[at] = 2 * DITHER + 1
+        assert not is_nothing(click.tobytes())
+
+
+def test_an_offset_is_no_part_of_the_swing():
+    wave = np.tile(np.array([990, 1010], np.int16), 240)
+    assert powers(wave.tobytes()) == (1000**2 + 10**2, 10**2)
+    assert powers(np.full(480, -32768, np.int16).tobytes()) == (32768**2, 0)
+    assert powers(b"") == (0, 0)
+
+
+def test_a_volume_that_stays_is_the_end_of_the_glide_to_it():
+    wave = np.arange(-32768, 32768, dtype=np.int32).astype(np.int16).tobytes()
+    gain = Gain(100)
+    gain.set(30)
+    gain.apply(wave)
+    ramp = np.linspace(loudness(30), loudness(30), len(wave) // 2, dtype=np.float32)
+    expected = np.rint(np.frombuffer(wave, np.int16) * ramp).astype(np.int16)
+    assert gain.apply(wave) == expected.tobytes()

@@ -190,3 +190,16 @@ def test_whatever_happens_what_goes_up_is_whole_turns_within_the_limit(hands):
             began = True
         else:
             assert began  # sound and ends belong to a turn that went up
+
+
+def test_what_is_put_at_once_waits_together():
+    box = outbox()
+    box.put(*TURN)
+    assert box.take() == JOINED
+
+
+def test_who_rings_after_the_end_is_not_heard():
+    box = outbox()
+    box.close()
+    box.close()
+    box.put(b"..")

@@ -15,10 +15,13 @@ from contextlib import suppress
 
 import pytest
 from authority import Authority
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from device_agent.errors import LinkLost, LinkRefused
+from device_agent.line import Line
 from device_agent.services import Endpoint
-from device_agent.wire import LARGEST, Wire
+from device_agent.wire import LARGEST, Wire, _framed
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -508,3 +511,47 @@ def test_half_a_record_of_tls_does_not_keep_us_waiting(tmp_path):
             pass
         assert said == "late"
         wire.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1303, 65535, 65536, 200_003])
+def test_a_message_of_any_size_is_framed_as_another_implementation_reads_it(size):
+    """Masked, each time by another key."""
+    said = bytes(range(256)) * (size // 256 + 1)
+    server = ServerProtocol(state=OPEN)
+    for opcode in (1, 2):
+        payload = b"x" * size if opcode == 1 else said[:size]
+        raw = _framed(opcode, payload)
+        server.receive_data(raw)
+        (heard,) = server.events_received()
+        assert (heard.opcode, bytes(heard.data), heard.fin) == (opcode, payload, True)
+        assert raw != _framed(opcode, payload)
+
+
+def test_a_line_waits_for_room_and_no_longer_than_it_may():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        line = Line(ours)
+        line.allow(0.05)
+        said = bytes(range(256)) * 40_000
+        with pytest.raises(TimeoutError):
+            line.sendall(said)  # nobody reads
+        heard = bytearray()
+        theirs.settimeout(0.05)
+        with suppress(TimeoutError):
+            while piece := theirs.recv(1 << 20):
+                heard += piece
+        assert 0 < len(heard) < len(said)
+        assert said.startswith(heard)
+
+        def read() -> None:
+            while len(heard) < len(said):
+                heard.extend(theirs.recv(1 << 16))
+
+        reader = threading.Thread(target=read)
+        heard.clear()
+        theirs.settimeout(20.0)
+        reader.start()
+        line.allow(20.0)
+        line.sendall(said)
+        reader.join(20.0)
+        assert heard == said

@@ -8,15 +8,21 @@ callbacks run in a thread of a library and must do nothing but tell the inbox.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
-Cut = Callable[[], bool]
-"""Says whether nobody wants to hear any more what was given to a loudspeaker. It answers at once, in any thread."""
+
+class Cut(Protocol):
+    """Says whether nobody wants to hear any more what was given to a loudspeaker. For the owner of that."""
+
+    def __call__(self, seconds: float = 0.0, /) -> bool:
+        """Wait so many *seconds* for a cut, and no longer than until there is one; return whether there is."""
 
 
-def never() -> bool:
+def never(seconds: float = 0.0, /) -> bool:
     """Say that it is wanted to its end."""
+    time.sleep(seconds)
     return False
 
 

@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from ..errors import DeviceFailed
-from . import Cut
+from . import Cut, never
 from .sound_system import (
     BAD_CHANNELS,
     BAD_FORMAT,
@@ -45,9 +45,6 @@ FALLBACKS = (48000, 44100, 32000, 16000)
 PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.010}
 """The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a millisecond."""
 
-LOOK_S = 0.005
-"""How often a loudspeaker that waits for room looks whether anybody still wants to hear it."""
-
 STALLED_S = 2.0
 """A card that moves nothing for so long has failed. Busy machines lose half a second now and then."""
 
@@ -73,9 +70,10 @@ class Card:
         self._stream: Any = None
         self._worked = (0, 0)  # rate and channels of the last success
         self._owner = threading.current_thread()
+        self._left = 0  # samples that it could give or take and that the last caller left to the next one
         self._due = 0.0  # when the card should have moved on
         self._watched = False  # it had not by then, and we have been asking since
-        self._leaving = threading.Event()  # another thread asked to close
+        self._leaving = False  # another thread asked to close
 
     def __str__(self) -> str:
         return f"{WORDS[self._way]} {self._device!r}"
@@ -86,7 +84,7 @@ class Card:
         if self._system is not None:
             raise DeviceFailed(f"{self} is still used by the thread {self._owner.name}: wait for it")
         self._owner = threading.current_thread()
-        self._leaving.clear()
+        self._leaving = False
         with alone(), said_of(str(self)):
             self._system = initialize()
             try:
@@ -103,7 +101,7 @@ class Card:
         if self._system is None:
             return
         if self._owner is not threading.current_thread() and self._owner.is_alive():
-            self._leaving.set()
+            self._leaving = True
             return
         with alone(), said_of(str(self)):
             self._release()
@@ -111,6 +109,11 @@ class Card:
     def seconds(self, samples: int) -> float:
         """Return how long it takes the card to move so many samples."""
         return samples / self.rate
+
+    def start(self) -> None:
+        """Let the card move. Raises DeviceFailed."""
+        self._left, self._due = 0, 0.0
+        self.call("start_stream")
 
     def call(self, method: str, *arguments: object) -> Any:
         """Call a method of the stream. Raises DeviceFailed."""
@@ -123,41 +126,34 @@ class Card:
 
     def available(self) -> int:
         """Return how many samples the card can give or take without waiting. Raises DeviceFailed."""
-        count: int = self.call(f"get_{'read' if self._way == 'input' else 'write'}_available")
+        count: int = self.call("get_read_available" if self._way == "input" else "get_write_available")
         if count < 0 and count != OVERFLOWED:  # these calls return their errors
             error = OSError(count, "it does not answer")
             raise failed(str(self), error) from error
         return max(0, count)
 
-    def wait(self, least: int, samples: int, step: int, cut: Cut | None = None) -> int:
+    def wait(self, least: int, samples: int, step: int, cut: Cut = never) -> int:
         """Wait until the card can give or take *least* samples; return how many it can, 0 when asked to close or *cut*.
 
-        *samples* are what the caller really waits for, and *step* samples later he will wait again. Raises DeviceFailed
-        after STALLED_S without *least*.
+        *samples* are what the caller really waits for, and *step* samples later he will wait again. Of an input he is
+        to take all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
         """
-        if self._leaving.is_set():
-            return 0
-        begun, shortest = time.monotonic(), PAUSES[self._way]
-        while (ready := self.available()) < least:
+        begun = time.monotonic()
+        pause = self._due - begun if self._left < least else 0.0  # to ask before that would be in vain
+        while True:
+            if self._leaving or (pause > 0 and cut(pause)):
+                return 0
+            if (ready := self.available()) >= least:
+                break
             now = time.monotonic()
             if now > begun + STALLED_S:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
             self._watched |= now >= self._due
-            if self._sleep(max(shortest, self._due - now), cut):
-                return 0
+            pause = max(PAUSES[self._way], self._due - now)
+        self._left = 0 if self._way == "input" else ready - least
         if ready >= samples:
             self._expect(step)
         return ready
-
-    def _sleep(self, seconds: float, cut: Cut | None) -> bool:
-        """Wait so long; return True, and earlier, when asked to close or when *cut* is true."""
-        if cut is None:
-            return self._leaving.wait(seconds)
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._leaving.wait(min(left, LOOK_S)) or cut():
-                return True
-        return False
 
     def _expect(self, step: int) -> None:
         """Learn from samples that came just now when the next ones will come.

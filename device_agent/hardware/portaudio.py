@@ -45,7 +45,7 @@ class PortAudioMicrophone:
         self._card.open(self._rate, MICROPHONE_PERIOD_MS)
         self._framer = audio.Framer(audio.frame_bytes(self._rate))
         self._resampler = audio.Resampler(self._card.rate, self._rate)
-        self._card.call("start_stream")
+        self._card.start()
         self._missing = self._card.period
         self._full_at = time.monotonic() + self._card.seconds(self._card.buffer)
 
@@ -131,14 +131,14 @@ class PortAudioSpeaker:
     def write(self, pcm: bytes, cut: Cut = never) -> None:
         """Play *pcm*; waits while the card's buffer is full. Raises DeviceFailed, also when it stands still.
 
-        Once *cut* is true it waits no more, LOOK_S later at most; then ``drop`` is to follow.
+        Once *cut* is true it waits no more; then ``drop`` is to follow.
         """
         if cut():
             return
         if self._playing:
             self._notice_underrun()
         else:
-            self._card.call("start_stream")
+            self._card.start()
             self._playing, self._dry_at = True, 0.0
         self._play(self._resampler.feed(pcm), cut)
 
