@@ -14,7 +14,7 @@ from . import services
 from .agent import Agent, Care, Watch
 from .alarms import Alarms
 from .audio import frame_bytes, frames
-from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig
+from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig, ToolConfig
 from .conversation import Conversation
 from .credentials import Secret, find_key_and_place, find_password, variable
 from .cues import Cues
@@ -36,7 +36,6 @@ from .playback import Playback
 from .recall import Recall
 from .services import Function
 from .tools import Tool, Toolbox
-from .tools.command import Command
 from .tools.device import abilities
 from .vad import VoiceDetector
 from .worker import Meeting
@@ -204,7 +203,7 @@ def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret |
         return find_key_and_place(config.name, config.api_key_file, unnamed=unnamed)
     except ConfigError:
         if config.token_url and not config.api_key_file:
-            return None, "none here: service.token_url is asked for a short-lived one"
+            return None, "token server of service.token_url"
         raise
 
 
@@ -217,9 +216,16 @@ def open_tools(config: Config, alarms: Alarms, playback: Playback, inbox: queue.
     """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
     wanted = [name for name in config.abilities if name != "mute" or can_unmute(config)]
     ours = abilities(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
-    theirs = [Command(Function(t.name, t.description, t.parameters), t.command, t.timeout_s) for t in config.tools]
+    theirs = [open_tool(tool) for tool in config.tools]
     names = {tool.function.name for tool in theirs}
     return [*theirs, *(tool for tool in ours if tool.function.name not in names)]
+
+
+def open_tool(tool: ToolConfig) -> Tool:
+    """Return a tool of the owner's."""
+    from .tools.command import Command
+
+    return Command(Function(tool.name, tool.description, tool.parameters), tool.command, tool.timeout_s)
 
 
 def can_unmute(config: Config) -> bool:

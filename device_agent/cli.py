@@ -33,6 +33,8 @@ def entry() -> NoReturn:
     """Run the command line of this process, and end the process."""
     faulthandler.enable()  # shows where every thread is when a library crashes, or the watchdog of systemd bites
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # and when somebody asks
+    # numpy would begin a thread for each core, which spin for 0.1 s and are never needed: it is not loaded yet.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status = main()
     logging.shutdown()
     sys.stdout.flush()

@@ -5,6 +5,7 @@ All of that lives as long as the process; the agent in its middle may be assembl
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from contextlib import closing
@@ -68,6 +69,9 @@ class Daemon:
         looking = Worker("window", window.run, self.tell, nudge=window.wake)
         with stopped_by_signals(self.stop), asked_by_hangup(self.reread), self._recorder.on_signal(self.nudge):
             self._configured()
+            # What is loaded by now stays: to look through it for rubbish would hold up every thread, again and again,
+            # for 20 ms and more. Not after the next line: an agent may go.
+            gc.freeze()
             agent = self._assembled()
             with closing(self._neighbours), looking:
                 while (status := agent.run()) == AGAIN and not self._stopped_by:

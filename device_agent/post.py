@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from contextlib import closing
 from typing import Any
@@ -43,6 +42,9 @@ class Post:
             raise LinkLost(text) from error
 
     def _exchange(self) -> tuple[int, dict[str, str], bytes]:
+        # It loads all of email, 1 MiB: only who has a token server or Ultravox ever comes here.
+        import http.client
+
         url = urlsplit(self._request.url)
         try:
             line = self._dial.connect(self._request.url)

@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
-from importlib import metadata
 from pathlib import Path
 from pprint import pformat
 
@@ -138,6 +137,9 @@ def _shown(name: str, value: object) -> str:
 
 
 def _versions() -> list[str]:
+    # It loads email, zip and csv, 1 MiB: most of those who live long never come here.
+    from importlib import metadata
+
     versions = [f"device-agent {__version__}, Python {platform.python_version()}, {platform.platform()}"]
     for library in LIBRARIES:
         with suppress(metadata.PackageNotFoundError):

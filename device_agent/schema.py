@@ -6,7 +6,6 @@ little of YAML's power is left: tags construct nothing, and an alias costs no mo
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -333,6 +332,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
+    import difflib  # for those who made a mistake
+
     near = difflib.get_close_matches(word[:LONGEST_SHOWN], known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 

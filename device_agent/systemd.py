@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from contextlib import suppress
 
 UNIT = "device-agent"
@@ -13,19 +12,26 @@ PATIENCE_S = 3.0
 """How long it may take to answer."""
 
 
+NOT_TO_MISS = {"READY", "STOPPING"}
+"""With these it waits for room in the manager's mailbox, a second at most. All else is said again."""
+
+
 def notify(**fields: object) -> None:
-    """Send *fields*, for example ``READY=1, STATUS="ready"``, as sd_notify(3) does."""
+    """Send *fields*, for example ``READY=1, STATUS="ready"``, as sd_notify(3) does. A manager that does not read costs
+    the calling thread nothing: it has turns to look after."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     message = "\n".join(f"{name}={value}" for name, value in fields.items())
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(1.0)
+        sock.settimeout(1.0 if NOT_TO_MISS & fields.keys() else 0.0)
         sock.sendto(message.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
 def asked(*names: str) -> dict[str, str]:
     """Return what it says of these properties of the unit; nothing where nobody answers. May take PATIENCE_S."""
+    import subprocess  # only who looks from outside asks; the daemon itself does not
+
     command = ["systemctl", "show", UNIT, f"--property={','.join(names)}"]
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)  # noqa: S603

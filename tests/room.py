@@ -33,11 +33,11 @@ from device_agent.echo import ROOM_S
 from device_agent.events import Action, Event, Started
 from device_agent.hardware import Button, Controls, Cut, Light, never
 from device_agent.memory import Memory
+from device_agent.panel import TAP_S
 from device_agent.simulator import QUESTION, Simulator
 
 RATE = 24000
 PACE = 4
-panel.TAP_S /= PACE  # a finger is quicker in here, too
 """How much faster than the world time goes in this room."""
 PATIENCE_S = 20.0
 """How long to wait for what must happen, in seconds of the world. Long, for a busy machine; no test needs it."""
@@ -292,6 +292,7 @@ class Room:
             patient=patient,
         )
         self.agent._echo._room = ROOM_S / PACE  # here sound dies away sooner, too
+        panel.TAP_S = TAP_S / PACE  # and a finger is quicker
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status: int | None = None
         self._happened = threading.Condition()

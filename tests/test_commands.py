@@ -128,6 +128,44 @@ def test_a_recorded_question_is_answered_into_a_recording(tmp_path, simulator):
     assert "a-key-that-is-secret" not in agent.log
 
 
+NEEDLESS = {
+    *("rich", "prometheus_client", "paho", "gpiozero", "livekit", "wsproto", "h11", "device_agent.simulator"),
+    *("device_agent.ask", "device_agent.check", "device_agent.demo", "device_agent.screen"),
+    *("device_agent.metrics", "device_agent.mqtt", "device_agent.hardware.portaudio", "device_agent.tools.command"),
+    *("asyncio", "csv", "difflib", "email", "http.client", "http.server", "importlib.metadata", "multiprocessing"),
+    *("pdb", "subprocess", "unittest", "xml", "zipfile"),
+}
+"""What extras, other commands and other configurations are made of, and what is large and loaded by accident."""
+
+
+def test_a_turn_loads_nothing_that_the_configuration_does_not_ask_for(tmp_path, simulator):
+    config = write_config(tmp_path, simulator.url, sound=question()[: 3 * RATE] + bytes(3 * RATE))
+    with running("run", "--config", config, env={"PYTHONPROFILEIMPORTTIME": "1"}) as agent:
+        assert agent.end() == 0, agent.log
+    assert "speaking -> " in agent.log
+    loaded = set(re.findall(r"^import time: .*\| +(\S+)$", agent.log, re.MULTILINE))
+    assert {"numpy", "device_agent.carrier"} < loaded
+    assert not loaded & NEEDLESS
+
+
+def test_the_collector_of_rubbish_looks_through_little(tmp_path, simulator):
+    """While it does, nobody hears or plays."""
+    config = write_config(tmp_path, simulator.url, sound=bytes(RATE // 10))
+    code = (
+        "import gc, sys; from device_agent.cli import main; main(); print(gc.get_freeze_count(), len(gc.get_objects()))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, "run", "--config", config],
+        env={**os.environ, "XAI_API_KEY": "a-key-that-is-secret"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    frozen, left = map(int, said.stdout.split()[-2:])
+    assert frozen > 10 * left
+
+
 @pytest.mark.slow
 def test_the_demo_asks_a_question_and_measures_the_answer(tmp_path):
     with running("demo", "--save", tmp_path / "reply.wav") as agent:
@@ -151,6 +189,17 @@ def test_a_signal_ends_it_while_it_is_idle(tmp_path, simulator):
         agent.says("-> ready")
         assert agent.end(signal.SIGTERM) == 0
         assert "stopping on SIGTERM" in agent.log
+
+
+def test_nobody_but_us_begins_threads(tmp_path, simulator, monkeypatch):
+    """numpy would: one for each core."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with running("run", "--config", write_config(tmp_path, simulator.url, sound=ROOM)) as agent:
+        agent.says("-> ready")
+        tasks = os.listdir(f"/proc/{agent.process.pid}/task")
+        agent.process.send_signal(signal.SIGUSR1)
+        agent.says("Current thread")  # the main thread, which is shown last
+        assert len(re.findall("hread 0x", agent.log)) == len(tasks)
 
 
 def test_a_signal_ends_it_while_it_dials(tmp_path, simulator):

@@ -85,7 +85,7 @@ def test_a_token_server_is_asked_without_a_key(tmp_path, monkeypatch):
     monkeypatch.delenv("XAI_API_KEY", raising=False)
     path = tmp_path / "config.yaml"
     path.write_text("service: {token_url: https://tokens.example}\n")
-    assert "# its key: none here: service.token_url is asked for a short-lived one" in as_yaml(path)
+    assert "# its key: token server of service.token_url" in as_yaml(path)
 
 
 def test_machines_read_values_and_origins(file):

@@ -15,7 +15,6 @@ from typing import Any
 
 import gpiozero
 import pytest
-import webrtcvad
 from gpiozero.pins.mock import MockFactory
 from room import RoomMicrophone, RoomSpeaker
 
@@ -36,19 +35,10 @@ KEYS = [name for name, _ in leaves(Config())]
 LAMP = ToolConfig("lamp", "Switches the lamp.", ("true",))
 
 
-class Vad(webrtcvad.Vad):
-    """One whose aggressiveness can be seen."""
-
-    def __init__(self, mode: int) -> None:
-        super().__init__(mode)
-        self.mode = mode
-
-
 @pytest.fixture(autouse=True)
 def _pins_and_key(monkeypatch):
     monkeypatch.setenv("XAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_KEY", "k2")
-    monkeypatch.setattr("webrtcvad.Vad", Vad)
     before, gpiozero.Device.pin_factory = gpiozero.Device.pin_factory, MockFactory()
     yield
     gpiozero.Device.pin_factory.reset()
@@ -142,7 +132,7 @@ LIVE = {
     ),
     "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._others), 2),
     "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), Attention.VOICE),
-    "talk.vad": Proof(3, lambda parts: gate("_is_speech")(parts)._vad.mode),
+    "talk.vad": Proof(3, lambda parts: gate("_is_speech")(parts).aggressiveness),
     "talk.silence_ms": Proof(1000, gate("_silence"), 50),
     "talk.preroll_ms": Proof(100, gate("_preroll"), 5),
     "talk.follow_up_s": Proof(7.0, patience("follow-up")),

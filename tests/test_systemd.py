@@ -37,6 +37,15 @@ def test_fields_are_lines(manager):
     assert manager.recv(4096) == b"READY=1\nSTATUS=all is well"
 
 
+def test_only_what_the_manager_must_not_miss_is_waited_for(manager, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(socket.socket, "settimeout", lambda _sock, seconds: waits.append(seconds))
+    notify(STATUS="ready", WATCHDOG=1)
+    notify(READY=1)
+    assert manager.recv(4096) == b"STATUS=ready\nWATCHDOG=1"
+    assert waits == [0.0, 1.0]
+
+
 def test_an_abstract_address_begins_with_an_at_sign(monkeypatch):
     name = f"device-agent-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
