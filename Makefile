@@ -14,8 +14,10 @@ QUICK := audio backoff config conversation echo gate home litellm meter outbox p
   sessions sessions_access sessions_g711 sessions_recorded statistics times trust ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
+# What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
+PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-fleet test-unit bench faults recovery edits soak format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-fleet test-beside test-unit bench faults recovery edits soak frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +44,7 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow and not proxy and not fleet'
+	$(BIN)/pytest -m 'not slow and not proxy and not fleet and not beside'
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
@@ -54,10 +56,19 @@ test-fleet: .venv/.ready-to-test ## the playbook of docs/fleet, in a clean Debia
 	$(call apt,mmdebstrap)
 	$(SUDO) $(BIN)/pytest -m fleet
 
-bench: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
+test-beside: .venv/.ready-to-test .venv/.cards $(PEERS:%=.peers/%/.ready) ## a turn through each of what we are measured beside
+	$(BIN)/pytest -m beside
+
+bench: .venv/.ready-to-test .venv/.cards $(if $(SHORT),.peers/bare/.ready,$(PEERS:%=.peers/%/.ready)) ## beside the others, and what is promised: one table, and build/bench.json; SHORT=1: in minutes; KEEP=1: for docs/
+	$(call apt,iproute2)
+	@mkdir -p build/bench
 	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
+	$(BIN)/python tests/bench_beside.py $(if $(SHORT),--short) --json build/bench/beside.json
+	$(BIN)/python tests/bench_cold.py $(if $(SHORT),--short) --json build/bench/cold.json
+	$(if $(SHORT),,$(BIN)/python tests/bench_jitter.py --json build/bench/jitter.json)
+	$(BIN)/python tests/beside/figures.py build/bench/*.json --into $(if $(KEEP),docs/bench.json,build/bench.json)
 
 faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; ten minutes
 	$(BIN)/python tests/bench_faults.py --namespace
@@ -70,6 +81,15 @@ edits: .venv/.ready-to-test ## config.yaml is edited at random while turns run: 
 
 soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
 	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
+
+frames: .venv/.ready-to-test ## instructions for 20 ms of each state, against those kept; SHORT=1: in a minute; KEEP=1: keep these
+	$(call apt,qemu-user valgrind)
+	$(BIN)/python tests/bench_frames.py $(if $(SHORT),--short) $(if $(KEEP),--keep) $(if $(JSON),--json $(JSON))
+
+arm: .venv/.ready-to-test ## the same on arm64, in an emulator, and an estimate for a Zero 2 W; three minutes; SUITE=trixie
+	$(call apt,qemu-user mmdebstrap)
+	$(SUDO) $(BIN)/python tests/arm/bench.py --suite $(or $(SUITE),bookworm) $(if $(SHORT),--short) $(if $(KEEP),--keep) \
+	  $(if $(JSON),--json $(JSON))
 
 test-unit: .venv/.machine ## the service under a real systemd, in a virtual machine; five minutes
 	$(SUDO) $(PYTHON) tests/unit/machine.py
@@ -86,7 +106,7 @@ docs: .venv/.ready-to-test ## write again what the documents show of the code: s
 	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv .litellm-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+	rm -rf .venv .litellm-* .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
 	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
@@ -118,4 +138,9 @@ endef
 .litellm-%/.ready: | .venv/.packages
 	@$(PYTHON) -m venv --clear .litellm-$*
 	@.litellm-$*/bin/pip install --quiet 'litellm[proxy]==$*'
+	@touch $@
+
+.peers/%/.ready: tests/beside/peers/%.txt | .venv/.packages
+	@$(PYTHON) -m venv --clear .peers/$*
+	@.peers/$*/bin/pip install --quiet --requirement $<
 	@touch $@

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -91,7 +92,6 @@ GONE(int, snd_pcm_start, (snd_pcm_t *pcm), (pcm))
 GONE(int, snd_pcm_delay, (snd_pcm_t *pcm, snd_pcm_sframes_t *delay), (pcm, delay))
 GONE(int, snd_pcm_status, (snd_pcm_t *pcm, snd_pcm_status_t *status), (pcm, status))
 GONE(snd_pcm_sframes_t, snd_pcm_readi, (snd_pcm_t *pcm, void *to, snd_pcm_uframes_t size), (pcm, to, size))
-GONE(snd_pcm_sframes_t, snd_pcm_writei, (snd_pcm_t *pcm, const void *from, snd_pcm_uframes_t size), (pcm, from, size))
 GONE(int, snd_pcm_mmap_begin,
      (snd_pcm_t *pcm, const snd_pcm_channel_area_t **areas, snd_pcm_uframes_t *offset, snd_pcm_uframes_t *size),
      (pcm, areas, offset, size))
@@ -113,14 +113,20 @@ snd_pcm_sframes_t snd_pcm_mmap_commit(snd_pcm_t *pcm, snd_pcm_uframes_t offset, 
     return REAL(snd_pcm_mmap_commit)(pcm, offset, size);
 }
 
-int snd_pcm_drop(snd_pcm_t *pcm)
+/* Empty the loudspeaker's FIFO. */
+static void forget(snd_pcm_t *pcm)
 {
     char forgotten[4096];
     int fifo = speaker(pcm);
-    if (gone())
-        return -ENODEV;
     while (fifo >= 0 && read(fifo, forgotten, sizeof forgotten) > 0)
         continue;
+}
+
+int snd_pcm_drop(snd_pcm_t *pcm)
+{
+    if (gone())
+        return -ENODEV;
+    forget(pcm);
     return REAL(snd_pcm_drop)(pcm);
 }
 
@@ -149,23 +155,146 @@ snd_pcm_state_t snd_pcm_state(snd_pcm_t *pcm)
     return gone() ? SND_PCM_STATE_DISCONNECTED : REAL(snd_pcm_state)(pcm);
 }
 
+/* Nothing tells when a FIFO of the card has a period, or room for one: null and file plugin are always ready. So who waits
+ * sleeps for as long as the card needs for what is missing, and looks again. */
+
+#define OWNERS 1024
+static snd_pcm_t *owners[OWNERS]; /* whose descriptor that is */
+
+/* How many frames of a period the card still has to move before PCM is ready; 0: it is. */
+static snd_pcm_sframes_t missing(snd_pcm_t *pcm)
+{
+    snd_pcm_uframes_t buffer, period;
+    snd_pcm_sframes_t there = snd_pcm_avail_update(pcm);
+    if (there < 0 || snd_pcm_get_params(pcm, &buffer, &period) < 0 || there >= (snd_pcm_sframes_t)period)
+        return 0;
+    return (snd_pcm_sframes_t)period - there;
+}
+
+/* Sleep while the card moves so many FRAMES of PCM, MOST_MS at most; -1 where a signal came. */
+static int sleep_while(snd_pcm_t *pcm, snd_pcm_sframes_t frames, long most_ms)
+{
+    snd_pcm_hw_params_t *params;
+    unsigned rate = 0;
+    snd_pcm_hw_params_alloca(&params);
+    if (snd_pcm_hw_params_current(pcm, params) < 0 || snd_pcm_hw_params_get_rate(params, &rate, NULL) < 0 || !rate)
+        return -1;
+    long ms = (long)(1000 * frames / rate) + 1;
+    struct timespec pause = {0, 1000000 * (ms < most_ms ? ms : most_ms)};
+    return nanosleep(&pause, NULL);
+}
+
+int snd_pcm_poll_descriptors(snd_pcm_t *pcm, struct pollfd *polled, unsigned space)
+{
+    int count = REAL(snd_pcm_poll_descriptors)(pcm, polled, space);
+    if (getenv("CARD_SPEAKER") && count == 1 && polled[0].fd >= 0 && polled[0].fd < OWNERS)
+        owners[polled[0].fd] = pcm;
+    return count;
+}
+
 int snd_pcm_poll_descriptors_revents(snd_pcm_t *pcm, struct pollfd *polled, unsigned count, unsigned short *events)
 {
-    if (!gone())
+    if (gone())
+        *events = POLLERR | POLLNVAL;
+    else if (!getenv("CARD_SPEAKER"))
         return REAL(snd_pcm_poll_descriptors_revents)(pcm, polled, count, events);
-    *events = POLLERR | POLLNVAL;
+    else
+        *events = polled[0].revents ? (snd_pcm_stream(pcm) == SND_PCM_STREAM_PLAYBACK ? POLLOUT : POLLIN) : 0;
     return 0;
+}
+
+static long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1000 * now.tv_sec + now.tv_nsec / 1000000;
+}
+
+/* The same as poll, where all that is waited for is this card's. */
+static int poll_fifos(struct pollfd *polled, nfds_t count, int timeout)
+{
+    long end = now_ms() + timeout;
+    for (;;) {
+        int ready = 0;
+        snd_pcm_t *next = NULL;
+        snd_pcm_sframes_t least = 0;
+        for (nfds_t index = 0; index < count; index++) {
+            snd_pcm_t *pcm = owners[polled[index].fd];
+            snd_pcm_sframes_t frames = gone() ? 0 : missing(pcm);
+            polled[index].revents = frames ? 0 : gone() ? POLLERR | POLLNVAL : polled[index].events;
+            ready += !frames;
+            if (frames && (!next || frames < least))
+                next = pcm, least = frames;
+        }
+        long left = end - now_ms();
+        if (ready || (timeout >= 0 && left <= 0))
+            return ready;
+        if (sleep_while(next, least, timeout >= 0 && left < 500 ? left : 500))
+            return -1;
+    }
 }
 
 int poll(struct pollfd *polled, nfds_t count, int timeout)
 {
-    Dl_info caller;
-    if (!gone() || !dladdr(__builtin_return_address(0), &caller) || !caller.dli_fname ||
-        !strstr(caller.dli_fname, "portaudio"))
-        return REAL(poll)(polled, count, timeout);
+    static int (*real)(struct pollfd *, nfds_t, int);
+    if (!real)
+        real = REAL(poll);
     for (nfds_t index = 0; index < count; index++)
-        polled[index].revents = POLLERR | POLLNVAL;
-    return (int)count;
+        if (polled[index].fd < 0 || polled[index].fd >= OWNERS || !owners[polled[index].fd])
+            return real(polled, count, timeout);
+    return count ? poll_fifos(polled, count, timeout) : real(polled, count, timeout);
+}
+
+static snd_pcm_t *written; /* by the call below */
+
+/* What a program writes that lets ALSA do the waiting, as aplay does. */
+snd_pcm_sframes_t snd_pcm_writei(snd_pcm_t *pcm, const void *from, snd_pcm_uframes_t size)
+{
+    const char *next = from;
+    snd_pcm_uframes_t done = 0;
+    if (gone())
+        return -ENODEV;
+    if (speaker(pcm) < 0)
+        return REAL(snd_pcm_writei)(pcm, from, size);
+    written = pcm;
+    while (done < size) {
+        snd_pcm_sframes_t room = snd_pcm_avail_update(pcm);
+        if (room < 0)
+            return room;
+        if ((snd_pcm_uframes_t)room > size - done)
+            room = (snd_pcm_sframes_t)(size - done);
+        ssize_t bytes = snd_pcm_frames_to_bytes(pcm, room);
+        if (!room && sleep_while(pcm, missing(pcm), 500))
+            return done ? (snd_pcm_sframes_t)done : -EINTR;
+        if (room && write(speaker(pcm), next, bytes) != bytes)
+            return -EPIPE;
+        if (room && REAL(snd_pcm_writei)(pcm, next, room) != room)
+            return -EPIPE;
+        next += bytes;
+        done += room;
+    }
+    return (snd_pcm_sframes_t)done;
+}
+
+int snd_pcm_drain(snd_pcm_t *pcm)
+{
+    while (pcm == written && !gone() && waiting(speaker(pcm)))
+        if (sleep_while(pcm, waiting(speaker(pcm)) / snd_pcm_frames_to_bytes(pcm, 1), 500))
+            return -EINTR;
+    return gone() ? -ENODEV : REAL(snd_pcm_drain)(pcm);
+}
+
+/* What a card holds that nobody has open any more is not heard. */
+int snd_pcm_close(snd_pcm_t *pcm)
+{
+    for (int fd = 0; fd < OWNERS; fd++)
+        if (owners[fd] == pcm)
+            owners[fd] = NULL;
+    if (pcm == written) {
+        forget(pcm);
+        written = NULL;
+    }
+    return REAL(snd_pcm_close)(pcm);
 }
 
 int snd_pcm_hw_params_set_rate_near(snd_pcm_t *pcm, snd_pcm_hw_params_t *params, unsigned *rate, int *direction)

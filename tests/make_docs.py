@@ -1,7 +1,8 @@
 """Writes what the documents show of the code: ``python tests/make_docs.py`` puts it between its marks.
 
 The states come from the conversation's table, the services from what each says that it can, the keys from the schema
-and the comments of config.yaml, and the map of the rooms from the first sentence of each file.
+and the comments of config.yaml, the map of the rooms from the first sentence of each file, and what was measured from
+docs/bench.json.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+
+from beside.figures import cells, described, markdown, read
 
 from device_agent.config import Config, ServiceConfig, ToolConfig
 from device_agent.conversation import REST, RESTING, STARTING, TRANSITIONS, State
@@ -182,8 +185,8 @@ FLOORS: dict[str, str] = {
     "From the command line to the device": "__main__ cli daemon assembly parts agent worker signals systemd errors",
     "What is decided, without thread, socket or clock": "events conversation gate roster backoff",
     "The way up": "ears vad echo echo_delay canceller audio at_rate outbox",
-    "The connection": "link switchboard carrier wire dial lookup race line trust post rejections credentials",
-    "The way down": "playback mouth cues devices panel",
+    "The connection": "link switchboard carrier wire dial lookup race line trust tickets post rejections credentials",
+    "The way down": "playback prefill mouth cues devices panel",
     "What is configured": "config schema edits retune effective",
     "What is remembered": "memory files meter alarms rings recall",
     "What is shown": "statistics times levels window status live screen log transcript postmortem",
@@ -243,12 +246,53 @@ def phrase(path: Path) -> str:
     return found[:1].lower() + found[1:] if not found[1:2].isupper() else found
 
 
+# What was measured ----------------------------------------------------------------------------------------------------
+
+BENCH = ROOT / "docs" / "bench.json"
+HEADLINES = (
+    "capture to wire, 99 %",
+    "wire to loudspeaker, 99 %",
+    "end of turn to commit, 99 %",
+    "press to silence, 99 %",
+    "cold press to the first sound at the service, median",
+    "cold press to the first sound at the service, 99 %",
+    "CPU a minute, idle",
+    "CPU a minute, talking",
+    "resident, after a minute of talk",
+    "start to session",
+    "on the disk",
+)
+COMPARED = ("openai_push_to_talk", "pipecat_local", "floor", "bare")
+"""Who is in the summary."""
+
+
+def measured() -> str:
+    """Return all that ``make bench KEEP=1`` has found."""
+    about, rows = read(BENCH)
+    return f"{markdown(rows)}\n\n{described(about)}."
+
+
+def summary() -> str:
+    """Return what of it one wants to know first."""
+    about, rows = read(BENCH)
+    chosen = [replace(row, figure=f"{row.figure}, {row.unit}") for row in rows if row.figure in HEADLINES]
+    for row in chosen:
+        row.peers = {name: row.peers.get(name) for name in COMPARED}
+    lines = [[line[0], *line[2:-2]] for line in cells(chosen)]
+    lines[0] = ["", "device_agent", *(name.replace("_", " ") for name in COMPARED)]
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+    return f"{table}\n\n{described(about)}."
+
+
 # The documents --------------------------------------------------------------------------------------------------------
 
 DRAWN: dict[str, dict[str, Callable[[], str]]] = {
     "docs/how-it-works.md": {"states": diagram},
     "docs/services.md": {"services": matrix, "usual": usual},
     "docs/configuration.md": {"keys": keys},
+    "docs/benches.md": {"bench": measured},
+    "README.md": {"bench": summary},
     "CONTRIBUTING.md": {"rooms": rooms},
 }
 
