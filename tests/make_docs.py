@@ -252,7 +252,6 @@ BENCH = ROOT / "docs" / "bench.json"
 HEADLINES = (
     "capture to wire, 99 %",
     "wire to loudspeaker, 99 %",
-    "end of turn to commit, 99 %",
     "press to silence, 99 %",
     "cold press to the first sound at the service, median",
     "cold press to the first sound at the service, 99 %",
@@ -260,7 +259,6 @@ HEADLINES = (
     "CPU a minute, talking",
     "resident, after a minute of talk",
     "start to session",
-    "on the disk",
 )
 COMPARED = ("openai_push_to_talk", "pipecat_local", "floor", "bare")
 """Who is in the summary."""

@@ -68,7 +68,7 @@ def test_no_line_is_longer_than_a_screen(document):
 
 
 def test_the_readme_has_two_screens():
-    assert len(text_of("README.md").splitlines()) <= 135
+    assert len(text_of("README.md").splitlines()) <= 148  # with a table that is written by make docs
 
 
 @every_document
