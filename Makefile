@@ -16,8 +16,9 @@ CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
 # What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
 PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
+BESIDE := $(if $(SHORT),bare,$(PEERS))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-fleet test-beside test-unit bench faults recovery edits soak frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-fleet test-beside test-unit promises bench faults recovery edits soak frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,16 +60,18 @@ test-fleet: .venv/.ready-to-test ## the playbook of docs/fleet, in a clean Debia
 test-beside: .venv/.ready-to-test .venv/.cards $(PEERS:%=.peers/%/.ready) ## a turn through each of what we are measured beside
 	$(BIN)/pytest -m beside
 
-bench: .venv/.ready-to-test .venv/.cards $(if $(SHORT),.peers/bare/.ready,$(PEERS:%=.peers/%/.ready)) ## beside the others, and what is promised: one table, and build/bench.json; SHORT=1: in minutes; KEEP=1: for docs/
-	$(call apt,iproute2)
-	@mkdir -p build/bench
+promises: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
 	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
+
+bench: .venv/.ready-to-test .venv/.cards $(BESIDE:%=.peers/%/.ready) ## beside the others: one table, and build/bench.json; SHORT=1: in minutes; KEEP=1: for docs/
+	$(call apt,iproute2)
+	@rm -rf build/bench && mkdir -p build/bench
 	$(BIN)/python tests/bench_beside.py $(if $(SHORT),--short) --json build/bench/beside.json
 	$(BIN)/python tests/bench_cold.py $(if $(SHORT),--short) --json build/bench/cold.json
 	$(if $(SHORT),,$(BIN)/python tests/bench_jitter.py --json build/bench/jitter.json)
-	$(BIN)/python tests/beside/figures.py build/bench/*.json --into $(if $(KEEP),docs/bench.json,build/bench.json)
+	$(BIN)/python tests/beside/figures.py build/bench/*.json --into $(if $(KEEP),docs,build)/bench.json
 
 faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; ten minutes
 	$(BIN)/python tests/bench_faults.py --namespace

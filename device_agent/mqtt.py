@@ -99,6 +99,7 @@ class Mqtt:
             with suppress(ValueError, RuntimeError):  # there is no connection
                 last.wait_for_publish(FAREWELL_S)
             self._client.disable_logger()  # it takes the end for an error
+            self._client.on_connect_fail = self._client.on_disconnect = None  # and nobody is interested any more
             self._client.disconnect()  # the library's thread ends with it, or with the process
 
     def _show(self) -> None:

@@ -1,5 +1,5 @@
 """A hundred presses, each with a word on the lips, while the dial takes 0 to 3 s and the loudspeaker beeps: does the
-first word of each arrive, and nothing of the beep? Run by ``make bench``; time goes twice as fast here.
+first word of each arrive, and nothing of the beep? Run by ``make promises``; time goes twice as fast here.
 """
 
 from __future__ import annotations

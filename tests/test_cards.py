@@ -80,13 +80,15 @@ def test_a_card_that_was_gone_is_used_again_when_it_is_back(tmp_path, simulator,
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
             agent.says("-> ready")
+            card.play(question())
+            agent.says("speaking -> ready")  # it is in its stride, and not in the middle of a call: see below
             getattr(card, fault)()
             agent.says("-> trouble")
             getattr(card, repair)()
             agent.says("trouble -> ready")
             card.heard()
             card.play(question())
-            agent.says("speaking -> ready")
+            wait_for(lambda: agent.log.count("speaking -> ready") == 2, "another answer")
             assert likeness(question()[40000:110000], card.heard())[0] > 0.999
             assert agent.end(signal.SIGTERM) == 0, agent.log
     assert "Traceback" not in agent.log
