@@ -16,7 +16,7 @@ from .alarms import Alarms
 from .audio import frame_bytes, frames
 from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig, ToolConfig
 from .conversation import Conversation
-from .credentials import Secret, find_key_and_place, find_password, variable
+from .credentials import Secret, find_key, find_password, variable
 from .cues import Cues
 from .devices import Devices
 from .ears import Ears
@@ -200,7 +200,7 @@ def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret |
     """
     unnamed = variable(config.name) == variable(first.name)
     try:
-        return find_key_and_place(config.name, config.api_key_file, unnamed=unnamed)
+        return find_key(config.name, config.api_key_file, unnamed=unnamed)
     except ConfigError:
         if config.token_url and not config.api_key_file:
             return None, "token server of service.token_url"

@@ -58,8 +58,8 @@ def credential_names(service_name: str) -> tuple[str, str]:
     return variable(service_name).lower(), "api_key"
 
 
-def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: bool = True) -> Secret:
-    """Return the key of a service, from the first place that has one.
+def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: bool = True) -> tuple[Secret, str]:
+    """Return the key of a service, from the first place that has one, and what people call that place.
 
     The places are *api_key_file*, the systemd credentials, such as ``xai_api_key`` and then, if *unnamed* may be it,
     ``api_key``, the environment, and outside of the unit the files that its credentials come from, where we may read
@@ -67,13 +67,6 @@ def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: boo
     key is an error, not a reason to look further: the owner meant it. Raises ConfigError, which never shows what it
     saw. Reads small files; for any thread.
     """
-    return find_key_and_place(service_name, api_key_file, unnamed=unnamed)[0]
-
-
-def find_key_and_place(
-    service_name: str, api_key_file: str | None = None, *, unnamed: bool = True
-) -> tuple[Secret, str]:
-    """Return what ``find_key`` returns, and where it was, for people. Raises what that raises."""
     if api_key_file:
         return _keyed(f"service.api_key_file: {api_key_file}", _read(Path(api_key_file).expanduser(), private=True))
     credentials = credential_names(service_name)[: 2 if unnamed else 1]

@@ -10,10 +10,9 @@ from contextlib import suppress
 UNIT = "device-agent"
 PATIENCE_S = 3.0
 """How long it may take to answer."""
-
-
 NOT_TO_MISS = {"READY", "STOPPING"}
-"""With these it waits for room in the manager's mailbox, a second at most. All else is said again."""
+"""With these it waits for room in the manager's mailbox, a second at most. WATCHDOG comes again by itself, and STATUS with
+the next change."""
 
 
 def notify(**fields: object) -> None:

@@ -17,10 +17,15 @@ from hypothesis import strategies as st
 from device_agent import credentials
 from device_agent.assembly import open_services
 from device_agent.config import Config, ServiceConfig
-from device_agent.credentials import Secret, find_key, find_key_and_place, find_password
+from device_agent.credentials import Secret, find_password
 from device_agent.errors import ConfigError
 
 KEY = "xai-Ab1Cd2Ef3Gh4"
+
+
+def find_key(*where: str, unnamed: bool = True) -> Secret:
+    """Return the key alone."""
+    return credentials.find_key(*where, unnamed=unnamed)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -165,14 +170,14 @@ def test_who_may_not_look_into_the_store_is_told_who_may(monkeypatch, stored):
 
 def test_the_place_of_a_key_is_told_without_the_key(monkeypatch, stored, key_file, credential):
     credential.write_text(KEY)
-    assert find_key_and_place("xai", str(key_file))[1] == f"service.api_key_file: {key_file}"
-    assert find_key_and_place("xai")[1] == f"systemd credential {credential}"
+    assert credentials.find_key("xai", str(key_file))[1] == f"service.api_key_file: {key_file}"
+    assert credentials.find_key("xai")[1] == f"systemd credential {credential}"
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
-    assert find_key_and_place("xai")[1] == f"file {stored}"
+    assert credentials.find_key("xai")[1] == f"file {stored}"
     monkeypatch.setenv("XAI_API_KEY", KEY)
-    assert find_key_and_place("xai")[1] == "environment variable XAI_API_KEY"
+    assert credentials.find_key("xai")[1] == "environment variable XAI_API_KEY"
     with pytest.raises(ConfigError, match="no key"):
-        find_key_and_place("openai", unnamed=False)
+        credentials.find_key("openai", unnamed=False)
 
 
 def test_the_credential_of_another_company_is_not_taken(credential):
