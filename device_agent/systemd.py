@@ -11,8 +11,8 @@ UNIT = "device-agent"
 PATIENCE_S = 3.0
 """How long it may take to answer."""
 NOT_TO_MISS = {"READY", "STOPPING"}
-"""With these it waits for room in the manager's mailbox, a second at most. WATCHDOG comes again by itself, and STATUS with
-the next change."""
+"""With these it waits for room in the manager's mailbox, a second at most. WATCHDOG comes again, STATUS when it
+changes."""
 
 
 def notify(**fields: object) -> None:
