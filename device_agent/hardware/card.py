@@ -36,14 +36,15 @@ from .sound_system import (
     initialize,
     said_of,
 )
+from .steps import Steps
 
 log = logging.getLogger(__name__)
 
 FALLBACKS = (48000, 44100, 32000, 16000)
 """Where a card does not take the service's own rate, it is opened at the first of these that it takes."""
 
-PAUSES: dict[Way, float] = {"input": 0.001, "output": 0.010}
-"""The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a millisecond."""
+PAUSES: dict[Way, float] = {"input": 0.00025, "output": 0.010}
+"""The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a wait so short."""
 
 STALLED_S = 2.0
 """A card that moves nothing for so long has failed. Busy machines lose half a second now and then."""
@@ -71,8 +72,7 @@ class Card:
         self._worked = (0, 0)  # rate and channels of the last success
         self._owner = threading.current_thread()
         self._left = 0  # samples that it could give or take and that the last caller left to the next one
-        self._due = 0.0  # when the card should have moved on
-        self._watched = False  # it had not by then, and we have been asking since
+        self._steps = Steps(PAUSES[way])
         self._leaving = False  # another thread asked to close
 
     def __str__(self) -> str:
@@ -112,8 +112,9 @@ class Card:
 
     def start(self) -> None:
         """Let the card move. Raises DeviceFailed."""
-        self._left, self._due = 0, 0.0
         self.call("start_stream")
+        self._left = 0
+        self._steps.begin(time.monotonic(), self.seconds(self.period))
 
     def call(self, method: str, *arguments: object) -> Any:
         """Call a method of the stream. Raises DeviceFailed."""
@@ -132,14 +133,14 @@ class Card:
             raise failed(str(self), error) from error
         return max(0, count)
 
-    def wait(self, least: int, samples: int, step: int, cut: Cut = never) -> int:
+    def wait(self, least: int, samples: int, cut: Cut = never) -> int:
         """Wait until the card can give or take *least* samples; return how many it can, 0 when asked to close or *cut*.
 
-        *samples* are what the caller really waits for, and *step* samples later he will wait again. Of an input he is
-        to take all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
+        *samples* are what the caller really waits for, and a period later he will wait again. Of an input he is to take
+        all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
         """
         begun = time.monotonic()
-        pause = self._due - begun if self._left < least else 0.0  # to ask before that would be in vain
+        pause = self._steps.due - begun if self._left < least else 0.0  # to ask before that would be in vain
         while True:
             if self._leaving or (pause > 0 and cut(pause)):
                 return 0
@@ -148,24 +149,11 @@ class Card:
             now = time.monotonic()
             if now > begun + STALLED_S:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
-            self._watched |= now >= self._due
-            pause = max(PAUSES[self._way], self._due - now)
+            pause = self._steps.pause(now, begun)
         self._left = 0 if self._way == "input" else ready - least
         if ready >= samples:
-            self._expect(step)
+            self._steps.came(time.monotonic())
         return ready
-
-    def _expect(self, step: int) -> None:
-        """Learn from samples that came just now when the next ones will come.
-
-        A card moves in steps that keep time. So the next step is due as long after this one as it lasts, or a little
-        earlier, to find out where in between it really comes: two questions a step, and none is missed by more than the
-        shortest pause. A step that was there when we looked, maybe late, came when it was due.
-        """
-        now = time.monotonic()
-        came = now if self._watched else min(now, self._due)
-        self._due = max(now, came + self.seconds(step) - PAUSES[self._way] / 4)
-        self._watched = False
 
     def _open_at_best(self, device: SoundDevice, rate: int, period_ms: int) -> Any:
         """Return a stream, opened in the first format that the card takes."""

@@ -71,7 +71,7 @@ class PortAudioMicrophone:
         can lock that up for good, if the server dies meanwhile.
         """
         self._notice_overflow()
-        waiting = self._card.wait(1, self._missing, self._card.period)
+        waiting = self._card.wait(1, self._missing)
         if not waiting:
             return b""
         # False: or else PyAudio would close the stream for good at the first overflow.
@@ -170,7 +170,7 @@ class PortAudioSpeaker:
         for start in range(0, len(pcm), 2 * self._card.period):
             piece = pcm[start : start + 2 * self._card.period]
             size = len(piece) // 2
-            if not self._card.wait(size, size, size, cut) or cut():
+            if not self._card.wait(size, size, cut) or cut():
                 return
             self._card.call("write", audio.unfold(piece, self._card.channels))
             now = time.monotonic()

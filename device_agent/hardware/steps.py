@@ -1,0 +1,67 @@
+"""When a card moves on: it moves in steps that keep time, and is to be asked just after each of them.
+
+A step rarely has the length that we asked for, a sound server's least of all, and now and then one is late, which says
+nothing of the next. So we look a step after we last looked, somewhat earlier or later, by whether it was there at once.
+In the long run that is just after nearly all of them have come: one question a step, and hardly a wait for what is
+there already.
+"""
+
+from __future__ import annotations
+
+import math
+
+EARLIER_S, GROWTH = 1e-5, 1.1
+"""A step that was there when we looked may have been there for long: the next time we look so much earlier, and ever
+more so until one is not there yet. Clocks drift by less; a step that comes half a period earlier is found in a second.
+"""
+LATER_S = 1e-4
+"""And so much later when it was not there yet. Of ten steps nine are there at the first look, for a tenth of a
+millisecond."""
+LONGER = 0.25
+"""How much longer the next wait is, for each second that a step is late already."""
+LEARNED = 1 / 64
+"""How much each step says of how long steps are."""
+LONGEST = 4
+"""Steps, of the length that we asked for. What took longer was none: the card stood still."""
+
+
+class Steps:
+    """Says when to look next. Times are in seconds; belongs to one thread."""
+
+    def __init__(self, shortest: float) -> None:
+        """*shortest* is the shortest wait between two looks."""
+        self.due = 0.0
+        """When to look whether the next step has come."""
+        self._shortest = shortest
+        self._asked = self._length = self._came = 0.0
+        self._earlier = EARLIER_S
+        self._watched = False  # it had not come by then, and we have been looking since
+
+    def begin(self, now: float, length: float) -> None:
+        """The card begins to move, in steps of about *length*."""
+        self.due, self._asked, self._length = now, length, length
+        self._came, self._earlier, self._watched = 0.0, EARLIER_S, False
+
+    def pause(self, now: float, begun: float) -> float:
+        """There is no step yet, for which somebody has waited since *begun*: return how long to wait before the next
+        look."""
+        self._watched |= now >= self.due
+        return max(self._shortest, LONGER * (now - max(begun, self.due)), self.due - now)
+
+    def came(self, now: float) -> None:
+        """There is a step: learn from it when the next one will come."""
+        if now < self.due:
+            return  # it was there before, and nobody waited for it
+        took, self._came = now - self._came, now
+        if took < LONGEST * self._asked:
+            self._length += LEARNED * (took - self._length)
+        if not self._watched:
+            self.due -= self._earlier
+            self._earlier = min(GROWTH * self._earlier, self._length / 4)
+        elif now - self.due < self._length / 2:
+            self.due += self._earlier + LATER_S
+            self._earlier = EARLIER_S
+        else:
+            self.due = now  # it keeps another time now
+        self.due += self._length * max(1, math.ceil((now - self.due) / self._length))
+        self._watched = False

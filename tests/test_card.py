@@ -1,0 +1,126 @@
+"""When a card is asked: once a step, just after it has come. With a clock of its own."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+
+import pytest
+
+from device_agent.hardware import card
+from device_agent.hardware.card import STALLED_S, Card
+
+RATE, PERIOD = 48000, 960
+ASKED_S = 15e-6
+"""What a question takes."""
+
+
+class World:
+    """Time that passes only while somebody waits or asks, and a microphone that gives *step* samples at once.
+
+    Each step comes up to *late* seconds after its time, and nothing comes after *dies*.
+    """
+
+    def __init__(self, step: int, *, late: float = 0.0, dies: float = 1e9, drift: float = 0.0) -> None:
+        self.now, self.questions, self.taken = 100.0, 0, 0
+        self._step, self._random = step, random.Random(1)
+        times = [self.now + 0.01 + (n + 1) * step / RATE * (1 + drift) for n in range(60 * RATE // step)]
+        self.came = sorted(each + late * self._random.random() for each in times if each < self.now + dies)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float = 0.0, /) -> bool:
+        self.now += max(0.0, seconds) + 1e-4 * self._random.random()
+        return False
+
+    def start_stream(self) -> None:
+        pass
+
+    def get_read_available(self) -> int:
+        self.questions += 1
+        self.now += ASKED_S
+        return bisect_right(self.came, self.now) * self._step - self.taken
+
+
+def microphone(world: World, monkeypatch: pytest.MonkeyPatch) -> Card:
+    monkeypatch.setattr(card, "time", world)
+    opened = Card("input", "default")
+    opened.rate, opened.period, opened._stream = RATE, PERIOD, world
+    opened.start()
+    return opened
+
+
+def listened(world: World, opened: Card, until: float) -> list[float]:
+    """Take periods until then; return how long after its last sample each was there, in seconds."""
+    missing, found = PERIOD, []
+    while world.now < until:
+        waiting = opened.wait(1, missing, world.wait)
+        if waiting >= missing:
+            last = -(-(world.taken + missing) // world._step) - 1
+            found.append(world.now - world.came[last])
+        world.taken += waiting
+        missing = PERIOD - (waiting - missing) % PERIOD
+    return found
+
+
+def percentile(values: list[float], percent: int) -> float:
+    return sorted(values)[len(values) * percent // 100]
+
+
+@pytest.mark.parametrize("step", [PERIOD, 1024, 480, 1200], ids=["ours", "PipeWire", "JACK", "25 ms"])
+def test_a_step_is_taken_as_soon_as_it_comes_and_asked_for_about_once(step, monkeypatch):
+    world = World(step, late=3e-4)
+    opened = microphone(world, monkeypatch)
+    listened(world, opened, 105.0)
+    world.questions = 0
+    late = listened(world, opened, 150.0)
+    assert percentile(late, 50) < 5e-4
+    assert percentile(late, 90) < 1e-3
+    assert world.questions < 2 * 45 * 50
+
+
+@pytest.mark.parametrize("drift", [2e-4, -2e-4])
+def test_a_clock_that_runs_otherwise_is_followed(drift, monkeypatch):
+    world = World(PERIOD, late=1e-4, drift=drift)
+    late = listened(world, microphone(world, monkeypatch), 150.0)
+    assert percentile(late[250:], 99) < 1e-3
+
+
+def test_one_step_that_comes_late_does_not_make_the_next_ones_late(monkeypatch):
+    world = World(PERIOD)
+    for number in range(150, 2000, 100):
+        world.came[number] += 0.008
+    late = listened(world, microphone(world, monkeypatch), 139.0)
+    assert percentile(late[100:], 98) < 1e-3  # but for the late ones themselves
+
+
+def test_steps_that_come_half_a_period_earlier_are_found_within_a_second(monkeypatch):
+    world = World(PERIOD)
+    opened = microphone(world, monkeypatch)
+    listened(world, opened, 120.0)
+    world.came = [each - 0.01 if each > 120.0 else each for each in world.came]
+    listened(world, opened, 121.5)
+    assert max(listened(world, opened, 130.0)) < 3e-3
+
+
+def test_who_stayed_away_for_long_asks_at_once_and_then_in_time(monkeypatch):
+    world = World(PERIOD)
+    opened = microphone(world, monkeypatch)
+    listened(world, opened, 110.0)
+    world.now += 5.0
+    away = world.now
+    listened(world, opened, world.now + 0.001)
+    assert world.now < away + 0.025
+    assert percentile(listened(world, opened, 125.0), 90) < 1e-3
+
+
+def test_a_card_that_stands_still_is_asked_seldom_and_then_has_failed(monkeypatch):
+    world = World(PERIOD, dies=10.0)
+    opened = microphone(world, monkeypatch)
+    listened(world, opened, 109.9)
+    world.questions, began = 0, world.now
+    with pytest.raises(card.DeviceFailed, match="stood still for 2 s"):
+        listened(world, opened, 120.0)
+    assert STALLED_S < world.now - began < 1.5 * STALLED_S
+    assert world.questions < 100
