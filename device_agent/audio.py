@@ -53,9 +53,9 @@ def level(pcm: bytes) -> float:
     return decibels(float(np.dot(wave, wave)) / max(1, len(wave)))
 
 
-def powers(pcm: bytes) -> tuple[float, float]:
-    """Return the power of *pcm*, and that around its mean: some microphones add an offset that nobody hears."""
-    wave = np.frombuffer(pcm, np.int16).astype(np.float64)  # in which the sums are exact
+def powers(wave: np.ndarray) -> tuple[float, float]:
+    """Return the power of *wave*, in float64 for the sums to be exact, and that around its mean: some microphones add
+    an offset that nobody hears."""
     count = max(1, len(wave))
     power = float(np.dot(wave, wave)) / count
     return power, power - (float(wave.sum()) / count) ** 2
