@@ -73,7 +73,7 @@ class _Narrow:
         """Take the next frame; return it as s16le at RATE."""
         self._both[: -self._size] = self._both[self._size :]
         self.wave[:] = np.frombuffer(frame, np.int16)
-        narrow = (self._windows @ self._taps).clip(-FULL_SCALE, FULL_SCALE - 1)  # a filter may overshoot
+        narrow = self._windows.dot(self._taps).clip(-FULL_SCALE, FULL_SCALE - 1)  # a filter may overshoot
         return bytes(narrow.astype(np.int16))
 
 
