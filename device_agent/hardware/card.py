@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Any
 
+from ..audio import FRAME_MS
 from ..errors import DeviceFailed
 from . import Cut, never
 from .sound_system import (
@@ -72,7 +73,7 @@ class Card:
         self._worked = (0, 0)  # rate and channels of the last success
         self._owner = threading.current_thread()
         self._left = 0  # samples that it could give or take and that the last caller left to the next one
-        self._steps = Steps(PAUSES[way])
+        self._steps = Steps(FRAME_MS / 1000, PAUSES[way])
         self._leaving = False  # another thread asked to close
 
     def __str__(self) -> str:
@@ -114,7 +115,7 @@ class Card:
         """Let the card move. Raises DeviceFailed."""
         self.call("start_stream")
         self._left = 0
-        self._steps.begin(time.monotonic(), self.seconds(self.period))
+        self._steps.begin(time.monotonic())
 
     def call(self, method: str, *arguments: object) -> Any:
         """Call a method of the stream. Raises DeviceFailed."""
@@ -136,8 +137,8 @@ class Card:
     def wait(self, least: int, samples: int, cut: Cut = never) -> int:
         """Wait until the card can give or take *least* samples; return how many it can, 0 when asked to close or *cut*.
 
-        *samples* are what the caller really waits for, and a period later he will wait again. Of an input he is to take
-        all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
+        *samples* are what the caller really waits for, and he will wait again when these have gone by. Of an input he
+        is to take all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
         """
         begun = time.monotonic()
         pause = self._steps.due - begun if self._left < least else 0.0  # to ask before that would be in vain

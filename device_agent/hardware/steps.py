@@ -1,6 +1,6 @@
 """When a card moves on: it moves in steps that keep time, and is to be asked just after each of them.
 
-A step rarely has the length that we asked for, a sound server's least of all, and now and then one is late, which says
+A step rarely has the length that one expects, a sound server's least of all, and now and then one is late, which says
 nothing of the next. So we look a step after we last looked, somewhat earlier or later, by whether it was there at once.
 In the long run that is just after nearly all of them have come: one question a step, and hardly a wait for what is
 there already.
@@ -22,25 +22,25 @@ LONGER = 0.25
 LEARNED = 1 / 64
 """How much each step says of how long steps are."""
 LONGEST = 4
-"""Steps, of the length that we asked for. What took longer was none: the card stood still."""
+"""Steps, of the length that we expected. What took longer was none: the card stood still."""
 
 
 class Steps:
     """Says when to look next. Times are in seconds; belongs to one thread."""
 
-    def __init__(self, shortest: float) -> None:
-        """*shortest* is the shortest wait between two looks."""
+    def __init__(self, length: float, shortest: float) -> None:
+        """Steps are expected to last *length*; *shortest* is the shortest wait between two looks."""
         self.due = 0.0
         """When to look whether the next step has come."""
-        self._shortest = shortest
-        self._asked = self._length = self._came = 0.0
+        self._expected, self._shortest = length, shortest
+        self._length = length  # as we know it by now
+        self._came = 0.0
         self._earlier = EARLIER_S
         self._watched = False  # it had not come by then, and we have been looking since
 
-    def begin(self, now: float, length: float) -> None:
-        """The card begins to move, in steps of about *length*."""
-        self.due, self._asked, self._length = now, length, length
-        self._came, self._earlier, self._watched = 0.0, EARLIER_S, False
+    def begin(self, now: float) -> None:
+        """The card begins to move."""
+        self.due, self._came, self._earlier, self._watched = now, 0.0, EARLIER_S, False
 
     def pause(self, now: float, begun: float) -> float:
         """There is no step yet, for which somebody has waited since *begun*: return how long to wait before the next
@@ -53,7 +53,7 @@ class Steps:
         if now < self.due:
             return  # it was there before, and nobody waited for it
         took, self._came = now - self._came, now
-        if took < LONGEST * self._asked:
+        if took < LONGEST * self._expected:
             self._length += LEARNED * (took - self._length)
         if not self._watched:
             self.due -= self._earlier
