@@ -145,6 +145,7 @@ class Agent:
             total=self._meter.total,
             cap=self._meter.limit,
             gaps=(self._ears.gaps, *self._mouth.gaps),
+            prefill=self._playback.prefill,
         )
 
     @property

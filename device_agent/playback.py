@@ -193,6 +193,12 @@ class Playback:
             self._changed.notify_all()
 
     @property
+    def prefill(self) -> float:
+        """How long the beginning of a reply waits that comes as fast as it sounds, in seconds, by what was learned."""
+        with self._changed:
+            return self._prefill.wait
+
+    @property
     def quiet(self) -> bool:
         """Whether nothing is left to be read."""
         return not self._replies and self._cues.idle

@@ -50,6 +50,8 @@ LOUDNESS = ((-12.0, GREEN), (-3.0, AMBER), (LOUDEST_DB, RED))
 """Up to so many dBFS, this colour: speech, loud speech, what will clip."""
 FALL_DB = 4.0
 """How much a level falls from one snapshot to the next, so that an eye can follow."""
+NOTICED_MS = 80
+"""A wait for the beginning of an answer that is worth a word: people notice it, and a bad radio link causes it."""
 TALL = 34
 """Lines of a terminal that has room for the table of waits."""
 AROUND, FEW = 2, 3
@@ -257,9 +259,13 @@ def _counted(counts: Snapshot) -> Text:
 def _sound(snapshot: Snapshot) -> Text:
     text = Text(f"volume {snapshot['volume']}, ")
     if snapshot["muted"]:
-        return text.append("microphone muted", AMBER)
-    lost = any(lost["device"] == "microphone" for lost in snapshot["lost"])
-    return text.append("no microphone" if lost else "microphone open", RED if lost else "")
+        text.append("microphone muted", AMBER)
+    else:
+        lost = any(lost["device"] == "microphone" for lost in snapshot["lost"])
+        text.append("no microphone" if lost else "microphone open", RED if lost else "")
+    if snapshot["prefill_ms"] >= NOTICED_MS:
+        text.append(f", answers begin {snapshot['prefill_ms']} ms later, or they would stop in the middle", AMBER)
+    return text
 
 
 TROUBLES = {

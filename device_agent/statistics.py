@@ -74,6 +74,8 @@ class Gauges:
     cap: float = 0.0
     gaps: tuple[int, int, int] = (0, 0, 0)
     """In the microphone, in the loudspeaker, in what came of replies."""
+    prefill: float = 0.0
+    """Seconds that the beginning of a reply waits."""
 
 
 class Watched(Protocol):
@@ -225,6 +227,7 @@ class Statistics:
         ``ringing``                         whether an alarm rings
         ``service``                         who we are connected to, for people; "" for nobody
         ``volume``, ``muted``               percent; bool
+        ``prefill_ms``                      how long the beginning of a reply waits that comes as fast as it sounds
         ``config``                          ``file``; ``state``: "in use", "wrong edit" (an older version is in use) or
                                             "last good" (it began with a copy); ``mistakes``: a list of lines
         ``connected``                       ``now``: bool; ``for_s``: this connection; ``today_s``, ``total_s``: kept
@@ -260,6 +263,7 @@ class Statistics:
                 "service": self._service,
                 "volume": gauges.volume,
                 "muted": gauges.muted,
+                "prefill_ms": round(1000 * gauges.prefill),
                 "config": {"file": str(self._file), "state": self._state, "mistakes": list(self._mistakes)},
                 "connected": self._connection(gauges, now),
                 "counts": {**self._counts, **dict(zip(GAPS, gaps, strict=True))},

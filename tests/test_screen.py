@@ -28,6 +28,7 @@ QUIET: dict[str, Any] = {
     "service": "",
     "volume": 80,
     "muted": False,
+    "prefill_ms": 20,
     "config": {"file": "/etc/device-agent/config.yaml", "state": "in use", "mistakes": []},
     "connected": {
         "now": False,
@@ -55,6 +56,7 @@ BUSY: dict[str, Any] = {
     "ringing": True,
     "service": "litellm at a-proxy-with-a-long-name.home.example.org:4000",
     "muted": True,
+    "prefill_ms": 400,
     "config": {
         "file": "/home/somebody/with/a/long/name/and/many/directories/below/it/config.yaml",
         "state": "wrong edit",
@@ -127,7 +129,7 @@ def test_what_matters_is_on_the_page():
         "trouble",
         "an alarm rings",
         "59 min of 1 h connected, for 3.00; in all 90 d, for 6480.00",
-        "microphone muted",
+        "microphone muted, answers begin 400 ms later",
         "the microphone has been gone for 1 min 15 s",
         "3 min ago: the connection broke",
         "wrong edit",
@@ -142,6 +144,7 @@ def test_a_quiet_page_is_short_and_knows_no_price():
     lines = drawn(QUIET, 80)
     assert [line.split() for line in lines if "troubles" in line] == [["troubles", "none"]]
     assert "for 0.00" not in "\n".join(lines)
+    assert "later" not in "\n".join(lines)
     assert "none is needed" in lines[1]
     assert len(lines) < 10
 

@@ -108,7 +108,8 @@ def test_what_happens_is_counted_once(story, counts):
 
 
 def test_a_snapshot_has_nothing_but_what_json_knows():
-    thing = Thing(state="thinking", volume=70, muted=True, today=600.0, total=7200.0, cap=1200.0, gaps=(1, 2, 3))
+    today = {"today": 600.0, "total": 7200.0, "cap": 1200.0}
+    thing = Thing(state="thinking", volume=70, muted=True, gaps=(1, 2, 3), prefill=0.1251, **today)
     story = [*turn(1.0), (LinkUp("xai at api.x.ai"), 6.0), (MicrophoneLost("it is gone"), 7.0), (AlarmDue("tea"), 8.0)]
     snapshot = told(*story, price=0.05, thing=thing).snapshot(20.04)
     assert json.loads(json.dumps(snapshot, allow_nan=False)) == snapshot
@@ -116,6 +117,7 @@ def test_a_snapshot_has_nothing_but_what_json_knows():
     assert snapshot["since"] == WALL - 20.04
     assert (snapshot["mood"], snapshot["mood_s"], snapshot["state"]) == ("trouble", 13.0, "thinking")
     assert (snapshot["volume"], snapshot["muted"], snapshot["ringing"]) == (70, True, True)
+    assert snapshot["prefill_ms"] == 125
     assert snapshot["service"] == "xai at api.x.ai"
     assert snapshot["connected"] == {
         "now": True,
