@@ -8,7 +8,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class Guest:
         self.sock.settimeout(PATIENCE_S)
         self.sock.connect(str(path))
         self._lines = self.sock.makefile("rb")
-        if says:
+        with suppress(BrokenPipeError):  # shown the door already, as ``device-agent status`` may be
             self.sock.sendall(says)
 
     def hears(self) -> dict[str, Any] | None:
