@@ -141,7 +141,8 @@ class Card:
         is to take all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
         """
         begun = time.monotonic()
-        pause = self._steps.due - begun if self._left < least else 0.0  # to ask before that would be in vain
+        in_vain = self._left < least  # to ask before it moves on
+        pause = self._steps.until(begun) if in_vain else 0.0
         while True:
             if self._leaving or (pause > 0 and cut(pause)):
                 return 0
@@ -152,7 +153,7 @@ class Card:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
             pause = self._steps.pause(now, begun)
         self._left = 0 if self._way == "input" else ready - least
-        if ready >= samples:
+        if in_vain and ready >= samples:
             self._steps.came(time.monotonic())
         return ready
 

@@ -14,6 +14,9 @@ EARLIER_S, GROWTH = 1e-5, 1.1
 """A step that was there when we looked may have been there for long: the next time we look so much earlier, and ever
 more so until one is not there yet. Clocks drift by less; a step that comes half a period earlier is found in a second.
 """
+LATE_S, FORGOTTEN = 2e-3, 0.95
+"""Who woke so late of late looks as much earlier, though it be in vain: a card holds no more than two or three steps. How
+late that was is forgotten by so much with each step."""
 LATER_S = 1e-4
 """And so much later when it was not there yet. Of ten steps nine are there at the first look, for a tenth of a
 millisecond."""
@@ -36,32 +39,41 @@ class Steps:
         self._length = length  # as we know it by now
         self._came = 0.0
         self._earlier = EARLIER_S
-        self._watched = False  # it had not come by then, and we have been looking since
+        self._look: float | None = None  # when we meant to look again, since it had not come by then
+        self._late = 0.0  # how late we looked lately, at the latest
 
     def begin(self, now: float) -> None:
         """The card begins to move."""
-        self.due, self._came, self._earlier, self._watched = now, 0.0, EARLIER_S, False
+        self.due, self._came, self._earlier, self._look, self._late = now, 0.0, EARLIER_S, None, 0.0
+
+    def until(self, now: float) -> float:
+        """Return how long to wait before the first look for the next step; 0 or less: not at all."""
+        return self.due - now - (self._late if self._late > LATE_S else 0.0)
 
     def pause(self, now: float, begun: float) -> float:
         """There is no step yet, for which somebody has waited since *begun*: return how long to wait before the next
         look."""
-        self._watched |= now >= self.due
-        return max(self._shortest, LONGER * (now - max(begun, self.due)), self.due - now)
+        pause = max(self._shortest, LONGER * (now - max(begun, self.due)))
+        if now < self.due:
+            return max(pause, self.due - now)
+        self._look = now + pause
+        return pause
 
     def came(self, now: float) -> None:
-        """There is a step: learn from it when the next one will come."""
-        if now < self.due:
-            return  # it was there before, and nobody waited for it
-        took, self._came = now - self._came, now
+        """There is a step that somebody waited for: learn from it when the next one will come."""
+        self.due = min(self.due, now)
+        came = self.due if self._look is None else self._look  # by what we meant: how late we woke, is not its fault
+        took, self._came = came - self._came, came
+        self._late = max(FORGOTTEN * self._late, min(now - came, self._length))
         if took < LONGEST * self._expected:
             self._length += LEARNED * (took - self._length)
-        if not self._watched:
+        if self._look is None:
             self.due -= self._earlier
             self._earlier = min(GROWTH * self._earlier, self._length / 4)
-        elif now - self.due < self._length / 2:
+        elif came - self.due < self._length / 2:
             self.due += self._earlier + LATER_S
             self._earlier = EARLIER_S
         else:
-            self.due = now  # it keeps another time now
+            self.due = came  # it keeps another time now
         self.due += self._length * max(1, math.ceil((now - self.due) / self._length))
-        self._watched = False
+        self._look = None
