@@ -18,12 +18,15 @@ ASKED_S = 15e-6
 class World:
     """Time that passes only while somebody waits or asks, and a microphone that gives *step* samples at once.
 
-    Each step comes up to *late* seconds after its time, and nothing comes after *dies*.
+    Each step comes up to *late* seconds after its time, and nothing comes after *dies*. Who waits is woken up to
+    *sleepy* seconds late.
     """
 
-    def __init__(self, step: int, *, late: float = 0.0, dies: float = 1e9, drift: float = 0.0) -> None:
-        self.now, self.questions, self.taken = 100.0, 0, 0
-        self._step, self._random = step, random.Random(1)
+    def __init__(
+        self, step: int, *, late: float = 0.0, dies: float = 1e9, drift: float = 0.0, sleepy: float = 1e-4
+    ) -> None:
+        self.now, self.questions, self.taken, self.most = 100.0, 0, 0, 0
+        self._step, self._sleepy, self._random = step, sleepy, random.Random(1)
         times = [self.now + 0.01 + (n + 1) * step / RATE * (1 + drift) for n in range(60 * RATE // step)]
         self.came = sorted(each + late * self._random.random() for each in times if each < self.now + dies)
 
@@ -31,7 +34,7 @@ class World:
         return self.now
 
     def wait(self, seconds: float = 0.0, /) -> bool:
-        self.now += max(0.0, seconds) + 1e-4 * self._random.random()
+        self.now += max(0.0, seconds) + self._sleepy * self._random.random()
         return False
 
     def start_stream(self) -> None:
@@ -40,7 +43,9 @@ class World:
     def get_read_available(self) -> int:
         self.questions += 1
         self.now += ASKED_S
-        return bisect_right(self.came, self.now) * self._step - self.taken
+        waiting = bisect_right(self.came, self.now) * self._step - self.taken
+        self.most = max(self.most, waiting)
+        return waiting
 
 
 def microphone(world: World, monkeypatch: pytest.MonkeyPatch) -> Card:
@@ -102,6 +107,13 @@ def test_steps_that_come_half_a_period_earlier_are_found_within_a_second(monkeyp
     world.came = [each - 0.01 if each > 120.0 else each for each in world.came]
     listened(world, opened, 121.5)
     assert max(listened(world, opened, 130.0)) < 3e-3
+
+
+@pytest.mark.parametrize("step", [48, 192], ids=["1 ms", "4 ms"])
+def test_a_machine_that_wakes_us_late_loses_nothing_of_a_card_that_holds_two_periods(step, monkeypatch):
+    world = World(step, sleepy=0.019)
+    listened(world, microphone(world, monkeypatch), 150.0)
+    assert world.most <= 2 * PERIOD
 
 
 def test_who_stayed_away_for_long_asks_at_once_and_then_in_time(monkeypatch):

@@ -15,8 +15,8 @@ EARLIER_S, GROWTH = 1e-5, 1.1
 more so until one is not there yet. Clocks drift by less; a step that comes half a period earlier is found in a second.
 """
 LATE_S, FORGOTTEN = 2e-3, 0.95
-"""Who woke so late of late looks as much earlier, though it be in vain: a card holds no more than two or three steps. How
-late that was is forgotten by so much with each step."""
+"""Who woke so late lately looks as much earlier, though it be in vain: a card holds no more than two or three steps.
+By so much it is forgotten with each step."""
 LATER_S = 1e-4
 """And so much later when it was not there yet. Of ten steps nine are there at the first look, for a tenth of a
 millisecond."""
