@@ -14,8 +14,8 @@ from .audio import FULL_SCALE, decibels, frame_samples, powers
 RATE = 8000
 """What webrtcvad works at inside, whatever it is given; 24 kHz it refuses. All rates of the services are multiples."""
 TAPS = 8
-"""Length of the filter in front of it, in samples at RATE: half of that is how far the verdict lags. It
-weakens what lies above 5.6 kHz by 40 dB."""
+"""Length of the filter in front of it, in samples at RATE: half of that is how far the verdict lags. It weakens
+what lies above 5.6 kHz by 40 dB."""
 ABOVE_FLOOR_DB = 6.0
 """Speech is at least this much louder than the quietest frame of late. It tells a voice from a fan or mains hum,
 which webrtcvad alone takes for speech."""

@@ -137,12 +137,12 @@ class Card:
     def wait(self, least: int, samples: int, cut: Cut = never) -> int:
         """Wait until the card can give or take *least* samples; return how many it can, 0 when asked to close or *cut*.
 
-        *samples* are what the caller really waits for, and he will wait again when these have gone by. Of an input he
-        is to take all there is, of an output *least*. Raises DeviceFailed after STALLED_S without *least*.
+        *samples* are what the caller really waits for. Of an input he is to take all there is, of an output *least*.
+        Raises DeviceFailed after STALLED_S without *least*.
         """
         begun = time.monotonic()
-        in_vain = self._left < least  # to ask before it moves on
-        pause = self._steps.until(begun) if in_vain else 0.0
+        has_to_move = self._left < least  # what the last caller left is too little: to ask before that is in vain
+        pause = self._steps.until(begun) if has_to_move else 0.0
         while True:
             if self._leaving or (pause > 0 and cut(pause)):
                 return 0
@@ -153,7 +153,7 @@ class Card:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
             pause = self._steps.pause(now, begun)
         self._left = 0 if self._way == "input" else ready - least
-        if in_vain and ready >= samples:
+        if has_to_move and ready >= samples:
             self._steps.came(time.monotonic())
         return ready
 
