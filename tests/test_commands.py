@@ -106,6 +106,7 @@ def running(*arguments: str | Path, env: Mapping[str, str] = MappingProxyType({}
         yield agent
     finally:
         agent.process.kill()
+        agent.end()  # its log is read to the end before it is closed
         agent.process.communicate()
 
 
