@@ -15,7 +15,7 @@ from authority import Authority
 from bench_beside import FIGURES, Found, imports, rows
 from beside.card import BLOCK, BLOCK_S, Ledger, Loudspeaker, noise
 from beside.figures import Row, markdown, merge, middle, percentile, read, shown, table, write
-from beside.service import RATE, Came, Shape, Went, frame, header, parsed, unmasked, voice
+from beside.service import PAUSE_S, RATE, Came, Shape, Went, frame, header, parsed, unmasked, voice
 from beside.usage import usage
 from beside.yard import Log, Other, lags, sounded
 from websockets.sync.client import connect
@@ -223,6 +223,21 @@ def test_the_service_answers_a_turn_and_keeps_the_times():
         assert [(each.first, each.count) for each in log.went] == [(0, 2400), (2400, 2400)]
         assert began < heard.at <= committed.at < log.went[0].at <= log.went[0].done
         assert other.log().came == []
+
+
+def test_a_frame_behind_the_end_of_its_turn_does_not_hide_the_next_turn():
+    append = json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 1280})
+    with Other() as other:
+        other.replies(Shape(seconds=0.1, think_s=2 * PAUSE_S))
+        with connect(other.url, compression=None) as client:
+            client.send(json.dumps({"type": "input_audio_buffer.commit"}))
+            client.send(append)
+            client.send(json.dumps({"type": "response.create"}))
+            while json.loads(client.recv(timeout=20))["type"] != "response.done":
+                pass
+            pressed = time.monotonic()
+            client.send(append)
+            assert other.happened("heard", pressed, 5.0).at > pressed
 
 
 def test_the_service_speaks_tls(tmp_path):

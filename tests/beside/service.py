@@ -50,6 +50,8 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SOUND = re.compile(rb'"audio"\s*:\s*"|input_audio_buffer\.append')
 """What the beginning of a message shows if it carries sound, in whatever order its fields are."""
 HEAD = 96
+PAUSE_S = 0.25
+"""Sound after so long without any begins a turn: a client may send its last frame behind the end of the turn before."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Talk:
         self._service, self._wire, self._number = service, wire, number
         self._due: deque[tuple[float, int, int, bytes]] = deque()  # when, first sample, how many, the frame
         self._reply = 0  # the one under way
-        self._heard = False  # any sound of the turn under way
+        self._heard_at: float | None = None  # the last sound of the turn under way
         self._ids = 0
 
     def run(self) -> None:
@@ -256,9 +258,9 @@ class Talk:
         return True
 
     def _hear(self, at: float) -> None:
-        if not self._heard:
-            self._heard = True
+        if self._heard_at is None or at - self._heard_at > PAUSE_S:
             self._happened("heard", at)
+        self._heard_at = at
 
     def _answer(self, at: float, event: dict[str, Any]) -> None:
         match event.get("type"):
@@ -266,13 +268,13 @@ class Talk:
                 self._say("session.updated", session=event.get("session", {}))
                 self._happened("session", at)
             case "input_audio_buffer.commit":
-                self._heard = False
+                self._heard_at = None
                 self._happened("committed", at)
                 item = self._item("user", [{"type": "input_audio", "transcript": None}])
                 self._say("input_audio_buffer.committed", item_id=item["id"], previous_item_id=None)
                 self._say("conversation.item.added", item=item, previous_item_id=None)
             case "input_audio_buffer.clear":
-                self._heard = False
+                self._heard_at = None
                 self._say("input_audio_buffer.cleared")
             case "response.create":
                 self._begin_reply(at)
