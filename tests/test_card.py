@@ -9,6 +9,7 @@ import pytest
 
 from device_agent.hardware import card
 from device_agent.hardware.card import STALLED_S, Card
+from device_agent.hardware.steps import Steps
 
 RATE, PERIOD = 48000, 960
 ASKED_S = 15e-6
@@ -73,7 +74,7 @@ def percentile(values: list[float], percent: int) -> float:
     return sorted(values)[len(values) * percent // 100]
 
 
-@pytest.mark.parametrize("step", [PERIOD, 1024, 480, 1200], ids=["ours", "PipeWire", "JACK", "25 ms"])
+@pytest.mark.parametrize("step", [48, 128, 441, 480, 512, PERIOD, 1024, 1200, 2048])
 def test_a_step_is_taken_as_soon_as_it_comes_and_asked_for_about_once(step, monkeypatch):
     world = World(step, late=3e-4)
     opened = microphone(world, monkeypatch)
@@ -100,13 +101,45 @@ def test_one_step_that_comes_late_does_not_make_the_next_ones_late(monkeypatch):
     assert percentile(late[100:], 98) < 1e-3  # but for the late ones themselves
 
 
-def test_steps_that_come_half_a_period_earlier_are_found_within_a_second(monkeypatch):
+@pytest.mark.parametrize("lost", [False, True], ids=["kept", "lost"])
+def test_a_card_that_stood_still_is_found_as_soon_as_before(lost, monkeypatch):
+    world = World(PERIOD)
+    for number in range(1800, 150, -100):
+        if lost:
+            del world.came[number : number + 2]
+        else:
+            world.came[number : number + 2] = [world.came[number + 2]] * 2
+    late = listened(world, microphone(world, monkeypatch), 135.0)
+    assert percentile(late[100:], 98) < 1e-3
+
+
+@pytest.mark.parametrize("shift", [-0.01, 0.007, 0.013, 0.052])
+def test_a_card_that_keeps_another_time_is_followed_within_a_second(shift, monkeypatch):
     world = World(PERIOD)
     opened = microphone(world, monkeypatch)
     listened(world, opened, 120.0)
-    world.came = [each - 0.01 if each > 120.0 else each for each in world.came]
+    world.came = [each + shift if each > world.now else each for each in world.came]
     listened(world, opened, 121.5)
-    assert max(listened(world, opened, 130.0)) < 3e-3
+    world.questions = 0
+    late = listened(world, opened, 130.0)
+    assert max(late) < 3e-3
+    assert percentile(late, 90) < 1e-3
+    assert world.questions < 2 * len(late)
+
+
+def test_an_output_has_room_as_soon_as_it_begins():
+    steps = Steps(0.01)
+    for began in (100.0, 200.0):
+        steps.begin(began, RATE, PERIOD)
+        assert steps.until(began, PERIOD) <= 0
+        steps.came(began, 4 * PERIOD)
+        assert steps.until(began, PERIOD) == pytest.approx(0.02, abs=1e-4)
+
+
+def test_a_card_is_known_as_soon_as_it_has_begun(monkeypatch):
+    world = World(PERIOD)
+    late = listened(world, microphone(world, monkeypatch), 102.0)
+    assert percentile(late[3:], 90) < 1e-3
 
 
 @pytest.mark.parametrize("step", [48, 192], ids=["1 ms", "4 ms"])

@@ -17,7 +17,6 @@ import threading
 import time
 from typing import Any
 
-from ..audio import FRAME_MS
 from ..errors import DeviceFailed
 from . import Cut, never
 from .sound_system import (
@@ -73,7 +72,8 @@ class Card:
         self._worked = (0, 0)  # rate and channels of the last success
         self._owner = threading.current_thread()
         self._left = 0  # samples that it could give or take and that the last caller left to the next one
-        self._steps = Steps(FRAME_MS / 1000, PAUSES[way])
+        self._moved = 0  # samples since the last step that somebody waited for
+        self._steps = Steps(PAUSES[way])
         self._leaving = False  # another thread asked to close
 
     def __str__(self) -> str:
@@ -114,8 +114,8 @@ class Card:
     def start(self) -> None:
         """Let the card move. Raises DeviceFailed."""
         self.call("start_stream")
-        self._left = 0
-        self._steps.begin(time.monotonic())
+        self._left = self._moved = 0
+        self._steps.begin(time.monotonic(), self.rate, self.period)
 
     def call(self, method: str, *arguments: object) -> Any:
         """Call a method of the stream. Raises DeviceFailed."""
@@ -142,7 +142,7 @@ class Card:
         """
         begun = time.monotonic()
         has_to_move = self._left < least  # what the last caller left is too little: to ask before that is in vain
-        pause = self._steps.until(begun) if has_to_move else 0.0
+        pause = self._steps.until(begun, self._moved + samples - self._left) if has_to_move else 0.0
         while True:
             if self._leaving or (pause > 0 and cut(pause)):
                 return 0
@@ -152,9 +152,11 @@ class Card:
             if now > begun + STALLED_S:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
             pause = self._steps.pause(now, begun)
+        self._moved += ready - self._left
         self._left = 0 if self._way == "input" else ready - least
         if has_to_move and ready >= samples:
-            self._steps.came(time.monotonic())
+            self._steps.came(time.monotonic(), self._moved)
+            self._moved = 0
         return ready
 
     def _open_at_best(self, device: SoundDevice, rate: int, period_ms: int) -> Any:

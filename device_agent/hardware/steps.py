@@ -1,14 +1,16 @@
 """When a card moves on: it moves in steps that keep time, and is to be asked just after each of them.
 
-A step rarely has the length that one expects, a sound server's least of all, and now and then one is late, which says
-nothing of the next. So we look a step after we last looked, somewhat earlier or later, by whether it was there at once.
-In the long run that is just after nearly all of them have come: one question a step, and hardly a wait for what is
-there already.
+How much sound has moved says how much time has passed for the card, whatever the length of its steps, which is rarely
+what one expects, a sound server's least of all. So we know when the step that brings enough should come, and look then,
+somewhat earlier or later by whether the last ones were there at once. In the long run that is just after nearly all of
+them have come: one question a step, and hardly a wait for what is there already. One that is late says nothing of the
+next.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 EARLIER_S, GROWTH = 1e-5, 1.1
 """A step that was there when we looked may have been there for long: the next time we look so much earlier, and ever
@@ -22,57 +24,72 @@ LATE_S, FORGOTTEN = 2e-3, 0.95
 By so much it is forgotten with each step."""
 LONGER = 0.25
 """How much longer the next wait is, for each second that a step is late already."""
-LEARNED = 1 / 64
-"""How much each step says of how long steps are."""
-LONGEST = 4
-"""Steps, of the length that we expected. What took longer was none: the card stood still."""
+REMEMBERED = 16
+"""A step is what divides all that moved between two looks, lately: it is seldom a single one. Periods of 20 ms out of
+steps of 512 samples at 48 kHz take two of them at once, but for each eighth."""
 
 
 class Steps:
-    """Says when to look next. Times are in seconds; belongs to one thread."""
+    """Says when to look next. Times are in seconds, sound is in samples; belongs to one thread."""
 
-    def __init__(self, length: float, shortest: float) -> None:
-        """Steps are expected to last *length*; *shortest* is the shortest wait between two looks."""
-        self._expected, self._shortest = length, shortest
-        self._length = length  # as we know it by now
-        self._due = 0.0  # when to look whether the next step has come
-        self._came = 0.0
+    def __init__(self, shortest: float) -> None:
+        """*shortest* is the shortest wait between two looks."""
+        self._shortest = shortest
+        self._rate = 1
+        self._period = 1.0
+        self._step = 1  # as we know it by now
+        self._moves: deque[int] = deque(maxlen=REMEMBERED)
+        self._last = 0.0  # when the last step came that was enough
+        self._due = 0.0  # when to look whether the next one has
         self._earlier = EARLIER_S
         self._look: float | None = None  # when we meant to look again, since it had not come by then
+        self._vain = 0.0  # when it had not
         self._late = 0.0  # how late we looked lately, at the latest
+        self._searching = True  # it may keep another time than before: look closely
 
-    def begin(self, now: float) -> None:
-        """The card begins to move."""
-        self._due, self._came, self._earlier, self._look, self._late = now, 0.0, EARLIER_S, None, 0.0
+    def begin(self, now: float, rate: int, period: int) -> None:
+        """The card begins to move, at *rate*, by a *period* at once if it does what it was told.
 
-    def until(self, now: float) -> float:
-        """Return how long to wait before the first look for the next step; 0 or less: not at all."""
+        It is to be asked at once, for an output has room.
+        """
+        self._rate, self._period, self._step = rate, period / rate, period
+        self._moves.clear()
+        self._moves.append(period)  # for an output takes all that it holds at first
+        self._last, self._searching = now - self._period, True
+        self._earlier, self._look, self._late = EARLIER_S, None, 0.0
+
+    def until(self, now: float, sound: int) -> float:
+        """Return how long to wait before the first look whether so much *sound* has moved since the last step that was
+        enough; 0 or less: not at all."""
+        self._due = self._last + math.ceil(sound / self._step) * self._step / self._rate
         return self._due - now - (self._late if self._late > LATE_S else 0.0)
 
     def pause(self, now: float, begun: float) -> float:
-        """There is no step yet, and somebody has waited for it since *begun*: return how long to wait before the next
-        look."""
+        """It has not, and somebody has waited for it since *begun*: return how long to wait before the next look."""
         pause = max(self._shortest, LONGER * (now - max(begun, self._due)))
         if now < self._due:
             return max(pause, self._due - now)
-        self._look = now + pause
+        self._look, self._vain = now + pause, now
         return pause
 
-    def came(self, now: float) -> None:
-        """There is a step that somebody waited for: learn from it when the next one will come."""
-        self._due = min(self._due, now)
-        came = self._due if self._look is None else self._look  # by what we meant: how late we woke is not its fault
-        took, self._came = came - self._came, came
-        self._late = max(FORGOTTEN * self._late, min(now - came, self._length))
-        if took < LONGEST * self._expected:
-            self._length += LEARNED * (took - self._length)
+    def came(self, now: float, moved: int) -> None:
+        """It has, and somebody waited for it; it was as much as *moved*: learn from it when the next one will come."""
+        due = min(self._last + moved / self._rate, now)
+        came = due if self._look is None else self._look  # by what we meant: how late we woke is not its fault
+        self._late = max(FORGOTTEN * self._late, min(now - came, self._period))
         if self._look is None:
-            self._due -= self._earlier
-            self._earlier = min(GROWTH * self._earlier, self._length / 4)
-        elif came - self._due < self._length / 2:
-            self._due += self._earlier + LATER_S
+            self._last = due - self._earlier
+            self._earlier = min(GROWTH * self._earlier, self._period / 4)
+            self._searching = False
+        elif self._searching:
+            self._searching = came - self._vain > 2 * self._shortest
+            self._last = self._vain if self._searching else came
+        elif came - due < self._period / 2:
+            self._last = due + self._earlier + LATER_S
             self._earlier = EARLIER_S
-        else:
-            self._due = came  # it keeps another time now
-        self._due += self._length * max(1, math.ceil((now - self._due) / self._length))
+        else:  # it stood still; mostly it goes on as if it had not
+            self._searching = True
+            self._last = due + math.floor((came - due) * self._rate / self._step) * self._step / self._rate
         self._look = None
+        self._moves.append(moved)
+        self._step = math.gcd(*self._moves)
