@@ -253,6 +253,7 @@ HEADLINES = (
     "capture to wire, 99 %",
     "wire to loudspeaker, 99 %",
     "press to silence, 99 %",
+    "silences in replies, jitter 60 ms",
     "cold press to the first sound at the service, median",
     "cold press to the first sound at the service, 99 %",
     "CPU a minute, idle",
