@@ -253,9 +253,11 @@ def remembered_volume(memory: Memory, configured: int) -> int:
 
 def open_echo(config: Config, rate: int) -> Echo:
     """Return what keeps the device from hearing itself. Raises ConfigError where a library is missing."""
-    from .canceller import Canceller
+    canceller = None
+    if config.echo.mode == "cancel":
+        from .canceller import Canceller
 
-    canceller = Canceller(rate) if config.echo.mode == "cancel" else None
+        canceller = Canceller(rate)
     return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 

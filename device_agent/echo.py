@@ -6,12 +6,16 @@ away in the room (half duplex); or an echo canceller takes it out and one may ta
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .audio import level, seconds
-from .canceller import Canceller
 from .cues import Comb
 from .echo_delay import EchoDelay
 from .events import Own
 from .playback import Sound
+
+if TYPE_CHECKING:  # it is there only where it is wanted
+    from .canceller import Canceller
 
 ROOM_S = 0.25
 """How long a room goes on sounding, and a microphone on delivering, after the loudspeaker has stopped."""

@@ -56,11 +56,12 @@ class Steps:
         self._moves.clear()
         self._moves.append(period)  # for an output takes all that it holds at first
         self._last, self._searching = now - self._period, True
-        self._earlier, self._look, self._late = EARLIER_S, None, 0.0
+        self._earlier, self._late = EARLIER_S, 0.0
 
     def until(self, now: float, sound: int) -> float:
         """Return how long to wait before the first look whether so much *sound* has moved since the last step that was
         enough; 0 or less: not at all."""
+        self._look = None
         self._due = self._last + math.ceil(sound / self._step) * self._step / self._rate
         return self._due - now - (self._late if self._late > LATE_S else 0.0)
 
@@ -90,6 +91,5 @@ class Steps:
         else:  # it stood still; mostly it goes on as if it had not
             self._searching = True
             self._last = due + math.floor((came - due) * self._rate / self._step) * self._step / self._rate
-        self._look = None
         self._moves.append(moved)
         self._step = math.gcd(*self._moves)
