@@ -12,6 +12,7 @@ import queue
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import pyaudio
 import websocket
@@ -71,8 +72,9 @@ class Client:
     def press(self) -> None:
         """Be silent, and begin to listen."""
         self.wanted = False
-        while not self.frames.empty():
-            self.frames.get()
+        with suppress(queue.Empty):  # not by asking whether it is empty: the loudspeaker takes from it, too
+            while True:
+                self.frames.get_nowait()
         if self.replying:
             self.say("response.cancel")
         self.held = True
