@@ -152,7 +152,7 @@ class Card:
             if now > begun + STALLED_S:
                 raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
             pause = self._steps.pause(now, begun)
-        self._moved += ready - self._left
+        self._moved += max(0, ready - self._left)  # it holds less where it was begun anew
         self._left = 0 if self._way == "input" else ready - least
         if has_to_move and ready >= samples:
             self._steps.came(time.monotonic(), self._moved)
