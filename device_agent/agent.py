@@ -359,6 +359,8 @@ class Agent:
                 self._note_edit(event)
             case ReplyEnded(_, problem) if problem:
                 log.warning("the reply is not whole: %s", problem)
+            case ReplyEnded(silent=True):
+                log.warning("the reply has no sound; with log.transcript: info its words, if any, are in the log")
 
     def _show_all(self, word: Event | Action, now: float) -> None:
         for watch in self._watch:

@@ -88,21 +88,24 @@ class Answer:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._said = self._whole = False
+        self._reply = ""
         self._trouble = "no answer came"
 
     def __call__(self, word: Event | Action, _now: float) -> None:
         match word:
-            case ReplyText(_, text):
-                print(text, end="", file=self._out, flush=True)
-                self._said = True
-            case ReplyEnded(_, "", False):
-                self._whole = True
+            case ReplyText(reply, text):
+                apart = "\n" if self._said and reply != self._reply else ""
+                print(apart + text, end="", file=self._out, flush=True)
+                self._said, self._reply = True, reply
+            case ReplyEnded(_, "", False, silent):
+                self._whole = self._said or not silent
+                self._trouble = "the answer is empty"
             case ReplyEnded(_, problem, False):
                 self._trouble = f"the answer is not whole: {problem}"
             case LinkDown(reason) | Refused(reason) | ServiceError(reason):
                 self._trouble = reason
             case TimeUp():
-                self._trouble = f"{self._trouble}, and nobody waits longer"
+                self._trouble = f"{self._trouble}; it took too long"
 
     def end(self) -> int:
         """Print the end of the line; return 0 if there was an answer, else 1 after a line that says why."""

@@ -10,9 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from .errors import LinkLost, LinkRefused
-from .events import CancelReply, Event, LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, ReplyText, ReplyWithdrawn
+from .events import (
+    Action,
+    CancelReply,
+    Event,
+    LinkUp,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyProgress,
+    ReplyStarted,
+    ReplyText,
+    ReplyWithdrawn,
+    Speech,
+    ToolCall,
+    ToolResult,
+)
 from .outbox import Outbox
 from .playback import Playback
+from .rate_adapter import RateAdapter
 from .recall import Recall
 from .services import Session
 from .wire import Wire
@@ -39,7 +54,7 @@ LULL_S = 0.25
 AGAIN_S = 60.0
 """After so long the next try to renew a session."""
 
-_OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded)
+_OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded, ReplyProgress)
 
 
 def renew_in(expires_at: float, wall: float) -> float:
@@ -61,7 +76,9 @@ def in_pieces(events: Iterable[Event]) -> Iterator[Event]:
 class Carrier:
     """Carries messages both ways over one wire, its own, until that breaks or is not needed any more.
 
-    *resume* is what this connection was to go on with. All methods belong to the link's thread, except ``abort``.
+    *resume* is what this connection was to go on with. *rates* are the samples per second of the device's sound and of
+    the service's, *spare* says that another service may be tried in place of this one. All methods belong to the
+    link's thread, except ``abort``.
     """
 
     def __init__(
@@ -77,12 +94,17 @@ class Carrier:
         *,
         patience: float = GREETING_S,
         resume: str = "",
+        rates: tuple[int, int],
+        spare: bool = False,
     ) -> None:
         self._wire, self._session, self._outbox, self._playback = wire, session, outbox, playback
         self._recall, self._tell, self._confirm, self._crowded = recall, tell, confirm, crowded
         self._patience, self._asked_to_resume = patience, resume
         self._arrived: deque[Event] = deque()  # what waits for room in the playback, and what came behind it
+        self._adapter, self._rate = RateAdapter(rates[0]), rates[1]
+        session.spare = spare
         self._began = self._heard = self._asked = time.monotonic()
+        self._spoke = False  # the service has said something
         self._reminded = False  # the service knows what was said before
         self._renew_at = self._began + RENEW_S
         self._outdated: Callable[[], bool] = lambda: False
@@ -164,7 +186,7 @@ class Carrier:
     def _turn(self, readable: bool) -> None:
         """Do what there is to do, once."""
         now = time.monotonic()
-        self._arrived.extend(in_pieces(self._session.tick(now)))
+        self._arrive(self._session.tick(now))
         if readable and not self._arrived:
             self._receive(now)
         self._deliver_all()
@@ -200,10 +222,19 @@ class Carrier:
         message = self._wire.receive()
         self._heard = now
         if message is not None:
-            self._arrived.extend(in_pieces(self._session.receive(message)))
+            self._spoke = True
+            self._arrive(self._session.receive(message))
+        elif not self._spoke:
+            self._tell(ReplyProgress())  # it answers pings: a server that loads a model does no more than that
+
+    def _arrive(self, events: Iterable[Event]) -> None:
+        """Take *events* of the session, their sound at the device's rate."""
+        for event in events:
+            rate = self._session.output_rate or self._rate  # which an event may have changed
+            self._arrived.extend(in_pieces(self._adapter.down(event, rate)))
 
     def _check(self, now: float) -> None:
-        """Is anybody there? While the playback is full we do not read, so we cannot tell."""
+        """Is the service there? While the playback is full we do not read, so we cannot tell."""
         if self._arrived or self._crowded():
             self._heard = now
         if not self._session.ready and now - self._began > self._patience:
@@ -225,11 +256,17 @@ class Carrier:
 
     def _take_outbox(self, now: float) -> None:
         for item in self._outbox.take():
+            if isinstance(item, ToolResult) and not (self._session.knows(item.call) or self._recall.awaits(item.call)):
+                continue  # of a connection that is lost, and of a turn that was given up
             self._recall.sent(item, now)
-            self._session.send(item)
+            self._send(item)
             if isinstance(item, CancelReply):
                 self._arrived = deque(event for event in self._arrived if not isinstance(event, _OF_A_REPLY))
                 self._confirm()
+
+    def _send(self, item: Speech | Action) -> None:
+        for each in self._adapter.up(item, self._session.input_rate or self._rate):
+            self._session.send(each)
 
     def _send_all(self) -> None:
         for message in self._session.outgoing():
@@ -259,8 +296,10 @@ class Carrier:
                 log.info("the session is ready after %.0f ms", 1000 * (now - self._began))
             case ReplyStarted():
                 self._outbox.settle()
+            case ToolCall():
+                self._outbox.settle(begun=False)
             case ReplyEnded():
-                self._outbox.settle()
+                self._outbox.settle(begun=False)
                 self._playback.finish(event.reply)
             case ReplyWithdrawn():
                 self._recall.cut(*self._playback.cut())

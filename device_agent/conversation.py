@@ -44,10 +44,13 @@ from .events import (
     OpenGate,
     Play,
     PlaybackEnded,
+    PlaybackStarted,
     Pressed,
     Refused,
     ReplyEnded,
+    ReplyProgress,
     ReplyStarted,
+    ReplyText,
     ReplyWithdrawn,
     Ring,
     RingEnded,
@@ -58,6 +61,7 @@ from .events import (
     TalkEnded,
     TalkStarted,
     TimeUp,
+    ToolCall,
     TurnReceived,
     TurnTaken,
     Unmuted,
@@ -105,6 +109,7 @@ _AT_REST: dict[type[Event], Row] = {
     Words: (SENDING, (Dial(),)),
     Clip: (SENDING, (Dial(),)),
     ReplyStarted: (SPEAKING, ()),  # a second part of the answer
+    PlaybackStarted: (SPEAKING, ()),  # or the rest of one that was taken for over
     LinkUp: (REST, ()),
     LinkDown: (REST, ()),
     LinkIdle: (REST, ()),
@@ -130,6 +135,7 @@ _DEAF: dict[type[Event], Row] = {
 
 _WAITING: dict[type[Event], Row] = {
     ReplyStarted: (SPEAKING, ()),
+    PlaybackStarted: (SPEAKING, ()),
     ReplyEnded: (REST, ()),  # a reply without sound
     Pressed: _PRESSED,
     TalkStarted: (LISTENING, (CutReply(), Dial())),
@@ -142,7 +148,7 @@ _WAITING: dict[type[Event], Row] = {
 
 _THINKING: dict[type[Event], Row] = {
     **_WAITING,
-    LinkIdle: (REST, ()),  # the connection that the rest of an answer was to come over
+    LinkIdle: (REST, (Play(Cue.FAILED),)),  # the connection that the rest of an answer was to come over
 }
 
 TRANSITIONS: dict[State, dict[type[Event], Row]] = {
@@ -184,6 +190,7 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         Clip: (SENDING, (CutReply(), Dial())),
         StopAsked: (REST, (CutReply(),)),
         SpeakerLost: (REST, (CutReply(),)),
+        ToolCall: (SPEAKING, (Dial(),)),  # more of the answer is to come, over another connection if need be
     },
 }
 """In this state, on this event: the next state, and what to do. An event without a row does nothing."""
@@ -197,8 +204,24 @@ ANYWAY: dict[type[Event], tuple[Action, ...]] = {
 
 _HUSHED_BY = (Pressed, TalkStarted, StopAsked, RingEnded)
 
-PATIENCE = {LISTENING: 75.0, SENDING: 15.0, THINKING: 8.0, LATE: 22.0}
-"""Seconds a state may last before TimeUp. The gate ends a turn at 60 s: LISTENING only lasts longer when stuck."""
+PATIENCE_S = 30.0
+"""The usual ``service.patience_s``, P: how long an answer may take to begin."""
+LISTENING_S, THINKING_S = 75.0, 8.0
+"""Seconds these states may last before TimeUp. The gate ends a turn at 60 s: LISTENING only lasts longer when stuck."""
+SENDING_P, WORKING_P, LIMIT_P = 1 / 2, 2.0, 4.0
+"""Parts of P: how long a turn may take to reach the service, how long a sign of work prolongs the wait, and how long
+the wait may become at most. A connection that answers pings while it becomes ready prolongs SENDING to P."""
+
+
+def patience(patience_s: float = PATIENCE_S) -> dict[State, float]:
+    """Return how many seconds a state may last before TimeUp, with this ``service.patience_s``."""
+    return {
+        LISTENING: LISTENING_S,
+        SENDING: patience_s * SENDING_P,
+        THINKING: THINKING_S,
+        LATE: patience_s - THINKING_S,
+    }
+
 
 MOODS = {
     STARTING: "starting",
@@ -224,7 +247,12 @@ _DEVICES: dict[type[Event], str] = {MicrophoneLost: "microphone", SpeakerLost: "
 
 _LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED, CapReached: REFUSED}
 
-_ABOUT_REPLIES = (ReplyStarted, ReplyEnded, ReplyWithdrawn, TurnReceived, TurnTaken, PlaybackEnded)
+_ABOUT_REPLIES = (
+    ReplyStarted, ReplyText, ReplyProgress, ReplyEnded, ReplyWithdrawn, TurnReceived, TurnTaken, PlaybackStarted,
+    PlaybackEnded, ToolCall,
+)  # fmt: skip
+_WAITS = (SENDING, THINKING, LATE)
+_LINK_GONE = (LinkDown, LinkIdle, Refused)
 
 
 class Conversation:
@@ -245,6 +273,7 @@ class Conversation:
         idle: float | None = None,
         muted: bool = False,
         press_unmutes: bool = False,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.state = STARTING
         self.deadline: float | None = None
@@ -255,6 +284,7 @@ class Conversation:
             follow_up=follow_up,
             idle=idle,
             press_unmutes=press_unmutes,
+            patience_s=patience_s,
         )
         self._rest = READY
         self.muted = muted
@@ -264,6 +294,10 @@ class Conversation:
         self._microphone_ended = False
         self._reply = ""  # the latest that has begun
         self._more = False  # the assistant will go on in another reply, when its tools have answered
+        self._under_way = False  # the latest reply is not over yet
+        self._broken = False  # it ended, or its connection did, before it was whole
+        self._asked_at = 0.0  # when the wait for an answer began
+        self._works_until = 0.0  # how long signs of work prolong it
         self._cuts = 0
         """Cuts that the link has not confirmed yet. Until it has, what is told about replies is about the dead one."""
 
@@ -275,11 +309,13 @@ class Conversation:
         follow_up: float,
         idle: float | None,
         press_unmutes: bool,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Go by other rules, from the next EditTaken on; a wait that has begun ends when it would have ended."""
         self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
+        self._patience_s = patience_s
         self._patience: dict[State, float | None] = {
-            **PATIENCE,
+            **patience(patience_s),
             FOLLOW_UP: follow_up or None,
             **dict.fromkeys(_IDLE, idle),
         }
@@ -297,6 +333,7 @@ class Conversation:
         if isinstance(event, Pressed) and hushed:
             return hushed  # that was what it was pressed for
         self._remember(event)
+        self._prolong(event, now)
         lost = self._lose(event)
         # What goes up is forgotten before the microphone closes: the end of a turn would send it.
         actions = [*hushed, *self._move(event, now), *lost, *ANYWAY.get(type(event), ())]
@@ -326,8 +363,10 @@ class Conversation:
         old = self.state
         self.state, actions = self._resolve(row[0]), row[1]
         self._cuts += actions.count(CutReply())
-        if isinstance(event, ReplyEnded) and event.problem and self.state in RESTING:
+        unanswered = isinstance(event, ReplyEnded) and (event.problem or event.silent)
+        if self.state in RESTING and (unanswered or (self._broken and isinstance(event, PlaybackEnded))):
             actions += (Play(Cue.FAILED),)
+            self._broken = False
         return [*actions, *self._entered(old, event, now)]
 
     def _lose(self, event: Event) -> list[Action]:
@@ -346,16 +385,29 @@ class Conversation:
             self._microphone_ended = True
         elif isinstance(event, CutConfirmed):
             self._cuts = max(0, self._cuts - 1)
-        elif isinstance(event, ReplyEnded):
-            self._more = event.more
-        elif isinstance(event, ReplyStarted):
-            self._more, self._reply = False, event.reply
         elif isinstance(event, (Muted, Unmuted)):
             self.muted = isinstance(event, Muted)
         elif isinstance(event, (EditRefused, EditTaken)):
             self._mistaken = isinstance(event, EditRefused)
+        else:
+            self._remember_reply(event)
+
+    def _remember_reply(self, event: Event) -> None:
+        """Note which reply is being heard, whether it is whole, and whether another one will follow."""
+        if isinstance(event, ReplyEnded):
+            self._more, self._under_way, self._broken = event.more, False, bool(event.problem)
+        elif isinstance(event, ReplyStarted):
+            self._more, self._reply = False, event.reply
+            self._under_way, self._broken = True, False
+        elif isinstance(event, PlaybackStarted) and self.state is not SPEAKING:
+            self._reply = event.reply
+        elif isinstance(event, ToolCall):
+            self._more = True  # until the end of its reply says otherwise
         elif isinstance(event, (Pressed, TalkStarted, TimeUp, LinkIdle, StopAsked)):
             self._more = False
+        if isinstance(event, _LINK_GONE):
+            self._broken |= self._under_way and not self._more
+            self._under_way = False
 
     def _resolve(self, state: State) -> State:
         if self._more and state in (REST, FOLLOW_UP):
@@ -371,8 +423,7 @@ class Conversation:
     def _entered(self, old: State, event: Event, now: float) -> list[Action]:
         """What follows from being in a state, however we came there."""
         if self.state is not old or isinstance(event, ReplyEnded):
-            patience = self._patience.get(self.state)
-            self.deadline = None if patience is None else now + patience
+            self._wait(old, now)
         elif isinstance(event, TimeUp):
             self.deadline = None
         actions: list[Action] = []
@@ -380,11 +431,34 @@ class Conversation:
             actions.append(Attend(self._attention()))
         if MOODS[self.state] != MOODS[old]:
             actions.append(Show(MOODS[self.state]))
-        if self.state in _ANSWERED and old not in _ANSWERED:
+        if self.state in _ANSWERED and (old not in _ANSWERED or (old is SPEAKING and self.state in RESTING)):
             actions.append(Linger())
+        elif self.state is THINKING and old in _ANSWERED:
+            actions.append(Dial())  # the rest of the answer is to come, over another connection if need be
         if self._microphone_ended and self.state in RESTING:
             actions.append(Finish())
         return actions
+
+    def _wait(self, old: State, now: float) -> None:
+        """Set the deadline of the state."""
+        seconds = self._patience.get(self.state)
+        self.deadline = None if seconds is None else now + seconds
+        if self.state in _WAITS and (old not in _WAITS or self.state is old):
+            self._asked_at, self._works_until = now, 0.0
+        elif self.state is LATE and self.deadline is not None:
+            self.deadline = max(self.deadline, self._works_until)
+
+    def _prolong(self, event: Event, now: float) -> None:
+        """A service that works may take longer, within a limit."""
+        if self.state not in _WAITS or not isinstance(event, (ReplyText, ReplyProgress)):
+            return
+        if self.state is SENDING and isinstance(event, ReplyProgress):
+            self._works_until = self._asked_at + self._patience_s
+        else:
+            limit = self._asked_at + LIMIT_P * self._patience_s
+            self._works_until = min(now + WORKING_P * self._patience_s, limit)
+        if self.state is not THINKING and self.deadline is not None:
+            self.deadline = max(self.deadline, self._works_until)
 
     def _attention(self) -> Attention:
         match self.state:

@@ -10,7 +10,7 @@ from contextlib import closing
 from .audio import FRAME_MS, is_nothing
 from .echo import Echo
 from .errors import DeviceFailed
-from .events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech
+from .events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech, TalkEnded
 from .gate import Gate
 from .hardware import Microphone
 from .levels import Level
@@ -127,9 +127,13 @@ class Ears:
         return False
 
     def _send(self, speech: Iterable[Speech]) -> None:
+        """The main thread hears of a beginning when it can be forgotten, of an end before the service can answer it."""
         items = tuple(speech)
+        markers = [item for item in items if not isinstance(item, bytes)]
+        before = [type(item) for item in markers] == [TalkEnded]
+        for item in markers if before else ():
+            self._tell(item)
         if items:
             self._outbox.put(*items)
-        for item in items:
-            if not isinstance(item, bytes):
-                self._tell(item)
+        for item in () if before else markers:
+            self._tell(item)

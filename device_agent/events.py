@@ -159,11 +159,19 @@ class ReplyText(Event):
 @dataclass(frozen=True, slots=True)
 class ReplyEnded(Event):
     """The service has sent all of a reply; it may play for a long time yet. *problem* is why it is not whole; *more*
-    says that the assistant will go on, in another reply, when it has the answers of its tools."""
+    says that the assistant will go on, in another reply, when it has the answers of its tools; *silent* that it is
+    complete, and that nothing of it can be heard although the user waits for an answer: words alone, or nothing."""
 
     reply: str
     problem: str = ""
     more: bool = False
+    silent: bool = False
+
+
+class ReplyProgress(Event):
+    """The service works on the answer: it may be waited for longer. At most one a second."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,12 +415,15 @@ class CancelReply(Action):
 @dataclass(frozen=True, slots=True)
 class ToolResult(Action):
     """The answer to a ``ToolCall``. *output* is JSON as text; *failed* says that it tells of an error, *quiet* that the
-    assistant had better say nothing about it."""
+    assistant had better say nothing about it. *name* and *arguments* are those of the call, for a connection that does
+    not know it."""
 
     call: str
     output: str
     failed: bool = False
     quiet: bool = False
+    name: str = ""
+    arguments: str = "{}"
 
 
 class Dial(Action):

@@ -16,13 +16,13 @@ from typing import NamedTuple
 from .carrier import GREETING_S, Carrier
 from .dial import PATIENCE_S
 from .errors import LinkLost, LinkRefused
-from .events import CancelReply, CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
+from .events import CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
 from .outbox import Outbox
 from .playback import Playback
 from .recall import Recall
 from .roster import Roster
 from .services import Service
-from .services.patience import Unanswered
+from .services.response_timeout import ResponseTimedOut
 from .switchboard import Switchboard
 from .worker import Pulse
 
@@ -292,10 +292,9 @@ class Link:
 
     def _confirm_cuts(self) -> None:
         """Without a connection there is no reply to cancel, but the conversation waits for an answer."""
-        for item in self._outbox.take_actions():
-            if isinstance(item, CancelReply):
-                self._switchboard.recall.cut(item.reply, item.heard_ms)
-                self._confirm()
+        for item in self._outbox.take_cancels():
+            self._switchboard.recall.cut(item.reply, item.heard_ms)
+            self._confirm()
 
     def _confirm(self) -> None:
         self._playback.accept()
@@ -310,7 +309,7 @@ class Link:
         if isinstance(error, LinkRefused):
             self._refusals.append(error)
         retry_after = error.retry_after if isinstance(error, LinkLost) else 0.0
-        mute, awaited = isinstance(error, Unanswered), not (self._always and self._outbox.quiet)
+        mute, awaited = isinstance(error, ResponseTimedOut), not (self._always and self._outbox.quiet)
         delay = self._roster.failed(time.monotonic(), retry_after, mute=mute, awaited=awaited)
         if not retry_after and not self._outbox.quiet:
             delay = min(delay, WAITED_FOR_S)

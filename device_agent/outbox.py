@@ -10,7 +10,7 @@ from collections import deque
 from contextlib import suppress
 from enum import Enum
 
-from .events import Action, Clip, NothingSaid, Speech, TalkEnded, TalkStarted, Words
+from .events import Action, CancelReply, Clip, NothingSaid, Speech, TalkEnded, TalkStarted, ToolResult, Words
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Again(Enum):
 
 
 class Outbox:
-    """A turn stays here until its reply begins, so that a connection lost in between costs the user nothing.
+    """A turn stays here until its reply begins, and so does the result of a tool, so that a connection lost in between
+    costs the user nothing.
 
     ``put``, ``wake`` and ``forget`` may be called from any thread; the other methods belong to the link's thread.
     *limit* is in bytes of sound; beyond it the newest sound is dropped, but never a marker.
@@ -46,7 +47,7 @@ class Outbox:
         self._limit = limit
         self._lock = threading.Lock()
         self._unsent: deque[Item] = deque()
-        self._sent: list[Speech] = []  # speech that no reply has answered yet
+        self._sent: list[Speech | ToolResult] = []  # what no reply has answered yet
         self._kept = 0  # bytes of sound in both
         self._talking = False  # the last marker that came was TalkStarted
         self._skipping = False  # the turn that comes in now was forgotten
@@ -58,13 +59,17 @@ class Outbox:
     def put(self, *items: Item) -> None:
         """Add *items* behind everything else, at once: what waits together goes up together."""
         with self._lock:
-            self._unsent.extend(item for item in items if self._admit(item))
+            for item in items:
+                if self._admit(item):
+                    self._unsent.append(item)
+                if isinstance(item, NothingSaid):
+                    self._drop_unsent_last()
         self.wake()
 
     def forget(self) -> None:
         """Throw away all speech, also what is still to come of the turn that is under way."""
         with self._lock:
-            markers = [item for item in self._sent if not isinstance(item, bytes)]
+            markers = [item for item in self._sent if not isinstance(item, (bytes, ToolResult))]
             self._sent.clear()
             self._unsent = deque(item for item in self._unsent if isinstance(item, Action))
             if markers and isinstance(markers[-1], TalkStarted):
@@ -92,24 +97,27 @@ class Outbox:
         with self._lock:
             items, self._unsent = self._unsent, deque()
             for item in items:
-                if not isinstance(item, Action):
+                if isinstance(item, CancelReply):  # no reply is waited for any more
+                    self._sent = [each for each in self._sent if not isinstance(each, ToolResult)]
+                elif not isinstance(item, Action) or (isinstance(item, ToolResult) and not item.quiet):
                     self._sent.append(item)
                 if isinstance(item, NothingSaid):
                     self._settle_last()
         return _joined(items)
 
-    def take_actions(self) -> list[Action]:
-        """Return the actions that were not sent yet, and leave the speech: there is no connection."""
+    def take_cancels(self) -> list[CancelReply]:
+        """Return the cancels that were not sent yet, and leave the rest: there is no connection."""
         with self._lock:
-            actions = [item for item in self._unsent if isinstance(item, Action)]
-            self._unsent = deque(item for item in self._unsent if not isinstance(item, Action))
-        return actions
+            cancels = [item for item in self._unsent if isinstance(item, CancelReply)]
+            self._unsent = deque(item for item in self._unsent if not isinstance(item, CancelReply))
+        return cancels
 
     def rewind(self) -> Again:
         """The connection is gone: whatever was not answered is to be sent again, from the beginning of its turn."""
         with self._lock:
-            whole = any(isinstance(item, ENDS) for item in self._sent)
-            again = Again.WHOLE if whole else Again.HALF if self._sent else Again.NOTHING
+            speech = [item for item in self._sent if not isinstance(item, ToolResult)]
+            whole = any(isinstance(item, ENDS) for item in speech)
+            again = Again.WHOLE if whole else Again.HALF if speech else Again.NOTHING
             self._unsent.extendleft(reversed(self._sent))
             self._sent.clear()
         return again
@@ -120,10 +128,12 @@ class Outbox:
         with self._lock:
             return not (self._unsent or self._sent or self._talking)
 
-    def settle(self) -> None:
-        """A reply has begun: forget the turns that were sent whole."""
+    def settle(self, *, begun: bool = True) -> None:
+        """A reply has *begun*, or ended, or asks for a tool: forget the turns that were sent whole, and when it has
+        begun the results that led to it."""
+        answered = (*ENDS, ToolResult) if begun else ENDS
         with self._lock:
-            ends = [n for n, item in enumerate(self._sent) if isinstance(item, ENDS)]
+            ends = [n for n, item in enumerate(self._sent) if isinstance(item, answered)]
             if ends:
                 self._drop(0, ends[-1] + 1)
 
@@ -149,6 +159,16 @@ class Outbox:
             log.warning("too much was said that nobody answered: the rest of this turn is lost")
         self._full = True
         return False
+
+    def _drop_unsent_last(self) -> None:
+        """Nothing was said in the turn that ends with the last item: if none of it was sent, none of it need be."""
+        turn = []
+        while self._unsent and not isinstance(self._unsent[-1], (Action, TalkEnded, Words, Clip)):
+            turn.append(self._unsent.pop())
+            if isinstance(turn[-1], TalkStarted):
+                self._kept -= sum(len(item) for item in turn if isinstance(item, bytes))
+                return
+        self._unsent.extend(reversed(turn))
 
     def _settle_last(self) -> None:
         """Drop the turn that ends with the last item: nobody spoke in it."""

@@ -15,10 +15,15 @@ from .audio import Gain, frame_bytes, frame_samples, frames, mix, samples
 from .events import PlaybackEnded, PlaybackStarted
 from .prefill import Arrivals, Prefill
 
-CAPACITY_S = 60.0
-"""How much of a reply may lie here. When it is full the link reads no more until there is room again."""
-STARVED_S = 10.0
-"""A reply that sends nothing for so long is over, whatever the service says."""
+CAPACITY_S = 660.0
+"""How much of replies may lie here: eleven minutes, 30 MiB at 24 kHz. So long the connection is read, and the pings of
+the service are answered, whatever is still unheard (servers hang up after 40 s without). When it is full the link reads
+no more until there is room again."""
+KEPT_S = 60.0
+"""The memory of more than this is given back once all of it was heard."""
+STARVED_S = 2.5
+"""A reply that sends nothing for so long, and has nothing left to be heard, is over whatever the service says: the
+microphone is not to wait for a server that never ends its replies. What comes later is heard all the same."""
 
 
 CUES_S = 2.0
@@ -125,7 +130,8 @@ class Playback:
         self._rate = rate
         self._frame = frame_samples(rate)
         self._prefill, self._clock = prefill or Prefill(), clock
-        self._buffer = np.zeros(samples(capacity, rate), np.int16)
+        self._buffer = np.zeros(samples(capacity, rate), np.int16)  # memory that was never used takes no room
+        self._used = 0  # so many samples of it, from its beginning
         self._begin = 0  # where the oldest sample lies
         self._filled = 0
         self._replies: deque[_Reply] = deque()
@@ -212,6 +218,7 @@ class Playback:
                 self._end_first()
             self._cues.clear()
             self._filled = 0
+            self._give_back()
             self._cuts += 1
             self._drop = True
             if self._uncut.locked():
@@ -330,12 +337,18 @@ class Playback:
 
     def _store(self, wave: np.ndarray) -> None:
         if not self._filled:
-            self._begin = 0  # memory that was never used takes no room: an answer uses a tenth of it
+            self._begin = 0
         at = (self._begin + self._filled) % len(self._buffer)
         first = min(len(wave), len(self._buffer) - at)
         self._buffer[at : at + first] = wave[:first]
         self._buffer[: len(wave) - first] = wave[first:]
         self._filled += len(wave)
+        self._used = max(self._used, min(at + len(wave), len(self._buffer)))
+
+    def _give_back(self) -> None:
+        """A long answer was heard: its memory is for others now."""
+        if self._used > samples(KEPT_S, self._rate):
+            self._buffer, self._used = np.zeros(len(self._buffer), np.int16), 0
 
     def _take(self, reply: _Reply) -> bytes:
         count = min(self._frame, reply.waiting)
@@ -343,6 +356,8 @@ class Playback:
         pcm = self._buffer[self._begin : self._begin + first].tobytes() + self._buffer[: count - first].tobytes()
         self._begin = (self._begin + count) % len(self._buffer)
         self._filled -= count
+        if not self._filled:
+            self._give_back()
         reply.waiting -= count
         reply.read += count
         return pcm

@@ -19,6 +19,7 @@ from .events import (
     ReplyText,
     TalkEnded,
     TalkStarted,
+    ToolCall,
     TurnTaken,
     UserText,
     Words,
@@ -35,6 +36,8 @@ AGE_S = 30 * 60.0
 """What was said longer ago is not told again: somebody else may stand before the speaker by now."""
 MOST_PARTS = 8
 """So many utterances may make up one turn of one side."""
+MOST_CALLS = 32
+"""So many calls of tools are known by name."""
 
 
 @dataclass
@@ -67,6 +70,7 @@ class _Exchange:
     spoken: dict[str, str] = field(default_factory=dict, repr=False)  # by the service's name for it
     replies: dict[str, _Reply] = field(default_factory=dict, repr=False)
     over: bool = False  # the user has finished
+    called: bool = False  # the assistant has asked for a tool
 
     @property
     def user(self) -> str:
@@ -80,13 +84,14 @@ class _Exchange:
 class Recall:
     """The last exchanges, over all connections and services. Belongs to the link's thread.
 
-    *rate* is that of the sound, in samples per second. An exchange counts when it was answered in words: before that
-    the outbox has the turn and sends it itself.
+    *rate* is that of the sound, in samples per second. An exchange counts when it was answered in words, or by a call
+    of a tool: before that the outbox has the turn and sends it itself.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._exchanges: deque[_Exchange] = deque(maxlen=MOST)
+        self._calls: deque[str] = deque(maxlen=MOST_CALLS)  # of the latest turn
 
     def at(self, rate: int) -> Recall:
         """Go on with sound at another *rate*; return itself."""
@@ -100,7 +105,7 @@ class Recall:
         for exchange in reversed(self._exchanges):
             if now - exchange.at > AGE_S or len(found) + 2 > MOST:
                 break
-            if exchange.assistant:
+            if exchange.assistant or exchange.called:
                 for by_user, text in ((False, exchange.assistant), (True, exchange.user)):
                     kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :] if room else ""
                     room -= len(kept)
@@ -109,10 +114,16 @@ class Recall:
 
     def begin(self) -> None:
         """The connection is new: what nobody has answered will be sent to it as it was spoken."""
-        self._exchanges = deque((each for each in self._exchanges if each.replies), MOST)
+        self._exchanges = deque((each for each in self._exchanges if each.replies or each.called), MOST)
+
+    def awaits(self, call: str) -> bool:
+        """Whether the result of this *call* of a tool is still wanted, on whatever connection it was made."""
+        return call in self._calls
 
     def sent(self, item: object, now: float) -> None:
         """*item* of the outbox goes up."""
+        if isinstance(item, (TalkStarted, Clip, Words)):
+            self._calls.clear()
         match item:
             case TalkStarted() | Clip():
                 self._exchanges.append(_Exchange(now, over=isinstance(item, Clip)))
@@ -130,6 +141,9 @@ class Recall:
         if not self._exchanges:
             return
         match event:
+            case ToolCall(call):
+                self._calls.append(call)
+                self._exchanges[-1].called = True
             case UserText(item, text):
                 self._understood(item, text)
             case TurnTaken():
@@ -139,6 +153,7 @@ class Recall:
 
     def cut(self, reply: str, heard_ms: int) -> None:
         """*heard_ms* of *reply* were heard, and nothing of what would have followed; "": of none that has sounded."""
+        self._calls.clear()
         for exchange in reversed(self._exchanges):
             names = list(exchange.replies)
             if reply in names:

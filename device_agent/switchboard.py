@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from .at_rate import AtRate
 from .carrier import Carrier
 from .dial import prepare
 from .errors import LinkRefused
@@ -16,7 +15,7 @@ from .outbox import Again, Outbox
 from .playback import Playback
 from .post import Post
 from .recall import Recall
-from .services import Endpoint, Service, Session
+from .services import Endpoint, Service
 from .wire import Wire
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class Switchboard:
             wire = self._open(service, resume, patience, now)
         return Carrier(
             wire,
-            self._session(service),
+            service.session(),
             self._outbox,
             self._playback,
             self.recall,
@@ -77,6 +76,8 @@ class Switchboard:
             self._crowded,
             patience=greeting,
             resume=resume,
+            rates=(self._rate, service.rate),
+            spare=len(self._services) > 1,
         )
 
     def prepare(self, number: int) -> None:
@@ -123,8 +124,3 @@ class Switchboard:
             wire.close()
             raise
         return wire
-
-    def _session(self, service: Service) -> Session:
-        if service.rate == self._rate:
-            return service.session()
-        return AtRate(service.session(), service.rate, self._rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .events import Action, CutReply, Event, ReplyEnded, ReplyText, UserText
+from .events import Action, CutReply, Event, LinkDown, LinkIdle, Refused, ReplyEnded, ReplyText, UserText
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Transcript:
                     self._flush()
                 self._reply = reply
                 self._text = (self._text + text)[:LONGEST]
-            case ReplyEnded() | CutReply():
+            case ReplyEnded() | CutReply() | LinkDown() | LinkIdle() | Refused():
                 self._flush()
 
     def _flush(self) -> None:

@@ -67,7 +67,8 @@ def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confi
         wire.open()
         playback, recall = Playback(24000), Recall(24000)
         session = OpenAI().session()
-        carrier = Carrier(wire, session, outbox, playback, recall, told.append, lambda: None, patience=4.0)
+        told_to = outbox, playback, recall, told.append, lambda: None
+        carrier = Carrier(wire, session, *told_to, patience=4.0, rates=(24000, 24000))
         carrier.greet(lambda: True)
         assert told == [LinkUp()]
         assert session.expires_at == expires

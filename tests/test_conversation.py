@@ -15,6 +15,7 @@ from device_agent.conversation import (
     MOODS,
     MUTED,
     OFFLINE,
+    PATIENCE_S,
     READY,
     REFUSED,
     REST,
@@ -58,10 +59,13 @@ from device_agent.events import (
     OpenGate,
     Play,
     PlaybackEnded,
+    PlaybackStarted,
     Pressed,
     Refused,
     ReplyEnded,
+    ReplyProgress,
     ReplyStarted,
+    ReplyText,
     ReplyWithdrawn,
     Ring,
     RingEnded,
@@ -72,6 +76,7 @@ from device_agent.events import (
     TalkEnded,
     TalkStarted,
     TimeUp,
+    ToolCall,
     TurnReceived,
     TurnTaken,
     Unmuted,
@@ -125,6 +130,11 @@ EVENTS = [
     DeviceReady("speaker"),
     EditRefused("talk.vad"),
     EditTaken(),
+    PlaybackStarted("r"),
+    ReplyText("r", "well"),
+    ReplyProgress(),
+    ReplyEnded("r", silent=True),
+    ToolCall("c", "lamp", "{}"),
 ]
 SETTINGS = st.fixed_dictionaries(
     {
@@ -244,6 +254,40 @@ def test_a_service_that_thinks_for_long_is_excused_once_and_then_given_up():
     assert conversation.state is READY
 
 
+@pytest.mark.parametrize("sign", [ReplyText("r", "well"), ReplyProgress()])
+def test_signs_of_work_prolong_the_wait_within_a_limit(sign):
+    conversation = at(LISTENING)
+    conversation.handle(TalkEnded(), 100.0)
+    conversation.handle(TurnReceived(), 100.0)
+    conversation.handle(sign, 101.0)
+    assert conversation.deadline == 108.0  # the cue that says that it takes long comes all the same
+    conversation.handle(TimeUp(), 108.0)
+    assert conversation.deadline == 101.0 + 2 * PATIENCE_S
+    conversation.handle(sign, 150.0)
+    assert conversation.deadline == 150.0 + 2 * PATIENCE_S
+    for now in range(150, 1000, 10):
+        conversation.handle(sign, float(now))
+    assert conversation.deadline == 100.0 + 4 * PATIENCE_S
+
+
+def test_a_server_that_answers_pings_before_it_is_ready_is_waited_for_once():
+    conversation = at(LISTENING)
+    conversation.handle(TalkEnded(), 100.0)
+    assert conversation.deadline == 100.0 + PATIENCE_S / 2
+    for now in (105.0, 110.0):
+        conversation.handle(ReplyProgress(), now)
+        assert conversation.deadline == 100.0 + PATIENCE_S
+
+
+def test_patience_is_what_the_owner_says():
+    conversation = at(LISTENING, patience_s=100.0)
+    conversation.handle(TalkEnded(), 0.0)
+    assert conversation.deadline == 50.0
+    conversation.handle(TurnReceived(), 1.0)
+    conversation.handle(TimeUp(), 9.0)
+    assert conversation.deadline == 101.0
+
+
 def test_the_deadline_is_that_of_the_state_alone():
     conversation = at(SENDING)
     deadline = conversation.deadline
@@ -331,11 +375,54 @@ def test_a_reply_that_follows_without_a_pause_is_heard_to_its_end():
     assert conversation.state is READY
 
 
-def test_nobody_waits_for_the_rest_of_an_answer_when_its_connection_is_gone():
+def test_the_rest_of_an_answer_that_will_not_come_is_told_by_a_cue():
     conversation = at(SPEAKING)
     conversation.handle(ReplyEnded("r", more=True), 1.0)
     conversation.handle(PlaybackEnded("r"), 2.0)
-    conversation.handle(LinkIdle(), 3.0)
+    assert Play(Cue.FAILED) in conversation.handle(LinkIdle(), 3.0)
+    assert conversation.state is READY
+
+
+def test_a_connection_is_needed_until_the_tools_have_answered_and_no_longer():
+    conversation = at(SPEAKING)
+    assert conversation.handle(ToolCall("c", "lamp", "{}"), 1.0) == [Dial()]
+    conversation.handle(LinkDown("cable", 1.0), 1.5)  # before its reply was over
+    assert Dial() in conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is THINKING
+    conversation.handle(LinkUp(), 2.5)
+    assert Linger() in conversation.handle(ReplyStarted("r2"), 3.0)
+    conversation.handle(ReplyEnded("r2"), 4.0)
+    actions = conversation.handle(PlaybackEnded("r2"), 5.0)
+    assert Linger() in actions
+    assert Play(Cue.FAILED) not in actions
+    assert conversation.state is READY
+
+
+@pytest.mark.parametrize("gone", [LinkDown("cable", 1.0), LinkIdle(), Refused("no", 0.0), ReplyEnded("r", "cut off")])
+def test_a_sentence_that_was_cut_off_is_followed_by_a_cue(gone):
+    conversation = at(SPEAKING)
+    assert Play(Cue.FAILED) not in conversation.handle(gone, 1.0)
+    assert Play(Cue.FAILED) in conversation.handle(PlaybackEnded("r"), 2.0)
+    conversation.handle(TalkStarted(), 3.0)
+    for event in (*WAY_TO[SPEAKING][2:-1], ReplyStarted("r2"), ReplyEnded("r2")):
+        conversation.handle(event, 3.5)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r2"), 4.0)
+
+
+@pytest.mark.parametrize("gone", [LinkDown("cable", 1.0), LinkIdle()])
+def test_a_whole_sentence_is_whole_whatever_becomes_of_its_connection(gone):
+    conversation = at(SPEAKING)
+    conversation.handle(ReplyEnded("r"), 1.0)
+    conversation.handle(gone, 1.5)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.0)
+
+
+def test_what_comes_late_of_a_reply_is_spoken_like_the_rest():
+    conversation = at(SPEAKING)
+    conversation.handle(PlaybackEnded("r"), 1.0)
+    conversation.handle(PlaybackStarted("r"), 2.0)
+    assert conversation.state is SPEAKING
+    conversation.handle(PlaybackEnded("r"), 3.0)
     assert conversation.state is READY
 
 
@@ -361,8 +448,10 @@ def test_a_reply_that_fails_before_it_sounds_is_not_passed_over_in_silence():
     assert conversation.state is READY
 
 
-def test_a_reply_without_sound_is_no_failure():
-    assert Play(Cue.FAILED) not in at(THINKING).handle(ReplyEnded("r"), 1.0)
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE])
+def test_a_reply_without_sound_is_a_failure_where_the_user_waits_for_it(state):
+    assert Play(Cue.FAILED) in at(state).handle(ReplyEnded("r", silent=True), 1.0)
+    assert Play(Cue.FAILED) not in at(state).handle(ReplyEnded("r"), 1.0)  # a tool has done what was asked for
 
 
 @pytest.mark.parametrize("state", [READY, OFFLINE, REFUSED, LISTENING])

@@ -27,7 +27,7 @@ from device_agent.home import Home
 from device_agent.rejections import rejection
 from device_agent.schema import NO_SECRETS
 from device_agent.services import SERVICES
-from device_agent.services.patience import Patience, Unanswered
+from device_agent.services.response_timeout import ResponseTimedOut, ResponseTimeout
 from device_agent.simulator import FAULTS
 from device_agent.statistics import Statistics
 
@@ -211,11 +211,11 @@ def produced() -> Iterator[str]:
     yield complaint("talk: [")
     for status in (401, 404, 429):
         yield str(rejection("xai at api.x.ai", status, {}, None))
-    patience = Patience("the service")
-    patience.ask(8.0)
-    patience.check(0.0)
-    with pytest.raises(Unanswered) as unanswered:
-        patience.check(9.0)
+    timeout = ResponseTimeout("the service")
+    timeout.ask()
+    timeout.check(0.0)
+    with pytest.raises(ResponseTimedOut) as unanswered:
+        timeout.check(99.0)
     yield str(unanswered.value)
 
 

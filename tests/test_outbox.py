@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, Words
+from device_agent.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, Words
 from device_agent.outbox import LARGEST, Again, Outbox
 
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
@@ -134,10 +134,19 @@ def test_what_the_service_has_of_a_forgotten_turn_is_taken_back():
 
 
 def test_a_turn_in_which_nobody_spoke_is_not_kept():
-    box = outbox(TalkStarted(), b"aa", NothingSaid())
-    assert box.take() == [TalkStarted(), b"aa", NothingSaid()]
+    box = outbox(TalkStarted(), b"aa")
+    box.take()
+    box.put(b"bb", NothingSaid())
+    assert box.take() == [b"bb", NothingSaid()]
     box.rewind()
     assert box.take() == []
+
+
+def test_a_turn_in_which_nothing_was_said_does_not_wait_for_a_connection():
+    box = outbox(*TURN, TalkStarted(), b"aa", NothingSaid())
+    assert box.take() == JOINED
+    box.put(TalkStarted(), b"aa", NothingSaid())
+    assert not box.take()
 
 
 def test_too_much_sound_is_dropped_but_never_a_marker():
@@ -154,10 +163,34 @@ def test_the_room_comes_back_with_the_answer():
     assert box.take() == JOINED
 
 
-def test_without_a_connection_only_the_actions_are_taken():
+def test_without_a_connection_only_the_cancels_are_taken():
     box = outbox(TalkStarted(), CancelReply(), b"aa")
-    assert box.take_actions() == [CancelReply()]
+    assert box.take_cancels() == [CancelReply()]
     assert box.take() == [TalkStarted(), b"aa"]
+
+
+RESULT = ToolResult("c", "{}")
+
+
+def test_the_result_of_a_tool_is_kept_until_the_reply_that_follows_it_begins():
+    box = outbox(RESULT)
+    assert box.take() == [RESULT]
+    box.settle(begun=False)  # the reply that asked for it is over
+    assert box.rewind() is Again.NOTHING
+    assert box.take() == [RESULT]
+    box.settle()
+    box.rewind()
+    assert box.take() == []
+    assert box.quiet
+
+
+def test_a_result_that_leads_to_no_reply_is_not_kept():
+    box = outbox(ToolResult("c", "{}", quiet=True))
+    box.take()
+    assert box.quiet
+    box.put(RESULT, CancelReply())
+    assert box.take() == [RESULT, CancelReply()]
+    assert box.quiet
 
 
 HANDS = st.lists(st.sampled_from(["talk", "sound", "end", "nothing", "take", "rewind", "settle", "forget"]))

@@ -34,6 +34,7 @@ from device_agent.events import (
     Words,
 )
 from device_agent.rejections import BUSY_S
+from device_agent.services.response_timeout import PATIENCE_S
 from device_agent.simulator import Simulator
 from device_agent.simulator.openai import Openai
 
@@ -77,7 +78,8 @@ def behind(proxy, dialect, lenient) -> Iterator[Simulator]:
 def impatient(monkeypatch) -> None:
     """Let the agent wait for what will not come no longer than a test wants to."""
     monkeypatch.setattr("device_agent.link.GREETING_S", 2.0)
-    monkeypatch.setattr("device_agent.services.litellm.UNTAKEN_S", 2.0)
+    for part in ("UNTAKEN", "QUICK", "SLOW"):
+        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / PATIENCE_S)
     monkeypatch.setattr("device_agent.playback.STARVED_S", 2.0)
 
 

@@ -17,6 +17,7 @@ from device_agent.events import (
     NothingSaid,
     ReplyAudio,
     ReplyEnded,
+    ReplyProgress,
     ReplyStarted,
     ReplyText,
     ServiceError,
@@ -31,24 +32,31 @@ from device_agent.events import (
 )
 from device_agent.services import Said
 from device_agent.services.openai import OpenAI
-from device_agent.services.patience import UNTAKEN_S, Unanswered
-from device_agent.services.realtime import BLOCKED_S, READY_BY_RULE_S
+from device_agent.services.realtime import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S
+from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S
+from device_agent.services.response_timeout import LIMIT, PATIENCE_S, UNTAKEN, WORKING
 from device_agent.services.xai import Xai, xai_settings
 
 PCM = b"\1\0\2\0"
 TURN = [TalkStarted(), PCM, TalkEnded()]
-ASKED = ["input_audio_buffer.append", "input_audio_buffer.commit", "response.create"]
+TAKEN_S = PATIENCE_S * UNTAKEN
+SENT = ["input_audio_buffer.append", "input_audio_buffer.commit"]
+ASKED = [*SENT, "response.create"]
 
 
 class Talk:
     """A session that has been greeted, and hands to play the service with."""
 
-    def __init__(self, **settings: object) -> None:
-        self.session = Xai(Secret("k"), **settings).session()
+    def __init__(self, service: type = OpenAI, **settings: object) -> None:
+        self.session = service(Secret("k"), **settings).session()
         self.session.tick(100.0)
         self.session.greet()
         self.first = self.sent()
         self.says("session.updated")
+
+    def at(self, now: float) -> list[object]:
+        """It is *now*, seconds after the greeting."""
+        return list(self.session.tick(100.0 + now))
 
     def send(self, *items: object) -> list[str]:
         for item in items:
@@ -225,8 +233,10 @@ def test_a_dead_reply_that_is_dropped_without_a_word_does_not_block_the_next():
     talk.send(*TURN)
     talk.created("r1")
     talk.send(*TURN)
-    assert talk.session.deadline == 100.0 + BLOCKED_S
-    list(talk.session.tick(100.0 + BLOCKED_S))
+    assert talk.sent() == []
+    talk.at(BLOCKED_S - 0.1)
+    assert talk.sent() == []
+    talk.at(BLOCKED_S)
     assert talk.sent() == ["response.create"]
 
 
@@ -247,6 +257,7 @@ def test_a_busy_service_is_asked_again_only_if_what_runs_is_dead():
     busy = {"code": "conversation_already_has_active_response", "message": "busy"}
     talk.created("injected")
     assert talk.says("error", error=busy) == []
+    talk.audio("injected")
     assert talk.done("injected") == [ReplyEnded("injected")]
     assert talk.sent() == []
 
@@ -292,7 +303,7 @@ def test_why_a_reply_failed_is_told():
     talk = Talk()
     talk.send(*TURN)
     talk.created("r")
-    details = {"error": {"code": "server_error", "message": "out of order"}}
+    details = {"error": {"code": "content_error", "message": "out of order"}}
     assert talk.done("r", status="failed", status_details=details) == [ReplyEnded("r", "out of order")]
 
 
@@ -327,7 +338,9 @@ def test_junk_is_one_complaint(message):
 
 
 def test_json_in_a_binary_frame_is_read():
-    assert list(Talk().session.receive(b'{"type": "input_audio_buffer.committed"}')) == [TurnReceived()]
+    talk = Talk()
+    talk.send(*TURN)
+    assert list(talk.session.receive(b'{"type": "input_audio_buffer.committed"}')) == [TurnReceived()]
 
 
 def test_damaged_sound_is_one_complaint_and_the_rest_is_heard():
@@ -367,7 +380,7 @@ def test_where_it_calls_it_by_no_name_what_it_remembers_tells():
 
 
 def test_what_comes_back_of_what_we_repeated_is_no_acknowledgement():
-    talk = Talk()
+    talk = Talk(Xai)
     talk.session.recall([Said(True, "One?"), Said(False, "One.")])
     items = [frame["item"] for frame in map(json.loads, talk.session.outgoing())]
     assert [item["content"][0]["type"] for item in items] == ["input_text", "text"]
@@ -386,19 +399,18 @@ def test_when_the_session_ends_is_known_if_the_service_says_so():
     assert session.expires_at == 1790000000.0
 
 
-def test_a_cancelled_request_that_the_service_ignores_counts_as_no_answer():
+def test_a_cancelled_request_that_the_service_ignores_is_not_waited_for():
     talk = Talk()
     talk.send(*TURN, CancelReply())
-    list(talk.session.tick(101.0))
-    with pytest.raises(Unanswered):
-        list(talk.session.tick(101.0 + UNTAKEN_S))
+    talk.at(1.0)
+    assert talk.session.deadline is None  # it is no longer waited for
 
 
 def test_the_time_to_take_a_turn_runs_from_when_it_was_sent():
     talk = Talk()
     talk.send(*TURN)
     list(talk.session.tick(130.0))  # it was long, and the link is thin
-    assert talk.session.deadline == 130.0 + UNTAKEN_S
+    assert talk.session.deadline == 130.0 + TAKEN_S
 
 
 @pytest.mark.parametrize("noticed", [False, True])
@@ -411,7 +423,7 @@ def test_the_end_of_a_turn_that_the_service_has_noticed_wants_no_word(noticed):
         talk.done("r")
     talk.send(TalkEnded())
     list(talk.session.tick(101.0))
-    assert talk.session.deadline == (None if noticed else 101.0 + UNTAKEN_S)
+    assert talk.session.deadline == (None if noticed else 101.0 + TAKEN_S)
 
 
 QUIET = ToolResult("stop", "{}", quiet=True)
@@ -504,6 +516,347 @@ def test_the_answer_to_the_first_reply_is_owed_although_the_service_goes_on_by_i
     assert talk.send(QUIET) == ["response.cancel", ITEM]
     talk.done("other", status="cancelled")
     assert talk.sent() == ["response.create"]
+
+
+# Manners of services as they are --------------------------------------------------------------------------------------
+
+
+def committed(talk: Talk) -> Talk:
+    """A turn is committed at a service that may answer commits."""
+    assert talk.send(*TURN) == SENT
+    return talk
+
+
+def test_a_commit_is_answered_without_a_request():
+    talk = committed(Talk(Xai))
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnReceived()]
+    talk.at(ANSWERED_S - 0.1)
+    talk.created("r")
+    talk.audio("r")
+    talk.at(5.0)
+    assert talk.sent() == []
+    assert talk.done("r") == [ReplyEnded("r")]
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_commit_that_is_not_answered_is_followed_by_a_request(acknowledged):
+    talk = committed(Talk(Xai))
+    if acknowledged:
+        talk.says("input_audio_buffer.committed", item_id="u")
+    by = ANSWERED_S if acknowledged else UNACKNOWLEDGED_S
+    assert (talk.at(by - 0.1), talk.sent()) == ([], [])
+    talk.at(by)
+    assert talk.sent() == ["response.create"]
+    talk.created("r")
+    assert talk.audio("r")[0] == ReplyStarted("r")
+
+
+def test_a_service_that_acknowledged_before_and_does_not_now_has_heard_no_speech():
+    talk = committed(Talk(Xai))
+    talk.says("input_audio_buffer.committed", item_id="u")
+    talk.created("r")
+    talk.audio("r")
+    talk.done("r")
+    committed(talk)
+    assert talk.at(UNACKNOWLEDGED_S) == [ReplyEnded("", NO_SPEECH)]
+    assert talk.sent() == []
+    assert talk.session.deadline is None
+    assert not talk.session.busy
+
+
+def test_a_turn_that_is_cancelled_before_it_is_answered_is_taken_back():
+    talk = committed(Talk(Xai))
+    assert talk.send(CancelReply()) == ["input_audio_buffer.clear"]
+    talk.created("r")  # too late
+    assert talk.sent() == ["response.cancel"]
+    assert talk.audio("r") == []
+
+
+def failed(message: str, code: str = "rate_limit_exceeded") -> dict:
+    return {"status": "failed", "status_details": {"error": {"code": code, "message": message}}}
+
+
+@pytest.mark.parametrize(
+    ("message", "after"),
+    [("Please try again in 400ms.", 0.4), ("try again in 1.5s", 1.5), ("no", 0.25), ("try again in 60s", 5.0)],
+)
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_reply_that_failed_for_a_moment_is_asked_for_once_more(message, after, announced):
+    talk = Talk()
+    talk.send(*TURN)
+    if announced:
+        talk.created("r")
+    assert talk.done("r", **failed(message)) == []
+    talk.at(after - 0.05)
+    assert talk.sent() == []
+    talk.at(after)
+    assert talk.sent() == ["response.create"]
+    assert talk.done("s", **failed(message)) == [ReplyEnded("s", message)]  # and no third time
+    talk.at(60.0)
+    assert talk.sent() == []
+
+
+def test_an_error_in_place_of_the_reply_is_asked_after_once_more():
+    talk = Talk()
+    talk.send(*TURN)
+    assert talk.says("error", error={"type": "server_error", "message": "sorry"}) == []
+    talk.at(0.25)
+    assert talk.sent() == ["response.create"]
+
+
+def test_xai_is_asked_once_more_behind_a_clear():
+    talk = committed(Talk(Xai))
+    talk.says("input_audio_buffer.committed", item_id="u")
+    talk.done("r", **failed("try again"))
+    talk.at(1.0)
+    assert talk.sent() == ["input_audio_buffer.clear", "response.create"]
+
+
+def test_no_credit_in_a_reply_is_a_refusal():
+    talk = Talk()
+    talk.send(*TURN)
+    with pytest.raises(LinkRefused, match="no credit"):
+        talk.done("r", **failed("pay", "insufficient_quota"))
+
+
+def test_a_reply_that_breaks_off_is_not_asked_for_again():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    talk.audio("r")
+    reason = {"status": "incomplete", "status_details": {"reason": "content_filter"}}
+    assert talk.done("r", **reason) == [ReplyEnded("r", "content_filter")]
+    assert talk.sent() == []
+
+
+def test_a_reply_that_the_service_took_back_is_awaited_and_then_asked_for():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    assert talk.done("r", status="cancelled", status_details={"reason": "turn_detected"}) == []
+    talk.at(TAKEN_BACK_S - 0.1)
+    assert talk.sent() == []
+    talk.created("s")
+    talk.at(TAKEN_BACK_S + 1)
+    assert talk.sent() == []
+    assert talk.audio("s")[0] == ReplyStarted("s")
+
+
+@pytest.mark.parametrize("worded", [True, False])
+def test_a_reply_without_sound_is_told(worded):
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    if worded:
+        talk.says("response.output_text.delta", response_id="r", item_id="a", delta="Sunny.")
+    assert talk.done("r") == [ReplyEnded("r", silent=True)]
+
+
+def test_where_no_sound_is_wanted_words_are_a_reply():
+    talk = Talk(text_only=True)
+    talk.send(Words("Weather?"))
+    talk.created("r")
+    talk.says("response.output_text.delta", response_id="r", item_id="a", delta="Sunny.")
+    assert talk.done("r") == [ReplyEnded("r")]
+
+
+def test_a_reply_to_the_results_of_tools_may_be_silent():
+    talk = Talk()
+    talk.calls("r", "lamp")
+    talk.done("r")
+    talk.send(LOUD)
+    talk.created("s")
+    assert talk.done("s") == [ReplyEnded("s")]
+
+
+def test_words_that_come_at_the_end_of_their_item_are_told_once():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    done = "response.output_audio_transcript.done"
+    assert talk.says(done, response_id="r", item_id="a", transcript="One. ") == [ReplyText("r", "One. ")]
+    assert talk.says(done, response_id="r", item_id="a", transcript="Two.") == [ReplyText("r", "Two.")]
+    talk.says("response.output_audio_transcript.delta", response_id="r", item_id="b", delta="Three.")
+    assert talk.says(done, response_id="r", item_id="b", transcript="Three.") == []
+
+
+def test_a_call_that_is_told_at_the_end_of_its_item_alone_is_made_once():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    item = {"type": "function_call", "id": "f", "call_id": "c", "name": "lamp", "arguments": "{}"}
+    assert talk.says("response.output_item.done", response_id="r", item=item) == [ToolCall("c", "lamp", "{}")]
+    assert talk.done("r", output=[item]) == [ReplyEnded("r", more=True)]
+
+
+def test_sound_behind_the_end_of_its_reply_is_heard_and_ends_by_itself():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    talk.audio("r")
+    talk.done("r")
+    assert talk.audio("r") == [ReplyStarted("r"), ReplyAudio("r", PCM)]
+    assert talk.audio("r") == [ReplyAudio("r", PCM)]
+    assert talk.at(UNENDED_S) == [ReplyEnded("r")]
+
+
+def test_a_reply_that_is_never_ended_is_over_by_rule():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    talk.audio("r")
+    assert talk.at(UNENDED_S) == [ReplyEnded("r")]
+    assert talk.send(*TURN) == ASKED
+
+
+def test_a_tool_of_the_service_may_take_its_time_in_the_middle_of_a_reply():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    talk.audio("r")
+    talk.says("response.mcp_call.in_progress", item_id="m")
+    assert talk.at(UNENDED_S * 3) == []
+    assert talk.audio("r") == [ReplyAudio("r", PCM)]
+
+
+def test_a_service_that_works_tells_so_and_is_waited_for():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    told = []
+    for second in range(1, 50):
+        told += talk.at(float(second))
+        told += talk.says("response.mcp_call.in_progress", item_id="m")
+    assert told.count(ReplyProgress()) >= 45
+    with pytest.raises(LinkLost, match="said no more"):
+        talk.at(50.0 + PATIENCE_S * WORKING)
+
+
+def test_work_without_an_answer_has_a_limit():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.at(0.0)
+    talk.created("r")
+    with pytest.raises(LinkLost, match="said no more"):
+        for second in range(1, 1000):
+            talk.at(float(second))
+            talk.says("response.mcp_call.in_progress", item_id="m")
+    assert second == PATIENCE_S * LIMIT
+
+
+def test_a_service_that_ends_turns_although_it_was_told_not_to_is_let():
+    talk = Talk()
+    talk.send(TalkStarted(), PCM)
+    talk.says("input_audio_buffer.speech_started", item_id="u")
+    talk.says("input_audio_buffer.speech_stopped", item_id="u")
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnTaken()]
+    talk.created("r")
+    assert talk.audio("r") == [ReplyStarted("r"), ReplyAudio("r", PCM)]
+    assert "input_audio_buffer.commit" not in talk.send(TalkEnded())
+
+
+def test_an_acknowledgement_that_comes_when_the_next_turn_has_begun_is_no_end_of_it():
+    talk = Talk()
+    talk.says("input_audio_buffer.speech_started", item_id="u1")
+    talk.send(*TURN, TalkStarted(), PCM)
+    assert talk.says("input_audio_buffer.committed", item_id="u1") == [TurnReceived()]
+    assert "input_audio_buffer.commit" in talk.send(TalkEnded())
+
+
+def test_an_end_of_turn_that_is_taken_back_takes_the_begun_reply_with_it():
+    talk = Talk(Xai, service_ends=True)
+    talk.send(TalkStarted(), PCM)
+    started, stopped = (f"input_audio_buffer.speech_{what}" for what in ("started", "stopped"))
+    talk.says(started, item_id="u")
+    assert talk.says(stopped, item_id="u") == [TurnTaken()]
+    talk.created("r1")
+    assert talk.says(started, item_id="u") == []
+    assert talk.says(stopped, item_id="u") == [TurnTaken()]
+    talk.created("r2")
+    assert talk.audio("r1") == []
+    assert talk.audio("r2")[0] == ReplyStarted("r2")
+
+
+def test_a_commit_that_is_told_behind_its_reply_begins_no_other_wait():
+    talk = Talk(service_ends=True)
+    talk.send(*TURN)
+    talk.says("input_audio_buffer.speech_stopped", item_id="u")
+    talk.created("r")
+    assert talk.says("input_audio_buffer.committed", item_id="u") == []
+    talk.audio("r")
+    assert talk.done("r") == [ReplyEnded("r")]
+    assert talk.at(600.0) == []
+
+
+def greeted(service: type = OpenAI, **settings: object) -> tuple[object, dict]:
+    session = service(Secret("k"), **settings).session()
+    session.tick(100.0)
+    session.greet()
+    (update,) = map(json.loads, session.outgoing())
+    return session, update["session"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "invalid_value", "message": "gone", "param": "session.audio.input.transcription.model"},
+        {"code": "model_not_available", "message": "The model `MODEL` was shut down."},
+    ],
+)
+def test_a_session_goes_on_without_an_optional_setting_that_is_refused(error, caplog):
+    session, asked = greeted()
+    message = error["message"].replace("MODEL", asked["audio"]["input"]["transcription"]["model"])
+    assert list(session.receive(json.dumps({"type": "error", "error": {**error, "message": message}}))) == []
+    (update,) = map(json.loads, session.outgoing())
+    assert "transcription" not in update["session"]["audio"]["input"]
+    del asked["audio"]["input"]["transcription"]
+    assert update["session"] == asked
+    assert "transcription" in caplog.text
+    assert list(session.receive('{"type": "session.updated"}')) == [LinkUp()]
+
+
+def test_a_refused_setting_that_is_needed_is_a_refusal():
+    session, _ = greeted()
+    error = {"code": "invalid_value", "message": "no such voice", "param": "session.audio.output.voice"}
+    with pytest.raises(LinkRefused, match="no such voice"):
+        list(session.receive(json.dumps({"type": "error", "error": error})))
+
+
+def test_no_session_is_ready_by_rule_that_has_complained():
+    session, _ = greeted()
+    assert list(session.receive('{"type": "error", "error": "out of order"}')) == [ServiceError("out of order")]
+    with pytest.raises(LinkLost, match="out of order"):
+        list(session.tick(100.0 + READY_BY_RULE_S))
+
+
+@pytest.mark.parametrize("words", ["error", "message"])
+def test_a_flat_error_is_read(words):
+    with pytest.raises(LinkRefused, match=r"no such model.*The model `x` does not exist"):
+        Talk().says("error", code="model_not_found", **{words: "The model `x` does not exist."})
+
+
+def test_the_rates_in_force_are_those_that_the_service_tells():
+    session, asked = greeted()
+    asked["audio"]["output"]["format"]["rate"] = 16000
+    list(session.receive(json.dumps({"type": "session.updated", "session": asked})))
+    assert (session.input_rate, session.output_rate) == (24000, 16000)
+
+
+def test_a_tool_that_waits_for_an_approval_is_told():
+    talk = Talk()
+    talk.send(*TURN)
+    talk.created("r")
+    item = {"type": "mcp_approval_request", "id": "m", "name": "search", "server_label": "books"}
+    (told,) = talk.says("response.output_item.added", response_id="r", item=item)
+    assert "search of books" in told.message
+    assert "require_approval: never" in told.message
+    assert talk.done("r") == [ReplyEnded("r", silent=True)]
+
+
+def test_what_could_not_be_written_down_is_told():
+    kind = "conversation.item.input_audio_transcription.failed"
+    (told,) = Talk().says(kind, item_id="u", error={"code": "DeploymentNotFound", "message": "no deployment"})
+    assert "no deployment" in told.message
 
 
 JSON = st.sampled_from(

@@ -11,6 +11,7 @@ from room import Room, speech
 
 from device_agent.config import ServiceConfig, TalkConfig
 from device_agent.events import LinkDown, LinkIdle, LinkUp, PlaybackEnded, ReplyEnded, TurnReceived, TurnTaken, Words
+from device_agent.services.response_timeout import PATIENCE_S
 from device_agent.simulator import SERVICES, Simulator
 
 pytestmark = pytest.mark.slow
@@ -155,10 +156,8 @@ def test_half_a_turn_that_a_service_did_not_take_keeps_no_conversation_from_goin
 
 @pytest.fixture
 def impatient(monkeypatch) -> None:
-    monkeypatch.setattr("device_agent.services.patience.UNANSWERED_S", 0.5)
-    monkeypatch.setattr("device_agent.services.xai_live.UNANSWERED_S", 0.5)
-    for module in ("realtime", "litellm", "ultravox_session"):
-        monkeypatch.setattr(f"device_agent.services.{module}.UNTAKEN_S", 2.0)
+    for part in ("UNTAKEN", "QUICK", "SLOW"):
+        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / PATIENCE_S)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -29,7 +29,13 @@ from device_agent.events import (
     Words,
 )
 from device_agent.services import SERVICES, Can, Said, load, options
-from device_agent.services.patience import UNANSWERED_S, UNTAKEN_S, Unanswered
+from device_agent.services.response_timeout import (
+    PATIENCE_S,
+    QUICK,
+    SLOW,
+    UNTAKEN,
+    ResponseTimedOut,
+)
 
 PCM = bytes(range(1, 241)) * 8  # two frames at 24 kHz, none of them silent
 TURN = (TalkStarted(), PCM, TalkEnded())
@@ -178,8 +184,22 @@ def test_a_tool_that_failed_is_answered_too(peer):
     assert peer.answers() == [("call-1", '{"error": "no timer"}')]
 
 
-def test_the_answer_to_a_call_of_a_lost_connection_is_discarded(peer):
-    assert peer.send(ToolResult("call-of-yesterday", "{}")) == []
+def test_the_result_of_a_call_of_a_lost_connection_is_told_with_the_call_and_answered(peer):
+    assert peer.send(ToolResult("call-of-yesterday", "{}")) == []  # nothing is known of the call
+    assert not peer.session.knows("call-1")
+    sent = peer.send(ToolResult("call-1", '{"on": true}', name="lamp", arguments='{"on": 1}'))
+    if peer.name == "ultravox":
+        (frame,) = [json.loads(each) for each in sent if isinstance(each, str)]
+        assert (frame["type"], "lamp" in frame["text"], '{"on": true}' in frame["text"]) == (
+            "user_text_message",
+            *[True] * 2,
+        )
+        return
+    call, result, ask = map(json.loads, sent)
+    assert call["item"] == {"type": "function_call", "call_id": "call-1", "name": "lamp", "arguments": '{"on": 1}'}
+    assert result["item"] == {"type": "function_call_output", "call_id": "call-1", "output": '{"on": true}'}
+    assert ask == {"type": "response.create"}
+    assert isinstance(of_replies(a_reply(peer, "r1"))[0], ReplyStarted)
 
 
 def test_the_tools_of_a_cancelled_reply_are_not_run(peer):
@@ -240,24 +260,41 @@ def test_a_conversation_goes_on_only_where_it_was_asked_to(peer):
 
 def test_a_service_that_says_nothing_to_a_turn_is_left(peer):
     peer.send(*TURN)
-    limit = UNANSWERED_S if peer.name == "xai-live" else UNTAKEN_S
+    limit = PATIENCE_S * (QUICK if peer.name == "xai-live" else UNTAKEN)
     peer.wait(limit - 0.5)
-    with pytest.raises(Unanswered, match=f"within {limit:g} s"):
+    with pytest.raises(ResponseTimedOut, match=f"within {limit:g} s"):
         peer.wait(1.0)
+
+
+def to_begin(peer: Peer) -> float:
+    """How long after its turn a service of which nothing is known yet may take to begin."""
+    return PATIENCE_S * (QUICK if peer.name == "xai-live" else SLOW)
 
 
 def test_a_service_that_took_a_turn_and_begins_no_reply_is_left(peer):
     a_turn(peer)
-    peer.wait(UNANSWERED_S - 0.5)
-    with pytest.raises(Unanswered):
+    peer.wait(to_begin(peer) - 0.5)
+    with pytest.raises(ResponseTimedOut):
         peer.wait(1.0)
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_it_is_left_earlier_where_there_is_another_one_or_where_it_was_quick_before(peer, spare):
+    if spare:
+        peer.session.spare = True
+    else:
+        a_turn(peer)
+        a_reply(peer, "r1")
+    a_turn(peer)
+    with pytest.raises(ResponseTimedOut):
+        peer.wait(PATIENCE_S * QUICK + 0.5)
 
 
 def test_a_ping_is_no_answer_and_any_other_word_is_a_sign_of_life(peer):
     a_turn(peer)
-    peer.wait(UNANSWERED_S - 1.0)
+    peer.wait(to_begin(peer) - 1.0)
     peer.say({"type": "ping", "timestamp": 1})
-    with pytest.raises(Unanswered):
+    with pytest.raises(ResponseTimedOut):
         peer.wait(2.0)
 
 

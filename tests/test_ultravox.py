@@ -25,7 +25,7 @@ from device_agent.events import (
     Words,
 )
 from device_agent.services import Said
-from device_agent.services.patience import UNTAKEN_S
+from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.ultravox_session import FRAME_S, SETTLE_S
 
@@ -102,7 +102,7 @@ def test_a_new_call_is_told_what_was_said_and_one_that_goes_on_is_not():
 
 def test_the_time_to_take_a_turn_runs_from_its_last_sound(peer):
     peer.send(TalkStarted(), FRAME * 500, TalkEnded())  # ten seconds, which take ten seconds
-    peer.wait(10.0 + UNTAKEN_S - 0.5)
+    peer.wait(10.0 + PATIENCE_S * UNTAKEN - 0.5)
     with pytest.raises(LinkLost, match="did not take the turn"):
         peer.wait(1.0)
 

@@ -24,8 +24,8 @@ from device_agent.events import (
     TalkStarted,
     TurnTaken,
 )
-from device_agent.services.patience import Unanswered
 from device_agent.services.realtime import READY_BY_RULE_S
+from device_agent.services.response_timeout import ResponseTimedOut
 from device_agent.services.xai_live import DOOR_S, QUIET_S, UNGREETED_S, XaiLive
 
 PCM = b"\1\0\2\0"
@@ -46,7 +46,7 @@ def test_what_breaks_before_the_first_word_is_no_refusal_and_neither_is_silence(
     error = LinkLost("sending failed")
     error.__cause__ = ConnectionResetError()
     assert peer.session.lost(error) is error
-    mute = Unanswered("it says nothing")
+    mute = ResponseTimedOut("it says nothing")
     assert peer.session.lost(mute) is mute
 
 

@@ -115,6 +115,12 @@ class Session:
     busy = False
     """Whether something of this session is still to come: a reply, or the answer of a tool."""
 
+    spare = False
+    """Whether another service may be tried in place of this one, so that it is left earlier when it does not answer."""
+
+    input_rate = output_rate = 0
+    """Samples per second of PCM up and down, where the service told other ones than were asked for; 0: as asked for."""
+
     def __init__(self) -> None:
         self._outgoing: list[Message] = []
 
@@ -136,6 +142,10 @@ class Session:
 
     def recall(self, said: Sequence[Said]) -> None:
         """Tell the service what was *said* before, so that it remembers; before anything is sent, and at most once."""
+
+    def knows(self, call: str) -> bool:
+        """Whether the tool call with this id was made on this connection and has no answer yet."""
+        return False
 
     def send(self, item: Speech | Action) -> None:
         """The user spoke, or the conversation wants something."""

@@ -52,6 +52,15 @@ class Calls:
         return ToolCall(call, wanted, cut(text(fields, "arguments")) or "{}")
 
     @property
+    def asked(self) -> bool:
+        """Whether the latest reply asked for a tool."""
+        return bool(self._told)
+
+    def knows(self, call: str) -> bool:
+        """Whether *call* is of this connection, and has no answer yet."""
+        return call in self._open
+
+    @property
     def open(self) -> bool:
         """Whether an answer, or what follows from one, is still to come."""
         return bool(self._open) or self._owed

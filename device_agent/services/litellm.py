@@ -20,7 +20,6 @@ from . import Can, Endpoint, Message, Request, Said, Session, Settings
 from .access import bearer, with_query
 from .fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
-from .patience import UNTAKEN_S
 from .realtime import READY_BY_RULE_S, RealtimeSession
 from .xai import SERVER_TOOLS, Xai, xai_settings
 
@@ -64,7 +63,7 @@ class LiteLLM(Settings):
         return Endpoint(f"litellm at {urlsplit(self.url).hostname}", url, {**bearer(self.key), **beta})
 
     def session(self) -> Session:
-        part = {"text_part": TEXT_PART} if self.dialect == "openai" else {}
+        part = {"text_part": TEXT_PART} if self.dialect == "openai" else {"answers_commits": True}
         return LiteLLMSession(self._settings(), rate=self.rate, service_ends=self.service_ends, clips=False, **part)
 
     def _settings(self) -> dict[str, Any]:
@@ -77,7 +76,7 @@ class LiteLLMSession(RealtimeSession):
     """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does.
 
     When that service goes, release 1.81.9 stays connected to us and answers our pings: only a turn that nobody takes
-    tells (``Patience``).
+    tells (``ResponseTimeout``).
     """
 
     _name = "the service behind the proxy"
@@ -85,9 +84,6 @@ class LiteLLMSession(RealtimeSession):
     def __init__(self, settings: dict[str, Any], **how: Any) -> None:
         super().__init__(settings, **how)
         self._heard = False
-
-    def _untaken_s(self) -> float:
-        return UNTAKEN_S
 
     def greet(self) -> None:
         super().greet()

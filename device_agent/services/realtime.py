@@ -22,8 +22,10 @@ from ..events import (
     NothingSaid,
     ReplyAudio,
     ReplyEnded,
+    ReplyProgress,
     ReplyStarted,
     ReplyText,
+    ReplyWithdrawn,
     ServiceError,
     Speech,
     TalkEnded,
@@ -38,17 +40,25 @@ from . import Message, Said, Session, complaints
 from .calls import Calls
 from .fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text
 from .g711 import Codec
-from .patience import UNTAKEN_S, Patience
-from .replies import Replies
+from .reply_tracker import Due, ReplyTracker
+from .response_timeout import PATIENCE_S, ResponseTimeout
+from .session_settings import without_refused
 from .sound import Sound
-from .spoken import Spoken
+from .truncation import TruncationTracker
 
 log = logging.getLogger(__name__)
 
 READY_BY_RULE_S = 5.0
 """Some servers skip parts of the greeting: this long after session.update we take the session for ready."""
-BLOCKED_S = 3.0
-"""A cancelled reply may be dropped by the service without a word (seen on xAI); after so long we ask for the next."""
+UNENDED_S = 10.0
+"""A reply that sounded, and of which nothing more comes for so long, is over: some servers never say so."""
+TAKEN_BACK_S = 2.0
+"""A service that ended its own reply before it sounded, because it heard more speech, begins another one by then."""
+PROGRESS_S = 1.0
+"""So often, at most, it is told that the service works on an answer."""
+NO_SPEECH = "the service heard no speech in it"
+LOWEST_RATE, HIGHEST_RATE = 8000, 48000
+"""Samples per second that a service may tell."""
 TRAILING_S = 1.0
 """Silence that follows a turn for a service that listens for its end: without it, it waits for ever."""
 LARGEST_CLIP = 8 * 1024 * 1024
@@ -60,6 +70,7 @@ EVENTS = {
     "session.created": "_on_greeting",
     "conversation.created": "_on_greeting",
     "session.updated": "_on_session_updated",
+    "input_audio_buffer.speech_started": "_on_speech_started",
     "input_audio_buffer.speech_stopped": "_on_turn_taken",
     "input_audio_buffer.committed": "_on_committed",
     "conversation.item.added": "_on_item",
@@ -68,14 +79,20 @@ EVENTS = {
     "conversation.item.input_audio_transcription.delta": "_on_user_text_delta",
     "conversation.item.input_audio_transcription.completed": "_on_user_text_final",
     "input_audio_transcription.completed": "_on_user_text_final",
+    "conversation.item.input_audio_transcription.failed": "_on_user_text_failed",
     "response.created": "_on_reply_created",
     "response.output_item.added": "_on_output_item",
+    "response.output_item.done": "_on_output_item_done",
     "response.output_audio.delta": "_on_reply_audio",
     "response.audio.delta": "_on_reply_audio",
     "response.output_audio_transcript.delta": "_on_reply_text",
     "response.audio_transcript.delta": "_on_reply_text",
     "response.output_text.delta": "_on_reply_text",
     "response.text.delta": "_on_reply_text",
+    "response.output_audio_transcript.done": "_on_reply_text_done",
+    "response.audio_transcript.done": "_on_reply_text_done",
+    "response.output_text.done": "_on_reply_text_done",
+    "response.text.done": "_on_reply_text_done",
     "response.function_call_arguments.done": "_on_call",
     "response.done": "_on_reply_done",
     "response.cancelled": "_on_reply_done",
@@ -98,12 +115,18 @@ class RealtimeSession(Session):
     sound, *clips* says that a recording may travel in one piece, *resumes* that the service will know us again.
     *text_part* is what it calls a text of the assistant. *in_order* says that speech is judged by the settings that
     went up before it, whether they were confirmed already or not: it follows them as soon as there is a session.
+    *answers_commits* says that it may answer a commit without being asked, and that a request which goes up with the
+    commit would be answered first, without the speech: so at xAI (pydantic-ai 2.53, checked live; others of 2026 saw it
+    wait for a request). *patience_s* is how long it may be silent.
     """
 
     _name: ClassVar[str] = "the service"
-    """Who owes us a reply."""
+    """What owes us a reply."""
 
     _events: ClassVar[Mapping[str, str]] = EVENTS
+
+    _unended_s: ClassVar[float] = UNENDED_S
+    _acknowledges_turns: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -116,35 +139,57 @@ class RealtimeSession(Session):
         resumes: bool = False,
         text_part: str = "text",
         in_order: bool = False,
+        answers_commits: bool = False,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
         self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
-        self._text_part, self._in_order = text_part, in_order
+        self._text_part, self._in_order, self._answers_commits = text_part, in_order, answers_commits
+        self._text_only = settings.get("output_modalities") == ["text"]
         self._now = 0.0
-        self._due: float | None = None  # when there is something to do
-        self._patience = Patience(self._name)
+        self._due: float | None = None  # when the session is ready by rule
+        self._timeout = ResponseTimeout(self._name, patience_s, acknowledges=self._acknowledges_turns)
         self._history = False  # the service knows what was said on earlier connections
         self._recalled: list[str] = []  # texts of the user that we repeated, and that may come back
         self._talking = self._sound_sent = False
-        self._replies, self._calls, self._spoken = Replies(self._say), Calls(), Spoken()
+        self._replies, self._calls, self._spoken = ReplyTracker(self._create, self._end), Calls(), TruncationTracker()
+        self._commits = 0  # that were not acknowledged yet
+        self._acknowledges = False  # a commit was acknowledged on this connection
         self._unacknowledged: deque[str] = deque(maxlen=8)  # kinds of content of whole turns that we sent
         self._taken = ""  # the latest turn that the service took by itself
+        self._speech = ""  # the item in which the service has noticed speech since the user began to speak
+        self._stopped = False  # the service told the end of speech, and not yet the commit that belongs to it
+        self._reply = ""  # the wanted reply that the latest pieces belong to
         self._sounding = ""  # the reply whose sound has begun
+        self._worded = ""  # the reply that has words
         self._text_kind = ""  # the first of the names under which this reply's text came
+        self._texts: set[str] = set()  # items whose words came in pieces
+        self._quiet_at: float | None = None  # when the reply that sounds is over by rule
+        self._tool_runs = False  # at the service, inside a reply
+        self._retried = self._follows_tools = False  # the reply of this turn
+        self._progress_told = 0.0
         self._user_text: tuple[str, str] = ("", "")  # item, what was said so far
         self._complaint = ""  # what the service said was wrong, last
         self._noticed = False  # the service has noticed the turn under way, or its end
 
     @property
-    def deadline(self) -> float | None:  # type: ignore[override]  # the earlier of two
+    def deadline(self) -> float | None:  # type: ignore[override]  # the earliest of several
         """When to call ``tick``: something is due, or the service owes us something."""
-        owed = self._patience.deadline(self._now)
-        return min((each for each in (self._due, owed) if each is not None), default=None)
+        times = self._due, self._timeout.deadline(self._now), self._replies.deadline, self._quiet_at
+        return min((each for each in times if each is not None), default=None)
 
     @property
     def busy(self) -> bool:  # type: ignore[override]
         return self._talking or self._calls.open or not self._replies.idle
+
+    @property
+    def spare(self) -> bool:
+        return self._timeout.spare
+
+    @spare.setter
+    def spare(self, spare: bool) -> None:
+        self._timeout.spare = spare
 
     # What we say ------------------------------------------------------------------------------------------------------
 
@@ -154,21 +199,38 @@ class RealtimeSession(Session):
 
     def tick(self, now: float) -> Iterable[Event]:
         self._now = now
-        self._patience.check(now)
-        if self._due is None or now < self._due:
-            return ()
-        self._due = None
-        if not self.ready:
-            log.info("no session.updated came; going on without it")
-            return self._become_ready()
-        if self._replies.blocked:
-            self._replies.ask_anyway()
-            self._patience.ask(self._untaken_s())
-        return ()
+        self._timeout.check(now)
+        return tuple(self._do_what_is_due(now))
 
-    def _untaken_s(self) -> float:
-        """How long it may take the service to say a word after a whole turn, in seconds."""
-        return UNTAKEN_S
+    def _do_what_is_due(self, now: float) -> Iterator[Event]:
+        if self._due is not None and now >= self._due:
+            yield from self._ready_by_rule()
+        if self._quiet_at is not None and now >= self._quiet_at:
+            self._quiet_at = None
+            yield from self._on_reply_done({})
+        if self._replies.overdue(now):
+            yield from self._ask_by_rule()
+        if self._replies.tick(now):
+            self._timeout.ask()
+
+    def _ready_by_rule(self) -> Iterable[Event]:
+        self._due = None
+        if self._complaint and not self.ready:
+            raise LinkLost(f"{self._name} did not take our settings: {self._complaint}")
+        log.info("no session.updated came; going on without it")
+        return self._become_ready()
+
+    def _ask_by_rule(self) -> Iterable[Event]:
+        """The service was to answer by itself. One that acknowledged commits before and not this one has heard no
+        speech in it, and would answer nothing at all."""
+        unheard = self._replies.due is Due.COMMITTED and not self._replies.acknowledged and self._acknowledges
+        if unheard and not self._noticed:
+            self._replies.give_up()
+            self._commits = 0
+            self._timeout.settle()
+            return (ReplyEnded("", NO_SPEECH),)
+        self._replies.ask_now()
+        return ()
 
     def _become_ready(self) -> Iterable[Event]:
         if self.ready:
@@ -181,8 +243,8 @@ class RealtimeSession(Session):
         return bool(resume) and (self.resume == resume if self.resume else self._history)
 
     def recall(self, said: Sequence[Said]) -> None:
-        """As items. Nobody is asked to reply to them. That xAI takes those of the assistant under the name ``text``,
-        as it does in what it replays itself, is inferred."""
+        """As items; no reply is asked for. That xAI takes those of the assistant under the name ``text``, as it does in
+        what it replays itself, is inferred."""
         for each in said:
             role, kind = ("user", "input_text") if each.by_user else ("assistant", self._text_part)
             content = [{"type": kind, "text": each.text}]
@@ -193,15 +255,15 @@ class RealtimeSession(Session):
         to_notice = isinstance(item, TalkEnded) and self._talking and self._service_ends and not self._noticed
         self._send(item)
         if to_notice or (isinstance(item, (TalkEnded, Words, Clip, ToolResult)) and self._replies.owed):
-            self._patience.ask(self._untaken_s())
+            self._timeout.ask()
 
     def _send(self, item: Speech | Action) -> None:
         match item:
             case bytes():
                 self._append(item)
             case TalkStarted():
-                self._cancel()
-                self._talking, self._sound_sent, self._noticed = True, False, False
+                self._begin_turn()
+                self._talking, self._sound_sent, self._noticed, self._speech = True, False, False, ""
             case TalkEnded():
                 self._end_turn()
             case NothingSaid():
@@ -223,22 +285,34 @@ class RealtimeSession(Session):
         self._sound_sent = True
         self._outgoing.append(f'{{"type":"input_audio_buffer.append","audio":"{self._sound.pack(pcm)}"}}')
 
+    def _begin_turn(self) -> None:
+        self._cancel()
+        self._await_reply(tools=False)
+
+    def _await_reply(self, *, tools: bool) -> None:
+        """From now on an answer to the latest turn, or to the results of *tools*, is waited for."""
+        self._retried, self._follows_tools, self._progress_told = False, tools, self._now
+
     def _end_turn(self) -> None:
         if not self._talking:
             return
         self._talking = False
         if self._service_ends:
-            self._append(bytes(2 * round(TRAILING_S * self._rate)))
+            self._append(bytes(2 * round(TRAILING_S * (self.input_rate or self._rate))))
             return
         self._say("input_audio_buffer.commit")
-        self._ask()
+        self._commits += 1
+        if self._answers_commits:
+            self._replies.commit(self._now)
+        else:
+            self._replies.ask(self._now)
 
     def _whole_turn(self, content: Fields) -> None:
-        """A turn in one piece. It has no end to be noticed, so the reply is asked for whoever decides about ends."""
-        self._cancel()
+        """A turn in one piece. It has no end to be noticed, so the reply is asked for, whichever side ends turns."""
+        self._begin_turn()
         self._unacknowledged.append(content["type"])
         self._say("conversation.item.create", item={"type": "message", "role": "user", "content": [content]})
-        self._ask()
+        self._replies.ask(self._now)
 
     def _send_clip(self, pcm: bytes) -> None:
         if self._clips and len(pcm) <= LARGEST_CLIP:
@@ -250,40 +324,73 @@ class RealtimeSession(Session):
             self._append(pcm[begin : begin + step])
         self.send(TalkEnded())
 
-    def _answer(self, result: ToolResult) -> None:
-        """The answer to a call of another connection would be an error here.
+    def knows(self, call: str) -> bool:
+        return self._calls.knows(call)
 
-        An item alone makes nobody speak: response.create does. So it is documented by OpenAI; that xAI and what stands
-        behind a proxy keep to it as well is inferred, and what they say all the same nobody asked for: it is cancelled.
+    def _answer(self, result: ToolResult) -> None:
+        """A call of an earlier connection is told first: without it, its result would be an error here.
+
+        An item alone starts no reply: response.create does. So it is documented by OpenAI; that xAI and what stands
+        behind a proxy keep to it as well is inferred, and a reply that begins all the same is cancelled.
         """
         if not self._calls.answer(result.call, quiet=result.quiet):
-            log.debug("nobody here asked for the answer to %s", result.call)
+            self._repeat(result)
             return
+        self._say_result(result)
+        self._go_on()
+
+    def _repeat(self, result: ToolResult) -> None:
+        """The connection with the call is lost. That the family takes ``function_call`` items is documented by both
+        vendors; xAI does not give calls back when a conversation goes on (pydantic-ai 2.68)."""
+        if not result.name:
+            log.debug("the call %s is of another connection", result.call)
+            return
+        item = {"type": "function_call", "call_id": result.call, "name": result.name, "arguments": result.arguments}
+        self._say("conversation.item.create", item=item)
+        self._say_result(result)
+        if not result.quiet:
+            self._await_reply(tools=True)
+            self._replies.ask(self._now)
+
+    def _say_result(self, result: ToolResult) -> None:
         item = {"type": "function_call_output", "call_id": result.call, "output": result.output}
         self._say("conversation.item.create", item=item)
-        self._go_on()
 
     def _go_on(self) -> None:
         """The assistant speaks again after the last answer, and not before the reply with the calls is over. If all
-        answers are quiet it does not, and nothing tells of that: who answered knows."""
+        answers are quiet it does not, and nothing tells of that: the tools know."""
         if self._calls.complete():
-            self._ask()
+            self._await_reply(tools=True)
+            self._replies.ask(self._now)
 
-    def _ask(self) -> None:
-        self._replies.ask()
-        if self._replies.blocked:
-            self._due = self._now + BLOCKED_S
+    def _create(self) -> None:
+        """Ask for a reply. Behind an answered commit xAI drops a bare request until other input has come, which a
+        ``clear`` is (pydantic-ai 2.53)."""
+        if self._answers_commits and self._retried:
+            self._say("input_audio_buffer.clear")
+        self._say("response.create")
+
+    def _end(self, reply: str) -> None:
+        """End a reply by its id: without one, the service would end the reply of the conversation."""
+        self._say("response.cancel", **({"response_id": reply} if reply else {}))
 
     def _cancel(self) -> None:
+        """At a service that answers commits, ``clear`` takes back one that is not answered yet."""
+        if self._replies.due is Due.COMMITTED:
+            self._say("input_audio_buffer.clear")
         self._calls.forget()
         self._replies.cancel()
+        self._timeout.settle()
+        self._quiet_at = None
 
     def _shorten(self, reply: str, heard_ms: int) -> None:
         """OpenAI cannot know what was heard over a WebSocket; xAI understands this since about July 2026, and what it
         says against it is no trouble (``complaints``)."""
-        if shortened := self._spoken.shorten(reply, heard_ms):
-            item, ms = shortened
-            self._say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=ms)
+        for item, ms in self._spoken.cut(reply, heard_ms):
+            if ms:
+                self._say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=ms)
+            else:
+                self._say("conversation.item.delete", item_id=item)
 
     def _say(self, kind: str, **fields: object) -> None:
         self._outgoing.append(json.dumps({"type": kind, **fields}))
@@ -307,7 +414,20 @@ class RealtimeSession(Session):
             self._history |= kind in HISTORY
             log.debug("%s is nothing to us", kind)
         if kind != "ping":
-            self._patience.heard(self._now, owed=self._replies.owed)
+            yield from self._note_sign(kind)
+
+    def _note_sign(self, kind: str) -> Iterator[Event]:
+        """An event is a sign of life, and one about a reply that nothing can be heard of yet a sign of work."""
+        of_reply = kind.startswith(("response.", "mcp_"))
+        if of_reply:
+            self._tool_runs = kind.endswith("in_progress") and "_call" in kind
+        sounds = self._replies.open and self._sounding == self._reply
+        works = (self._replies.silent or self._replies.open) and (not sounds or self._tool_runs)
+        self._quiet_at = self._now + self._unended_s if sounds and not self._tool_runs else None
+        self._timeout.heard(self._now, owed=self._replies.owed, works=works)
+        if of_reply and works and self._now - self._progress_told >= PROGRESS_S:
+            self._progress_told = self._now
+            yield ReplyProgress()
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         self.listens = self._in_order
@@ -318,23 +438,49 @@ class RealtimeSession(Session):
 
     def _on_session_updated(self, event: Fields) -> Iterable[Event]:
         self._on_greeting(event)
+        if self._sound.is_pcm:
+            self.input_rate, self.output_rate = (rate_of(event, way) for way in ("input", "output"))
         return self._become_ready()
 
-    def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
-        """Told twice, by the end of speech and by the commit; a second word must not end the turn after it."""
+    def _on_speech_started(self, event: Fields) -> Iterable[Event]:
+        """Told again for a turn whose end was told: the user goes on, and xAI drops the reply that it had begun without
+        ``response.done`` (pydantic-ai 2.60, recorded live)."""
         self._noticed = True
-        if self._service_ends:
-            self._replies.expect()
-            item, before = name(event, "item_id"), self._taken
-            self._taken = item
-            if not item or item != before:
-                yield TurnTaken()
+        self._stopped = False
+        self._speech = item = name(event, "item_id")
+        if not (self._service_ends and item and item == self._taken):
+            return ()
+        self._taken = ""
+        withdrawn = self._replies.withdraw()
+        return (ReplyWithdrawn(withdrawn),) if withdrawn and self._sounding == withdrawn else ()
+
+    def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
+        """Told twice, by the end of speech and by the commit; a second word must not end the turn after it, and a reply
+        may have begun in between."""
+        self._noticed = True
+        if not self._service_ends:
+            return
+        item, stopped = name(event, "item_id"), self._stopped
+        self._stopped = event["type"] == "input_audio_buffer.speech_stopped"
+        if item == self._taken if item else (stopped and not self._stopped):
+            return
+        self._taken = item
+        self._await_reply(tools=False)
+        self._replies.expect()
+        yield TurnTaken()
 
     def _on_committed(self, event: Fields) -> Iterator[Event]:
+        if not self._service_ends and self._talking and self._speech and name(event, "item_id") == self._speech:
+            log.warning("the service ends turns by itself, although it was told not to; so be it")
+            self._service_ends = True
         if self._service_ends:
             yield from self._on_turn_taken(event)
-        else:
-            yield TurnReceived()
+            return
+        if self._commits:
+            self._commits -= 1
+            self._acknowledges = True
+            self._replies.acknowledge(self._now)
+        yield TurnReceived()
 
     def _on_item(self, event: Fields) -> Iterator[Event]:
         """Ours is known by its kind: it comes back under a name that the service gave it."""
@@ -363,30 +509,38 @@ class RealtimeSession(Session):
         final = event.get("status", "completed") == "completed"
         yield self._user_said(name(event, "item_id"), text(event, "transcript"), final=final)
 
+    def _on_user_text_failed(self, event: Fields) -> Iterator[Event]:
+        """The model has heard the turn all the same (recorded at Azure: DeploymentNotFound)."""
+        yield ServiceError(f"what was said could not be written down: {complaints.read(event)[1]}")
+
     def _user_said(self, item: str, said: str, *, final: bool) -> UserText:
         said = said[:LONGEST_TEXT]
         self._user_text = (item, said)
         return UserText(item, said, final)
 
     def _on_reply_created(self, event: Fields) -> Iterable[Event]:
-        self._begin(name(part(event, "response"), "id") or name(event, "response_id"))
+        self._noticed |= self._service_ends
+        self._replies.begin(name(part(event, "response"), "id") or name(event, "response_id"), self._now)
         return ()
 
-    def _begin(self, reply: str) -> None:
-        self._noticed = True
-        self._replies.begin(reply)
-        self._calls.begin()
-        self._sound.begin()
-        self._text_kind = ""
+    def _wanted(self, event: Fields, *, heard: bool) -> str:
+        """Return the wanted reply that a piece belongs to, or ""; *heard* where it is more than words."""
+        reply = self._replies.piece(name(event, "response_id"), self._now, heard=heard)
+        if reply:
+            self._follow(reply)
+        return reply
 
-    def _wanted(self, reply: str) -> str:
-        """Return the wanted reply that *reply* means, or "". Some servers do not announce it."""
-        if not self._replies.announced(reply):
-            self._begin(reply)
-        return self._replies.wanted(reply)
+    def _follow(self, reply: str) -> None:
+        """What comes from here on is about this reply."""
+        if reply != self._reply:
+            self._reply = reply
+            self._calls.begin()
+            self._sound.begin()
+            self._text_kind = ""
+            self._texts.clear()
 
     def _on_reply_audio(self, event: Fields) -> Iterator[Event]:
-        reply = self._wanted(name(event, "response_id"))
+        reply = self._wanted(event, heard=True)
         if not reply:
             return
         try:
@@ -396,57 +550,127 @@ class RealtimeSession(Session):
             return
         if not pcm:
             return
-        if reply != self._sounding:
+        if reply != self._sounding or not self._replies.open:
             self._sounding = reply
+            self._replies.reopen()
             yield ReplyStarted(reply)
-        self._spoken.note(reply, name(event, "item_id"), len(pcm) / (2 * self._rate))
+        self._spoken.note(reply, name(event, "item_id"), len(pcm) / (2 * (self.output_rate or self._rate)))
         yield ReplyAudio(reply, pcm)
 
     def _on_reply_text(self, event: Fields) -> Iterator[Event]:
-        reply = self._wanted(name(event, "response_id"))
+        reply = self._wanted(event, heard=False)
         self._text_kind = self._text_kind or event["type"]
         if reply and event["type"] == self._text_kind:
-            yield ReplyText(reply, text(event, "delta")[:LONGEST_PIECE])
+            self._texts.add(name(event, "item_id"))
+            yield self._said(reply, text(event, "delta"))
 
-    def _on_output_item(self, event: Fields) -> Iterable[Event]:
-        self._calls.announce(part(event, "item"))
-        return ()
+    def _on_reply_text_done(self, event: Fields) -> Iterator[Event]:
+        """Some servers tell the words of an item in one piece, at its end (speech-to-speech#439)."""
+        reply = self._wanted(event, heard=False)
+        whole = text(event, "transcript") or text(event, "text")
+        if reply and whole and name(event, "item_id") not in self._texts:
+            yield self._said(reply, whole)
+
+    def _said(self, reply: str, words: str) -> ReplyText:
+        self._worded = reply
+        return ReplyText(reply, words[:LONGEST_PIECE])
+
+    def _on_output_item(self, event: Fields) -> Iterator[Event]:
+        item, reply = part(event, "item"), self._wanted(event, heard=False)
+        if not reply:
+            return
+        self._calls.announce(item)
+        if text(item, "type") == "message":
+            self._spoken.note(reply, name(item, "id"))
+        elif text(item, "type") == "mcp_approval_request":
+            tool = f"{name(item, 'name')} of {name(item, 'server_label')}"
+            yield ServiceError(f"the tool {tool} waits for an approval; write require_approval: never in service.tools")
+
+    def _on_output_item_done(self, event: Fields) -> Iterator[Event]:
+        """Some servers tell of a call here alone."""
+        if text(part(event, "item"), "type") == "function_call":
+            yield from self._on_call({"response_id": event.get("response_id"), **part(event, "item")})
 
     def _on_call(self, event: Fields) -> Iterator[Event]:
-        if self._wanted(name(event, "response_id")) and (call := self._calls.ask(event)):
+        if self._wanted(event, heard=True) and (call := self._calls.ask(event)):
             yield call
 
     def _on_reply_done(self, event: Fields) -> Iterator[Event]:
         response = part(event, "response")
         reply = name(response, "id") or name(event, "response_id")
-        if self._wanted(reply):
-            yield from self._calls_of(response)
-        if wanted := self._replies.end(reply):
-            problem = complaints.of_reply(response)
-            if problem:
-                self._calls.forget()
-            yield ReplyEnded(wanted, problem, more=not problem and self._calls.reply_over())
-            self._go_on()
+        if text(response, "status") in {"", "completed"}:  # servers that say no name with the arguments say it here
+            for item in parts(response, "output"):
+                if text(item, "type") == "function_call":
+                    yield from self._on_call({"response_id": reply, **item})
+        if ended := self._replies.end(reply):
+            yield from self._over(ended, response)
         self._replies.ask_if_free()
 
-    def _calls_of(self, response: Fields) -> Iterator[Event]:
-        """Servers that say no name with the arguments say it here."""
-        if text(response, "status") in {"", "completed"}:
-            for item in parts(response, "output"):
-                if text(item, "type") == "function_call" and (call := self._calls.ask(item)):
-                    yield call
+    def _over(self, reply: str, response: Fields) -> Iterator[Event]:
+        """A wanted reply is over: is it whole, and does it answer the user?"""
+        self._follow(reply)
+        problem = complaints.of_reply(response)
+        sounded, worded = self._sounding == reply, self._worded == reply
+        called = self._calls.asked
+        if problem and not (sounded or worded or called) and self._ask_again(response, problem):
+            return
+        if problem:
+            self._calls.forget()
+        more = not problem and self._calls.reply_over()
+        answered = sounded or called or self._follows_tools or (worded and self._text_only)
+        yield ReplyEnded(reply, problem, more=more, silent=not (answered or problem))
+        self._go_on()
+
+    def _ask_again(self, response: Fields, problem: str) -> bool:
+        """Ask once more, and once only, where a reply failed for a moment, or where the service ended it by itself;
+        return whether it is."""
+        taken_back = text(response, "status") == "cancelled"
+        if self._retried or not (taken_back or complaints.momentary(response)):
+            return False
+        self._retried = True
+        after = TAKEN_BACK_S if taken_back else complaints.again_after(problem)
+        log.info("the reply failed before it began (%s); it is asked for once more in %.1f s", problem, after)
+        self._replies.again(self._now, after)
+        return True
 
     def _on_error(self, event: Fields) -> Iterator[Event]:
         code, message = complaints.read(event)
         if complaints.is_busy(code, message):
-            self._replies.busy()
-        elif said := complaints.judge(code, message):
-            self._complaint = said
+            self._replies.busy(self._now)
+            return
+        if not (said := complaints.judge(code, message)):
+            return
+        self._complaint = said
+        if not self.ready:
+            yield from self._refused_settings(complaints.parameter(event), code, said)
+        elif self._replies.due is Due.ASKED and complaints.is_momentary(code):
+            failure = {"status": "failed", "status_details": {"error": {"code": code, "message": message}}}
+            yield from self._on_reply_done({"response": failure})
+        else:
+            yield ServiceError(said)
+
+    def _refused_settings(self, parameter: str, code: str, said: str) -> Iterator[Event]:
+        """What we asked for was refused: go on without it, if it is not needed. Raises LinkRefused where it is."""
+        if left := without_refused(self._settings, parameter, said):
+            refused, self._settings = left
+            log.warning("the service does not take our setting for %s (%s); going on without it", refused, said)
+            self._complaint = ""
+            self.greet()
+        elif parameter.startswith("session") or code.startswith(("invalid_", "unknown_", "unsupported_")):
+            raise LinkRefused(f"{self._name} refuses our settings ({said}): are service.model, voice and tools right?")
+        else:
             yield ServiceError(said)
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
         """What a service complained of before it was ready is why it hung up, and says more than its goodbye."""
-        if self.ready or not self._complaint:
+        if self.ready or not self._complaint or self._complaint in str(error):
             return error
         said = f"{error} ({self._complaint})"
         return LinkRefused(said) if isinstance(error, LinkRefused) else LinkLost(said, retry_after=error.retry_after)
+
+
+def rate_of(event: Fields, way: str) -> int:
+    """Return the samples per second of PCM that session.updated tells for *way*, 0 where it tells none."""
+    format_ = part(part(part(part(event, "session"), "audio"), way), "format")
+    rate = number(format_, "rate") if name(format_, "type") in {"audio/pcm", ""} else 0.0
+    return int(rate) if LOWEST_RATE <= rate <= HIGHEST_RATE else 0

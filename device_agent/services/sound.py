@@ -15,6 +15,11 @@ class Sound:
         self._codec = codec
         self._samples = Samples()
 
+    @property
+    def is_pcm(self) -> bool:
+        """Whether it travels as plain samples."""
+        return self._codec is None
+
     def begin(self) -> None:
         """Another reply begins: what is left of the one before belongs to nobody."""
         self._samples = Samples()

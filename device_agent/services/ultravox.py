@@ -64,7 +64,7 @@ class Ultravox(Settings):
         return Endpoint(f"ultravox at {urlsplit(self.url).hostname}", url)
 
     def session(self) -> Session:
-        return UltravoxSession(rate=self.rate)
+        return UltravoxSession(rate=self.rate, text_only=self.text_only)
 
     def _call(self) -> dict[str, Any]:
         """The default is that the agent speaks first, and a buffer of 60 ms, which wants a perfect network."""

@@ -33,7 +33,7 @@ from ..events import (
 from . import Message, Session
 from .calls import MOST, cut
 from .fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
-from .patience import UNTAKEN_S, Patience
+from .response_timeout import PATIENCE_S, ResponseTimeout
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,12 @@ EVENTS = {
 
 
 class UltravoxSession(Session):
-    """One call, with sound at *rate* both ways."""
+    """One call, with sound at *rate* both ways. *text_only* says that replies have none; *patience_s* is how long the
+    service may be silent."""
 
-    def __init__(self, *, rate: int) -> None:
+    def __init__(self, *, rate: int, text_only: bool = False, patience_s: float = PATIENCE_S) -> None:
         super().__init__()
+        self._text_only = text_only
         self._frame = 2 * round(rate * FRAME_S)
         self._now = 0.0
         self._speech = bytearray()  # what waits for its time; the outbox has bounded it
@@ -67,7 +69,7 @@ class UltravoxSession(Session):
         self._turn_open = False  # a turn of ours that the service has not taken yet
         self._turn_heard = False  # some of it has been sent
         self._turn_whole = False  # all of it was said, and some waits for its time
-        self._patience = Patience("ultravox")
+        self._timeout = ResponseTimeout("ultravox", patience_s)
         self._state = ""
         self._unwanted = False  # what the service says now belongs to a reply that was cancelled
         self._count = 0
@@ -87,6 +89,14 @@ class UltravoxSession(Session):
         waits = self._talking or self._turn_open or self._speech or self._calls
         return bool(waits or self._reply or self._state in {"thinking", "speaking"})
 
+    @property
+    def spare(self) -> bool:
+        return self._timeout.spare
+
+    @spare.setter
+    def spare(self, spare: bool) -> None:
+        self._timeout.spare = spare
+
     # What we say ------------------------------------------------------------------------------------------------------
 
     def goes_on(self, resume: str) -> bool:
@@ -95,7 +105,7 @@ class UltravoxSession(Session):
 
     def tick(self, now: float) -> Iterable[Event]:
         self._now = now
-        self._patience.check(now)
+        self._timeout.check(now)
         if self.deadline is None:
             return ()
         if now - self.deadline > LATE_S:
@@ -106,7 +116,7 @@ class UltravoxSession(Session):
         if self._turn_whole and not self._speech:
             self._turn_whole = False
             if self._turn_open:
-                self._patience.ask(UNTAKEN_S)
+                self._timeout.ask()
         if self._settled_at is not None and now >= self._settled_at:
             return self._end_reply()
         return ()
@@ -173,7 +183,7 @@ class UltravoxSession(Session):
         """
         wanted = self._calls.pop(result.call, None)
         if wanted is None:
-            log.debug("nobody here asked for the answer to %s", result.call)
+            self._repeat(result)
             return
         outcome = (
             {"errorType": "implementation-error", "errorMessage": result.output}
@@ -184,6 +194,20 @@ class UltravoxSession(Session):
         reaction = "speaks" if wanted and self._worth else "listens"
         self._worth = self._worth and bool(self._calls)
         self._say("client_tool_result", invocationId=result.call, agentReaction=reaction, **outcome)
+
+    def _repeat(self, result: ToolResult) -> None:
+        """The call that asked for it is over: tell the result as a text of the user, as pipecat 1.14 does with late
+        results."""
+        if not result.name:
+            log.debug("the call %s is of another connection", result.call)
+        elif not result.quiet:
+            self._open_turn()
+            self._turn_heard = self._turn_whole = True
+            text = f"(The result of the tool {result.name} that you called: {result.output})"
+            self._say("user_text_message", text=text, urgency="immediate")
+
+    def knows(self, call: str) -> bool:
+        return call in self._calls
 
     def farewell(self) -> None:
         self._say("hang_up")
@@ -202,7 +226,8 @@ class UltravoxSession(Session):
             yield ServiceError(event)
         elif event["type"] in EVENTS:
             yield from getattr(self, EVENTS[event["type"]])(event)
-            self._patience.heard(self._now, owed=self._state == "thinking" and not self._calls)
+            owed = self._state == "thinking" and not self._calls
+            self._timeout.heard(self._now, owed=owed, works=bool(self._reply) and not self._sounding)
         else:
             log.debug("%s is nothing to us", event["type"])
 
@@ -238,7 +263,7 @@ class UltravoxSession(Session):
         return ()
 
     def _on_sound(self, sound: bytes) -> Iterator[Event]:
-        self._patience.heard(self._now, owed=False)
+        self._timeout.heard(self._now, owed=False, works=False)
         if self._unwanted or not self.ready:
             return
         self._begin_reply()
@@ -278,8 +303,8 @@ class UltravoxSession(Session):
             yield ReplyText(self._reply, delta[:LONGEST_PIECE])
         if final:
             self._agent_past = number
-            if self._state != "speaking":
-                yield from self._end_reply()
+            if self._state != "speaking" and (self._sounding or self._text_only):
+                yield from self._end_reply()  # else its sound may follow
 
     def _begin_reply(self) -> None:
         """Sound or text that comes although the service does not say that it speaks is a reply, too."""
@@ -290,10 +315,10 @@ class UltravoxSession(Session):
             self._settled_at = self._now + SETTLE_S
 
     def _end_reply(self) -> Iterable[Event]:
-        reply = self._reply
+        reply, heard = self._reply, self._sounding or self._text_only
         self._drop_reply()
         more = any(self._calls.values()) or (self._state == "thinking" and not self._turn_open)
-        return (ReplyEnded(reply, more=more),) if reply else ()
+        return (ReplyEnded(reply, more=more, silent=not (heard or more)),) if reply else ()
 
     def _drop_reply(self) -> None:
         self._agent_past = max(self._agent_past, self._agent_text[0])

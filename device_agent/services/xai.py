@@ -76,7 +76,9 @@ class Xai(Settings):
     def session(self) -> Session:
         codec = CODECS[self.audio]() if self.audio in CODECS else None
         settings = {**xai_settings(self, self.audio), "resumption": {"enabled": True}}
-        return RealtimeSession(settings, rate=self.rate, service_ends=self.service_ends, codec=codec, resumes=True)
+        return RealtimeSession(
+            settings, rate=self.rate, service_ends=self.service_ends, codec=codec, resumes=True, answers_commits=True
+        )
 
 
 def xai_settings(settings: Settings, audio: str = "pcm") -> dict[str, Any]:

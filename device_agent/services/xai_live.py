@@ -17,8 +17,8 @@ from ..events import Event
 from . import Can, Endpoint, Request, Said, Session, Settings, complaints
 from .calls import function_tools
 from .fields import Fields
-from .patience import UNANSWERED_S, Unanswered
 from .realtime import EVENTS, READY_BY_RULE_S, RealtimeSession
+from .response_timeout import ResponseTimedOut
 
 UNGREETED_S = 1.0
 """So long after session.update we take a service that says nothing for ready."""
@@ -74,14 +74,14 @@ class XaiLiveSession(RealtimeSession):
         "response.audio.done": "_on_reply_done",
         "response.output_audio.done": "_on_reply_done",
     }
+    _unended_s: ClassVar[float] = QUIET_S
+    _acknowledges_turns: ClassVar[bool] = False
 
     def __init__(self, key: Secret | None, settings: dict[str, Any], **how: Any) -> None:
         super().__init__(settings, **how)
         self._key = key
         self._greeted_at = 0.0
         self._heard = False
-        self._quiet_at: float | None = None  # when the reply under way is over by rule
-        self._paused = False  # a reply was over by rule, and may go on after all
 
     def greet(self) -> None:
         if self._key:
@@ -93,34 +93,22 @@ class XaiLiveSession(RealtimeSession):
     def recall(self, said: Sequence[Said]) -> None:
         """No word of the documents tells how to: it begins anew."""
 
-    def _untaken_s(self) -> float:
-        """It acknowledges nothing: its first word is the reply."""
-        return UNANSWERED_S
-
-    def tick(self, now: float) -> Iterable[Event]:
-        if self._quiet_at is None:
-            return super().tick(now)
-        self._now = now
-        return () if now < self._quiet_at else tuple(self._fall_silent())
-
-    def _fall_silent(self) -> Iterator[Event]:
-        yield from self._on_reply_done({})
-        self._paused = True
-
-    def _ask(self) -> None:
-        super()._ask()
-        self._due = self._quiet_at or self._due
-
     def _cancel(self) -> None:
         super()._cancel()
-        self._paused = False
+        self._await_silence()
+
+    def _await_silence(self) -> None:
+        """A cancelled reply is over when no more of it comes."""
+        if self._replies.dying:
+            self._quiet_at = self._now + QUIET_S
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
             reason = complaints.read(event)[1]
             raise LinkRefused(f"the service refuses us: {reason} (are the key and the settings right?)")
         self._heard = True
-        return super()._understand(event)
+        yield from super()._understand(event)
+        self._await_silence()
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         """A service that greets will acknowledge our settings, too."""
@@ -130,33 +118,16 @@ class XaiLiveSession(RealtimeSession):
 
     def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
         """What comes from here on is the answer to this turn, whatever was still to come of another one."""
-        if self._service_ends:
+        if self._service_ends and self._replies.open:
             yield from self._on_reply_done({})
         yield from super()._on_turn_taken(event)
-
-    def _wanted(self, reply: str) -> str:
-        """Every piece of a reply comes through here: it is not over yet."""
-        if self._paused and self._replies.idle:
-            self._replies.expect()
-        wanted = super()._wanted(reply)
-        if self._replies.under_way:
-            self._quiet_at = self._due = self._now + QUIET_S
-        return wanted
-
-    def _on_reply_done(self, event: Fields) -> Iterator[Event]:
-        if not self._replies.under_way:
-            return
-        yield from super()._on_reply_done(event)
-        self._quiet_at, self._paused = None, False
-        if not self._replies.blocked:
-            self._due = None
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
         """Nothing is documented about a wrong key: a goodbye before the first word is how it must look. What breaks has
         another cause."""
         if isinstance(error, LinkRefused):
             return error
-        said_goodbye = error.__cause__ is None and not isinstance(error, Unanswered)
+        said_goodbye = error.__cause__ is None and not isinstance(error, ResponseTimedOut)
         if self._heard or not said_goodbye or self._now - self._greeted_at > DOOR_S:
             return super().lost(error)
         return LinkRefused(f"{error}, before it said a word; is the key right?")

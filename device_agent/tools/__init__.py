@@ -90,7 +90,8 @@ class Toolbox:
             log.exception("tool %s crashed", call.name)
             return _failure(call, "the tool is broken")
         log.info("tool %s answered with %d characters", call.name, len(output))
-        return ToolResult(call.call, output, quiet=tool is not None and tool.quiet)
+        quiet = tool is not None and tool.quiet
+        return ToolResult(call.call, output, quiet=quiet, name=call.name, arguments=call.arguments)
 
     def _do(self, call: ToolCall, tool: Tool | None) -> str:
         if tool is None:
@@ -107,4 +108,5 @@ class Toolbox:
 
 
 def _failure(call: ToolCall, text: str) -> ToolResult:
-    return ToolResult(call.call, json.dumps({"error": text}), failed=True)
+    output = json.dumps({"error": text})
+    return ToolResult(call.call, output, failed=True, name=call.name, arguments=call.arguments)

@@ -1,0 +1,350 @@
+"""Reply ownership: which reply of the service answers the latest turn, and when one has to be asked for.
+
+The services of the family begin replies in many manners: on ``response.create``, on a commit, by their own turn
+detection; they announce them once, twice or never, replace one that has not spoken, drop one without a word, refuse a
+request as busy although nothing runs, or never end one. The rules below hold with all of them:
+
+1. A reply is wanted while an answer is due. The first of the announced replies that yields something is the answer; the
+   others were replaced.
+2. What was cut, or cancelled before it had a name, is never wanted again, whatever comes of it.
+3. Sound that no other reply owns and that follows our request is ours, under whatever id it comes.
+4. What begins although nothing is due is cancelled by its id: a cancel without one would end the wanted reply.
+5. Every wait ends by itself: ``deadline`` says when.
+
+Pure: time comes in as an argument, in seconds of a monotonic clock. All methods belong to the link's thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+REMEMBERED = 64
+"""So many replies that were cut, and so many other ids of the one under way, are remembered by name."""
+BLOCKED_S = 3.0
+"""A cancelled reply may be dropped by the service without a word (seen on xAI); after so long the next is asked for."""
+UNACKNOWLEDGED_S = 2.0
+"""A commit that is not acknowledged for so long may have held no speech (xAI; pydantic-ai 2.53, checked live)."""
+ANSWERED_S = 0.7
+"""A service that answers commits has begun so long after it acknowledged one; else it waits for a request."""
+AGAIN_S = 1.5
+"""A service that is said to be busy, and begins nothing for so long, is asked again."""
+MOST_REQUESTS = 4
+"""For one turn. A service that ignores so many is left to its timeout."""
+
+
+class Due(Enum):
+    """What the wanted reply is to come from."""
+
+    NOTHING = "nothing"
+    COMMITTED = "committed"
+    """A commit, which the service may answer by itself; asked for, if it does not."""
+    DETECTED = "detected"
+    """The service ended the turn, or is busy, or failed: it will begin by itself, or is asked later."""
+    ASKED = "asked"
+    """``response.create`` went up."""
+
+
+class ReplyTracker:
+    """The replies of one connection. *create* asks for one, *cancel* ends the one with that id ("": it has none)."""
+
+    def __init__(self, create: Callable[[], None], cancel: Callable[[str], None]) -> None:
+        self._create, self._cancel = create, cancel
+        self._due = Due.NOTHING
+        self._ask_at: float | None = None  # when to ask although the service was to begin by itself
+        self._acknowledged = False  # the commit that is to be answered
+        self._requests = 0  # for this turn
+        self._postponed: float | None = None  # a reply is to be asked for when the dead are over, then at the latest
+        self._void = 0  # requests that were cancelled before their reply was announced
+        self._candidates: list[str] = []  # announced while an answer was due, and silent so far
+        self._current = ""  # the wanted reply: it has yielded something
+        self._open = False  # and is not over
+        self._aliases: deque[str] = deque(maxlen=REMEMBERED)  # other ids that pieces of the current reply come under
+        self._dead: deque[str] = deque(maxlen=REMEMBERED)
+        self._dying: list[str] = []  # of the dead: those that the service has not ended yet
+        self._unnamed = ""  # what a piece without id belongs to
+        self._announces = self._strays = False  # it tells of replies; pieces of a cancelled one may come under any id
+        self._count = 0
+
+    @property
+    def due(self) -> Due:
+        """What the wanted reply is to come from, NOTHING where none is to come or it has begun."""
+        return self._due
+
+    @property
+    def owed(self) -> bool:
+        """Whether a reply is still to be announced, wanted or not."""
+        return self._due is not Due.NOTHING or self._postponed is not None or self._void > 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether one was announced, and none has yielded anything yet."""
+        return bool(self._candidates)
+
+    @property
+    def open(self) -> bool:
+        """Whether the wanted reply is under way."""
+        return self._open
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, due or to be asked for."""
+        return not (self.owed or self._open or self._candidates or self._dying)
+
+    @property
+    def dying(self) -> bool:
+        """Whether a reply that is not wanted is still under way."""
+        return bool(self._dying)
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the commit that is to be answered was acknowledged."""
+        return self._acknowledged
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call ``overdue`` and ``ask_now``, or ``tick``."""
+        times = [each for each in (self._ask_at, self._postponed) if each is not None]
+        return min(times, default=None)
+
+    # What we do -------------------------------------------------------------------------------------------------------
+
+    def ask(self, now: float) -> None:
+        """Ask for a reply to a new turn, or to the results of tools, as soon as no cancelled one is in the way: a
+        service runs one at a time."""
+        self._requests = 0
+        self._postponed = now + BLOCKED_S
+        self.ask_if_free()
+
+    def ask_if_free(self) -> None:
+        """Ask for what ``ask`` had to postpone, if nothing is in the way any more."""
+        if self._postponed is not None and not (self._dying or self._void or self._open):
+            self._request()
+
+    def commit(self, now: float) -> None:
+        """A turn was committed: the service may answer it by itself."""
+        self._due, self._acknowledged, self._requests = Due.COMMITTED, False, 0
+        self._ask_at = now + UNACKNOWLEDGED_S
+
+    def expect(self) -> None:
+        """The service ended the turn by itself, and will reply without being asked."""
+        self._due, self._ask_at, self._void, self._requests = Due.DETECTED, None, 0, 0
+        self._dying.clear()
+
+    def again(self, now: float, after: float) -> None:
+        """A reply failed, or was taken back, before it yielded anything: ask once more *after* so many seconds, unless
+        the service begins by itself."""
+        self._due, self._ask_at = Due.DETECTED, now + after
+
+    def overdue(self, now: float) -> bool:
+        """Whether the service was to begin by itself until *now*, and has not: see ``ask_now`` and ``give_up``."""
+        return self._ask_at is not None and now >= self._ask_at
+
+    def ask_now(self) -> None:
+        """Ask for what the service was to begin by itself."""
+        self._ask_at = None
+        if self._requests < MOST_REQUESTS:
+            self._request()
+
+    def give_up(self) -> None:
+        """Expect no reply any more."""
+        self._due, self._ask_at = Due.NOTHING, None
+
+    def tick(self, now: float) -> bool:
+        """Ask for what waited for the end of a cancelled reply, if that went without a word; return whether it was."""
+        if self._postponed is None or now < self._postponed:
+            return False
+        self._dying.clear()
+        self._close()
+        self._request()
+        return True
+
+    def _request(self) -> None:
+        self._requests += 1
+        self._postponed, self._ask_at, self._due = None, None, Due.ASKED
+        self._create()
+
+    def cancel(self) -> None:
+        """The replies that were asked for so far are not wanted any more."""
+        self._postponed = self._ask_at = None
+        if self._due is Due.ASKED:
+            self._void = min(self._void + 1, MOST_REQUESTS)
+        self._due = Due.NOTHING
+        for name in self._candidates:
+            self._kill(name)
+        self._candidates.clear()
+        if self._open:
+            self._kill(self._current)
+        elif self._current:
+            self._dead.append(self._current)  # sound may follow its end
+        self._dead.extend(self._aliases)
+        self._aliases.clear()
+        self._current, self._open = "", False
+
+    def _kill(self, name: str) -> None:
+        self._strays = True
+        self._dead.append(name)
+        self._dying = [*self._dying[-MOST_REQUESTS:], name]
+        self._cancel("" if name.startswith(_OURS) else name)
+
+    # What the service does --------------------------------------------------------------------------------------------
+
+    def acknowledge(self, now: float) -> None:
+        """The service has the committed turn. What was cancelled before is over: speech ends a reply, at xAI without
+        ``response.done``."""
+        if self._due is Due.COMMITTED:
+            self._acknowledged = True
+            self._ask_at = now + ANSWERED_S
+            self._void = 0
+            self._dying.clear()
+
+    def begin(self, name: str, now: float) -> None:
+        """A reply was announced."""
+        self._announces = True
+        name = name or self._new_name()
+        if name in self._candidates or (name == self._current and self._open) or name in self._dying:
+            return  # announced twice
+        if name in self._dead:
+            self._dead.remove(name)  # a service that uses an id again
+        self._unnamed = name
+        if self._void:
+            self._void -= 1
+            self._kill(name)
+            self._ask_at = now + AGAIN_S if self._due is Due.ASKED else None
+        elif self._due is not Due.NOTHING:
+            self._due, self._ask_at, self._strays = Due.NOTHING, None, False
+            self._dying.clear()
+            self._close()
+            self._candidates.append(name)
+        elif self._candidates:
+            self._candidates = [*self._candidates[-MOST_REQUESTS:], name]
+        else:
+            self._kill(name)
+
+    def piece(self, name: str, now: float, *, heard: bool = True) -> str:
+        """Return the wanted reply that a piece with the id *name* belongs to, "" where it is not wanted. *heard* is
+        False for words, which decide nothing: a reply that has not sounded may be replaced."""
+        name = name or self._meant()
+        if name in self._dead:
+            self._flows_on(name in self._dying, now)
+            return ""
+        if name and name == self._current:
+            return name
+        if self._candidates:
+            told = name if name in self._candidates else self._candidates[-1]
+            if heard:
+                self._choose(told)
+            return told if name == told or not heard else self._alias(name)
+        if self._open:
+            return self._alias(name)
+        return self._unannounced(name, now)
+
+    def _flows_on(self, dying: bool, now: float) -> None:
+        """A cancelled reply is evidently not over: what waits for its end waits on."""
+        if dying and self._postponed is not None:
+            self._postponed = now + BLOCKED_S
+
+    def _meant(self) -> str:
+        """Return the reply that a piece without id belongs to, "" where it is one that was not announced."""
+        over = self._unnamed == self._current and not self._open and self._due is not Due.NOTHING
+        known = self._unnamed in (self._current, *self._candidates, *self._dying)
+        return self._unnamed if known and not over else ""
+
+    def _choose(self, name: str) -> str:
+        """The announced reply *name* yields something: it is the answer, and the others were replaced."""
+        self._dead.extend(each for each in self._candidates if each != name)
+        self._candidates.clear()
+        self._current, self._open = name, True
+        return name
+
+    def _alias(self, name: str) -> str:
+        if name and name not in self._aliases:
+            self._aliases.append(name)
+        return self._current
+
+    def _unannounced(self, name: str, now: float) -> str:
+        """A piece of a reply that was not announced: ours if one is due, and what was cancelled cannot be its source.
+        What comes behind the end of our reply belongs to it."""
+        if self._void:
+            self._void -= 1
+            self._unnamed = name or self._new_name()
+            self._kill(self._unnamed)
+            return ""
+        if self._announces and self._strays:
+            self._flows_on(bool(self._dying), now)
+            return ""
+        if self._due is Due.NOTHING:
+            return self._alias(name) if self._current else ""
+        self._close()
+        self._due, self._ask_at = Due.NOTHING, None
+        self._dying.clear()
+        self._unnamed = name or self._new_name()
+        return self._choose(self._unnamed)
+
+    def reopen(self) -> None:
+        """Sound came behind the end of the wanted reply: it goes on."""
+        self._open = True
+
+    def end(self, name: str) -> str:
+        """A reply is over: return its name if it was wanted, else ""."""
+        name = name or self._meant()
+        if name in self._dead:
+            self._dying = [each for each in self._dying if each != name]
+            return ""
+        if name in self._candidates and len(self._candidates) > 1:
+            self._candidates.remove(name)  # another one replaced it
+            return ""
+        if self._open or self._candidates:
+            ended = self._current if self._open else self._choose(self._candidates[-1])
+            self._open = False
+            return ended
+        return "" if name and name == self._current else self._end_unannounced(name)
+
+    def _end_unannounced(self, name: str) -> str:
+        """A reply ended, or failed, that was never announced."""
+        if self._void:
+            self._void -= 1
+        elif self._due is not Due.NOTHING:
+            self._due, self._ask_at = Due.NOTHING, None
+            self._current = name or self._new_name()
+            return self._current
+        return ""
+
+    def withdraw(self) -> str:
+        """The service took its turn end back, and the begun reply with it: another follows the next end. Return the
+        reply if something of it was wanted, else ""."""
+        self._dead.extend(self._candidates)
+        self._candidates.clear()
+        withdrawn = self._current if self._open else ""
+        if withdrawn:
+            self._dead.extend((withdrawn, *self._aliases))
+            self._aliases.clear()
+            self._current, self._open = "", False
+        self._due = Due.DETECTED
+        return withdrawn
+
+    def busy(self, now: float) -> None:
+        """Our request was refused because a reply runs. That may be a dead one, ours that is announced in a moment, or
+        none at all."""
+        if self._due is not Due.ASKED:
+            return
+        if self._dying or self._void:
+            self._due, self._postponed = Due.NOTHING, now + BLOCKED_S
+        else:
+            self._due, self._ask_at = Due.DETECTED, now + AGAIN_S
+
+    def _close(self) -> None:
+        """Another reply is the wanted one: what comes late of the one before is not."""
+        if self._current:
+            self._dead.extend((self._current, *self._aliases))
+        self._aliases.clear()
+        self._current, self._open = "", False
+
+    def _new_name(self) -> str:
+        self._count += 1
+        return f"{_OURS}{self._count}"
+
+
+_OURS = "reply "
+"""The names of replies that have none begin so: nothing can be cancelled by them."""

@@ -1,0 +1,92 @@
+"""Response timeout: how long a service that owes a reply may be silent. A peer that answers pings is connected, and may
+be dead; or it is a server at home that loads a model.
+
+All limits are parts of ``service.patience_s``, P: P/6 for the first word about a turn (5 s by default), so that another
+connection may still take it within P/2; P/2 for a reply to begin where that was quick before, or where there is
+another service to try, and 5/6 P where nothing is known, or where the service has not said a word yet; 2 P between two
+signs of work once a reply has begun (words, events of tools); and LIMIT times P for the whole of it. The conversation
+gives up a little later, by the same numbers.
+"""
+
+from __future__ import annotations
+
+from ..errors import LinkLost
+
+PATIENCE_S = 30.0
+"""The usual ``service.patience_s``."""
+UNTAKEN, QUICK, SLOW, WORKING, LIMIT = 1 / 6, 1 / 2, 5 / 6, 2.0, 4.0
+"""Parts of it, as above."""
+SLOWER = 4.0
+"""A reply may take so many times as long to begin as the slowest before it."""
+
+
+class ResponseTimedOut(LinkLost):
+    """The service is connected and does not answer: another one may."""
+
+
+class ResponseTimeout:
+    """Watches one service. *name* is what errors call it, *patience_s* is P, *acknowledges* whether it says a word on
+    a turn before its reply. Times are seconds of any monotonic clock. All methods belong to the link's thread."""
+
+    def __init__(self, name: str, patience_s: float = PATIENCE_S, *, acknowledges: bool = True) -> None:
+        self._name, self._patience_s = name, patience_s
+        self._to_take = UNTAKEN if acknowledges else QUICK
+        self._spoke = not acknowledges
+        self.spare = False
+        """Whether another service may be tried in its place."""
+        self._sent = False  # a turn went up, and only the next ``check`` knows when that was
+        self._began: float | None = None  # when the turn had gone up that waits for its reply
+        self._until: float | None = None
+        self._limit = 0.0
+        self._failure = ""
+        self._slowest = 0.0  # seconds that a reply took to begin
+
+    def ask(self) -> None:
+        """A turn went up whole, just now. To send it may have taken long: the time runs from the next ``check`` on."""
+        self._sent, self._began, self._until = True, None, None
+
+    def heard(self, now: float, *, owed: bool, works: bool) -> None:
+        """The service said something that is no mere sign of life; *owed*: a reply has still to begin; *works*: one has
+        begun, and nothing of it can be heard yet."""
+        self._spoke = True
+        began = self._began if self._began is not None else now
+        if not owed and self._began is not None:
+            self._slowest = max(self._slowest, now - self._began)
+        if works:
+            self._wait(now, WORKING, "said no more of its reply")
+        elif owed:
+            self._wait(now, self._to_begin, "began no reply")
+        else:
+            self._until = None
+        self._sent, self._began = False, began if owed or works else None
+        if self._until is not None:
+            self._until = min(self._until, began + LIMIT * self._patience_s)
+
+    @property
+    def _to_begin(self) -> float:
+        """The part of P that a reply may take to begin."""
+        known = self._slowest > 0
+        if self.spare or (known and self._slowest * SLOWER <= QUICK * self._patience_s):
+            return QUICK
+        return SLOW
+
+    def _wait(self, now: float, part: float, failure: str) -> None:
+        self._limit, self._failure = part * self._patience_s, failure
+        self._until = now + self._limit
+
+    def settle(self) -> None:
+        """Nothing is owed any more."""
+        self._sent, self._began, self._until = False, None, None
+
+    def deadline(self, now: float) -> float | None:
+        """When to call ``check``."""
+        return now if self._sent else self._until
+
+    def check(self, now: float) -> None:
+        """Raise ResponseTimedOut where the service has been silent for too long."""
+        if self._sent:
+            self._sent, self._began = False, now
+            self._wait(now, self._to_take if self._spoke else SLOW, "did not take the turn")
+        if self._until is not None and now >= self._until:
+            self.settle()
+            raise ResponseTimedOut(f"{self._name} {self._failure} within {self._limit:g} s")

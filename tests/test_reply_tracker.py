@@ -1,0 +1,333 @@
+"""Reply ownership: whatever the manner of the service, the answer to the latest turn is heard, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_agent.credentials import Secret
+from device_agent.errors import LinkLost
+from device_agent.events import Event, ReplyAudio, TalkEnded, TalkStarted
+from device_agent.services.openai import OpenAI
+from device_agent.services.reply_tracker import Due, ReplyTracker
+from device_agent.services.xai import Xai
+
+PIECES = 4
+"""So many pieces of sound has each answer."""
+TURN_S = 1.0
+"""So long the user speaks."""
+
+ANNOUNCED = ["once", "twice", "never", "replaced", "late"]
+NAMED = ["same", "other", "random", "none"]
+ENDED = ["done", "never", "sound after"]
+CUT = ["done", "silently", "flows on"]
+BUSY = ["no", "before", "after", "once"]
+SERVICES = ["openai", "answers", "asks"]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a service behaves."""
+
+    service: str = "openai"
+    """openai: a reply to each request. answers: a reply to each commit, and a bare request behind it is dropped. asks:
+    xAI as others saw it, a reply to each request."""
+    announced: str = "once"
+    named: str = "same"
+    """The ids in the pieces of sound."""
+    ended: str = "done"
+    cut: str = "done"
+    """What becomes of a reply that is cancelled."""
+    busy: str = "no"
+    """When a request is refused as busy: with its reply on the way, or once with nothing on the way."""
+    ack_s: float = 0.1
+    begin_s: float = 0.3
+    pace_s: float = 0.1
+
+
+@dataclass
+class Scripted:
+    """A service with a *manner*, and a user who speaks at the times *talks*, against a real session."""
+
+    manner: Manner
+    talks: list[float]
+    now: float = 0.0
+    queue: list = field(default_factory=list)
+    heard: list[tuple[float, int]] = field(default_factory=list)
+    """When which turn was answered by a piece of sound."""
+    events: list[Event] = field(default_factory=list)
+    lost: bool = False
+
+    def __post_init__(self) -> None:
+        self.session = (OpenAI if self.manner.service == "openai" else Xai)(Secret("k")).session()
+        self.ids, self.order = itertools.count(1), itertools.count()
+        self.turn = self.committed = self.answered = 0
+        self.running = ""
+        self.cancelled: set[str] = set()
+        self.refused = False
+        self.session.tick(0.0)
+        self.session.greet()
+        self.session.outgoing()
+        list(self.session.receive('{"type": "session.updated"}'))
+
+    def later(self, seconds: float, kind: str, **fields: object) -> None:
+        heapq.heappush(self.queue, (self.now + seconds, next(self.order), kind, fields))
+
+    def run(self) -> Scripted:
+        for at in self.talks:
+            self.later(at, "user talks")
+            self.later(at + TURN_S, "user ends")
+        while not self.lost and (self.queue or self.session.deadline is not None):
+            due = self.session.deadline
+            at = min(self.queue[0][0] if self.queue else 1e9, 1e9 if due is None else due)
+            self.now = max(self.now, at)
+            try:
+                self.take(self.session.tick(self.now))
+                while self.queue and self.queue[0][0] <= self.now:
+                    _, _, kind, fields = heapq.heappop(self.queue)
+                    self.happen(kind, fields)
+            except LinkLost:
+                self.lost = True
+            self.hear_client()
+            assert self.now < 1000, "a wait never ends"
+        return self
+
+    def happen(self, kind: str, fields: dict) -> None:
+        if kind == "user talks":
+            self.turn += 1
+            self.session.send(TalkStarted())
+            self.session.send(bytes(480))
+        elif kind == "user ends":
+            self.session.send(TalkEnded())
+        elif fields.get("unless_cancelled") in self.cancelled:
+            pass
+        elif kind == "begin":
+            self.begin(**fields)
+        elif kind == "over":
+            self.running = "" if fields["reply"] == self.running else self.running
+        else:
+            fields = {key: value for key, value in fields.items() if key != "unless_cancelled"}
+            self.take(self.session.receive(json.dumps({"type": kind, **fields})))
+
+    def take(self, events: Iterator[Event]) -> None:
+        for event in events:
+            self.events.append(event)
+            if isinstance(event, ReplyAudio):
+                self.heard.append((self.now, int.from_bytes(event.pcm[:2], "little")))
+
+    def hear_client(self) -> None:
+        for frame in map(json.loads, self.session.outgoing()):
+            match frame["type"]:
+                case "input_audio_buffer.commit":
+                    self.committed = self.turn
+                    if self.running and self.manner.service != "openai":  # speech ends the reply under way
+                        self.cancel(self.running)
+                    self.later(self.manner.ack_s, "input_audio_buffer.committed", item_id=f"u{self.turn}")
+                    if self.manner.service == "answers":
+                        self.answered = self.turn
+                        self.later(self.manner.ack_s + self.manner.begin_s, "begin", turn=self.turn)
+                case "response.create":
+                    self.request()
+                case "response.cancel":
+                    self.cancel(frame.get("response_id") or self.running)
+
+    def request(self) -> None:
+        if self.manner.service == "answers" and self.answered == self.committed:
+            return  # dropped without a word
+        busy = {"error": {"code": "conversation_already_has_active_response", "message": "busy"}}
+        if self.running and self.running not in self.cancelled:
+            self.later(0.05, "error", **busy)
+            return
+        if self.manner.busy == "once" and not self.refused:
+            self.refused = True
+            self.later(0.05, "error", **busy)
+            return
+        if self.manner.busy == "before":
+            self.later(self.manner.begin_s / 2, "error", **busy)
+        if self.manner.busy == "after":
+            self.later(self.manner.begin_s + 0.01, "error", **busy)
+        self.later(self.manner.begin_s, "begin", turn=self.committed)
+
+    def cancel(self, reply: str) -> None:
+        if not reply or reply in self.cancelled:
+            return
+        if self.manner.cut != "flows on":
+            self.cancelled.add(reply)
+            self.running = "" if self.running == reply else self.running
+            if self.manner.cut == "done":
+                self.later(0.05, "response.done", response={"id": reply, "status": "cancelled"})
+
+    def begin(self, turn: int) -> None:
+        if turn != self.turn and self.manner.service == "answers":
+            return  # the next turn has begun: the reply is dropped
+        manner, reply = self.manner, f"r{next(self.ids)}"
+        self.running = reply
+        said = manner.announced
+        if said == "replaced":
+            self.later(0.0, "response.created", response={"id": f"silent {reply}"})
+        if said != "never":
+            self.later(0.05 if said == "late" else 0.0, "response.created", response={"id": reply})
+        if said == "twice":
+            self.later(0.02, "response.created", response={"id": reply})
+        at = 0.06
+        for number in range(PIECES):
+            at += manner.pace_s
+            if number == PIECES - 1 and manner.ended == "sound after":
+                self.later(at - 0.01, "response.done", response={"id": reply, "status": "completed"})
+            self.later(at, "response.output_audio.delta", delta=sound(turn), **self.named(reply, number))
+        self.later(at + 0.01, "over", reply=reply)
+        if manner.ended == "done":
+            self.later(
+                at + 0.01, "response.done", response={"id": reply, "status": "completed"}, unless_cancelled=reply
+            )
+
+    def named(self, reply: str, number: int) -> dict:
+        names = {"same": reply, "other": f"x{reply}", "random": f"x{reply}.{number}"}
+        name = {"response_id": names[self.manner.named]} if self.manner.named in names else {}
+        return {**name, "unless_cancelled": reply}
+
+
+def sound(turn: int) -> str:
+    return base64.b64encode(turn.to_bytes(2, "little") * 240).decode()
+
+
+def unknowable(manner: Manner) -> bool:
+    """Whether no client can tell the sound of a cut reply from that of the next: it flows on, and nothing announces the
+    next, or its pieces have other ids than were announced."""
+    anonymous = manner.named in {"random", "none", "other"}
+    return manner.cut == "flows on" and (manner.announced == "never" or anonymous)
+
+
+MANNERS = st.builds(
+    Manner,
+    service=st.sampled_from(SERVICES),
+    announced=st.sampled_from(ANNOUNCED),
+    named=st.sampled_from(NAMED),
+    ended=st.sampled_from(ENDED),
+    cut=st.sampled_from(CUT),
+    busy=st.sampled_from(BUSY),
+    ack_s=st.sampled_from([0.01, 0.1, 0.5]),
+    begin_s=st.sampled_from([0.01, 0.3, 0.6]),
+    pace_s=st.sampled_from([0.01, 0.2]),
+)
+GAPS = st.lists(st.sampled_from([1.2, 1.6, 2.0, 3.0, 8.0, 20.0]), min_size=0, max_size=4)
+
+
+@given(MANNERS, GAPS)
+@settings(max_examples=600, deadline=None)
+def test_the_answer_to_the_latest_turn_is_heard_whole_and_that_to_an_earlier_one_never(manner, gaps):
+    talks = [0.0, *itertools.accumulate(gaps)]
+    scene = Scripted(manner, talks).run()
+    if unknowable(manner):
+        return
+    assert not scene.lost
+    assert not scene.session.busy
+    for at, turn in scene.heard:
+        assert turn == sum(begun <= at for begun in talks), f"turn {turn} is answered at {at}"
+    assert [turn for _, turn in scene.heard].count(len(talks)) == PIECES
+
+
+@pytest.mark.parametrize("manner", [Manner(service) for service in SERVICES], ids=SERVICES)
+def test_no_service_is_waited_for_longer_than_it_takes(manner):
+    (first, _), *_ = Scripted(manner, [0.0]).run().heard
+    request = 0.7 + manner.ack_s if manner.service == "asks" else 0.0
+    commit = manner.ack_s if manner.service == "answers" else 0.0
+    assert first == pytest.approx(TURN_S + commit + request + manner.begin_s + 0.06 + manner.pace_s, abs=0.01)
+
+
+# One row each ---------------------------------------------------------------------------------------------------------
+
+
+class Tracked:
+    """A tracker, and what it says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.replies = ReplyTracker(lambda: self.said.append("create"), lambda name: self.said.append(f"cancel {name}"))
+
+
+@pytest.fixture
+def asked() -> Tracked:
+    tracked = Tracked()
+    tracked.replies.ask(0.0)
+    assert tracked.said == ["create"]
+    return tracked
+
+
+def test_what_was_asked_for_and_has_yielded_nothing_may_be_replaced(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.begin("b", 0.2)
+    assert asked.replies.piece("b", 0.3) == "b"
+    assert asked.replies.piece("a", 0.4) == ""
+    assert asked.said == ["create"]
+
+
+def test_words_alone_do_not_decide_which_of_two_it_is(asked):
+    asked.replies.begin("a", 0.1)
+    assert asked.replies.piece("a", 0.1, heard=False) == "a"
+    asked.replies.begin("b", 0.2)
+    assert asked.replies.piece("b", 0.3) == "b"
+
+
+def test_a_second_reply_inside_the_first_is_ended_by_its_name(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.begin("b", 0.3)
+    assert asked.said == ["create", "cancel b"]
+    assert (asked.replies.piece("b", 0.4), asked.replies.piece("a", 0.5)) == ("", "a")
+    assert (asked.replies.end("b"), asked.replies.end("a")) == ("", "a")
+
+
+def test_a_reply_that_fails_before_it_was_announced_is_the_one_that_was_asked_for(asked):
+    assert asked.replies.end("a") == "a"
+    asked.replies.again(1.0, 0.5)
+    assert not asked.replies.overdue(1.4)
+    assert asked.replies.overdue(1.5)
+    asked.replies.ask_now()
+    assert asked.said == ["create", "create"]
+
+
+def test_a_service_that_is_busy_with_nothing_is_asked_again_a_few_times(asked):
+    now = 0.0
+    while asked.replies.deadline is not None or not now:
+        asked.replies.busy(now)
+        now = asked.replies.deadline
+        assert now is not None
+        asked.replies.ask_now()
+        if len(asked.said) > 10:
+            break
+        if asked.replies.due is Due.DETECTED:
+            break
+    assert 2 <= len(asked.said) <= 4
+
+
+def test_the_reply_to_a_request_that_was_cancelled_is_ended_when_it_has_a_name(asked):
+    asked.replies.cancel()
+    asked.replies.ask(1.0)
+    assert asked.said == ["create"]  # it comes first
+    asked.replies.begin("a", 1.1)
+    assert asked.said == ["create", "cancel a"]
+    assert asked.replies.end("a") == ""
+    asked.replies.ask_if_free()
+    assert asked.said[-1] == "create"
+    asked.replies.begin("b", 1.2)
+    assert asked.replies.piece("b", 1.3) == "b"
+
+
+def test_an_end_that_was_taken_back_takes_the_reply_with_it():
+    tracked = Tracked()
+    tracked.replies.expect()
+    tracked.replies.begin("a", 0.1)
+    assert tracked.replies.withdraw() == ""
+    tracked.replies.expect()
+    tracked.replies.begin("b", 1.0)
+    assert (tracked.replies.piece("a", 1.1), tracked.replies.piece("b", 1.2)) == ("", "b")
+    assert tracked.said == []
