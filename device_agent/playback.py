@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from collections import deque
@@ -130,7 +131,9 @@ class Playback:
         self._rate = rate
         self._frame = frame_samples(rate)
         self._prefill, self._clock = prefill or Prefill(), clock
-        self._buffer = np.zeros(samples(capacity, rate), np.int16)  # memory that was never used takes no room
+        # Pages of its own: those that were never used take no room, and they can be given back.
+        self._memory = mmap.mmap(-1, 2 * samples(capacity, rate), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._buffer = np.frombuffer(self._memory, np.int16)
         self._used = 0  # so many samples of it, from its beginning
         self._begin = 0  # where the oldest sample lies
         self._filled = 0
@@ -348,7 +351,8 @@ class Playback:
     def _give_back(self) -> None:
         """A long answer was heard: its memory is for others now."""
         if self._used > samples(KEPT_S, self._rate):
-            self._buffer, self._used = np.zeros(len(self._buffer), np.int16), 0
+            self._memory.madvise(mmap.MADV_DONTNEED)
+            self._used = 0
 
     def _take(self, reply: _Reply) -> bytes:
         count = min(self._frame, reply.waiting)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from test_wire import Peer, frame
 
 from device_agent.audio import frame_bytes
 from device_agent.carrier import BELIEVED_S, MARGIN_S, PIECE, RENEW_S, Carrier, in_pieces, renew_in
-from device_agent.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted
+from device_agent.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, Words
 from device_agent.outbox import Outbox
 from device_agent.playback import Playback
 from device_agent.recall import Recall
@@ -72,3 +73,58 @@ def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confi
         carrier.greet(lambda: True)
         assert told == [LinkUp()]
         assert session.expires_at == expires
+
+
+@pytest.mark.slow
+def test_pings_are_answered_while_ten_minutes_of_a_reply_are_unheard():
+    """Servers on uvicorn or the library websockets hang up after 40 s without a pong."""
+    second, answered = base64.b64encode(bytes(48000)).decode(), []
+
+    def say(sock: socket.socket, kind: str, **fields: object) -> None:
+        sock.sendall(frame(1, json.dumps({"type": kind, **fields}).encode()))
+
+    def act(sock: socket.socket) -> None:
+        peer.upgrade(sock)
+        say(sock, "session.created", session={})
+        say(sock, "session.updated", session={})
+        heard = b""
+        while b"response.create" not in unmasked(heard):
+            heard += sock.recv(65536)
+        say(sock, "response.created", response={"id": "r"})
+        for _ in range(600):
+            say(sock, "response.output_audio.delta", response_id="r", item_id="i", delta=second)
+        sock.sendall(frame(9, b"there?"))
+        rest = b""
+        while b"there?" not in unmasked(rest):
+            rest += sock.recv(65536)
+        answered.append(True)
+        with suppress(OSError):
+            while sock.recv(4096):
+                pass
+
+    outbox, told = Outbox(1 << 20), []
+    outbox.put(Words("Tell me a long story."))
+    with Peer(act) as peer, closing(outbox), closing(Wire(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
+        wire.open()
+        playback = Playback(24000)  # nothing is read from it
+        told_to = outbox, playback, Recall(24000), told.append, lambda: None
+        carrier = Carrier(wire, OpenAI().session(), *told_to, patience=4.0, rates=(24000, 24000))
+        carrier.greet(lambda: True)
+        carrier.run(lambda: not answered)
+        assert answered
+        assert not playback.quiet
+
+
+def unmasked(sent: bytes) -> bytes:
+    """Return the payloads of whole frames of a client."""
+    payloads = b""
+    while len(sent) >= 2:
+        size, at = sent[1] & 0x7F, 2
+        if size == 126:
+            size, at = int.from_bytes(sent[2:4], "big"), 4
+        if len(sent) < at + 4 + size:
+            break
+        mask, payload = sent[at : at + 4], sent[at + 4 : at + 4 + size]
+        payloads += bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+        sent = sent[at + 4 + size :]
+    return payloads

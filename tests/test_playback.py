@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import PlaybackEnded, PlaybackStarted
-from device_agent.playback import LULL_MS, Marker, Playback, Sound
+from device_agent.playback import CAPACITY_S, LULL_MS, Marker, Playback, Sound
 from device_agent.prefill import KNOWN, MARGIN_S, Prefill
 
 RATE, FRAME, PREFILL = 1000, 20, 40
@@ -437,3 +439,41 @@ def test_a_cut_that_was_read_is_no_cut_of_what_follows():
         p.cut()
         assert p.read() is Marker.DROP
         assert not p.silenced()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_ten_minutes_of_a_reply_have_room_and_their_memory_is_given_back(cut):
+    rate, minutes = 24000, 10
+    p = Playback(rate, prefill=Prefill(0.0))
+    before = resident()
+    second = bytes(range(256)) * (2 * rate // 256)
+    for _ in range(60 * minutes):
+        assert p.write("r", second) == len(second)
+    held = resident() - before
+    assert 0.9 * 2 * rate * 60 * minutes < held < 2.2 * rate * CAPACITY_S
+    p.finish("r")
+    if cut:
+        p.cut()
+        p.accept()
+    else:
+        while not isinstance(p.read(), PlaybackEnded):
+            pass
+    assert p.write("s", second) == len(second)
+    assert resident() - before < held / 4
+
+
+def test_a_reply_that_is_starved_is_over_and_what_comes_late_is_heard():
+    p = playback()
+    p.write("r", sound(0, 40))
+    read_all(p)
+    p.finish("r")
+    assert read_all(p) == [PlaybackEnded("r")]
+    p.write("r", sound(40, 40))
+    p.finish("r")
+    assert read_all(p) == [PlaybackStarted("r"), sound(40, 20), sound(60, 20), PlaybackEnded("r")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from device_agent.events import (
     ReplyText,
     TalkEnded,
     TalkStarted,
+    ToolCall,
     TurnTaken,
     UserText,
     Words,
@@ -228,3 +230,21 @@ def test_whatever_happens_the_limits_hold(deeds):
     assert all(isinstance(each, Said) and each.text for each in said)
     assert len(said) <= MOST
     assert sum(len(each.text) for each in said) <= LONGEST
+
+
+def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it():
+    recall = Recall(RATE)
+    ask(recall, "u", "Is the lamp on?")
+    recall.told(ToolCall("c", "lamp", "{}"), 1.0)
+    recall.begin()
+    assert told(recall) == [("user", "Is the lamp on?")]
+    assert recall.awaits("c")
+
+
+@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Words("no")])
+def test_the_result_of_a_tool_is_awaited_until_something_else_is_wanted(over):
+    recall = Recall(RATE)
+    ask(recall, "u", "Is the lamp on?")
+    recall.told(ToolCall("c", "lamp", "{}"), 1.0)
+    recall.sent(over, 2.0)
+    assert not recall.awaits("c")

@@ -92,7 +92,15 @@ def answers(head: str, body: str = "") -> Callable[[socket.socket], None]:
 
 
 def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
-    return bytes([opcode | (0x80 if final else 0), len(payload)]) + payload
+    size = len(payload)
+    length = (
+        bytes([size])
+        if size < 126
+        else b"\x7e" + size.to_bytes(2, "big")
+        if size < 65536
+        else b"\x7f" + size.to_bytes(8, "big")
+    )
+    return bytes([opcode | (0x80 if final else 0)]) + length + payload
 
 
 def there_is_more(wire: Wire) -> bool:
