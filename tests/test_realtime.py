@@ -604,6 +604,15 @@ def test_an_error_in_place_of_the_reply_is_asked_after_once_more():
     assert talk.sent() == ["response.create"]
 
 
+def test_a_commit_without_sound_is_a_turn_without_speech():
+    talk = Talk()
+    talk.send(*TURN)
+    empty = {"code": "input_audio_buffer_commit_empty", "message": "buffer too small"}
+    assert talk.says("error", error=empty) == [ReplyEnded("", NO_SPEECH)]
+    talk.created("r")
+    assert talk.sent() == ["response.cancel"]
+
+
 def test_xai_is_asked_once_more_behind_a_clear():
     talk = committed(Talk(Xai))
     talk.says("input_audio_buffer.committed", item_id="u")

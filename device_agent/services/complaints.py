@@ -14,6 +14,8 @@ FATAL = {
     "beta_api_shape_disabled": "the server does not speak the beta protocol any more",
 }
 """Error codes after which no other try helps."""
+COMMIT_EMPTY = "input_audio_buffer_commit_empty"
+"""The error code of a commit with less than 100 ms of sound."""
 OVER = {"session_expired", "max_duration", "timeout"}
 """Error codes that end the session in the ordinary course of things."""
 BUSY = ("conversation_already_has_active_response", "already has an active response")

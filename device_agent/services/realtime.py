@@ -638,6 +638,10 @@ class RealtimeSession(Session):
         if complaints.is_busy(code, message):
             self._replies.busy(self._now)
             return
+        if code == complaints.COMMIT_EMPTY and self._replies.due is Due.ASKED and not self._noticed:
+            self._cancel()  # the request behind the commit would be answered as if something had been said
+            yield ReplyEnded("", NO_SPEECH)
+            return
         if not (said := complaints.judge(code, message)):
             return
         self._complaint = said
