@@ -250,6 +250,7 @@ class Device:
             Recall(RATE),
             self.parts.inbox.put,
             lambda: None,
+            rates=(RATE, RATE),
         )
         self._carrier.greet(lambda: True)
         self._both, self._bell = select.poll(), select.poll()

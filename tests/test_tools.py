@@ -51,7 +51,9 @@ class Bench:
 def test_a_command_gets_its_arguments_as_json_and_its_output_is_the_answer():
     add = command("add", "import json, sys; a = json.load(sys.stdin); print(json.dumps({'sum': a['x'] + a['y']}))")
     with Bench(add) as bench:
-        assert bench.answer("add", '{"x": 2, "y": 3}') == ToolResult("c1", '{"sum": 5}')
+        assert bench.answer("add", '{"x": 2, "y": 3}') == ToolResult(
+            "c1", '{"sum": 5}', name="add", arguments='{"x": 2, "y": 3}'
+        )
 
 
 def test_an_output_that_is_not_json_is_a_string():
