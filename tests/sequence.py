@@ -52,12 +52,6 @@ def received(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any] | bytes
     yield from (line["data"] for line in lines if line.get("direction") == "received")
 
 
-def kinds(lines: Iterable[dict[str, Any]], direction: str) -> set[str]:
-    """Return the types of what was ``sent`` or ``received``."""
-    frames = (line["data"] for line in lines if line.get("direction") == direction)
-    return {frame["type"] for frame in frames if isinstance(frame, dict)}
-
-
 def tone(hertz: int, first: int, end: int) -> bytes:
     """Return the bytes *first* to *end* of a tone, s16le mono at RATE."""
     wave = LEVEL * np.sin(np.arange(end // 2 + 1) * (2 * np.pi * hertz / RATE))
