@@ -8,17 +8,19 @@ ON_A_PI := $(wildcard /proc/device-tree/model)
 # PyAudio and, on 32 bit, some others are compiled here; a Pi's pins come from the system's lgpio.
 PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3-venv $(if $(ON_A_PI),python3-lgpio)
 # Releases of LiteLLM, as in tests/proxy.py: half a gigabyte each, in environments of their own.
-PROXIES := 1.106.2 1.81.9
+PROXIES := 1.108.7 1.81.9
 # Tests that need neither thread nor socket, and no more than a second each.
 QUICK := audio backoff config conversation echo gate home litellm meter outbox patterns playback realtime recall roster \
-  sessions sessions_access sessions_g711 sessions_recorded statistics times trust ultravox vad xai_live
+  sequences sessions sessions_access sessions_g711 statistics times trust ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
+# A server of OpenAI Realtime that others wrote, from npm, as in tests/test_aimock.py. It wants node 20.15 or newer.
+AIMOCK := 1.43.0
 # What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
 PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
 BESIDE := $(if $(SHORT),bare,$(PEERS))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-fleet test-beside test-unit promises bench faults recovery edits soak frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-fleet test-beside test-unit promises bench faults recovery edits soak frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,13 +47,16 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow and not proxy and not fleet and not beside'
+	$(BIN)/pytest -m 'not slow and not proxy and not aimock and not fleet and not beside'
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
 
 test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
 	$(BIN)/pytest -m proxy
+
+test-aimock: .venv/.ready-to-test .aimock-$(AIMOCK)/.ready ## the command against a server that others wrote; a minute
+	$(BIN)/pytest -m aimock
 
 test-fleet: .venv/.ready-to-test ## the playbook of docs/fleet, in a clean Debian; three minutes
 	$(call apt,mmdebstrap)
@@ -109,7 +114,7 @@ docs: .venv/.ready-to-test ## write again what the documents show of the code: s
 	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv .litellm-* .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+	rm -rf .venv .litellm-* .aimock-* .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
 	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
@@ -141,6 +146,11 @@ endef
 .litellm-%/.ready: | .venv/.packages
 	@$(PYTHON) -m venv --clear .litellm-$*
 	@.litellm-$*/bin/pip install --quiet 'litellm[proxy]==$*'
+	@touch $@
+
+.aimock-%/.ready: | .venv/.packages
+	$(if $(shell command -v npm),,$(call apt,npm))
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .aimock-$* @copilotkit/aimock@$*
 	@touch $@
 
 .peers/%/.ready: tests/beside/peers/%.txt | .venv/.packages

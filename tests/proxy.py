@@ -24,7 +24,7 @@ from device_agent.simulator import Simulator
 
 HERE = Path(__file__).parent
 
-RELEASES = ("1.106.2", "1.81.9")
+RELEASES = ("1.108.7", "1.81.9")
 """A recent one, and the generation before: JSON in binary frames, and silence when the service behind it ends."""
 MODELS = {"xai": "xai/grok-voice-latest", "openai": "openai/gpt-realtime"}
 """Dialect -> what the proxy dials for it."""
@@ -99,15 +99,16 @@ class Proxy:
     def _config(self) -> dict[str, Any]:
         models = [
             {
-                "model_name": _alias(dialect),
+                "model_name": alias,
                 "litellm_params": {
                     "model": model,
                     "api_base": f"http://127.0.0.1:{self._upstream[dialect].number}/v1",
-                    "api_key": "os.environ/UPSTREAM_KEY",
+                    "api_key": f"os.environ/{variable}",
                 },
                 "model_info": {"mode": "realtime"},
             }
             for dialect, model in MODELS.items()
+            for alias, variable in ((_alias(dialect), "UPSTREAM_KEY"), (keyless(dialect), "NO_SUCH_VARIABLE"))
         ]
         settings = {"master_key": "os.environ/LITELLM_MASTER_KEY"}
         return {"model_list": models, "general_settings": settings, "litellm_settings": {"telemetry": False}}
@@ -160,6 +161,11 @@ class Proxy:
                 break
         for port in (self._port, *self._upstream.values()):
             port.close()
+
+
+def keyless(dialect: str) -> str:
+    """Return the alias of a service for which the proxy was given no key."""
+    return f"{_alias(dialect)}-without-a-key"
 
 
 def _alias(dialect: str) -> str:

@@ -1,6 +1,6 @@
 """Whatever a service says and a file holds: no surprise, and nothing that grows with what strangers send.
 
-Inputs are made of recorded sessions and of the shipped configuration, changed at random; and what was interesting among
+Inputs are made of what services say and of the shipped configuration, changed at random; and what was interesting among
 them stays in ``fuzz``. Time is counted in calls, not in seconds.
 """
 
@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import PEERS, Peer
+from sequence import SEQUENCES, read, received
 
 from device_agent.config import Config, load
 from device_agent.errors import ConfigError, LinkLost, LinkRefused
@@ -213,29 +214,18 @@ def test_the_judge_has_eyes(monkeypatch):
 # At random: sessions --------------------------------------------------------------------------------------------------
 
 
-def recorded() -> Iterator[dict[str, Any]]:
-    """Yield every message that a live service was recorded with, and the documented ones of Ultravox."""
-    for path in sorted((HERE / "recorded").glob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            frame = json.loads(line)
-            if frame.get("direction") == "received" and isinstance(frame.get("data"), dict):
-                yield frame["data"]
-    yield {"type": "call_started", "callId": "k1"}
-    yield from ({"type": "state", "state": state} for state in ("idle", "listening", "thinking", "speaking"))
-    yield {"type": "transcript", "role": "user", "medium": "voice", "text": "turn it down", "final": True, "ordinal": 0}
-    yield {"type": "transcript", "role": "agent", "medium": "voice", "delta": "Done", "final": False, "ordinal": 1}
-    yield {"type": "transcript", "role": "agent", "medium": "voice", "text": "Done.", "final": True, "ordinal": 1}
-    yield {"type": "client_tool_invocation", "toolName": "f", "invocationId": "call-1", "parameters": {"level": 3}}
-    yield {"type": "playback_clear_buffer"}
+def said() -> Iterator[dict[str, Any]]:
+    """Yield what services say in our sequences, and what older ones say."""
+    for path in sorted(SEQUENCES.glob("*.jsonl")):
+        yield from (message for message in received(read(path)) if isinstance(message, dict))
+    yield {"type": "state", "state": "idle"}
     yield {"type": "response.audio.delta", "delta": base64.b64encode(PCM).decode()}
     yield {"type": "response.audio.done"}
     yield {"type": "response.cancelled", "response": {"id": "r1"}}
-    yield {"type": "input_audio_buffer.speech_stopped", "item_id": "u1"}
-    yield {"type": "conversation.item.input_audio_transcription.delta", "item_id": "u1", "delta": "and"}
     yield {"type": "error", "error": {"type": "invalid_request_error", "code": "no", "message": "no", "param": None}}
 
 
-RECORDED = list({json.dumps(message): message for message in recorded()}.values())
+SAID = list({json.dumps(message): message for message in said()}.values())
 VALUES: list[Any] = [
     None, True, 0, -1, 1e308, 10**40, "", "r1", "call-1", "A", "AAAA", "A===", "=", "é", "\udcff", "\0", "completed",
     "listening", "thinking", "speaking", "user", "agent", [], [None], {}, {"id": "r1"}, [{}] * 50, "x" * 5000,
@@ -253,7 +243,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def messages(draw: st.DrawFn) -> str | bytes:
-    message = copy.deepcopy(draw(st.sampled_from(RECORDED)))
+    message = copy.deepcopy(draw(st.sampled_from(SAID)))
     for _ in range(draw(st.integers(0, 3))):
         there = list(places(message))
         if not there:

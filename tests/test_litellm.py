@@ -68,12 +68,49 @@ def test_a_reply_that_the_proxy_asked_for_again_is_not_heard_twice():
     assert peer.say(*peer.begins("r2"), peer.sounds("r2", PCM), *peer.ends("r2")) == []
 
 
-def test_an_unknown_alias_is_for_the_owner():
+MISCONFIGURED = {
+    "400: {'error': '_arealtime: Invalid model name passed in model=grk. Call": "its aliases?",
+    "api_key is required for OpenAI realtime calls": "the proxy has no key for the service behind it",
+    "You passed in model=grk. There are no healthy deployments for this model": "no entry of this alias",
+    "Unsupported model: claude-3": "the proxy has no realtime for the model of this alias",
+}
+"""What release 1.108.7 says, in an error and once more in its goodbye -> what the owner reads."""
+
+
+@pytest.mark.parametrize("said", MISCONFIGURED)
+@pytest.mark.parametrize("told", ["both", "error", "goodbye"])
+def test_what_is_wrong_with_the_proxy_is_for_its_owner(said, told):
     peer = Peer("litellm")
-    peer.say({"type": "error", "error": {"type": "server_error", "message": "Invalid model name passed in model=grk"}})
-    error = peer.session.lost(LinkLost("litellm closed the connection with 1011"))
+    if told != "goodbye":
+        peer.say({"type": "error", "error": {"type": "server_error", "message": said}})
+    error = peer.session.lost(
+        LinkLost(f"litellm closed the connection with 1011{'' if told == 'error' else ': ' + said}")
+    )
     assert isinstance(error, LinkRefused)
-    assert "model=grk" in str(error)
+    assert MISCONFIGURED[said] in str(error)
+    assert said in str(error)
+
+
+def test_where_the_proxy_reaches_no_service_it_is_tried_again():
+    error = Peer("litellm").session.lost(
+        LinkLost("litellm closed with 1011: Internal server error: [Errno 111] refused")
+    )
+    assert isinstance(error, LinkLost)
+    assert "is that up" in str(error)
+    assert "aliases" not in str(error)
+
+
+def test_a_proxy_that_hangs_up_without_a_word_may_lack_the_alias_or_its_key():
+    error = Peer("litellm").session.lost(LinkLost("the connection broke", retry_after=7.0))
+    assert isinstance(error, LinkLost)
+    assert error.retry_after == 7.0
+    assert "is service.model one of its aliases, with a key in its model_list?" in str(error)
+
+
+def test_what_ends_a_session_that_had_worked_says_nothing_about_the_settings_of_the_proxy():
+    error = ready_peer().session.lost(LinkLost("closed with 1011: api_key is required for OpenAI realtime calls"))
+    assert isinstance(error, LinkLost)
+    assert "model_list" not in str(error)
 
 
 @pytest.mark.parametrize("kind", [LinkLost, LinkRefused])
@@ -125,9 +162,22 @@ def test_where_the_service_ends_turns_a_proxy_with_nobody_behind_it_is_noticed_t
         peer.wait(PATIENCE_S * UNTAKEN + 0.5)
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, LinkRefused), (429, LinkLost), (500, LinkLost)])
-def test_what_the_service_behind_the_proxy_answered_is_understood(status, error):
-    said = LinkLost(f"closed with 1011: server rejected WebSocket connection: HTTP {status}")
+ANSWERED = [
+    *[
+        (status, LinkRefused, "are its key and model right in the proxy's model_list?")
+        for status in (400, 401, 403, 404)
+    ],
+    (429, LinkLost, ""),
+    (500, LinkLost, ""),
+    (503, LinkLost, ""),
+]
+
+
+@pytest.mark.parametrize("words", ["server rejected WebSocket connection", "Upstream realtime handshake rejected with"])
+@pytest.mark.parametrize(("status", "error", "hint"), ANSWERED)
+def test_what_the_service_behind_the_proxy_answered_is_understood(words, status, error, hint):
+    said = LinkLost(f"closed with 1011: {words}: HTTP {status}")
     judged = Peer("litellm").session.lost(said)
     assert isinstance(judged, error)
-    assert str(status) in str(judged)
+    assert f"the service behind the proxy answered {status}" in str(judged)
+    assert hint in str(judged)

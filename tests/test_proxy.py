@@ -1,8 +1,8 @@
 """The whole agent behind the real LiteLLM proxy, and behind that our simulators: what releases do, not what we think.
 
-The recent release asks for a reply of its own after each transcript, says why it hangs up, and mirrors close codes. The
-older one sends JSON in binary frames, says nothing of an unknown alias, stays connected when the service behind it has
-gone, and asks OpenAI for the beta protocol that is no more.
+The recent release says why it hangs up, and mirrors close codes. The older one sends JSON in binary frames, says
+nothing of an unknown alias, stays connected when the service behind it has gone, and asks OpenAI for the beta protocol
+that is no more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from proxy import MODELS, RELEASES, Proxy
+from proxy import MODELS, RELEASES, Proxy, keyless
 from room import Room, speech
 
 from device_agent.config import ToolConfig
@@ -104,8 +104,8 @@ def test_a_spoken_question_gets_a_spoken_answer(proxy, dialect, behind):
         assert settings.get("voice") == "eve" or settings["audio"]["output"]["voice"] == "marin"
 
 
-def test_a_reply_that_the_proxy_asks_for_is_not_heard(proxy, dialect, behind):
-    """After a short answer the request of the proxy finds nothing under way, and is granted."""
+def test_a_transcript_makes_the_proxy_ask_for_nothing(proxy, dialect, behind):
+    """Releases up to 1.106.2 asked for a reply of their own; ``test_litellm`` has what becomes of it."""
     transcript = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "?"}
     with room(proxy, dialect) as agent:
         agent.ask()
@@ -113,14 +113,10 @@ def test_a_reply_that_the_proxy_asks_for_is_not_heard(proxy, dialect, behind):
         transcripts = len(agent.all(UserText))
         behind.inject(json.dumps({**transcript, "content_index": 0, "status": "completed"}))
         agent.happened(UserText, transcripts + 1)
-        heard = behind.connections[0]
-        if proxy.release == RECENT:
-            assert behind.wait_for(lambda: "response.cancel" in heard.types)
         agent.ask(speech() * 2)
         agent.happened(PlaybackEnded, 2)
         assert agent.speaker.heard == b"".join(turn.pcm for turn in behind.heard(turns=2))
-        asked = heard.types.count("response.create")
-        assert asked > 2 if proxy.release == RECENT else asked == 2
+        assert behind.connections[0].types.count("response.create") == 2
 
 
 def test_a_typed_question_gets_a_spoken_answer(proxy, dialect, behind):
@@ -187,15 +183,28 @@ def test_an_unknown_alias_is_told_as_far_as_the_proxy_tells_it(proxy, dialect, b
     with room(proxy, dialect, model="no-such-alias") as agent:
         agent.ask()
         told = agent.happened(Refused if proxy.release == RECENT else LinkDown)
-        assert "is service.model one of its aliases?" in told.reason
+        assert "is service.model one of its aliases" in told.reason
         assert "no-such-alias" in told.reason or proxy.release == OLDER
+    assert behind.connections == []
+
+
+def test_a_proxy_without_a_key_for_the_service_refuses_as_far_as_it_tells(proxy, dialect, behind):
+    with room(proxy, dialect, model=keyless(dialect)) as agent:
+        agent.ask()
+        told = agent.happened(Refused if proxy.release == RECENT else LinkDown)
+        if proxy.release == RECENT:
+            assert "the proxy has no key for the service behind it; is there one in its model_list?" in told.reason
+            assert agent.all(LinkDown) == []
+        else:
+            assert "with a key in its model_list?" in told.reason
     assert behind.connections == []
 
 
 def test_a_turn_waits_while_nobody_listens_behind_the_proxy(proxy, dialect, lenient):
     with room(proxy, dialect) as agent:
         said = agent.ask()
-        assert "1011" in agent.happened(LinkDown).reason
+        assert "1011" in (reason := agent.happened(LinkDown).reason)
+        assert "the proxy does not reach the service behind it" in reason
         with proxy.upstream(dialect, **QUICK) as behind:
             agent.happened(PlaybackEnded)
             assert said in behind.heard()[0].pcm
@@ -215,7 +224,7 @@ def test_a_turn_waits_while_the_service_behind_the_proxy_is_mute(proxy, dialect,
 def test_a_proxy_whose_own_key_is_refused_refuses(proxy, dialect, lenient):
     with proxy.upstream(dialect, key="another"), room(proxy, dialect) as agent:
         agent.ask()
-        assert agent.happened(Refused).reason == "the service behind the proxy answered 401 (is the key right?)"
+        assert agent.happened(Refused).reason.startswith("the service behind the proxy answered 401; are its key")
 
 
 def test_a_service_that_is_busy_behind_the_proxy_is_left_in_peace(proxy, dialect, behind):

@@ -82,6 +82,19 @@ def test_the_turn_goes_to_the_next_service_when_the_first_refuses():
             assert room.all(Refused) == []
 
 
+@pytest.mark.parametrize(("alias", "dialect"), [("grok-voice-agent", "xai"), ("openai-realtime", "openai")])
+def test_a_reply_that_a_proxy_asks_for_by_itself_is_not_heard(alias, dialect):
+    """LiteLLM up to 1.106.2 does so after each transcript. Behind a short answer it finds nothing under way."""
+    with Simulator("litellm", injects=True, think_s=0.05) as simulator:
+        with Room(simulator, service=service(simulator, "litellm", model=alias, dialect=dialect)) as room:
+            for times, said in enumerate([speech(), speech() * 2], 1):
+                room.ask(said)
+                room.happened(PlaybackEnded, times)
+            assert room.speaker.heard == b"".join(turn.pcm for turn in simulator.heard(turns=2))
+        types = simulator.connections[0].types
+        assert types.count("response.create") > types.count("input_audio_buffer.commit")
+
+
 def test_a_fallback_may_have_another_rate():
     with Simulator() as first, Simulator(think_s=0.05) as second:
         first.refuse(503)

@@ -1,7 +1,8 @@
 """The LiteLLM proxy: its own key, an alias for a model, and behind the alias a service that speaks one of two dialects.
 
-Facts here were measured with releases 1.81.9 to 1.109.1. The proxy accepts us before it dials the service behind it, so
-being connected means nothing yet. A binary frame ends the session without a word; none is ever sent.
+Facts here were measured with releases 1.81.9 to 1.109.1, and what it says of mistakes with 1.108.7. The proxy accepts
+us before it dials the service behind it, so being connected means nothing yet. A binary frame ends the session without
+a word; none is ever sent.
 """
 
 from __future__ import annotations
@@ -27,8 +28,18 @@ log = logging.getLogger(__name__)
 
 DIALECTS = ("xai", "openai")
 """What the alias stands for, the default first."""
+BEHIND = "the service behind the proxy"
 REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
 """How the goodbye of a proxy tells what the service behind it answered."""
+MISCONFIGURED = {
+    "invalid model": "the proxy knows no such model; is service.model one of its aliases?",
+    "api_key is required": "the proxy has no key for the service behind it; is there one in its model_list?",
+    "no healthy deployments": "the proxy can use no entry of this alias; is its model_list right?",
+    "unsupported model": "the proxy has no realtime for the model of this alias; is its model_list right?",
+}
+"""What a proxy says where its own settings are wrong -> what to say of it. A key for xAI it calls one for OpenAI."""
+UNREACHED = "internal server error"
+"""How its goodbye begins where it could not connect to the service behind it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class LiteLLMSession(RealtimeSession):
     tells (``ResponseTimeout``).
     """
 
-    _name = "the service behind the proxy"
+    _name = BEHIND
 
     def __init__(self, settings: dict[str, Any], **how: Any) -> None:
         super().__init__(settings, **how)
@@ -107,19 +118,36 @@ class LiteLLMSession(RealtimeSession):
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
         if self.ready:
-            return error
-        if "invalid model" in self._complaint.lower():
-            return LinkRefused(
-                f"the proxy knows no such model; is service.model one of its aliases? ({self._complaint})"
-            )
+            return super().lost(error)
+        said = f"{error} {self._complaint}".lower()
+        for words, why in MISCONFIGURED.items():
+            if words in said:
+                return LinkRefused(f"{why} ({self._complaint or error})")
         if "beta_api_shape_disabled" in str(error):
             return LinkRefused(f"{error}; is service.dialect right? LiteLLM 1.81.9 asks OpenAI for the beta anyhow")
         if status := REJECTED.search(str(error)):
-            return rejection("the service behind the proxy", int(status[1]), {}, None)
-        if not self._heard and isinstance(error, LinkLost):  # 1.81.9 says no more about an unknown alias
-            said = f"{error} (no service behind the proxy said a word; is service.model one of its aliases?)"
-            return LinkLost(said, retry_after=error.retry_after)
-        return super().lost(error)
+            return _rejected(int(status[1]))
+        judged = super().lost(error)
+        if isinstance(judged, LinkLost) and not self._heard:
+            return LinkLost(f"{judged} ({_hint(said)})", retry_after=judged.retry_after)
+        return judged
+
+
+def _rejected(status: int) -> LinkLost | LinkRefused:
+    """Return what it means that the service behind the proxy answered *status*. Key and model are of the proxy's
+    choice, not of ours."""
+    judged = rejection(BEHIND, status, {}, None)
+    if isinstance(judged, LinkLost):
+        return judged
+    return LinkRefused(f"{BEHIND} answered {status}; are its key and model right in the proxy's model_list?")
+
+
+def _hint(said: str) -> str:
+    """Return what may help where a connection ended before a word came from behind the proxy. Release 1.81.9 drops it
+    for an unknown alias and for a missing key alike."""
+    if UNREACHED in said:
+        return "the proxy does not reach the service behind it; is that up, and its api_base right?"
+    return "no service behind the proxy said a word; is service.model one of its aliases, with a key in its model_list?"
 
 
 def _voice(settings: Fields) -> str:
