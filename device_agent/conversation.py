@@ -15,6 +15,7 @@ from enum import Enum
 from .events import (
     Action,
     AlarmDue,
+    Announcement,
     Attend,
     Attention,
     CapReached,
@@ -103,6 +104,7 @@ _AT_REST: dict[type[Event], Row] = {
     Pressed: (LISTENING, (OpenGate(), Dial(), Play(Cue.LISTENING))),
     TalkStarted: (LISTENING, (Dial(),)),
     Words: (SENDING, (Dial(),)),
+    Announcement: (SENDING, (Dial(),)),  # and nowhere else: it interrupts nobody
     Clip: (SENDING, (Dial(),)),
     ReplyStarted: (SPEAKING, ()),  # a second part of the answer
     LinkUp: (REST, ()),

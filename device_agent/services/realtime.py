@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ..errors import LinkLost, LinkRefused
 from ..events import (
     Action,
+    Announcement,
     CancelReply,
     Clip,
     Event,
@@ -98,6 +99,7 @@ class RealtimeSession(Session):
     sound, *clips* says that a recording may travel in one piece, *resumes* that the service will know us again.
     *text_part* is what it calls a text of the assistant. *in_order* says that speech is judged by the settings that
     went up before it, whether they were confirmed already or not: it follows them as soon as there is a session.
+    *verbatim* says that it has a message which it speaks word for word.
     """
 
     _name: ClassVar[str] = "the service"
@@ -116,11 +118,12 @@ class RealtimeSession(Session):
         resumes: bool = False,
         text_part: str = "text",
         in_order: bool = False,
+        verbatim: bool = False,
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
         self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
-        self._text_part, self._in_order = text_part, in_order
+        self._text_part, self._in_order, self._verbatim = text_part, in_order, verbatim
         self._now = 0.0
         self._due: float | None = None  # when there is something to do
         self._patience = Patience(self._name)
@@ -209,7 +212,7 @@ class RealtimeSession(Session):
                 if self._sound_sent:
                     self._say("input_audio_buffer.clear")
             case Words():
-                self._whole_turn({"type": "input_text", "text": item.text})
+                self._send_words(item)
             case Clip():
                 self._send_clip(item.pcm)
             case ToolResult():
@@ -239,6 +242,18 @@ class RealtimeSession(Session):
         self._unacknowledged.append(content["type"])
         self._say("conversation.item.create", item={"type": "message", "role": "user", "content": [content]})
         self._ask()
+
+    def _send_words(self, words: Words) -> None:
+        """An announcement is spoken as it is where the service can (``force_message`` in docs.x.ai and in
+        livekit-plugins-xai): its reply comes unasked. Elsewhere, and of all other words, the assistant makes what it
+        likes."""
+        if not (isinstance(words, Announcement) and self._verbatim):
+            self._whole_turn({"type": "input_text", "text": words.text})
+            return
+        self._cancel()
+        content = [{"type": "output_text", "text": words.exact}]
+        self._say("conversation.item.create", item={"type": "force_message", "role": "assistant", "content": content})
+        self._replies.expect()
 
     def _send_clip(self, pcm: bytes) -> None:
         if self._clips and len(pcm) <= LARGEST_CLIP:
