@@ -225,7 +225,8 @@ def open_tool(tool: ToolConfig) -> Tool:
     """Return a tool of the owner's."""
     from .tools.command import Command
 
-    return Command(Function(tool.name, tool.description, tool.parameters), tool.command, tool.timeout_s)
+    about = Function(tool.name, tool.description, tool.parameters, tool.timeout_s)
+    return Command(about, tool.command, tool.timeout_s)
 
 
 def can_unmute(config: Config) -> bool:

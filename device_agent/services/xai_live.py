@@ -42,6 +42,8 @@ class XaiLive(Settings):
         typed="tried, not documented",
         clips="streamed",
         tools="tried, not documented",
+        language="asked for",
+        announcements="asked for",
     )
     rates: ClassVar[tuple[int, ...]] = (24000,)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -60,7 +62,7 @@ class XaiLive(Settings):
         return {
             "model": self.model,
             "voice": self.voice,
-            "instructions": self.instructions,
+            "instructions": self.prompt,
             "turn_detection": detection if self.service_ends else None,
             **({"tools": function_tools(self.functions)} if self.functions else {}),
         }
