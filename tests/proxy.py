@@ -24,7 +24,7 @@ from device_agent.simulator import Simulator
 
 HERE = Path(__file__).parent
 
-RELEASES = ("1.106.2", "1.81.9")
+RELEASES = ("1.108.7", "1.81.9")
 """A recent one, and the generation before: JSON in binary frames, and silence when the service behind it ends."""
 MODELS = {"xai": "xai/grok-voice-latest", "openai": "openai/gpt-realtime"}
 """Dialect -> what the proxy dials for it."""
