@@ -23,6 +23,7 @@ from device_agent.events import (
     ReplyEnded,
     ReplyStarted,
     ReplyText,
+    ServiceError,
     ToolCall,
     UserText,
     Words,
@@ -147,6 +148,19 @@ def test_the_assistant_uses_a_tool_of_the_device(name):
             assert '\\"sum\\": 5' in heard
             assert room.happened(ReplyEnded).more is False
             assert room.all(ReplyStarted)
+
+
+def test_a_tool_may_take_longer_than_ultravox_waits_unasked():
+    """2.5 s; a later answer is thrown away, and the tool is asked for again."""
+    slow = ToolConfig("slow", "Takes its time.", ("sh", "-c", "sleep 2.8; echo done"), timeout_s=10)
+    with Simulator("ultravox", think_s=0.05, tool="slow") as simulator:
+        with Room(simulator, service=service(simulator, "ultravox"), tools=(slow,)) as room:
+            room.ask()
+            room.see("ready", times=2)
+            assert len(room.all(ToolCall)) == 1
+            assert "done" in json.dumps(simulator.connections[0].events)
+            assert room.happened(ReplyEnded).problem == ""
+            assert room.all(ServiceError) == []
 
 
 def test_a_token_server_is_asked_before_each_connection_and_sees_no_key():
