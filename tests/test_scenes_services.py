@@ -23,7 +23,6 @@ from device_agent.events import (
     ReplyEnded,
     ReplyStarted,
     ReplyText,
-    ServiceError,
     ToolCall,
     UserText,
     Words,
@@ -158,9 +157,9 @@ def test_a_tool_may_take_longer_than_ultravox_waits_unasked():
             room.ask()
             room.see("ready", times=2)
             assert len(room.all(ToolCall)) == 1
-            assert "done" in json.dumps(simulator.connections[0].events)
-            assert room.happened(ReplyEnded).problem == ""
-            assert room.all(ServiceError) == []
+            said = "".join(text.text for text in room.all(ReplyText))
+            assert "done" in said
+            assert "did not answer in time" not in said
 
 
 def test_a_token_server_is_asked_before_each_connection_and_sees_no_key():
