@@ -21,8 +21,7 @@ from . import schema, trust
 from .errors import ConfigError
 from .events import Cue
 from .schema import SECRET_NAME, Must, Places, number, one_of, whole
-from .services import SERVICES, options, rules
-from .services.realtime_settings import reasons
+from .services import SERVICES, options, reasons, rules
 
 
 def _is_address(url: str, *schemes: str) -> bool:

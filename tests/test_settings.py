@@ -16,10 +16,9 @@ from peers import KEY, TIMER
 from device_agent.assembly import open_service
 from device_agent.config import Config, ServiceConfig, TalkConfig, ToolConfig, contradictions
 from device_agent.credentials import Secret
-from device_agent.services import SERVICES, Function, Settings, load, options, rules
+from device_agent.services import SERVICES, Function, Settings, load, options, reasons, rules
 from device_agent.services.endings import ENDS
 from device_agent.services.openai import TRANSCRIPTION, OpenAI
-from device_agent.services.realtime_settings import reasons
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.xai import Xai
 from device_agent.simulator.reading import Refusal
@@ -207,7 +206,7 @@ def test_which_models_take_it_is_known(cls, model, takes):
 
 @pytest.mark.parametrize("case", [*XAI_LIKE, *OPENAI_LIKE])
 def test_it_is_never_sent_to_a_model_that_refuses_it(case):
-    """The configuration is refused before; here it is about whoever makes a service without one."""
+    """The configuration is refused; a service that was made without one leaves the field out."""
     model = "grok-voice-fast-1.0" if case in XAI_LIKE else "gpt-realtime"
     config = dataclasses.replace(CASES[case], model=model, reasoning="high")
     assert any("is refused by the model" in said for said in mistakes(config))

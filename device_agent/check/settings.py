@@ -34,7 +34,7 @@ def _ending(service: ServiceConfig, today: date) -> Iterator[Finding]:
 
 
 def _waiting_for_approval(service: ServiceConfig) -> Iterator[Finding]:
-    """Nobody can approve of a call at a speaker, so the reply would wait in vain."""
+    """A speaker has no way to approve of a call, so the reply would wait in vain."""
     if not rules(service.name, service.dialect).asks_approval:
         return
     for tool in service.tools:

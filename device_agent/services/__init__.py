@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -286,6 +287,13 @@ def rules(name: str, dialect: str) -> Any:
     speaks *dialect*, else its own."""
     cls = load(name)
     return cls.behind.get(dialect, cls)
+
+
+def reasons(cls: Any, model: str) -> bool:
+    """Return whether *model* of the service *cls* takes ``reasoning``. A model that does not take it refuses all other
+    settings with it."""
+    refusing = cls.refuses_reasoning
+    return bool(cls.efforts) and not (refusing and re.fullmatch(refusing, model))
 
 
 def options(name: str) -> frozenset[str]:

@@ -23,7 +23,7 @@ from .openai import TEXT_PART, OpenAI, openai_settings
 from .patience import UNTAKEN_S
 from .realtime import READY_BY_RULE_S, RealtimeSession
 from .realtime_settings import RealtimeSettings
-from .xai import SERVER_TOOLS, Xai, xai_settings
+from .xai import Xai, xai_settings
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class LiteLLM(RealtimeSettings):
         announcements="as the service behind it",
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000)
-    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     behind: ClassVar[Mapping[str, Any]] = {"xai": Xai, "openai": OpenAI}
 
     def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
@@ -72,7 +72,7 @@ class LiteLLM(RealtimeSettings):
 
     def session(self) -> Session:
         part = {"text_part": TEXT_PART} if self.dialect == "openai" else {"verbatim": True}
-        return LiteLLMSession(self._settings(), **self.how(), clips=False, **part)
+        return LiteLLMSession(self._settings(), **self.session_options(), clips=False, **part)
 
     def _settings(self) -> dict[str, Any]:
         if self.dialect == "openai":

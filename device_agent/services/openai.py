@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..credentials import Secret
-from . import Can, Endpoint, Request, Said, Session, Settings
+from . import Can, Endpoint, Request, Said, Session, Settings, reasons
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
 from .realtime import RealtimeSession
-from .realtime_settings import RealtimeSettings, optional, reasons
+from .realtime_settings import RealtimeSettings, optional
 
 SERVER_TOOLS = {"mcp": ("server_url", "server_label")}
 """Tools that run at OpenAI -> the parameters that they need."""
@@ -90,7 +90,7 @@ class OpenAI(RealtimeSettings):
         )
 
     def session(self) -> Session:
-        return RealtimeSession(openai_settings(self), **self.how(), text_part=TEXT_PART, in_order=True)
+        return RealtimeSession(openai_settings(self), **self.session_options(), text_part=TEXT_PART, in_order=True)
 
 
 def openai_settings(settings: RealtimeSettings) -> dict[str, Any]:

@@ -244,9 +244,8 @@ class RealtimeSession(Session):
         self._ask()
 
     def _send_words(self, words: Words) -> None:
-        """An announcement is spoken as it is where the service can (``force_message`` in docs.x.ai and in
-        livekit-plugins-xai): its reply comes unasked. Elsewhere, and of all other words, the assistant makes what it
-        likes."""
+        """A typed turn. An announcement is spoken as it is where the service can (``force_message``: docs.x.ai, and
+        livekit-plugins-xai 1.8.9): the reply to it comes unasked. Elsewhere its text asks the assistant to say it."""
         if not (isinstance(words, Announcement) and self._verbatim):
             self._whole_turn({"type": "input_text", "text": words.text})
             return

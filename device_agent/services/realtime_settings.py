@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +32,10 @@ class RealtimeSettings(Settings):
         kind = {"type": f"audio/{self.audio}"}
         return {**kind, "rate": self.rate} if self.audio == "pcm" else kind
 
-    def how(self) -> dict[str, Any]:
-        """Return what each of these settings means to a ``RealtimeSession``."""
+    def session_options(self) -> dict[str, Any]:
+        """Return what a ``RealtimeSession`` has to know of these settings, as its keywords."""
         codec = CODECS[self.audio]() if self.audio in CODECS else None
         return {"rate": self.rate, "service_ends": self.service_ends, "codec": codec}
-
-
-def reasons(cls: Any, model: str) -> bool:
-    """Return whether *model* of the service *cls* takes ``reasoning``. One that does not refuses the whole update."""
-    refusing = cls.refuses_reasoning
-    return bool(cls.efforts) and not (refusing and re.fullmatch(refusing, model))
 
 
 def optional(**fields: Any) -> dict[str, Any]:

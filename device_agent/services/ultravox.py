@@ -18,7 +18,6 @@ from ..errors import LinkLost
 from . import Can, Endpoint, Function, Request, Said, ServerTool, Session, Settings
 from .access import LONGEST, with_query
 from .fields import text
-from .realtime_settings import optional
 from .ultravox_session import UltravoxSession
 
 LONGEST_TOOL_S = 40.0
@@ -79,9 +78,10 @@ class Ultravox(Settings):
 
     def _call(self) -> dict[str, Any]:
         """The default is that the agent speaks first, and a buffer of 60 ms, which wants a perfect network."""
+        named = {"model": self.model, "languageHint": self.language}
         return {
             "systemPrompt": self.prompt,
-            **optional(model=self.model, languageHint=self.language),
+            **{name: value for name, value in named.items() if value},
             "voice": self.voice,
             "medium": {
                 "serverWebSocket": {

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..credentials import Secret
-from . import Can, Endpoint, Request, Said, Session, Settings
+from . import Can, Endpoint, Request, Said, Session, Settings, reasons
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
 from .realtime import RealtimeSession
-from .realtime_settings import RealtimeSettings, optional, reasons
+from .realtime_settings import RealtimeSettings, optional
 
 SERVER_TOOLS = {
     "web_search": (),
@@ -89,7 +89,7 @@ class Xai(RealtimeSettings):
 
     def session(self) -> Session:
         settings = {**xai_settings(self), "resumption": {"enabled": True}}
-        return RealtimeSession(settings, **self.how(), resumes=True, verbatim=True)
+        return RealtimeSession(settings, **self.session_options(), resumes=True, verbatim=True)
 
 
 def xai_settings(settings: RealtimeSettings) -> dict[str, Any]:
