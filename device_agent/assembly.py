@@ -141,6 +141,7 @@ def conversation_rules(config: Config) -> dict[str, Any]:
         "follow_up": config.talk.follow_up_s,
         "idle": None if stays_connected(config) else config.connection.idle_s,
         "press_unmutes": config.controls.mute is None,
+        "patience_s": config.service.patience_s,
     }
 
 
@@ -225,7 +226,8 @@ def open_tool(tool: ToolConfig) -> Tool:
     """Return a tool of the owner's."""
     from .tools.command import Command
 
-    return Command(Function(tool.name, tool.description, tool.parameters), tool.command, tool.timeout_s)
+    about = Function(tool.name, tool.description, tool.parameters, tool.timeout_s)
+    return Command(about, tool.command, tool.timeout_s)
 
 
 def can_unmute(config: Config) -> bool:

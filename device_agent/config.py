@@ -21,8 +21,7 @@ from . import schema, trust
 from .errors import ConfigError
 from .events import Cue
 from .schema import SECRET_NAME, Must, Places, number, one_of, whole
-from .services import SERVICES, options
-from .services import load as load_service
+from .services import SERVICES, options, reasons, rules
 
 
 def _is_address(url: str, *schemes: str) -> bool:
@@ -82,6 +81,13 @@ TOKEN_ADDRESS = (
 SERVER_TOOL = Must("the name of a tool, or its settings with a type", _is_server_tool)
 TOOL_NAME = Must("1 to 64 letters, digits, _ and -", lambda name: bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)))
 TOOL_SCHEMA = Must("a JSON schema of type object, with properties", _is_object_schema)
+LANGUAGE = Must(
+    "a language tag such as de or pt-BR",
+    lambda tag: bool(re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}", tag)),
+    ("no",),  # Norwegian, which YAML takes for something else
+)
+"""As in BCP 47, without the forms that nobody speaks: grandfathered, private, reserved."""
+EFFORT = one_of("none", "minimal", "low", "medium", "high", "xhigh")
 OVER_HTTP = {"ultravox"}
 """Services whose address is not that of the connection itself: it is asked for one."""
 DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: text != "wav:")
@@ -107,6 +113,10 @@ class ServiceConfig:
     token_key_file: str | None = None
     ca_file: str | None = None
     tools: tuple[Annotated[Any, SERVER_TOOL], ...] = ()
+    language: Annotated[str | None, LANGUAGE] = None
+    reasoning: Annotated[str | None, EFFORT] = None
+    speed: Annotated[float | None, number(0.25, 1.5)] = None
+    patience_s: Annotated[float, number(20, 600)] = 30
     audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
     rate: Annotated[int, Must("24000 or 16000", lambda rate: rate in {24000, 16000})] = 24000
     dialect: Literal["xai", "openai"] = "xai"
@@ -261,8 +271,8 @@ class Config:
     tools: tuple[ToolConfig, ...] = ()
 
 
-def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield what is right alone and wrong together: two keys, and a sentence about the first of them."""
+def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is right alone and wrong together: keys, and a sentence about the first of them."""
     yield from _shared_pins(config)
     if len(config.light.rgb) not in (0, 3):
         yield ("light.rgb", "light.rgb"), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
@@ -280,6 +290,8 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     for path, service in named:
         for key, sentence in _wrong_service(service):
             yield (f"{path}.{key}", f"{path}.name"), sentence
+        for key, sentence in _wrong_for(service, config.tools):
+            yield (key, f"{path}.tools", f"{path}.name"), sentence
     yield from _wrong_tools(config.tools)
     yield from _wrong_broker(config.mqtt)
 
@@ -321,12 +333,13 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
 
 def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     """Yield what does not fit the service that is named: a key, and a sentence about it."""
-    cls, known, name = load_service(service.name), options(service.name), service.name
+    cls, known, name = rules(service.name, service.dialect), options(service.name), service.name
     scheme = "http" if name in OVER_HTTP else "ws"
     if service.url and not _is_address(service.url, scheme):
         yield "url", f"should begin with {scheme}s:// for {name}"
     yield from _wrong_together(service)
-    for key in ("token_url", "audio", "dialect"):
+    yield from _wrong_speech(service, cls)
+    for key in ("token_url", "audio", "reasoning", "speed", "dialect"):
         if key not in known and getattr(service, key) != getattr(ServiceConfig(), key):
             yield key, f"means nothing to {name}; remove it"
     try:
@@ -335,8 +348,38 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     except ConfigError as error:
         yield "ca_file", f"is of no use: {error}"
     for tool in service.tools:
-        if sentence := _wrong_server_tool(tool, cls.server_tools, name):
+        if sentence := _wrong_server_tool(tool, cls.server_tools, _called(service)):
             yield "tools", sentence
+
+
+def _called(service: ServiceConfig) -> str:
+    """Return what a service is called in a sentence about what it takes."""
+    return f"{service.name} with dialect {service.dialect}" if service.name == "litellm" else service.name
+
+
+def _wrong_speech(service: ServiceConfig, cls: Any) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong about how the model is to think and to speak. *cls* has the rules."""
+    if service.reasoning and cls.efforts and service.reasoning not in cls.efforts:
+        yield "reasoning", f"should be {one_of(*cls.efforts).wish} for {_called(service)}, not {service.reasoning}"
+    model = service.model or cls.model
+    if service.reasoning and cls.efforts and not reasons(cls, model):
+        yield "reasoning", f"is refused by the model {model}; remove it, or name another model"
+    low, high = cls.speeds
+    if service.speed and low < high and not low <= service.speed <= high:
+        yield "speed", f"should be {number(low, high).wish} for {_called(service)}, not {service.speed:g}"
+
+
+def _wrong_for(service: ServiceConfig, tools: tuple[ToolConfig, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with tools of this device for the sake of one service: a key, and a sentence about it."""
+    cls = rules(service.name, service.dialect)
+    kinds = [tool["type"] if isinstance(tool, dict) else tool for tool in service.tools]
+    taken = {name: kind for kind in kinds for name in cls.reserved.get(kind, ())}
+    for index, tool in enumerate(tools):
+        if kind := taken.get(tool.name):
+            yield f"tools[{index}].name", f"is {tool.name}, which {service.name} needs for its own {kind}; rename it"
+        if tool.timeout_s > cls.longest_tool_s:
+            limit = f"{service.name} waits {cls.longest_tool_s:g} s for a tool at most"
+            yield f"tools[{index}].timeout_s", f"is {tool.timeout_s:g}, and {limit}"
 
 
 def _wrong_together(service: ServiceConfig) -> Iterator[tuple[str, str]]:

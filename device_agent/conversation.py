@@ -15,6 +15,7 @@ from enum import Enum
 from .events import (
     Action,
     AlarmDue,
+    Announcement,
     Attend,
     Attention,
     CapReached,
@@ -107,6 +108,7 @@ _AT_REST: dict[type[Event], Row] = {
     Pressed: (LISTENING, (OpenGate(), Dial(), Play(Cue.LISTENING))),
     TalkStarted: (LISTENING, (Dial(),)),
     Words: (SENDING, (Dial(),)),
+    Announcement: (SENDING, (Dial(),)),  # and nowhere else: it interrupts nobody
     Clip: (SENDING, (Dial(),)),
     ReplyStarted: (SPEAKING, ()),  # a second part of the answer
     PlaybackStarted: (SPEAKING, ()),  # or the rest of one that was taken for over
@@ -309,7 +311,7 @@ class Conversation:
         follow_up: float,
         idle: float | None,
         press_unmutes: bool,
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
     ) -> None:
         """Go by other rules, from the next EditTaken on; a wait that has begun ends when it would have ended."""
         self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts

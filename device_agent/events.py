@@ -65,6 +65,14 @@ class Words(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement(Words):
+    """A turn of an automation, that wants *exact* said word for word. *text* asks an assistant to do so, where the
+    service cannot be made to."""
+
+    exact: str
+
+
+@dataclass(frozen=True, slots=True)
 class Clip(Event):
     """A whole turn that was recorded before: s16le mono at the service's rate."""
 
@@ -104,7 +112,7 @@ class StopAsked(Event):
     __slots__ = ()
 
 
-Speech = TalkStarted | TalkEnded | NothingSaid | Words | Clip | bytes
+Speech = TalkStarted | TalkEnded | NothingSaid | Words | Clip | bytes  # an Announcement is one of Words
 """What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NothingSaid``; or a
 turn in one piece."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import __version__
 from .conversation import MOODS, RESTING
-from .events import Action, Dial, Event, MuteAsked, Show, StopAsked, VolumeAsked, Words
+from .events import Action, Announcement, Dial, Event, MuteAsked, Show, StopAsked, VolumeAsked
 
 LONGEST_SAID = 1000
 """Characters of an announcement."""
@@ -24,7 +24,7 @@ MOST_ANNOUNCEMENTS = 8
 """So many wait until nobody speaks; more are refused."""
 STALE_S = 600.0
 """An announcement that waited so long is news no more."""
-SAY = "Say the following to everybody in the room, word for word and in its own language, and nothing else: {}"
+ASKED = "Say the following to everybody in the room, word for word and in its own language, and nothing else: {}"
 
 _MOODS_AT_REST = frozenset(MOODS[state] for state in RESTING)
 _ON, _OFF = "ON", "OFF"
@@ -172,9 +172,9 @@ class Announcements:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Words, float]] = deque()
+        self._waiting: deque[tuple[Announcement, float]] = deque()
         self._resting = False
-        self._offered: Words | None = None  # to the conversation, which may just have begun something else
+        self._offered: Announcement | None = None  # to the conversation, which may just have begun something else
         self._cause: Event | None = None
 
     def say(self, text: str, now: float) -> None:
@@ -182,7 +182,7 @@ class Announcements:
         with self._lock:
             if len(self._waiting) >= MOST_ANNOUNCEMENTS:
                 raise ValueError(f"{MOST_ANNOUNCEMENTS} announcements wait already; this one is left out")
-            self._waiting.append((Words(SAY.format(text)), now))
+            self._waiting.append((Announcement(ASKED.format(text), text), now))
             self._offer(now)
 
     def __call__(self, word: Event | Action, now: float) -> None:

@@ -11,7 +11,11 @@ from .errors import LinkLost, LinkRefused
 
 REFUSING = {400, 401, 402, 403, 404, 405, 410, 422}
 """Answers that another try will not change: wrong address, key, model or plan."""
-HINTS = {401: " (is the key right?)", 403: " (is the key right?)", 404: " (are service.url and service.model right?)"}
+HINTS = {
+    401: " (is the key right?)",
+    403: " (are the key and the address right?)",
+    404: " (are service.url and service.model right?)",
+}
 """What to do, where a status alone does not say it."""
 LOGIN = 511
 """Network Authentication Required: what an honest login page answers."""

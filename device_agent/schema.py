@@ -41,8 +41,8 @@ _TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 
 Schema = TypeVar("Schema")
-Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, str], str]]]
-"""Tells what is right alone and wrong together: two keys, and a sentence about the first of them."""
+Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, ...], str]]]
+"""Tells what is right alone and wrong together: keys, and a sentence about the first of them."""
 Places = Mapping[str, tuple[int, int]]
 """Key -> line and column of its value, for every key that stands in the file."""
 
@@ -167,7 +167,7 @@ class _Reader:
         if missing:
             raise _Mistake(node, f"{path} has no {unsaid[0]}" if unsaid else "")
 
-    def compare(self, contradictions: Iterable[tuple[tuple[str, str], str]]) -> None:
+    def compare(self, contradictions: Iterable[tuple[tuple[str, ...], str]]) -> None:
         """Note what is right alone and wrong together."""
         for keys, sentence in contradictions:
             nodes = [self._nodes[key] for key in keys if key in self._nodes]

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 RELEASES = ("1.108.7", "1.81.9")
 """A recent one, and the generation before: JSON in binary frames, and silence when the service behind it ends."""
-MODELS = {"xai": "xai/grok-voice-latest", "openai": "openai/gpt-realtime"}
+MODELS = {"xai": "xai/grok-voice-latest", "openai": "openai/gpt-realtime-2.1"}
 """Dialect -> what the proxy dials for it."""
 
 STARTING_S = 180.0
@@ -86,7 +86,7 @@ class Proxy:
 
     def service(self, dialect: str, **settings: Any) -> ServiceConfig:
         """Return what the owner of a device writes for the alias of *dialect*."""
-        usual = {"name": "litellm", "url": f"ws://127.0.0.1:{self._port.number}/v1/realtime", "dialect": dialect}
+        usual = {"name": "litellm", "url": f"ws://127.0.0.1:{self._port.number}", "dialect": dialect}
         return ServiceConfig(**{**usual, "model": _alias(dialect), **settings})
 
     @contextmanager

@@ -14,9 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from device_agent import config, schema
-from device_agent.config import Config, load
+from device_agent.alarms import Alarms
+from device_agent.config import ABILITIES, Config, load
 from device_agent.errors import ConfigError
+from device_agent.memory import Memory
 from device_agent.services import SERVICES
+from device_agent.services.xai import Xai
+from device_agent.tools.device import abilities
 
 NAMES = schema.one_of(*SERVICES).wish
 CUES = "listening, done, waiting, failed, offline, refused, trouble, cap, muted, unmuted or volume"
@@ -92,6 +96,10 @@ service:
   token_url: https://tokens.example/new
   token_key_file: /run/token
   tools: [web_search, {type: file_search, vector_store_ids: [a], max_num_results: 3}]
+  language: pt-BR
+  reasoning: none
+  speed: 1.2
+  patience_s: 90
   audio: pcmu
   rate: 16000
 fallback: [{name: litellm, model: other, dialect: openai}, {voice: w}]
@@ -144,6 +152,10 @@ tools:
             token_url="https://tokens.example/new",  # noqa: S106  no password
             token_key_file="/run/token",  # noqa: S106  nor this
             tools=("web_search", search),
+            language="pt-BR",
+            reasoning="none",
+            speed=1.2,
+            patience_s=90,
             audio="pcmu",
             rate=16000,
         ),
@@ -597,6 +609,14 @@ TOOL = "name: lamp, description: d, command: [sh]"
         ("tools: [lamp]", "tools[0] should be a section with keys, not"),
         ("fallback: [{name: opnai}]", "fallback[0].name should be"),
         ("service: {tools: [{max: 3}]}", "service.tools[0] should be the name of a tool, or its settings with a type"),
+        ("service: {language: german}", "service.language should be a language tag such as de or pt-BR"),
+        ("service: {language: de_DE}", "service.language should be a language tag such as de or pt-BR"),
+        ("service: {language: yes}", "service.language should be a language tag such as de or pt-BR, not yes"),
+        ("service: {reasoning: hihg}", 'xhigh, not "hihg"; did you mean "high"?'),
+        ("service: {speed: 2}", "service.speed should be a number from 0.25 to 1.5, not 2"),
+        ("service: {speed: fast}", 'service.speed should be a number from 0.25 to 1.5, not "fast"'),
+        ("service: {patience_s: 5}", "service.patience_s should be a number from 20 to 600, not 5"),
+        ("service: {patience_s: }", "service.patience_s is empty; it should be a number from 20 to 600"),
         ("service: {token_key_file: /run/key}", "service.token_key_file means nothing without token_url; remove it"),
         ("mqtt: {password_file: /run/key}", "mqtt.password_file means nothing without mqtt.user"),
         ("mqtt: {ca_file: /run/ca.pem}", "mqtt.ca_file means nothing without mqtt.tls: true"),
@@ -621,7 +641,15 @@ def test_aliases_do_not_multiply_without_end(complaints):
     [
         ("{name: xai, tools: [web_serch]}", "service.tools has web_serch; xai has web_search, x_search"),
         ("{name: xai, tools: [{type: mcp, server_url: 'https://x'}]}", "service.tools has mcp without server_label"),
-        ("{name: openai, audio: pcmu}", "service.audio means nothing to openai"),
+        ("{name: ultravox, audio: pcmu}", "service.audio means nothing to ultravox"),
+        ("{name: ultravox, reasoning: none}", "service.reasoning means nothing to ultravox"),
+        ("{name: xai-live, speed: 1.2}", "service.speed means nothing to xai-live"),
+        ("{reasoning: low}", "service.reasoning should be none or high for xai, not low"),
+        ("{reasoning: high, model: grok-voice-fast-1.0}", "is refused by the model grok-voice-fast-1.0; remove it"),
+        ("{name: openai, reasoning: low, model: gpt-realtime}", "is refused by the model gpt-realtime; remove it"),
+        ("{name: litellm, model: m, reasoning: low}", "should be none or high for litellm with dialect xai, not low"),
+        ("{speed: 0.5}", "service.speed should be a number from 0.7 to 1.5 for xai, not 0.5"),
+        ("{name: litellm, model: m, dialect: openai, tools: [web_search]}", "litellm with dialect openai has mcp"),
         ("{name: xai, dialect: openai}", "service.dialect means nothing to xai"),
         ("{name: litellm, model: m, dialect: openai, rate: 16000}", "service.rate should be 24000 with dialect openai"),
         ("{name: litellm}", "service.model is empty; it should be an alias"),
@@ -630,3 +658,55 @@ def test_aliases_do_not_multiply_without_end(complaints):
 )
 def test_what_does_not_fit_the_service_is_told(complaints, text, sentence):
     assert any(sentence in said for said in complaints(f"service: {text}")), complaints(f"service: {text}")
+
+
+@pytest.mark.parametrize("tag", ["de", "pt-BR", "zh-Hant-TW", "yue", "no", "es-419", "sl-IT-nedis", "en-a-bbb-c"])
+def test_a_language_tag_is_one_that_people_speak(loaded, tag):
+    assert loaded(f"service: {{language: {tag}}}").service.language == tag
+
+
+# Tools of this device, for the sake of a service ----------------------------------------------------------------------
+
+
+NAMED = "{name: %s, description: d, command: [sh], timeout_s: %s}"
+
+
+@pytest.mark.parametrize("server_tool", Xai.reserved)
+@pytest.mark.parametrize("service", ["tools: [%s]", "name: litellm, model: m, tools: [%s]"])
+def test_a_name_that_xai_needs_itself_is_refused_where_it_stands(complaints, loaded, service, server_tool):
+    kind = "{type: file_search, vector_store_ids: [a]}" if server_tool == "file_search" else server_tool
+    with_tool, without = (f"service: {{{service % each}}}\ntools:" for each in (kind, ""))
+    for name in Xai.reserved[server_tool]:
+        tool = f"\n  - {NAMED % (name, 5)}"
+        said = complaints(with_tool + tool)
+        assert [line.partition(" ")[0] for line in said] == ["3:12:"]
+        assert f"tools[0].name is {name}, which" in said[0]
+        assert f"needs for its own {server_tool}; rename it" in said[0]
+        assert loaded(without + tool).tools[0].name == name
+    assert loaded(f"{with_tool}\n  - {NAMED % ('lamp', 5)}")
+
+
+def test_what_another_service_needs_is_nothing_to_openai(loaded):
+    tool = NAMED % ("web_search", 5)
+    assert loaded(f"service: {{name: openai}}\ntools: [{tool}]")
+    assert loaded(f"service: {{name: litellm, model: m, dialect: openai}}\ntools: [{tool}]")
+
+
+def test_a_fallback_has_its_needs_too(complaints):
+    tool = NAMED % ("browse_page", 5)
+    text = f"service: {{name: openai}}\nfallback: [{{name: xai, tools: [web_search]}}]\ntools: [{tool}]"
+    assert complaints(text) == ["3:16: tools[0].name is browse_page, which xai needs for its own web_search; rename it"]
+
+
+def test_no_name_of_ours_is_reserved():
+    ours = abilities(ABILITIES, tell=lambda _: None, volume=lambda: 50, alarms=Alarms(Memory(None)))
+    taken = {name for names in Xai.reserved.values() for name in names}
+    assert taken.isdisjoint(tool.function.name for tool in ours)
+
+
+def test_a_tool_that_takes_longer_than_ultravox_waits_is_refused_where_it_stands(complaints, loaded):
+    tool = f"tools: [{NAMED % ('lamp', 41)}]"
+    assert complaints(f"service: {{name: ultravox}}\n{tool}") == [
+        "2:64: tools[0].timeout_s is 41, and ultravox waits 40 s for a tool at most"
+    ]
+    assert loaded(tool)

@@ -663,6 +663,7 @@ def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Ev
 
 def rules(**others: object) -> dict:
     usual = {"voice_starts": False, "voice_interrupts": False, "follow_up": 0.0, "idle": 60.0, "press_unmutes": False}
+    usual["patience_s"] = PATIENCE_S
     return {**usual, **others}
 
 

@@ -209,7 +209,7 @@ def produced() -> Iterator[str]:
     yield complaint("service: {voice: xai-0123456789abcdef0123}")
     yield complaint("button: {pin: 4}\nlight: {pin: 4}")
     yield complaint("talk: [")
-    for status in (401, 404, 429):
+    for status in (401, 403, 404, 429):
         yield str(rejection("xai at api.x.ai", status, {}, None))
     timeout = ResponseTimeout("the service")
     timeout.ask()

@@ -26,7 +26,8 @@ from device_agent.conversation import MOODS
 from device_agent.credentials import Secret
 from device_agent.errors import DeviceFailed
 from device_agent.events import PlaybackEnded, ToolCall
-from device_agent.services import SERVICES, Settings
+from device_agent.services import SERVICES
+from device_agent.services.realtime_settings import RealtimeSettings
 from device_agent.simulator import Simulator
 from device_agent.tools import ToolFailed
 from device_agent.tools.command import Command
@@ -165,7 +166,7 @@ def test_the_service_takes_its_settings_from_the_configuration(cellar):
     config = ServiceConfig(name="cellar", voice="bert")
     service = open_service(config, TalkConfig(), Secret("k"))
     assert (service.voice, service.model) == ("bert", "small-voice")
-    assert {each.name for each in fields(cellar)} == {each.name for each in fields(Settings)}
+    assert {each.name for each in fields(cellar)} == {each.name for each in fields(RealtimeSettings)}
     (update,) = (json.loads(message) for message in greeting(service))
     assert "noise_reduction" not in json.dumps(update)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.events import Dial, Event, MuteAsked, Pressed, Show, StopAsked, VolumeAsked, Words
-from device_agent.home import LONGEST_SAID, MOST_ANNOUNCEMENTS, STALE_S, Announcements, Home
+from device_agent.events import Announcement, Dial, Event, MuteAsked, Pressed, Show, StopAsked, VolumeAsked
+from device_agent.home import ASKED, LONGEST_SAID, MOST_ANNOUNCEMENTS, STALE_S, Announcements, Home
 from device_agent.statistics import Statistics
 
 
@@ -98,7 +98,7 @@ class Desk:
 
     @property
     def texts(self) -> list[str]:
-        return [word.text.rsplit(": ", 1)[1] for word in self.told if isinstance(word, Words)]
+        return [word.exact for word in self.told if isinstance(word, Announcement)]
 
 
 def test_at_rest_an_announcement_is_made_at_once():
@@ -106,6 +106,8 @@ def test_at_rest_an_announcement_is_made_at_once():
     desk.happens(Show("ready"))
     desk.announcements.say("Dinner", 0.0)
     assert desk.texts == ["Dinner"]
+    assert desk.told == [Announcement(ASKED.format("Dinner"), "Dinner")]
+    assert "word for word" in ASKED
 
 
 @pytest.mark.parametrize("mood", ["starting", "listening", "thinking", "speaking"])

@@ -42,7 +42,7 @@ def test_it_greets_with_what_the_service_knows_and_not_a_key_more():
         "audio": {
             "input": {
                 "format": pcm,
-                "transcription": {"model": "gpt-4o-mini-transcribe"},
+                "transcription": {"model": "gpt-transcribe"},
                 "noise_reduction": {"type": "far_field"},
                 "turn_detection": None,
             },
@@ -65,6 +65,7 @@ def test_it_greets_with_what_the_service_knows_and_not_a_key_more():
         {},
         {"service_ends": True, "silence_ms": 500},
         {"text_only": True},
+        {"language": "de-AT", "reasoning": "none", "speed": 1.5, "audio": "pcma"},
         {"tools": ({"type": "mcp", "server_label": "home", "server_url": "https://home.example"},)},
     ],
 )
@@ -115,7 +116,7 @@ def test_the_judge_is_strict():
 
 def test_the_header_of_the_beta_is_never_sent():
     assert OpenAI().endpoint(None, "").headers == {}
-    assert OpenAI().endpoint(None, "").url == "wss://api.openai.com/v1/realtime?model=gpt-realtime"
+    assert OpenAI().endpoint(None, "").url == "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1"
 
 
 def told(session: Session, kind: str) -> list[object]:

@@ -20,6 +20,7 @@ from room import Room, speech
 
 from device_agent.config import ToolConfig
 from device_agent.events import (
+    Announcement,
     CutConfirmed,
     LinkDown,
     LinkIdle,
@@ -117,6 +118,31 @@ def test_a_transcript_makes_the_proxy_ask_for_nothing(proxy, dialect, behind):
         agent.happened(PlaybackEnded, 2)
         assert agent.speaker.heard == b"".join(turn.pcm for turn in behind.heard(turns=2))
         assert behind.connections[0].types.count("response.create") == 2
+
+
+def test_what_the_service_behind_the_proxy_is_told_arrives_there(proxy, dialect, behind):
+    service = replace(proxy.service(dialect), language="de-AT", reasoning="high", speed=1.25, audio="pcmu")
+    with Room(service=service, key=proxy.key, rate=8000) as agent:
+        agent.ask(agent.speech)
+        agent.happened(PlaybackEnded)
+        assert agent.hears(agent.speech) > 0.9
+        assert agent.all(ServiceError) == []
+    settings = behind.connections[0].settings
+    heard = settings["audio"]["input"]
+    assert heard["format"]["type"] == "audio/pcmu"
+    hint = {"language_hint": "de-AT"} if dialect == "xai" else {"languages": ["de"]}
+    assert hint.items() <= heard["transcription"].items()
+    assert settings["audio"]["output"]["speed"] == 1.25
+    assert settings["reasoning"] == {"effort": "high"}
+
+
+def test_an_announcement_is_said_word_for_word_by_xai_behind_the_proxy(proxy, dialect, behind):
+    with room(proxy, dialect) as agent:
+        agent.agent.tell(Announcement("Say: Dinner is ready.", "Dinner is ready."))
+        agent.happened(PlaybackEnded)
+        said = "".join(text.text for text in agent.all(ReplyText))
+        assert said == ("Dinner is ready." if dialect == "xai" else said)
+        assert [turn.text for turn in behind.turns] == ([] if dialect == "xai" else ["Say: Dinner is ready."])
 
 
 def test_a_typed_question_gets_a_spoken_answer(proxy, dialect, behind):
@@ -271,7 +297,8 @@ def test_a_service_that_goes_in_the_middle_of_a_reply_ends_the_reply(proxy, dial
 
 def test_a_service_that_goes_before_the_answer_costs_no_more_than_patience(proxy, dialect, behind, monkeypatch):
     """Where the proxy tells it, the turn is asked again at once; where not, when no reply has begun for long."""
-    monkeypatch.setattr("device_agent.services.patience.UNANSWERED_S", 3.0)
+    for part in ("UNTAKEN", "QUICK", "SLOW"):
+        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 3.0 / PATIENCE_S)
     behind.fault("silent")
     with room(proxy, dialect) as agent:
         said = agent.ask()

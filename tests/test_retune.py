@@ -127,6 +127,10 @@ LIVE = {
     "service.token_key_file": Proof("", service("token_key"), Secret("from-a-file"), before=OF_TOKENS),
     "service.ca_file": Proof("/etc/ca.pem", service("ca_file")),
     "service.tools": Proof(("web_search",), service("tools")),
+    "service.language": Proof("de", service("language")),
+    "service.reasoning": Proof("none", service("reasoning")),
+    "service.speed": Proof(1.2, service("speed")),
+    "service.patience_s": Proof(90.0, service("patience_s")),
     "service.dialect": Proof(
         "openai", service("dialect"), before=with_service(name="litellm", model="m", url="ws://a")
     ),

@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 from authority import Authority, Front
@@ -14,12 +15,14 @@ from room import Room, speech
 
 from device_agent.config import ServiceConfig, ToolConfig
 from device_agent.events import (
+    Announcement,
     LinkDown,
     LinkUp,
     PlaybackEnded,
     Refused,
     ReplyEnded,
     ReplyStarted,
+    ReplyText,
     StopAsked,
     ToolCall,
     UserText,
@@ -52,11 +55,39 @@ def test_a_typed_question_gets_an_answer_from_every_service(name):
         assert simulator.heard()[0].text == "What time is it?"
 
 
+@pytest.mark.parametrize("name", ["xai", "litellm"])
+def test_what_an_automation_wants_said_is_said_as_it_is(name):
+    with Simulator(name, think_s=0.05) as simulator, Room(simulator, service=service(simulator, name)) as room:
+        room.agent.tell(Announcement("Say: Dinner is ready.", "Dinner is ready."))
+        room.happened(PlaybackEnded)
+        assert "".join(text.text for text in room.all(ReplyText)) == "Dinner is ready."
+        room.ask()
+        room.happened(PlaybackEnded, times=2)
+
+
+def test_elsewhere_it_is_asked_for():
+    with Simulator("openai", think_s=0.05) as simulator, Room(simulator, service=service(simulator, "openai")) as room:
+        room.agent.tell(Announcement("Say: Dinner is ready.", "Dinner is ready."))
+        room.happened(PlaybackEnded)
+        assert simulator.heard()[0].text == "Say: Dinner is ready."
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_an_address_needs_no_path(name):
+    with Simulator(name, think_s=0.05) as simulator:
+        parts = urlsplit(simulator.url)
+        wanted = replace(service(simulator, name), url=f"{parts.scheme}://{parts.netloc}")
+        with Room(simulator, service=wanted) as room:
+            room.ask()
+            room.happened(PlaybackEnded)
+
+
+@pytest.mark.parametrize("name", ["xai", "openai", "litellm"])
 @pytest.mark.parametrize("audio", ["pcmu", "pcma"])
-def test_a_thin_link_sounds_like_a_telephone(audio):
+def test_a_thin_link_sounds_like_a_telephone(name, audio):
     with (
-        Simulator(think_s=0.05) as simulator,
-        Room(simulator, service=service(simulator, audio=audio), rate=8000) as room,
+        Simulator(name, think_s=0.05) as simulator,
+        Room(simulator, service=service(simulator, name, audio=audio), rate=8000) as room,
     ):
         room.ask(room.speech)
         room.happened(PlaybackEnded)
@@ -130,6 +161,19 @@ def test_the_assistant_uses_a_tool_of_the_device(name):
             assert '\\"sum\\": 5' in heard
             assert room.happened(ReplyEnded).more is False
             assert room.all(ReplyStarted)
+
+
+def test_a_tool_may_take_longer_than_ultravox_waits_unasked():
+    """2.5 s; a later answer is thrown away, and the tool is asked for again."""
+    slow = ToolConfig("slow", "Takes its time.", ("sh", "-c", "sleep 2.8; echo done"), timeout_s=10)
+    with Simulator("ultravox", think_s=0.05, tool="slow") as simulator:
+        with Room(simulator, service=service(simulator, "ultravox"), tools=(slow,)) as room:
+            room.ask()
+            room.see("ready", times=2)
+            assert len(room.all(ToolCall)) == 1
+            said = "".join(text.text for text in room.all(ReplyText))
+            assert "done" in said
+            assert "did not answer in time" not in said
 
 
 def test_a_token_server_is_asked_before_each_connection_and_sees_no_key():

@@ -11,6 +11,7 @@ from peers import JOIN, KEY, PEERS, Peer
 
 from device_agent.errors import LinkLost, LinkRefused
 from device_agent.events import (
+    Announcement,
     CancelReply,
     Clip,
     LinkUp,
@@ -160,6 +161,31 @@ def test_a_recorded_turn_is_answered(peer):
     assert bool(as_item) == (peer.service.can.clips == "yes")
     assert as_item or peer.hears() == PCM
     assert isinstance(of_replies(a_reply(peer, "r1"))[0], ReplyStarted)
+
+
+def test_an_announcement_is_said_word_for_word_where_the_service_can_and_asked_for_elsewhere(peer):
+    before = len(peer.frames())
+    peer.send(Announcement("Say: Dinner!", "Dinner!"))
+    peer.wait(0.1)
+    frames = peer.frames()[before:]
+    if peer.name in {"xai", "litellm"} and getattr(peer.service, "dialect", "xai") == "xai":
+        content = [{"type": "output_text", "text": "Dinner!"}]
+        item = {"type": "force_message", "role": "assistant", "content": content}
+        assert frames == [{"type": "conversation.item.create", "item": item}]
+    else:
+        assert peer.words() == ["Say: Dinner!"]
+        peer.say(*peer.takes_turn())
+    assert peer.session.busy
+    events = of_replies(a_reply(peer, "r1"))
+    assert [type(event) for event in events] == [ReplyStarted, ReplyAudio, ReplyText, ReplyAudio, ReplyEnded]
+    a_turn(peer)
+    assert ReplyEnded in {type(event) for event in a_reply(peer, "r2")}
+
+
+def test_a_service_that_says_no_announcement_is_left(peer):
+    peer.send(Announcement("Say: Dinner!", "Dinner!"))
+    with pytest.raises(ResponseTimedOut):
+        peer.wait(PATIENCE_S * SLOW + 1.0)
 
 
 def test_a_tool_is_called_answered_and_followed_by_another_reply(peer):
@@ -351,7 +377,6 @@ def test_every_service_says_what_it_can_and_is_told_what_all_are_told(name):
         name
     )
     assert bool(service.can.token) == ("token_url" in options(name))
-    assert bool(service.can.thin) == ("audio" in options(name))
 
 
 VALUES = st.sampled_from(

@@ -30,7 +30,7 @@ def test_openai_is_told_what_the_token_is_for():
     request = OpenAI(Secret(KEY), token_url=OPENAI).invitation("")
     assert request.body == {
         "expires_after": {"anchor": "created_at", "seconds": 600},
-        "session": {"type": "realtime", "model": "gpt-realtime"},
+        "session": {"type": "realtime", "model": "gpt-realtime-2.1"},
     }
     assert request.headers == {"Authorization": f"Bearer {KEY}"}
 

@@ -52,7 +52,8 @@ def replying(peer: UltravoxPeer) -> None:
 
 
 def test_a_call_is_asked_for_in_which_the_user_speaks_first():
-    request = Ultravox(Secret(KEY), instructions="Be kind.", functions=(TIMER,), silence_ms=500).invitation("")
+    service = Ultravox(Secret(KEY), instructions="Be kind.", functions=(TIMER,), silence_ms=500, model="ultravox-v0.7")
+    request = service.invitation("")
     assert request.url == "https://api.ultravox.ai/api/calls"
     assert request.headers == {"X-API-Key": KEY}
     assert request.body == {
@@ -83,11 +84,16 @@ def test_a_call_is_asked_for_in_which_the_user_speaks_first():
                             "required": True,
                         }
                     ],
+                    "timeout": "7s",
                     "client": {},
                 }
             }
         ],
     }
+
+
+def test_the_service_picks_the_model_where_none_is_named():
+    assert "model" not in Ultravox(Secret(KEY)).invitation("").body
 
 
 def test_a_new_call_is_told_what_was_said_and_one_that_goes_on_is_not():

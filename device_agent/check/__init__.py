@@ -125,7 +125,8 @@ class Doctor:
 
     def _service(self, steps: ServiceCheck, *, offline: bool) -> None:
         """Go as far as one gets."""
-        for step in (steps.key,) if offline else (steps.key, steps.way, steps.session):
+        here, far = (steps.key, steps.settings), (steps.way, steps.session)
+        for step in here if offline else (*here, *far):
             self._take(step, NETWORK)
             if self._failed:
                 return

@@ -10,6 +10,7 @@ import queue
 import time
 from contextlib import closing
 from dataclasses import replace
+from datetime import date
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ from ..services import Service
 from ..services.access import origin
 from ..switchboard import Switchboard
 from .findings import Finding, Mark, Now, Progress
+from .settings import notes
 from .timed import Timed
 from .watched import Told, Watched
 
@@ -61,6 +63,11 @@ class ServiceCheck:
         yield Now("key")
         self._services()
         yield Finding("key", f"{self._key_place()}; never shown")
+
+    def settings(self) -> Progress:
+        """Is there something about its settings that the owner had better know?"""
+        yield Now("settings")
+        yield from notes(self._named, date.today())
 
     def _services(self) -> list[Service]:
         """Return the first choice and, where that is another one, this one. Raises ConfigError."""

@@ -7,10 +7,13 @@ a socket, a thread or a clock: messages come in as arguments and go out as retur
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
+from urllib.parse import urlsplit
 
 from ..credentials import Secret
 from ..errors import LinkLost, LinkRefused
@@ -43,11 +46,13 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Function:
-    """A tool of this device, as the assistant is told about it. *parameters* is a JSON schema of type object."""
+    """A tool of this device, as the assistant is told about it. *parameters* is a JSON schema of type object,
+    *timeout_s* how many seconds the tool may take; the default is that of a tool which is done at once."""
 
     name: str
     description: str
     parameters: dict[str, Any]
+    timeout_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,14 @@ class Can:
     """The device may hold a short-lived token in place of a key."""
     thin: str = ""
     """Sound may travel as G.711, a sixth of the usual amount."""
+    language: str = ""
+    """Which language is spoken can be set."""
+    reasoning: str = ""
+    """How hard the model thinks before it speaks can be set."""
+    speed: str = ""
+    """How fast it speaks can be set."""
+    announcements: str = ""
+    """What an automation wants said is said."""
 
 
 class Session:
@@ -168,7 +181,9 @@ class Settings:
 
     *service_ends* lets the service decide when the user has finished, after *silence_ms*. *rate* is in samples per
     second of PCM, both ways. *text_only* works where ``Can`` says so and is ignored elsewhere. *ca_file* names the CA
-    of who answers at *url*, "" for those of the system.
+    of the server at *url*, "" for those of the system. A *url* without a path has that of the service's own address.
+    *language* is a BCP 47 tag, "" for whatever is spoken. *patience_s* is how many seconds the service may be silent
+    while it owes an answer.
     """
 
     key: Secret | None = None
@@ -183,11 +198,45 @@ class Settings:
     rate: int = 24000
     text_only: bool = False
     ca_file: str = ""
+    language: str = ""
+    patience_s: float = 30.0
+
+    efforts: ClassVar[tuple[str, ...]] = ()
+    """What *reasoning* may be, where a service has it."""
+    refuses_reasoning: ClassVar[str] = ""
+    """A regular expression for the models that refuse *reasoning*, "" where all of them take it."""
+    speeds: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    """From where to where *speed* may be, where a service has it."""
+    reserved: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """A tool that runs at the service -> the names that no tool of this device may have beside it."""
+    longest_tool_s: ClassVar[float] = math.inf
+    """How many seconds the service waits for a tool of this device at most."""
+    asks_approval: ClassVar[bool] = False
+    """Whether each call of a tool on an MCP server waits for an approval, unless the tool is set up otherwise."""
+    behind: ClassVar[Mapping[str, Any]] = {}
+    """For a proxy: *dialect* -> the class of the service behind it, whose rules count."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", with_path(self.url, type(self).url))
+
+    @property
+    def prompt(self) -> str:
+        """The system prompt: the instructions, and which language to speak."""
+        spoken = f"Speak the language {self.language} (a BCP 47 tag) unless you are asked for another one."
+        return "\n\n".join(filter(None, (self.instructions, spoken if self.language else "")))
 
     @property
     def takes_halves(self) -> bool:
         """Whether half a turn may have become a part of the conversation."""
         return self.service_ends
+
+
+def with_path(url: str, usual: str) -> str:
+    """Return *url*; where it names a server and no path there, with the path of the address *usual*."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.path.strip("/"):
+        return url
+    return parts._replace(path=urlsplit(usual).path).geturl()
 
 
 class Service(Protocol):
@@ -241,6 +290,20 @@ def load(name: str) -> Any:
     """Return the class of the service called *name*, importing only that one."""
     module, _, cls = SERVICES[name].partition(":")
     return getattr(import_module(f".{module}", __name__), cls)
+
+
+def rules(name: str, dialect: str) -> Any:
+    """Return the class whose rules count for the service called *name*: that of the service behind a proxy, which
+    speaks *dialect*, else its own."""
+    cls = load(name)
+    return cls.behind.get(dialect, cls)
+
+
+def reasons(cls: Any, model: str) -> bool:
+    """Return whether *model* of the service *cls* takes ``reasoning``. A model that does not take it refuses all other
+    settings with it."""
+    refusing = cls.refuses_reasoning
+    return bool(cls.efforts) and not (refusing and re.fullmatch(refusing, model))
 
 
 def options(name: str) -> frozenset[str]:

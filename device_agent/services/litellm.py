@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 from ..errors import LinkLost, LinkRefused
 from ..events import Event
 from ..rejections import rejection
-from . import Can, Endpoint, Message, Request, Said, Session, Settings
+from . import Can, Endpoint, Message, Request, Said, Session
 from .access import bearer, with_query
 from .fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
 from .realtime import READY_BY_RULE_S, RealtimeSession
-from .xai import SERVER_TOOLS, Xai, xai_settings
+from .realtime_settings import RealtimeSettings
+from .xai import Xai, xai_settings
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ UNREACHED = "internal server error"
 
 
 @dataclass(frozen=True)
-class LiteLLM(Settings):
+class LiteLLM(RealtimeSettings):
     """A proxy at *url*; *model* is an alias of its configuration, *dialect* that of the service behind the alias."""
 
     url: str = "ws://localhost:4000/v1/realtime"
@@ -56,12 +57,18 @@ class LiteLLM(Settings):
         typed="yes",
         clips="streamed",
         tools="yes",
-        server_tools="with an xAI alias",
+        server_tools="as the service behind it",
         recall="yes",
         text_only="with an OpenAI alias",
+        thin="yes",
+        language="yes",
+        reasoning="as the service behind it",
+        speed="as the service behind it",
+        announcements="as the service behind it",
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000)
-    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    behind: ClassVar[Mapping[str, Any]] = {"xai": Xai, "openai": OpenAI}
 
     def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
         return None
@@ -74,8 +81,9 @@ class LiteLLM(Settings):
         return Endpoint(f"litellm at {urlsplit(self.url).hostname}", url, {**bearer(self.key), **beta})
 
     def session(self) -> Session:
-        part = {"text_part": TEXT_PART} if self.dialect == "openai" else {"answers_commits": True}
-        return LiteLLMSession(self._settings(), rate=self.rate, service_ends=self.service_ends, clips=False, **part)
+        openai = self.dialect == "openai"
+        part = {"text_part": TEXT_PART} if openai else {"answers_commits": True, "verbatim": True}
+        return LiteLLMSession(self._settings(), **self.session_options(), clips=False, **part)
 
     def _settings(self) -> dict[str, Any]:
         if self.dialect == "openai":

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ..errors import LinkLost, LinkRefused
 from ..events import (
     Action,
+    Announcement,
     CancelReply,
     Clip,
     Event,
@@ -117,7 +118,8 @@ class RealtimeSession(Session):
     went up before it, whether they were confirmed already or not: it follows them as soon as there is a session.
     *answers_commits* says that it may answer a commit without being asked, and that a request which goes up with the
     commit would be answered first, without the speech: so at xAI (pydantic-ai 2.53, checked live; others of 2026 saw it
-    wait for a request). *patience_s* is how long it may be silent.
+    wait for a request). *verbatim* says that it has a message which it speaks word for word. *patience_s* is how long
+    it may be silent.
     """
 
     _name: ClassVar[str] = "the service"
@@ -140,12 +142,14 @@ class RealtimeSession(Session):
         text_part: str = "text",
         in_order: bool = False,
         answers_commits: bool = False,
+        verbatim: bool = False,
         patience_s: float = PATIENCE_S,
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
         self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
-        self._text_part, self._in_order, self._answers_commits = text_part, in_order, answers_commits
+        self._text_part, self._in_order, self._verbatim = text_part, in_order, verbatim
+        self._answers_commits = answers_commits
         self._text_only = settings.get("output_modalities") == ["text"]
         self._now = 0.0
         self._due: float | None = None  # when the session is ready by rule
@@ -271,7 +275,7 @@ class RealtimeSession(Session):
                 if self._sound_sent:
                     self._say("input_audio_buffer.clear")
             case Words():
-                self._whole_turn({"type": "input_text", "text": item.text})
+                self._send_words(item)
             case Clip():
                 self._send_clip(item.pcm)
             case ToolResult():
@@ -313,6 +317,17 @@ class RealtimeSession(Session):
         self._unacknowledged.append(content["type"])
         self._say("conversation.item.create", item={"type": "message", "role": "user", "content": [content]})
         self._replies.ask(self._now)
+
+    def _send_words(self, words: Words) -> None:
+        """A typed turn. An announcement is spoken as it is where the service can (``force_message``: docs.x.ai, and
+        livekit-plugins-xai 1.8.9): the reply to it comes unasked. Elsewhere its text asks the assistant to say it."""
+        if not (isinstance(words, Announcement) and self._verbatim):
+            self._whole_turn({"type": "input_text", "text": words.text})
+            return
+        self._begin_turn()
+        content = [{"type": "output_text", "text": words.exact}]
+        self._say("conversation.item.create", item={"type": "force_message", "role": "assistant", "content": content})
+        self._replies.expect()
 
     def _send_clip(self, pcm: bytes) -> None:
         if self._clips and len(pcm) <= LARGEST_CLIP:

@@ -8,6 +8,7 @@ beginning had to wait; the sound from before the gate opened doubles as a reserv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,13 +20,19 @@ from .access import LONGEST, with_query
 from .fields import text
 from .ultravox_session import UltravoxSession
 
+LONGEST_TOOL_S = 40.0
+"""A tool may take so long at most, and 2.5 s where its definition does not say (docs.ultravox.ai, quoted by
+aplisay/llm-agent #176): a later answer is thrown away, and the tool is called again."""
+ON_THE_WAY_S = 2.0
+"""What a call and its answer may take besides the tool itself."""
+
 
 @dataclass(frozen=True)
 class Ultravox(Settings):
-    """Calls made at *url*, which may begin with wss:// like the addresses of the other services."""
+    """Calls made at *url*, which may begin with wss:// like the addresses of the other services. Where no *model* is
+    named, the service takes its newest."""
 
     url: str = "https://api.ultravox.ai/api/calls"
-    model: str = "ultravox-v0.7"
     voice: str = "Mark"
 
     can: ClassVar[Can] = Can(
@@ -38,9 +45,12 @@ class Ultravox(Settings):
         resume="as a new call",
         recall="yes",
         text_only="yes",
+        language="yes",
+        announcements="asked for",
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000, 8000, 48000)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    longest_tool_s: ClassVar[float] = LONGEST_TOOL_S
 
     @property
     def takes_halves(self) -> bool:
@@ -64,13 +74,14 @@ class Ultravox(Settings):
         return Endpoint(f"ultravox at {urlsplit(self.url).hostname}", url)
 
     def session(self) -> Session:
-        return UltravoxSession(rate=self.rate, text_only=self.text_only)
+        return UltravoxSession(rate=self.rate, text_only=self.text_only, patience_s=self.patience_s)
 
     def _call(self) -> dict[str, Any]:
         """The default is that the agent speaks first, and a buffer of 60 ms, which wants a perfect network."""
+        named = {"model": self.model, "languageHint": self.language}
         return {
-            "systemPrompt": self.instructions,
-            "model": self.model,
+            "systemPrompt": self.prompt,
+            **{name: value for name, value in named.items() if value},
             "voice": self.voice,
             "medium": {
                 "serverWebSocket": {
@@ -112,4 +123,9 @@ def _client_tool(function: Function) -> dict[str, Any]:
         for name, schema in function.parameters.get("properties", {}).items()
     ]
     tool = {"modelToolName": function.name, "description": function.description, "dynamicParameters": parameters}
-    return {"temporaryTool": {**tool, "client": {}}}
+    return {"temporaryTool": {**tool, "timeout": _timeout(function), "client": {}}}
+
+
+def _timeout(function: Function) -> str:
+    """Return how long the service is to wait for *function*, in whole seconds as it writes them: 12s."""
+    return f"{math.ceil(min(function.timeout_s + ON_THE_WAY_S, LONGEST_TOOL_S))}s"

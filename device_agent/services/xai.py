@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..credentials import Secret
-from . import Can, Endpoint, Request, Said, Session, Settings, g711
+from . import Can, Endpoint, Request, Said, Session, Settings, reasons
 from .access import ask_for_token, bearer, credential, mint, with_query
 from .calls import function_tools, server_tools
 from .realtime import RealtimeSession
+from .realtime_settings import RealtimeSettings, optional
 
-CODECS = {"pcmu": g711.pcmu, "pcma": g711.pcma}
-"""What ``audio`` may be besides pcm."""
 SERVER_TOOLS = {
     "web_search": (),
     "x_search": (),
@@ -22,16 +21,28 @@ SERVER_TOOLS = {
     "mcp": ("server_url", "server_label"),
 }
 """Tools that run at xAI, as documented by the vendor -> the parameters that they need."""
+RESERVED = {
+    "web_search": ("web_search", "browse_page"),
+    "x_search": ("x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"),
+    "file_search": ("collections_search", "file_search"),
+}
+"""A tool that runs at xAI -> the names that it has for its own use. A tool of ours with such a name makes the first
+reply fail with ``server_error`` (measured by livekit-plugins-xai 1.8.9, refused by aplisay/llm-agent #338 as well)."""
+EFFORTS = ("none", "high")
+"""What ``reasoning.effort`` may be (docs.x.ai, livekit and pipecat)."""
+REFUSES_REASONING = r"grok-voice-fast-.*"
+"""The models without it (docs.x.ai/developers/rest-api-reference/inference/voice)."""
+SPEEDS = (0.7, 1.5)
+"""What ``audio.output.speed`` may be (docs.x.ai, pipecat)."""
 TOKEN_REQUEST = {"expires_after": {"seconds": 300}}
 """A token has to be valid when we connect and no longer. xAI supports no ``anchor`` and no ``session`` here."""
 
 
 @dataclass(frozen=True)
-class Xai(Settings):
+class Xai(RealtimeSettings):
     """The service at api.x.ai, or one that speaks like it at *url*.
 
     *token_url* is where to fetch a short-lived token for each connection, *token_key* what we are known by there.
-    *audio* is pcm, pcmu or pcma.
     """
 
     url: str = "wss://api.x.ai/v1/realtime"
@@ -39,7 +50,6 @@ class Xai(Settings):
     voice: str = "eve"
     token_url: str = ""
     token_key: Secret | None = None
-    audio: str = "pcm"
 
     can: ClassVar[Can] = Can(
         push_to_talk="yes",
@@ -53,13 +63,17 @@ class Xai(Settings):
         recall="yes",
         token="yes",  # noqa: S106  no password
         thin="yes",
+        language="yes",
+        reasoning="none or high",
+        speed="0.7 to 1.5",
+        announcements="word for word",
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = SERVER_TOOLS
-
-    def __post_init__(self) -> None:
-        if self.audio in CODECS:
-            object.__setattr__(self, "rate", g711.RATE)
+    reserved: ClassVar[Mapping[str, tuple[str, ...]]] = RESERVED
+    efforts: ClassVar[tuple[str, ...]] = EFFORTS
+    refuses_reasoning: ClassVar[str] = REFUSES_REASONING
+    speeds: ClassVar[tuple[float, float]] = SPEEDS
 
     def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
         return ask_for_token(self.token_url, TOKEN_REQUEST, self.token_key, service_url=self.url, key=self.key)
@@ -74,27 +88,27 @@ class Xai(Settings):
         return Endpoint(f"xai at {urlsplit(self.url).hostname}", with_query(self.url, query), headers)
 
     def session(self) -> Session:
-        codec = CODECS[self.audio]() if self.audio in CODECS else None
-        settings = {**xai_settings(self, self.audio), "resumption": {"enabled": True}}
-        return RealtimeSession(
-            settings, rate=self.rate, service_ends=self.service_ends, codec=codec, resumes=True, answers_commits=True
-        )
+        settings = {**xai_settings(self), "resumption": {"enabled": True}}
+        return RealtimeSession(settings, **self.session_options(), resumes=True, verbatim=True, answers_commits=True)
 
 
-def xai_settings(settings: Settings, audio: str = "pcm") -> dict[str, Any]:
+def xai_settings(settings: RealtimeSettings) -> dict[str, Any]:
     """All of it, every time: after a connect the service is in manual mode with another voice (recorded from the live
     service), and an update that leaves ``turn_detection`` out falls back to that."""
-    kind = {"type": f"audio/{audio}"}
-    format_ = {**kind, "rate": settings.rate} if audio == "pcm" else kind
+    effort = settings.reasoning if reasons(Xai, settings.model) else ""
     return {
-        "instructions": settings.instructions,
+        "instructions": settings.prompt,
         "voice": settings.voice,
         "turn_detection": _turn_detection(settings),
         "audio": {
-            "input": {"format": format_, "transcription": {"model": "grok-transcribe"}},
-            "output": {"format": format_},
+            "input": {
+                "format": settings.format,
+                "transcription": {"model": "grok-transcribe", **optional(language_hint=settings.language)},
+            },
+            "output": {"format": settings.format, **optional(speed=settings.speed)},
         },
         "tools": [*server_tools(settings.tools), *function_tools(settings.functions)],
+        **optional(reasoning=optional(effort=effort)),
     }
 
 

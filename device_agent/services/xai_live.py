@@ -42,6 +42,8 @@ class XaiLive(Settings):
         typed="tried, not documented",
         clips="streamed",
         tools="tried, not documented",
+        language="asked for",
+        announcements="asked for",
     )
     rates: ClassVar[tuple[int, ...]] = (24000,)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -53,14 +55,15 @@ class XaiLive(Settings):
         return Endpoint(f"xai-live at {urlsplit(self.url).hostname}", self.url)
 
     def session(self) -> Session:
-        return XaiLiveSession(self.key, self._settings(), rate=self.rate, service_ends=self.service_ends, clips=False)
+        how = {"rate": self.rate, "service_ends": self.service_ends, "patience_s": self.patience_s}
+        return XaiLiveSession(self.key, self._settings(), **how, clips=False)
 
     def _settings(self) -> dict[str, Any]:
         detection = {"type": "server_vad", "threshold": 0.5, "silence_duration_ms": self.silence_ms}
         return {
             "model": self.model,
             "voice": self.voice,
-            "instructions": self.instructions,
+            "instructions": self.prompt,
             "turn_detection": detection if self.service_ends else None,
             **({"tools": function_tools(self.functions)} if self.functions else {}),
         }

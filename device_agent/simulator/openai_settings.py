@@ -179,7 +179,14 @@ DETECTION = by_type(
         ),
     }
 )
-TRANSCRIPTION = only(model=text, language=or_null(text), prompt=or_null(text))
+TRANSCRIPTION = only(
+    model=text,
+    language=or_null(text),
+    languages=or_null(list_of(text, 100)),
+    keywords=or_null(list_of(text, 100)),
+    prompt=or_null(text),
+    delay=or_null(text),
+)
 NOISE_REDUCTION = only(("type",), type=one_of("near_field", "far_field"), strength=number(0, 1))
 VOICE = either(only(("id",), id=text), one_of(*VOICES))
 INPUT = only(
