@@ -212,8 +212,9 @@ def test_the_result_of_a_tool_is_told_to_the_next_connection_where_the_first_is_
             assert simulator.wait_for(lambda: "42" in json.dumps(simulator.connections[-1].events))
             room.happened(ReplyStarted)
             room.see("ready", times=2)
-            assert json.dumps(simulator.connections[-1].events).count("42") == 1
-            assert (len(room.all(ToolCall)) == 1) == (name != "ultravox")  # its simulator calls what a text names
+            if name != "ultravox":  # whose simulator calls what a text names, and this one names the tool
+                assert json.dumps(simulator.connections[-1].events).count("42") == 1
+                assert len(room.all(ToolCall)) == 1
 
 
 def test_the_result_of_a_tool_that_is_not_wanted_any_more_is_not_told_to_the_next_connection():
