@@ -93,15 +93,16 @@ def token(options: argparse.Namespace) -> int:
 
 def simulate(options: argparse.Namespace) -> int:
     """A voice service on this machine."""
-    from .simulator import FAULTS, serve
+    from .simulator import FAULTS, MANNERS, listed, serve
 
-    if "list" in options.fault:
-        print("\n".join(f"{name:16} {fault.says}" for name, fault in FAULTS.items()))
-        return 0
+    for asked, table in ((options.manner, MANNERS), (options.fault, FAULTS)):
+        if "list" in asked:
+            print(listed(table))
+            return 0
     try:
-        serve(options.service, options.host, options.port, faults=options.fault)
+        serve(options.service, options.host, options.port, manner=options.manner, faults=options.fault)
     except ValueError as error:
-        print(f"{error}; --fault list shows the names", file=sys.stderr)
+        print(f"{error}; --manner list and --fault list show the names", file=sys.stderr)
         return EX_USAGE
     except OSError as error:
         print(f"cannot listen on {options.host} port {options.port}: {error.strerror}", file=sys.stderr)
@@ -144,15 +145,30 @@ def _config(options: argparse.Namespace) -> Config:
     return load(options.config or default_path())
 
 
+class _Command(argparse.ArgumentParser):
+    """The arguments of one command. *more* makes the end of its help, only when that is asked for."""
+
+    more: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        return super().format_help() + (f"\n{self.more()}" if self.more else "")
+
+
+def _manners_and_faults() -> str:
+    from .simulator import FAULTS, MANNERS, listed
+
+    return f"NAME of --manner (and the services that have it):\n{listed(MANNERS)}\n\nof --fault:\n{listed(FAULTS)}\n"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="device-agent", description="A smart speaker for realtime voice services.")
     parser.add_argument("--version", action="version", version=f"device-agent {__version__}")
     parser.add_argument(
         "--log", choices=LEVELS, help="how much to log (default: info for run, error for ask and check, else warning)"
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
 
-    def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    def add(command: Callable[[argparse.Namespace], int]) -> _Command:
         words = (command.__doc__ or "").strip()
         sub = commands.add_parser(command.__name__, help=words.rstrip("."), description=words)
         sub.set_defaults(command=command, usual_log=USUAL_LOG.get(command.__name__, "warning"))
@@ -181,7 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--service", choices=SERVICES, default="xai", help="default: %(default)s")
     sub.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
     sub.add_argument("--port", type=int, default=9100, help="default: %(default)s")
-    sub.add_argument("--fault", action="append", default=[], metavar="NAME", help="misbehave; 'list' shows the names")
+    sub.add_argument(
+        "--manner", action="append", default=[], metavar="NAME", help="behave as some servers do; see below"
+    )
+    sub.add_argument("--fault", action="append", default=[], metavar="NAME", help="misbehave; see below")
+    sub.more = _manners_and_faults
 
     sub = add(check)
     sub.add_argument("--offline", action="store_true", help="leave the network out")

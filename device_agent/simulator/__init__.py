@@ -19,7 +19,7 @@ on request. ``with Simulator() as simulator:`` for tests, ``serve`` for people:
 
 What it knows of a service is in one file for each (``xai.py``, ``xai_live.py``, ``openai.py``, ``litellm.py``,
 ``ultravox.py``; ``family.py`` is what the first four share), without sockets, threads or a clock; ``server.py`` is the
-shell around them; ``faults.py`` is the table of what can go wrong.
+shell around them; ``manners.py`` is the table of how servers differ, ``faults.py`` that of what can go wrong.
 """
 
 from __future__ import annotations
@@ -28,16 +28,29 @@ import queue
 import signal
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from types import TracebackType
 from typing import Any
 
 from .faults import FAULTS, Act, Fault, Say, Stall, Weather
+from .manners import MANNERS, Manner
 from .voice import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
 
-__all__ = ["FAULTS", "QUESTION", "SERVICES", "Fault", "Heard", "Manners", "Simulator", "Turn", "serve"]
+__all__ = [
+    "FAULTS",
+    "MANNERS",
+    "QUESTION",
+    "SERVICES",
+    "Fault",
+    "Heard",
+    "Manner",
+    "Manners",
+    "Simulator",
+    "Turn",
+    "serve",
+]
 
 QUESTION: Traversable = resources.files(__name__) / "question.wav"
 """A spoken question, as a file."""
@@ -49,8 +62,9 @@ MAX_LINES = 1000
 class Simulator:
     """A running voice service. Any thread may call anything here.
 
-    *key* None takes any key that is not empty, *models* None any model. *faults* are names of ``FAULTS``. *say* is
-    called with each line of what happens, by the threads of the connections. *manners* are the fields of ``Manners``.
+    *key* None takes any key that is not empty, *models* None any model. *manner* are names of ``MANNERS``, *faults* of
+    ``FAULTS``. *say* is called with each line of what happens, by the threads of the connections. *manners* are the
+    fields of ``Manners``. Raises ValueError.
     """
 
     def __init__(
@@ -62,6 +76,7 @@ class Simulator:
         *,
         models: Collection[str] | None = None,
         seed: int = 1,
+        manner: Iterable[str] = (),
         faults: Iterable[str] = (),
         tls: ssl.SSLContext | None = None,
         say: Callable[[str], None] = lambda _line: None,
@@ -69,7 +84,7 @@ class Simulator:
     ) -> None:
         from .server import Server  # here: only who runs a simulator needs the libraries of a server
 
-        self._weather = Weather(Manners(**manners), service)
+        self._weather = Weather(Manners(**manners), service, manner)
         for name in faults:
             self._weather.switch(name, True)
         known = None if models is None else frozenset(models)
@@ -138,12 +153,12 @@ class Simulator:
     # Switches ---------------------------------------------------------------------------------------------------------
 
     def fault(self, name: str, on: bool = True) -> None:
-        """Switch one of ``FAULTS`` on or off, for connections open and to come."""
+        """Switch one of ``FAULTS`` or ``MANNERS`` on or off, for connections open and to come."""
         self._weather.switch(name, on)
 
     def heal(self) -> None:
         """Switch everything off that was switched on. What was dropped stays dropped."""
-        for name in self._weather.faults:
+        for name in self._weather.names:
             self._weather.switch(name, False)
         self.refuse(None)
         self.hang_handshake(False)
@@ -194,6 +209,7 @@ def serve(
     port: int = 0,
     *,
     key: str | None = None,
+    manner: Iterable[str] = (),
     faults: Iterable[str] = (),
     tls: ssl.SSLContext | None = None,
     show: Callable[[str], object] = print_now,
@@ -207,10 +223,14 @@ def serve(
             lines.put(printable(line))
 
     before = {sign: signal.signal(sign, lambda *_: lines.put(None)) for sign in (signal.SIGINT, signal.SIGTERM)}
-    faults = list(faults)
+    manner, faults = list(manner), list(faults)
     try:
-        with Simulator(service, host, port, key, faults=faults, tls=tls, say=say, **options) as simulator:
+        with Simulator(
+            service, host, port, key, manner=manner, faults=faults, tls=tls, say=say, **options
+        ) as simulator:
             show(f"listening on {simulator.url}")
+            for name in manner:
+                show(f"manner {name}: {MANNERS[name].says}")
             for name in faults:
                 show(f"fault {name}: {FAULTS[name].says}")
             while (line := lines.get()) is not None:
@@ -218,6 +238,16 @@ def serve(
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)
+
+
+def listed(table: Mapping[str, Manner]) -> str:
+    """Return a line for each entry of *table*: its name, what it is, and with which services it makes sense."""
+    width = max(map(len, table))
+    lines = []
+    for name, entry in table.items():
+        only = f" ({', '.join(entry.services)})" if entry.services else ""
+        lines.append(f"{name:{width}}  {entry.says}{only}")
+    return "\n".join(lines)
 
 
 def printable(line: str) -> str:

@@ -11,37 +11,34 @@ import json
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ..audio import level, seconds
 from ..services import g711
 from .hearing import MAX_BUFFER_S, Ear, SpeechStarted, SpeechStopped, loudness_threshold
 from .items import Item, Items
-from .reading import MAX_TEXT, Refusal, bytes_of, parse
+from .reading import MAX_TEXT, Refusal, bytes_of, parse, text_of
+from .rewriting import Rewriting
 from .settings import Format, Settings, TurnDetection
 from .speaking import Piece, cut, typed
 from .thinking import Thought, measured, think
-from .voice import Goodbye, Happening, Heard, Manners, Message, Moment, Received, Turn, Voice
+from .voice import CALLED_S, IDLE_S, Goodbye, Happening, Heard, Manners, Message, Moment, Received, Turn, Voice
 
 SHORTEST_COMMIT_S = 0.1
 MAX_LATER = 100
 """How many things may wait to be said later."""
-
-BETA_NAMES = {
-    "conversation.item.added": "conversation.item.created",
-    "response.output_audio.delta": "response.audio.delta",
-    "response.output_audio.done": "response.audio.done",
-    "response.output_audio_transcript.delta": "response.audio_transcript.delta",
-    "response.output_audio_transcript.done": "response.audio_transcript.done",
-    "response.output_text.delta": "response.text.delta",
-    "response.output_text.done": "response.text.done",
+MAX_EARLY = 10_000
+"""How many messages may wait for a service that does not read yet."""
+THIRD = 3
+"""A reply that is cut short is cut after this part of it."""
+FAILURES = {
+    "rate_limit_exceeded": "Rate limit reached on tokens per min (TPM). Please try again in 166ms.",
+    "server_error": "The server had an error while processing your request. Sorry about that!",
+    "insufficient_quota": "You exceeded your current quota, please check your plan and billing details.",
 }
-"""What general availability renamed in 2025: new name -> old name."""
-
-PLACE = ("response_id", "item_id", "output_index", "content_index")
-"""The fields that say where a piece of a reply belongs."""
+"""The code with which a reply fails -> what the service says of it."""
 
 HANDLERS = {
     "session.update": "_session_update",
@@ -83,6 +80,8 @@ class Reply:
     sent: int = 0
     said: str = ""
     began: bool = False
+    began_at: int = 0
+    """How many bytes of sound were sent before its newest item."""
     calls: tuple[str, str] | None = None
     done: list[dict[str, Any]] = field(default_factory=list)
     """The items that are complete, as they are shown."""
@@ -104,8 +103,10 @@ class FamilyVoice(Voice):
         self._chance = chance
         self._wall = wall
         self._now = 0.0
-        self._over_at = math.inf
-        self._over = False
+        self._over_at = self._awake_at = self._idle_at = math.inf
+        self._early: deque[Message] = deque(maxlen=MAX_EARLY)  # what came before the service began to read
+        self._over = self._failed = self._refused_idle = False
+        self._rewriting = Rewriting(self._id)
         self._settings = settings
         self._ear = Ear(settings.input.rate)
         self._prepare_ear()
@@ -123,12 +124,26 @@ class FamilyVoice(Voice):
         self._now = now
         self._over_at = now + (self.manners.session_s or self.SESSION_S)
         self._tell("connected", f"connected, model {self.heard.model}")
-        self._say_hello()
+        if self.manners.greet_s:
+            self._awake_at = now + self.manners.greet_s
+        else:
+            self._say_hello()
         self._set_deadline()
+
+    def _wake(self) -> None:
+        """Greet, and read what came meanwhile."""
+        self._awake_at = math.inf
+        self._say_hello()
+        while self._early:
+            self.receive(self._early.popleft(), self._now)
 
     def receive(self, message: Message, now: float) -> None:
         self._now = now
         if self._over:
+            return
+        self._idle_at = now + IDLE_S
+        if self._awake_at < math.inf:
+            self._early.append(message)
             return
         event: dict[str, Any] = {}
         try:
@@ -143,11 +158,17 @@ class FamilyVoice(Voice):
 
     def tick(self, now: float) -> None:
         self._now = now
+        if now >= self._awake_at:
+            self._wake()
         while not self._over and (plan := self._soonest()) and plan[0][0] <= now:
             _, step = plan.popleft()
             step()
         if not self._over and now >= self._over_at:
             self._expire()
+        if now >= self._idle_at:
+            self._idle_at = now + IDLE_S if self._reply else math.inf
+            if not self._reply:
+                self._tell("idle")
         self._set_deadline()
 
     def _soonest(self) -> deque[tuple[float, Callable[[], None]]] | None:
@@ -157,7 +178,7 @@ class FamilyVoice(Voice):
 
     def _set_deadline(self) -> None:
         plan = self._soonest()
-        soonest = min(plan[0][0] if plan else math.inf, self._over_at, self._wakes_at())
+        soonest = min(plan[0][0] if plan else math.inf, self._over_at, self._awake_at, self._idle_at, self._wakes_at())
         self.deadline = None if self._over or soonest == math.inf else soonest
 
     def _wakes_at(self) -> float:
@@ -180,11 +201,8 @@ class FamilyVoice(Voice):
 
     def _emit(self, kind: str, **fields: Any) -> None:
         event = self._finished({"type": kind, "event_id": self._id("event"), **fields})
-        if not self.manners.ids and kind.startswith("response."):
-            event = {name: value for name, value in event.items() if name not in PLACE}
-        if self.manners.beta_names:
-            event["type"] = BETA_NAMES.get(kind, kind)
-        self._outgoing.append(json.dumps(event, allow_nan=False))
+        for told in self._rewriting(event, self.manners.retold):
+            self._outgoing.append(json.dumps(told, allow_nan=False))
 
     def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return *event* with what every event of the service has."""
@@ -272,8 +290,12 @@ class FamilyVoice(Voice):
         raise NotImplementedError
 
     def _say_done(self, reply: Reply, status: str, reason: str) -> None:
-        """The reply is over."""
+        """The reply is over; where it failed *reason* is the code."""
         raise NotImplementedError
+
+    def _failed_with(self, code: str) -> dict[str, Any]:
+        """The details of a reply that failed."""
+        return {"type": "failed", "error": {"type": code, "code": code, "message": FAILURES[code]}}
 
     # What comes in ----------------------------------------------------------------------------------------------------
 
@@ -294,6 +316,7 @@ class FamilyVoice(Voice):
         return Refusal(f"Unknown event type: {kind}", code="invalid_event", param="type")
 
     def _session_update(self, event: dict[str, Any]) -> None:
+        self._refuse_settings(event.get("session"))
         self._settings = settings = self._settings.updated(event.get("session"))
         self._prepare_ear()
         echo = settings.echo(self.heard.model)
@@ -307,16 +330,39 @@ class FamilyVoice(Voice):
             f"{settings.output.rate} Hz out, {len(echo.get('tools', []))} tools",
         )
 
+    def _refuse_settings(self, session: Any) -> None:
+        """Raise Refusal where the manners say so."""
+        if self.manners.refuses == "settings":
+            raise Refusal("These settings are not available to you.", param="session")
+        if self.manners.refuses == "transcription":
+            sides = session.get("audio") if isinstance(session, dict) else None
+            heard = sides.get("input") if isinstance(sides, dict) else None
+            wish = heard.get("transcription") if isinstance(heard, dict) else None
+            if isinstance(wish, dict) and wish.get("model"):
+                where = "session.audio.input.transcription.model"
+                raise Refusal(f"The model {str(wish['model'])[:60]} has been shut down.", param=where)
+
     def _prepare_ear(self) -> None:
-        ear, detection = self._ear, self._settings.turn_detection
+        ear, detection = self._ear, self._detection
         ear.change_rate(self._settings.input.rate)
         if ear.listening and detection is None:
             ear.forget()
             self._user_item = ""
         ear.listening = detection is not None
+        ear.watching = self._notices_speech and not ear.listening
         usual = detection or TurnDetection()
         ear.threshold_db = loudness_threshold(usual.threshold)
         ear.prefix_ms, ear.silence_ms = usual.prefix_ms, usual.silence_ms
+
+    @property
+    def _detection(self) -> TurnDetection | None:
+        """How the service finds turns by itself; None: it does not."""
+        return self._settings.turn_detection
+
+    @property
+    def _notices_speech(self) -> bool:
+        """Whether the beginning of speech is told, although the client says where a turn ends."""
+        return False
 
     def _append(self, event: dict[str, Any]) -> None:
         audio = event.get("audio")
@@ -378,8 +424,7 @@ class FamilyVoice(Voice):
         self._user_item = self._id("item")
         self._turn_begun = self._turn_long = False
         self._say_listening(self._user_item, noticed.at)
-        detection = self._settings.turn_detection
-        if self._reply and detection and detection.interrupt_response:
+        if self._reply and self._detection and self._detection.interrupt_response:
             self._unanswered = False  # what the user says now is what counts
             self._end_reply("cancelled", "turn_detected")
 
@@ -388,7 +433,7 @@ class FamilyVoice(Voice):
         text = self._measure(noticed.pcm)
         self._say_heard(item, noticed.at, text)
         self._take_turn(item, noticed.pcm, text)
-        if self._settings.turn_detection and self._settings.turn_detection.create_response:
+        if self._detection and self._detection.create_response:
             self._answer_when_free()
 
     def _take_turn(self, item_id: str, pcm: bytes, text: str) -> None:
@@ -445,7 +490,7 @@ class FamilyVoice(Voice):
         role, content = given.get("role"), given.get("content")
         if role not in ("user", "assistant", "system"):
             raise Refusal("item.role must be one of user, assistant, system", param="item.role")
-        item = Item(item_id, "message", role, text=self._text_of(content, role), typed=True)
+        item = Item(item_id, "message", role, text=text_of(content, self.KINDS), typed=True)
         sounds = [part for part in content or [] if part["type"] in ("input_audio", "audio", "output_audio")]
         pcm = b"".join(
             self._pcm_of(bytes_of(part.get("audio") or "", "item.content.audio"), "item.content.audio")
@@ -460,10 +505,6 @@ class FamilyVoice(Voice):
             self._items.keep_sound(item_id, pcm, self._ear.rate, self._measure(pcm))
             self.heard.note_turn(Turn(self._now, self._ear.rate, pcm))
             self._tell("turn", f"heard {seconds(pcm, self._ear.rate):.2f} s")
-
-    def _text_of(self, content: Any, role: str) -> str:
-        """The text in a message's parts."""
-        raise NotImplementedError
 
     def _create_call(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
         shown = {name: given.get(name) for name in ("call_id", "name", "arguments")}
@@ -486,9 +527,10 @@ class FamilyVoice(Voice):
         self._emit("conversation.item.deleted", item_id=item.id)
 
     def _item_truncate(self, event: dict[str, Any]) -> None:
+        """Also while the reply is under way: what is sent afterwards counts again."""
         item, end = self._find(event), event.get("audio_end_ms")
-        if item.role != "assistant" or item.type != "message" or (self._reply and self._reply.item is item):
-            raise Refusal("Only a reply that is over can be truncated", param="item_id")
+        if item.role != "assistant" or item.type != "message":
+            raise Refusal("Only a reply can be truncated", param="item_id")
         if isinstance(end, bool) or not isinstance(end, int) or end < 0:
             raise Refusal("audio_end_ms must be a whole number", code="invalid_type", param="audio_end_ms")
         length = int(1000 * item.spoken_s)
@@ -508,13 +550,12 @@ class FamilyVoice(Voice):
     # The reply --------------------------------------------------------------------------------------------------------
 
     def _response_create(self, event: dict[str, Any]) -> None:
-        options = event.get("response", {})
-        if not isinstance(options, dict):
+        options = event.get("response")
+        if not isinstance(options, dict | None):
             raise Refusal("response must be an object", code="invalid_type", param="response")
-        self._check_options(options)
         self._refuse_second_reply()
         self._read()
-        self._answer(options)
+        self._answer({name: value for name, value in (options or {}).items() if value is not None})
 
     def _read(self) -> None:
         """A text is a turn when a reply to it is asked for; others only tell what was said before."""
@@ -525,12 +566,17 @@ class FamilyVoice(Voice):
             self._tell("turn", f"read: {asked.text[:200]}")
 
     def _refuse_second_reply(self) -> None:
-        if self._reply:
-            text = f"Conversation already has an active response in progress: {self._reply.id}"
+        self._refused_idle = self.manners.busy_idle and not self._reply and not self._refused_idle
+        if self._reply or self._refused_idle:
+            text = f"Conversation already has an active response in progress: {self._reply.id if self._reply else ''}"
             raise Refusal(text, code="conversation_already_has_active_response")
 
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise Refusal where the wishes for one reply make no sense."""
+    def _drop_reply(self) -> None:
+        """The reply is over, and nothing is said of it."""
+        reply = self._running()
+        self._reply = None
+        self.heard.replies += 1
+        self._tell("replied", f"replied {reply.item.spoken_s:.2f} s, dropped: {reply.said[:200]}")
 
     def _response_cancel(self, event: dict[str, Any]) -> None:
         if self._reply is None or event.get("response_id", self._reply.id) != self._reply.id:
@@ -558,26 +604,75 @@ class FamilyVoice(Voice):
         """What a reply may call."""
         return self._settings.functions
 
-    def _begin_reply(self, thought: Thought, options: Mapping[str, Any], *, aloud: bool = True) -> None:
+    def _begin_reply(
+        self,
+        thought: Thought,
+        options: Mapping[str, Any],
+        *,
+        aloud: bool = True,
+        before: Iterable[tuple[float, Callable[[], None]]] = (),
+    ) -> None:
+        """Begin to reply. *before* are the steps before the first word, each so many seconds after the one before."""
         if self.manners.silent:
             return
-        output, pace = self._settings.output, self.manners.pace
-        pieces = (
-            cut(thought.pcm, thought.text, output.rate, pace, self._chance)
-            if aloud
-            else typed(thought.text, pace, self._chance)
-        )
-        item = Item(self._id("item"), "message", "assistant")
-        first = self._now + self.manners.think_s
-        reply = Reply(
-            self._id("resp"), item, thought.text, deque(), len(thought.pcm), output, aloud, self._id("rid"), options
-        )
-        reply.calls = thought.calls
-        reply.plan.append((first, self._announce))
-        reply.plan.extend((first + piece.at, self._speaker(piece)) for piece in pieces)
-        reply.plan.append((first + (pieces[-1].at if pieces else 0.0), self._conclude))
-        self._reply = reply
-        self._say_created(reply)
+        item, rid = Item(self._id("item"), "message", "assistant"), self._id("rid")
+        aloud = aloud and self.manners.reply != "text"
+        pcm = thought.pcm if aloud else b""
+        reply = Reply(self._id("resp"), item, thought.text, deque(), len(pcm), self._settings.output, aloud, rid)
+        reply.options, reply.calls, self._reply = options, thought.calls, reply
+        if self.manners.announce_s:
+            reply.plan.append((self._now + self.manners.announce_s, lambda: self._follow(reply, pcm, before)))
+        else:
+            self._follow(reply, pcm, before)
+
+    def _follow(self, reply: Reply, pcm: bytes, before: Iterable[tuple[float, Callable[[], None]]]) -> None:
+        """Announce *reply*, and plan what follows."""
+        plan, at, failure = reply.plan, self._now + self.manners.think_s, self._failure()
+        if failure in ("", "server_error"):  # the others are noticed before there is anything to announce
+            self._say_created(reply)
+        if failure:
+            plan.append((at, lambda: self._end_reply("failed", failure)))
+            return
+        for wait, step in before:
+            at += wait
+            plan.append((at, step))
+        if self.manners.reply == "empty":
+            plan.append((at, lambda: self._end_reply("completed")))
+        else:
+            self._plan_pieces(reply, pcm, at)
+
+    def _failure(self) -> str:
+        """The code with which the reply that begins now fails, "" where it does not."""
+        if not self.manners.fails or (self._failed and self.manners.fails_once):
+            return ""
+        self._failed = True
+        return self.manners.fails
+
+    def _plan_pieces(self, reply: Reply, pcm: bytes, at: float) -> None:
+        """Plan the pieces of *reply*, the first one *at* this time."""
+        pace, plan = self.manners.pace, reply.plan
+        if reply.aloud:
+            pieces = cut(pcm, reply.text, reply.output.rate, pace, self._chance)
+        else:
+            pieces = typed(reply.text, pace, self._chance)
+        if self.manners.voice_s:
+            said, sung = ([each for each in pieces if bool(each.pcm) is aloud] for aloud in (False, True))
+            pieces = [replace(each, at=0.0) for each in said]
+            pieces += [replace(each, at=each.at + self.manners.voice_s) for each in sung]
+        steps = [(at + piece.at, self._speaker(piece)) for piece in pieces]
+        end = (steps[-1][0] if steps else at, self._conclude)
+        if self.manners.cut_by and steps:
+            reason = self.manners.cut_by
+            steps = steps[: max(1, len(steps) // THIRD)]
+            end = (steps[-1][0], lambda: self._end_reply("incomplete", reason))
+        elif self.manners.items > 1 and len(steps) > 1:
+            half = len(steps) // 2
+            steps.insert(half, (steps[half][0], self._next_item))
+        plan.append((at, self._announce))
+        plan.extend([*steps, end])
+
+    def _next_item(self) -> None:
+        """What follows in the reply is an item of its own, where the service has such."""
 
     def _running(self) -> Reply:
         """The reply whose plan is being followed."""
@@ -596,7 +691,7 @@ class FamilyVoice(Voice):
         else:
             self._say_piece(reply, piece)
         reply.sent += len(piece.pcm)
-        reply.item.spoken_s = reply.sent / (2 * reply.output.rate)
+        reply.item.spoken_s = (reply.sent - reply.began_at) / (2 * reply.output.rate)
         if crossed:
             self._tell("replying")
 
@@ -617,18 +712,23 @@ class FamilyVoice(Voice):
         self._reply = None
         self.heard.replies += 1
         self._say_done(reply, status, reason)
-        how = f"{reply.item.spoken_s:.2f} s" if reply.aloud else f"{len(reply.said)} characters"
+        how = f"{reply.sent / (2 * reply.output.rate):.2f} s" if reply.aloud else f"{len(reply.said)} characters"
         self._tell("replied", f"replied {how}, {status}: {reply.said[:200]}")
         if self._unanswered:
             self._unanswered = False
             self._answer_when_free()
+
+    def _told_call(self, name: str, arguments: str) -> None:
+        """A call was told."""
+        self._tell("replying", f"calls {name}({arguments[:200]})")
+        self._in(CALLED_S, lambda: self._tell("called"))
 
     def _place(self, reply: Reply) -> dict[str, Any]:
         return {"response_id": reply.id, "item_id": reply.item.id, "output_index": 0, "content_index": 0}
 
     def _spoken(self, reply: Reply) -> tuple[int, int]:
         """How many tokens of text and of sound a reply was, as recorded: fifty for a second, about one for a word."""
-        return len(reply.said.split()), round(50 * reply.item.spoken_s)
+        return len(reply.said.split()), round(50 * reply.sent / (2 * reply.output.rate))
 
     _HANDLERS: ClassVar[Mapping[str, str]] = HANDLERS
     _MAKERS: ClassVar[Mapping[str, str]] = MAKERS

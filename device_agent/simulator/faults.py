@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from .manners import BY_OPENAI, FAMILY, JSON, MANNERS, Manner
 from .voice import Drop, Goodbye, Manners, Message, Moment
 
 
@@ -33,11 +34,9 @@ Act = Drop | Goodbye | Stall | Say
 
 
 @dataclass(frozen=True)
-class Fault:
+class Fault(Manner):
     """One thing that can go wrong. *says* is for people."""
 
-    says: str
-    manners: Mapping[str, Any] = field(default_factory=dict)
     status: int = 0
     """Answer handshakes with this HTTP status."""
     answer: bytes = b""
@@ -49,15 +48,6 @@ class Fault:
     """What happens at that moment."""
     first_only: bool = False
     """On the first connection alone."""
-    services: tuple[str, ...] = ()
-    """The services with which it makes sense; none: all."""
-
-
-NAMED = ("xai", "openai", "litellm")
-"""The services whose events have ids, and names that changed."""
-
-JSON = (*NAMED, "xai-live")
-"""The services whose sound is in JSON."""
 
 
 def _event(kind: str, **fields: Any) -> Say:
@@ -70,12 +60,6 @@ def _http(status: str, *headers: str, body: str = "") -> bytes:
 
 
 FAULTS: dict[str, Fault] = {
-    "no-greeting": Fault(
-        "says nothing before the first session.update (not xai-live, ultravox)", {"greeting": "none"}, services=NAMED
-    ),
-    "early-greeting": Fault(
-        "greets with conversation.created alone (not xai-live, ultravox)", {"greeting": "conversation"}, services=NAMED
-    ),
     "refuse-401": Fault("answers handshakes with 401 Unauthorized", status=401),
     "refuse-429": Fault("answers handshakes with 429 Too Many Requests", status=429),
     "refuse-503": Fault("answers handshakes with 503 Service Unavailable", status=503),
@@ -120,13 +104,13 @@ FAULTS: dict[str, Fault] = {
         acts=(Say("{"), Say("plain words"), Say("[]"), Say("null"), Say('{"type": 7}'), Say("{}"), Say("")),
     ),
     "half-base64": Fault(
-        "sends a piece of sound whose base64 is cut short in the middle of each reply (not ultravox)",
+        "sends a piece of sound whose base64 is cut short in the middle of each reply",
         moment="replying",
         acts=(_event("response.output_audio.delta", delta="AAECA"),),
         services=JSON,
     ),
     "binary": Fault(
-        "sends binary frames that nobody asked for in the middle of each reply (not ultravox)",
+        "sends binary frames that nobody asked for in the middle of each reply",
         moment="replying",
         acts=(Say(b""), Say(b"\x00\xff\x01"), Say(bytes(960))),
         services=JSON,
@@ -145,14 +129,68 @@ FAULTS: dict[str, Fault] = {
             _event("conversation.item.done", item=None),
         ),
     ),
-    "no-ids": Fault(
-        "leaves ids and indices out of the pieces of a reply (not xai-live, ultravox)", {"ids": False}, services=NAMED
-    ),
-    "beta-names": Fault(
-        "calls the pieces of a reply by their old names (not xai-live, ultravox)", {"beta_names": True}, services=NAMED
-    ),
     "slow": Fault("sends a reply no faster than it is spoken", {"pace": 1.0}),
     "silent": Fault("hears everything and never replies", {"silent": True}),
+    "rate-limited": Fault(
+        "fails the first reply of each connection with rate_limit_exceeded, try again in 166ms",
+        {"fails": "rate_limit_exceeded"},
+        FAMILY,
+    ),
+    "server-error": Fault(
+        "fails the first reply of each connection with server_error", {"fails": "server_error"}, FAMILY
+    ),
+    "no-quota": Fault(
+        "fails every reply with insufficient_quota", {"fails": "insufficient_quota", "fails_once": False}, FAMILY
+    ),
+    "cut-by-filter": Fault(
+        "ends each reply after a third: incomplete, content_filter", {"cut_by": "content_filter"}, BY_OPENAI
+    ),
+    "cut-by-length": Fault(
+        "ends each reply after a third: incomplete, max_output_tokens", {"cut_by": "max_output_tokens"}, BY_OPENAI
+    ),
+    "text-only": Fault("answers with words and no sound", {"reply": "text"}, BY_OPENAI),
+    "empty-reply": Fault("completes each reply with nothing in it", {"reply": "empty"}, FAMILY),
+    "refused-settings": Fault("refuses every session.update", {"refuses": "settings"}, FAMILY),
+    "refused-transcription": Fault(
+        "refuses a session.update that names a model for the transcripts", {"refuses": "transcription"}, FAMILY
+    ),
+    "no-transcripts": Fault("fails to make the transcripts of the user", {"transcribes": False}, BY_OPENAI),
+    "slow-session": Fault("says and reads nothing for 20 s after the handshake", {"greet_s": 20.0}, FAMILY),
+    "slow-reply": Fault("takes 20 s to announce a reply", {"announce_s": 20.0}, FAMILY),
+    "late-voice": Fault("sends the words of a reply, and 37 s later its sound", {"voice_s": 37.0}, FAMILY),
+    "expires-soon": Fault("says in session.created that the session ends in 0.3 s", {"expires_s": 0.3}, BY_OPENAI),
+    "drop-after-call": Fault(
+        "asks for a tool with each spoken turn; the first connection dies just after",
+        {"tool": "*"},
+        FAMILY,
+        moment="called",
+        acts=(Drop(),),
+        first_only=True,
+    ),
+    "close-1008-idle": Fault(
+        "says goodbye with 1008 when nothing was said for 3 s",
+        services=FAMILY,
+        moment="idle",
+        acts=(Goodbye(1008, "idle"),),
+    ),
+    "close-1008-mid-turn": Fault(
+        "the first connection loses the service behind it in mid-turn: an error, and goodbye with 1008",
+        services=FAMILY,
+        moment="turn-1s",
+        acts=(
+            _event(
+                "error",
+                error={
+                    "type": "server_error",
+                    "code": "realtime_upstream_closed",
+                    "message": "Upstream realtime connection closed with code 1008",
+                    "param": None,
+                },
+            ),
+            Goodbye(1008, "upstream closed"),
+        ),
+        first_only=True,
+    ),
     "close-1001": Fault(
         "says goodbye with 1001 in the middle of each reply",
         moment="replying",
@@ -163,6 +201,11 @@ FAULTS: dict[str, Fault] = {
         moment="configured",
         acts=(Goodbye(4000, "invalid request"),),
     ),
+    "close-4000-reset": Fault(
+        "says goodbye with 4000 as soon as the settings arrive, and resets the connection",
+        moment="configured",
+        acts=(Goodbye(4000, "invalid request"), Drop()),
+    ),
 }
 """Name for the command line -> fault."""
 
@@ -170,38 +213,44 @@ FAULTS: dict[str, Fault] = {
 class Weather:
     """Which faults are on. Any thread may call anything here."""
 
-    def __init__(self, manners: Manners, service: str) -> None:
-        """*service* is the name of the service that the weather is for."""
+    def __init__(self, manners: Manners, service: str, usual: Iterable[str] = ()) -> None:
+        """*service* is the name of the service that the weather is for, *usual* are the names of its ``MANNERS``."""
         self._service = service
         self._lock = threading.Lock()
-        self._usual = self._manners = manners
-        self._faults: dict[str, Fault] = {}
+        self._usual = self._manners = manners.changed([self._find(name, MANNERS).manners for name in usual])
+        self._on: dict[str, Manner] = {}
         self.refused: int | None = None
         """The HTTP status that answers handshakes, whatever the faults say."""
         self.hanging = False
         self.stalling = False
 
     def switch(self, name: str, on: bool) -> None:
-        """Turn the fault called *name* on or off."""
-        if name not in FAULTS:
-            raise ValueError(f"there is no fault {name!r}; there are: {', '.join(FAULTS)}")
-        services = FAULTS[name].services
-        if services and self._service not in services:
-            raise ValueError(f"the fault {name} makes no sense with {self._service}, only with {', '.join(services)}")
+        """Turn the fault or manner called *name* on or off."""
+        found = self._find(name, {**MANNERS, **FAULTS})
         with self._lock:
-            self._faults.pop(name, None)
+            self._on.pop(name, None)
             if on:
-                self._faults[name] = FAULTS[name]
-            changes: dict[str, Any] = {}
-            for fault in self._faults.values():
-                changes |= fault.manners
-            self._manners = replace(self._usual, **changes)
+                self._on[name] = found
+            self._manners = self._usual.changed([each.manners for each in self._on.values()])
+
+    def _find(self, name: str, table: Mapping[str, Manner]) -> Manner:
+        if name not in table:
+            raise ValueError(f"there is no {name!r}; there are: {', '.join(table)}")
+        services = table[name].services
+        if services and self._service not in services:
+            raise ValueError(f"{name} makes no sense with {self._service}, only with {', '.join(services)}")
+        return table[name]
 
     @property
-    def faults(self) -> dict[str, Fault]:
-        """The faults that are on."""
+    def names(self) -> list[str]:
+        """What is switched on."""
         with self._lock:
-            return dict(self._faults)
+            return list(self._on)
+
+    @property
+    def _faults(self) -> list[Fault]:
+        with self._lock:
+            return [each for each in self._on.values() if isinstance(each, Fault)]
 
     @property
     def manners(self) -> Manners:
@@ -212,19 +261,19 @@ class Weather:
     @property
     def status(self) -> int:
         """The HTTP status that answers handshakes; 0: they are welcome."""
-        return self.refused or next((fault.status for fault in self.faults.values() if fault.status), 0)
+        return self.refused or next((fault.status for fault in self._faults if fault.status), 0)
 
     @property
     def answer(self) -> bytes:
         """What answers handshakes in place of HTTP as it should be; nothing: they are welcome."""
-        return next((fault.answer for fault in self.faults.values() if fault.answer), b"")
+        return next((fault.answer for fault in self._faults if fault.answer), b"")
 
     @property
     def hangs(self) -> bool:
         """Whether handshakes are left without an answer."""
-        return self.hanging or any(fault.hang for fault in self.faults.values())
+        return self.hanging or any(fault.hang for fault in self._faults)
 
     def acts(self, moment: Moment, connection: int) -> list[Act]:
         """What happens to a *connection*, counted from 1, at this *moment*."""
-        now = [fault for fault in self.faults.values() if fault.moment == moment]
+        now = [fault for fault in self._faults if fault.moment == moment]
         return [act for fault in now if connection == 1 or not fault.first_only for act in fault.acts]

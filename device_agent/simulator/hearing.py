@@ -53,11 +53,12 @@ class SpeechStopped:
 
 
 class Ear:
-    """The input buffer. While *listening* it decides itself where a turn begins and ends."""
+    """The input buffer. While *listening* it decides itself where a turn begins and ends, and keeps nothing else; while
+    *watching* it only notices that somebody speaks."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self.listening = False
+        self.listening = self.watching = False
         self.threshold_db = -45.0
         self.prefix_ms = 333
         self.silence_ms = 500
@@ -79,11 +80,11 @@ class Ear:
         return bytes(self._sound)
 
     def hear(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
-        """Append *pcm*; return what was noticed. Never begins or ends a turn unless *listening*."""
+        """Append *pcm*; return what was noticed: nothing unless *listening* or *watching*."""
         self._sound += pcm
         noticed: list[SpeechStarted | SpeechStopped] = []
         size = frame_bytes(self.rate)
-        while self.listening and len(self._sound) - self._judged >= size:
+        while (self.listening or self.watching) and len(self._sound) - self._judged >= size:
             loud = level(bytes(self._sound[self._judged : self._judged + size])) > self.threshold_db
             self._judged += size
             noticed += self._go_on(loud) if self.speaking else self._wait(loud)
@@ -118,15 +119,17 @@ class Ear:
         self._loud = [*self._loud[1 - WITHIN_FRAMES :], loud]
         prefix = 2 * samples(self.prefix_ms / 1000, self.rate)
         if sum(self._loud) < LOUD_FRAMES:
-            self._drop(self._judged - prefix - WITHIN_FRAMES * frame_bytes(self.rate))
+            self._pass(self._judged - prefix - WITHIN_FRAMES * frame_bytes(self.rate))
             return []
         onset = self._judged - (len(self._loud) - self._loud.index(True)) * frame_bytes(self.rate)
-        self._drop(onset - prefix)
+        self._pass(onset - prefix)
         self.speaking, self._quiet_ms = True, 0
-        return [SpeechStarted(round(self._time(0)))]
+        return [SpeechStarted(round(self._time(max(0, onset - prefix) if self.watching else 0)))]
 
     def _go_on(self, loud: bool) -> list[SpeechStarted | SpeechStopped]:
         """Somebody spoke before this frame."""
+        if self.watching:
+            return []
         self._quiet_ms = 0 if loud else self._quiet_ms + FRAME_MS
         too_long = self._judged >= 2 * samples(MAX_BUFFER_S, self.rate)
         if not too_long and (loud or self._quiet_ms < self.silence_ms):
@@ -135,6 +138,11 @@ class Ear:
         self._drop(len(pcm))
         self.forget()
         return [SpeechStopped(round(self._time(0)), pcm)]
+
+    def _pass(self, size: int) -> None:
+        """The oldest *size* bytes belong to no turn."""
+        if not self.watching:
+            self._drop(size)
 
     def _drop(self, size: int) -> None:
         """Forget the oldest *size* bytes of the buffer."""

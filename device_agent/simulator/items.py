@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 MAX_ITEMS = 500
 """How many items a conversation remembers; the oldest are forgotten."""
@@ -25,6 +26,8 @@ class Item:
     """The fields of a function call, or of what came of it."""
     typed: bool = False
     """Whether the user wrote it."""
+    shown: dict[str, Any] = field(default_factory=dict, repr=False)
+    """How it was shown to the client last."""
 
 
 class Items:

@@ -16,10 +16,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .family import BETA_NAMES
+from .rewriting import BETA_NAMES
 from .voice import UPGRADE, Answer, Asked, Drop, Goodbye, Happening, Heard, Manners, Message, Voice, load
 
-INSIDE = {"xai": ("xai", "grok-voice-latest"), "openai": ("openai", "gpt-realtime")}
+INSIDE = {"xai": ("xai", "grok-voice-latest"), "openai": ("openai", "gpt-realtime-2.1")}
 """What an alias may stand for -> the service behind it, and its model."""
 
 FLAT = ("modalities", "voice", "turn_detection", "input_audio_format", "output_audio_format")
@@ -49,7 +49,9 @@ class Litellm:
         """*models* are the aliases that exist, None for all that the manners name."""
         self._key, self._models = key, models
         self._behind = {name: load(service)(seed=seed, wall=wall) for name, (service, _) in INSIDE.items()}
-        self.routes = {("GET", self.path): self._realtime, ("GET", "/realtime"): self._realtime}
+        known = (self.path, "/realtime", "/openai/v1/realtime")
+        elsewhere = {("GET", path): lambda _asked, _manners, _heard: Answer(403, None) for path in ("/*", "/v1/*")}
+        self.routes = {**elsewhere, **{("GET", path): self._realtime for path in known}}
 
     def _realtime(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
         given, alias = asked.bearer or asked.headers.get("api-key", ""), asked.query.get("model", "")

@@ -4,32 +4,39 @@ Names, order and shapes of the events are as recorded from the live service in J
 message with one key too many is refused whole. The reply to a spoken turn is the sound of that turn, as everywhere in
 this simulator.
 
-What is known of the live service and not imitated: replies beside the conversation, ``conversation.item.retrieve``,
-idle timeouts, images, MCP, transcription sessions, WebRTC.
+A tool of type ``mcp`` waits for its approval unless ``require_approval`` says never. What it would answer is beyond us;
+that the service speaks by itself once it was approved is documented nowhere.
+
+What is known of the live service and not imitated: replies beside the conversation, idle timeouts, images, the list of
+the tools of an MCP server, transcription sessions, WebRTC.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import math
 import random
 import string
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..audio import seconds
-from .checks import text as check_text
 from .door import Door
-from .family import FamilyVoice, Reply
+from .family import HANDLERS, MAKERS, FamilyVoice, Reply
 from .items import Item
-from .openai_settings import EVENTS, TOKEN, OpenaiSettings, functions
-from .reading import Refusal, parse, text_of
+from .openai_settings import EVENTS, PCM, TOKEN, USUAL_DETECTION, OpenaiSettings, functions, without_nulls
+from .reading import Refusal, parse
+from .settings import Format, TurnDetection
 from .speaking import Piece
-from .voice import UPGRADE, Answer, Asked, Heard, Manners, Voice
+from .thinking import Thought, call_for, sung
+from .voice import UPGRADE, Answer, Asked, Goodbye, Heard, Manners, Message, Voice
 
-DEFAULT_MODEL = "gpt-realtime"
+DEFAULT_MODEL = "gpt-realtime-2.1"
 TOKEN_PREFIX = "ek_"  # noqa: S105
-USUAL_TOKEN_S, OLD_TOKEN_S = 600, 60
+USUAL_TOKEN_S = 600
 
 BETA_GONE = "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API."
 LETTERS = string.ascii_letters + string.digits
@@ -39,6 +46,12 @@ TRANSCRIPT_S = 0.1
 
 ARGUMENTS_AT_ONCE = 12
 """How many characters of a function's arguments come in one piece."""
+PROGRESS_S = 5.0
+"""How often a tool of the service is told to be at work."""
+DRAINED_S = 3.0
+"""How long after its end a session still takes a place, where there are so many."""
+PHASES = ("commentary", "final_answer")
+"""What the items of a reply are, where there are two."""
 
 
 class Openai:
@@ -56,10 +69,11 @@ class Openai:
     ) -> None:
         self._models, self._seed, self._wall = models, seed, wall
         self._door = Door(key, TOKEN_PREFIX, seed)
+        self._lock = threading.Lock()
+        self._sessions: list[OpenaiVoice] = []
         self.routes = {
             ("GET", self.path): self._realtime,
             ("POST", "/v1/realtime/client_secrets"): self._client_secret,
-            ("POST", "/v1/realtime/sessions"): self._old_secret,
         }
 
     def _realtime(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
@@ -76,7 +90,17 @@ class Openai:
             settings = settings.updated(right.session)
         beta = "realtime=v1" in asked.headers.get("openai-beta", "")
         chance = random.Random(f"{self._seed}/{heard.number}")
-        return OpenaiVoice(manners, heard, chance, settings, wall=self._wall, beta=beta)
+        voice = OpenaiVoice(manners, heard, chance, settings, wall=self._wall, beta=beta)
+        return voice if self._has_room(voice, asked.at) else TurnedAway(manners, heard)
+
+    def _has_room(self, voice: OpenaiVoice, now: float) -> bool:
+        """Keep *voice*, if there is a place for it."""
+        with self._lock:
+            self._sessions = [each for each in self._sessions if now < each.left + DRAINED_S]
+            room = not voice.manners.sessions or len(self._sessions) < voice.manners.sessions
+            if room:
+                self._sessions.append(voice)
+        return room
 
     def _client_secret(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
         """A token, and the settings that a connection with it begins with."""
@@ -94,27 +118,23 @@ class Openai:
         shown = {**settings.echo(session.get("model", DEFAULT_MODEL)), "id": f"sess_{value[-21:]}", "expires_at": 0}
         return Answer(200, {"value": value, "expires_at": until, "session": shown})
 
-    def _old_secret(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
-        """A token in the shape of the beta, good for one minute. Its settings are not kept."""
-        if not self._door.is_key(asked.bearer):
-            return refused(401, "invalid_api_key", "Incorrect API key provided.")
-        try:
-            wish = parse(asked.body or b"{}")
-            check_text(wish.get("model", ""), "model")
-        except Refusal as refusal:
-            return refused(400, refusal.code, str(refusal), refusal.param)
-        secret = {
-            "value": self._door.mint(asked.at, OLD_TOKEN_S),
-            "expires_at": int(self._wall + asked.at + OLD_TOKEN_S),
-        }
-        model = wish.get("model") or DEFAULT_MODEL
-        return Answer(200, {"object": "realtime.session", "model": model, "client_secret": secret})
-
 
 def refused(status: int, code: str, message: str, param: str | None = None) -> Answer:
     """A refusal in the service's shape."""
     error = {"message": message, "type": "invalid_request_error", "code": code, "param": param}
     return Answer(status, {"error": error})
+
+
+class TurnedAway(Voice):
+    """A connection for which there is no place, as some self-hosted servers say it."""
+
+    def greet(self, now: float) -> None:
+        text = "All session slots are in use"
+        error = {"type": "session_limit_reached", "code": None, "message": f"{text}.", "param": None}
+        self._outgoing += [json.dumps({"type": "error", "event_id": "event_0", "error": error}), Goodbye(1008, text)]
+
+    def receive(self, message: Message, now: float) -> None:
+        """Nobody listens."""
 
 
 class OpenaiVoice(FamilyVoice):
@@ -138,6 +158,11 @@ class OpenaiVoice(FamilyVoice):
         self._beta = beta
         self._session, self._conversation = self._id("sess"), self._id("conv")
         self._spoke = False
+        self.left = math.inf
+        """When the connection ended."""
+
+    def hung_up(self, now: float) -> None:
+        self.left = now
 
     # The connection ---------------------------------------------------------------------------------------------------
 
@@ -159,8 +184,13 @@ class OpenaiVoice(FamilyVoice):
             self._emit("conversation.created", conversation=conversation)
 
     def _shown_session(self) -> dict[str, Any]:
-        until = 0 if self._over_at == math.inf else int(self._wall + self._over_at)
-        return {**self._settings.echo(self.heard.model), "id": self._session, "expires_at": until}
+        over_at = self._now + self.manners.expires_s if self.manners.expires_s else self._over_at
+        until = 0 if over_at == math.inf else int(self._wall + over_at)
+        shown = {**self._settings.echo(self.heard.model), "id": self._session, "expires_at": until}
+        if self.manners.output_rate:
+            told = {**shown["audio"]["output"], "format": {**PCM, "rate": self.manners.output_rate}}
+            shown["audio"] = {**shown["audio"], "output": told}
+        return shown
 
     def _expire(self) -> None:
         minutes = (self.manners.session_s or self.SESSION_S) / 60
@@ -178,6 +208,7 @@ class OpenaiVoice(FamilyVoice):
         kind = event.get("type")
         try:
             if isinstance(kind, str) and kind in EVENTS:
+                event = without_nulls(event)
                 EVENTS[kind](event, "")
         except Refusal:
             self._note(event, size)
@@ -192,15 +223,19 @@ class OpenaiVoice(FamilyVoice):
         session = event["session"]
         if session.get("model", self.heard.model) != self.heard.model:
             raise Refusal("The model of a session cannot be changed.", param="session.model")
-        before = self._settings.voice
-        after = self._settings.updated(session).voice
-        if self._spoke and after != before:
+        if self._spoke and self._settings.updated(session).voice != self._settings.voice:
             raise Refusal(
                 "Cannot update a conversation's voice if assistant audio is present.",
                 code="cannot_update_voice",
                 param="session.audio.output.voice",
             )
         super()._session_update(event)
+        if self.manners.output_rate:
+            self._settings = replace(self._settings, output=Format(self.manners.output_rate))
+
+    @property
+    def _detection(self) -> TurnDetection | None:
+        return self._settings.turn_detection or (USUAL_DETECTION if self.manners.automatic else None)
 
     # What the user says -----------------------------------------------------------------------------------------------
 
@@ -221,6 +256,10 @@ class OpenaiVoice(FamilyVoice):
         """Beside the reply, piece by piece, and then as a whole."""
         kind = "conversation.item.input_audio_transcription"
         place = {"item_id": item, "content_index": 0}
+        if not self.manners.transcribes:
+            error = {"type": "server_error", "code": "transcription_failed", "message": "Input transcription failed."}
+            self._emit(f"{kind}.failed", **place, error={**error, "param": None})
+            return
         for index, word in enumerate(text.split(" ")):
             delta = f" {word}" if index else word
             self._emit(f"{kind}.delta", **place, delta=delta, obfuscation=self._padding())
@@ -233,8 +272,12 @@ class OpenaiVoice(FamilyVoice):
 
     def _shown(self, item: Item, status: str, **fields: Any) -> dict[str, Any]:
         role = {"role": item.role} if item.type == "message" else {}
-        shown_status = {"status": status} if item.type != "function_call_output" else {}
-        return {"id": item.id, "type": item.type, **shown_status, **role, **fields}
+        shown_status = {"status": status} if item.type in ("message", "function_call") else {}
+        item.shown = {"id": item.id, "type": item.type, **shown_status, **role, **fields}
+        return item.shown
+
+    def _item_retrieve(self, event: dict[str, Any]) -> None:
+        self._emit("conversation.item.retrieved", item=self._find(event).shown)
 
     def _say_added(self, item: Item, status: str, content: list[Any] | None = None, **fields: Any) -> None:
         if content is not None:
@@ -253,13 +296,7 @@ class OpenaiVoice(FamilyVoice):
             return name
         raise Refusal("Item not found", code="item_not_found", param="previous_item_id")
 
-    def _text_of(self, content: Any, role: str) -> str:
-        return text_of(content, self.KINDS)
-
     # The reply --------------------------------------------------------------------------------------------------------
-
-    def _response_create(self, event: dict[str, Any]) -> None:
-        super()._response_create({**event, "response": event.get("response") or {}})
 
     def _aloud(self, options: Mapping[str, Any]) -> bool:
         return self._modalities(options) == ["audio"]
@@ -301,11 +338,23 @@ class OpenaiVoice(FamilyVoice):
         if reply.calls and not reply.aloud:
             return
         reply.began = True
-        shown = self._shown(reply.item, "in_progress", content=[])
-        self._emit("response.output_item.added", response_id=reply.id, output_index=0, item=shown)
+        shown = self._shown(reply.item, "in_progress", content=[], **self._phase(reply))
+        self._emit("response.output_item.added", response_id=reply.id, output_index=len(reply.done), item=shown)
         self._add(reply.item, "in_progress", [])
         part = {"type": "audio", "transcript": ""} if reply.aloud else {"type": "text", "text": ""}
         self._emit("response.content_part.added", **self._place(reply), part=part)
+
+    def _phase(self, reply: Reply) -> dict[str, str]:
+        return {"phase": PHASES[min(len(reply.done), 1)]} if self.manners.items > 1 else {}
+
+    def _next_item(self) -> None:
+        reply = self._running()
+        self._close_item(reply, "completed")
+        reply.item, reply.said, reply.began_at = Item(self._id("item"), "message", "assistant"), "", reply.sent
+        self._announce()
+
+    def _place(self, reply: Reply) -> dict[str, Any]:
+        return {**super()._place(reply), "output_index": len(reply.done)}
 
     def _say_piece(self, reply: Reply, piece: Piece) -> None:
         self._spoke = True
@@ -345,34 +394,103 @@ class OpenaiVoice(FamilyVoice):
             part = {"type": "text", "text": reply.said}
         self._emit("response.content_part.done", **place, part=part)
         # A part of the same content has another type than the content itself: recorded so.
-        shown = self._shown(reply.item, status, content=[{**part, "type": f"output_{part['type']}"}])
-        self._say_item_done(reply.item, shown)
-        self._emit("response.output_item.done", response_id=reply.id, output_index=0, item=shown)
+        content = [{**part, "type": f"output_{part['type']}"}]
+        self._finish(reply, reply.item, self._shown(reply.item, status, content=content, **self._phase(reply)))
+
+    def _finish(self, reply: Reply, item: Item, shown: dict[str, Any]) -> None:
+        """An item of a reply is complete."""
+        self._say_item_done(item, shown)
+        self._emit("response.output_item.done", response_id=reply.id, output_index=len(reply.done), item=shown)
         reply.done.append(shown)
+
+    def _begin(self, reply: Reply, item: Item, shown: dict[str, Any]) -> None:
+        """An item that is not spoken begins in a reply."""
+        self._emit("response.output_item.added", response_id=reply.id, output_index=len(reply.done), item=shown)
+        self._items.add(item)
+        self._emit("conversation.item.added", previous_item_id=self._items.before(item.id), item=shown)
 
     def _call(self, reply: Reply, name: str, arguments: str) -> None:
         """A function call is an item of its own, behind what was said."""
         call = {"name": name, "call_id": self._id("call")}
         item = Item(self._id("item"), "function_call", "tool", call={**call, "arguments": arguments})
-        place = {"response_id": reply.id, "output_index": len(reply.done)}
-        begun = self._shown(item, "in_progress", **call, arguments="")
-        self._emit("response.output_item.added", **place, item=begun)
-        self._add(item, "in_progress", None, **call, arguments="")
-        place["item_id"] = item.id
+        place = {"response_id": reply.id, "output_index": len(reply.done), "item_id": item.id}
+        self._begin(reply, item, self._shown(item, "in_progress", **call, arguments=""))
         for start in range(0, len(arguments), ARGUMENTS_AT_ONCE):
             delta = arguments[start : start + ARGUMENTS_AT_ONCE]
             more = {"call_id": call["call_id"], "delta": delta, "obfuscation": self._padding()}
             self._emit("response.function_call_arguments.delta", **place, **more)
         self._emit("response.function_call_arguments.done", **place, **call, arguments=arguments)
-        done = self._shown(item, "completed", **call, arguments=arguments)
-        self._say_item_done(item, done)
-        self._emit("response.output_item.done", response_id=reply.id, output_index=place["output_index"], item=done)
-        reply.done.append(done)
-        self._tell("replying", f"calls {name}({arguments[:200]})")
+        self._finish(reply, item, self._shown(item, "completed", **call, arguments=arguments))
+        self._told_call(name, arguments)
+
+    # Tools that run at the service ------------------------------------------------------------------------------------
+
+    def _answer(self, options: Mapping[str, Any]) -> None:
+        asked, tools = self._items.to_answer(), options.get("tools", self._settings.asked.get("tools", []))
+        servers = {tool["server_label"]: tool for tool in tools if tool["type"] == "mcp"}
+        wanted = call_for(asked, self._functions(options), self.manners) if asked else None
+        call = call_for(asked, list(servers), self.manners) if asked and not wanted else None
+        if call is None:
+            super()._answer(options)
+            return
+        allowed = servers[call[0]].get("allowed_tools")
+        name = str(allowed[0]) if isinstance(allowed, list) and allowed else "search"
+        details = {"server_label": call[0], "name": name, "arguments": call[1]}
+        if servers[call[0]].get("require_approval") == "never":
+            self._use_server(details, options)
+        else:
+            request = [(0.0, lambda: self._request_approval(details)), (0.0, lambda: self._end_reply("completed"))]
+            self._begin_reply(Thought(b"", ""), options, before=request)
+
+    def _request_approval(self, details: dict[str, str]) -> None:
+        reply, item = self._running(), Item(self._id("mcpr"), "mcp_approval_request", "tool", call=details)
+        shown = self._shown(item, "completed", **details)
+        self._begin(reply, item, shown)
+        self._finish(reply, item, shown)
+        self._tell("replying", f"asks whether it may call {details['name']} at {details['server_label']}")
+
+    def _create_approval(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
+        request = self._items.get(given["approval_request_id"])
+        if request is None or request.type != "mcp_approval_request":
+            raise Refusal("There is no such request", code="item_not_found", param="item.approval_request_id")
+        self._refuse_second_reply()
+        answer = {name: given.get(name) for name in ("approval_request_id", "approve", "reason")}
+        self._add(Item(item_id, "mcp_approval_response", "tool"), "completed", behind=behind, **answer)
+        if given["approve"]:
+            self._use_server({**request.call, "approval_request_id": request.id}, {})
+
+    def _use_server(self, details: dict[str, str], options: Mapping[str, Any]) -> None:
+        """A reply that begins with the call of a tool at the service."""
+        item = Item(self._id("mcp"), "mcp_call", "tool", call=details)
+        steps: list[tuple[float, Callable[[], None]]] = [(0.0, lambda: self._begin_server_call(item))]
+        for _ in range(math.floor(self.manners.tool_s / PROGRESS_S)):
+            steps.append((PROGRESS_S, lambda: self._tell_progress(item, "in_progress")))
+        steps.append((self.manners.tool_s % PROGRESS_S, lambda: self._end_server_call(item)))
+        text = f"The tool {details['name']} of {details['server_label']} has answered."
+        thought = sung(text, self._settings.output.rate, text)
+        self._begin_reply(thought, options, aloud=self._aloud(options), before=steps)
+
+    def _tell_progress(self, item: Item, what: str) -> None:
+        place = {"item_id": item.id, "output_index": len(self._running().done)}
+        self._emit(f"response.mcp_call.{what}", **place)
+
+    def _begin_server_call(self, item: Item) -> None:
+        reply = self._running()
+        self._begin(reply, item, self._shown(item, "in_progress", **item.call))
+        place = {"response_id": reply.id, "item_id": item.id, "output_index": len(reply.done)}
+        self._emit("response.mcp_call_arguments.done", **place, arguments=item.call["arguments"])
+        self._tell_progress(item, "in_progress")
+
+    def _end_server_call(self, item: Item) -> None:
+        self._tell_progress(item, "completed")
+        self._finish(self._running(), item, self._shown(item, "completed", **item.call, output="{}"))
+        self._tell("replying", f"has called {item.call['name']}")
 
     def _say_done(self, reply: Reply, status: str, reason: str) -> None:
         self._close_item(reply, "incomplete")
         details = {"type": status, "reason": reason} if reason else None
+        if status == "failed":
+            details = self._failed_with(reason)
         response = self._response(reply, status, status_details=details, output=reply.done, usage=self._usage(reply))
         self._emit("response.done", response=response)
         limit = {"name": "tokens", "limit": 15_000_000, "remaining": 14_999_000, "reset_seconds": 0.004}
@@ -389,3 +507,6 @@ class OpenaiVoice(FamilyVoice):
             "input_token_details": heard,
             "output_token_details": {"text_tokens": text, "audio_tokens": sound},
         }
+
+    _HANDLERS: ClassVar[Mapping[str, str]] = {**HANDLERS, "conversation.item.retrieve": "_item_retrieve"}
+    _MAKERS: ClassVar[Mapping[str, str]] = {**MAKERS, "mcp_approval_response": "_create_approval"}

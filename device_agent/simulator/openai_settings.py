@@ -179,7 +179,14 @@ DETECTION = by_type(
         ),
     }
 )
-TRANSCRIPTION = only(model=text, language=or_null(text), prompt=or_null(text))
+TRANSCRIPTION = only(
+    model=text,
+    language=or_null(text),
+    languages=or_null(list_of(text, 100)),
+    keywords=or_null(list_of(text, 100)),
+    prompt=or_null(text),
+    delay=or_null(text),
+)
 NOISE_REDUCTION = only(("type",), type=one_of("near_field", "far_field"), strength=number(0, 1))
 VOICE = either(only(("id",), id=text), one_of(*VOICES))
 INPUT = only(
@@ -196,6 +203,8 @@ MCP = only(
     server_label=text,
     server_url=text,
     connector_id=text,
+    tunnel_id=text,
+    allowed_callers=anything,
     authorization=text,
     headers=or_null(fields()),
     allowed_tools=anything,
@@ -213,7 +222,7 @@ TOOL_CHOICE = either(
         }
     ),
 )
-MAX_TOKENS = either(one_of("inf"), number(1, 4096, whole=True))
+MAX_TOKENS = either(one_of("inf"), number(1, 32_000, whole=True))
 PROMPT = only(("id",), id=text, version=or_null(text), variables=or_null(fields()))
 TRACING = either(one_of("auto"), only(workflow_name=text, group_id=text, metadata=fields()))
 TRUNCATION = either(
@@ -225,7 +234,7 @@ TRUNCATION = either(
         token_limits=only(post_instructions=number(0, 1 << 20, whole=True)),
     ),
 )
-REASONING = only(effort=one_of("minimal", "low", "medium", "high", "xhigh"))
+REASONING = only(effort=one_of("none", "minimal", "low", "medium", "high", "xhigh"))
 
 
 def _modalities(value: Any, where: str) -> None:
@@ -300,8 +309,24 @@ ITEM: Check = by_type(
         "message": by_type(_MESSAGES, "role"),
         "function_call": only(("name", "arguments"), **_COMMON, call_id=text, name=text, arguments=text),
         "function_call_output": only(("call_id", "output"), **_COMMON, call_id=text, output=text),
+        "mcp_approval_response": only(
+            ("approval_request_id", "approve"),
+            **_COMMON,
+            approval_request_id=text,
+            approve=flag,
+            reason=or_null(text),
+        ),
     }
 )
+
+
+def without_nulls(event: dict[str, Any]) -> dict[str, Any]:
+    """Return a ``response.create`` without the wishes that are null; any other event as it is."""
+    response = event.get("response")
+    if event.get("type") != "response.create" or not isinstance(response, dict):
+        return event
+    return {**event, "response": {name: value for name, value in response.items() if value is not None}}
+
 
 EVENT_ID = or_null(short_text(512))
 EVENTS: dict[str, Check] = {
@@ -313,6 +338,7 @@ EVENTS: dict[str, Check] = {
         ("item",), type=anything, event_id=EVENT_ID, previous_item_id=or_null(text), item=ITEM
     ),
     "conversation.item.delete": only(("item_id",), type=anything, event_id=EVENT_ID, item_id=text),
+    "conversation.item.retrieve": only(("item_id",), type=anything, event_id=EVENT_ID, item_id=text),
     "conversation.item.truncate": only(
         ("item_id", "content_index", "audio_end_ms"),
         type=anything,

@@ -66,6 +66,11 @@ class Settings(ABC):
         """Whether replies are spoken, rather than written."""
         return True
 
+    @property
+    def clashes(self) -> bool:
+        """Whether a function is called like a tool of the service."""
+        return False
+
     @abstractmethod
     def updated(self, session: Any) -> Self:
         """Return these settings with the changes of *session*; raise Refusal where one is wrong."""

@@ -59,7 +59,8 @@ def call_for(asked: Item, functions: Sequence[str], manners: Manners) -> tuple[s
     if asked.role != "user" or not functions:
         return None
     if asked.sound:
-        return (manners.tool, manners.tool_arguments) if manners.tool in functions else None
+        wanted = functions[0] if manners.tool == "*" else manners.tool
+        return (wanted, manners.tool_arguments) if wanted in functions else None
     named = next((name for name in functions if re.search(rf"\b{re.escape(name)}\b", asked.text)), None)
     if named is None:
         return None

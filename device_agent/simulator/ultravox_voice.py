@@ -48,7 +48,10 @@ class Invocation:
 
     id: str
     name: str
+    parameters: Mapping[str, Any]
     until: float
+    again: bool = False
+    """Whether it is asked for once more, because it did not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -406,8 +409,9 @@ class UltravoxVoice(Voice):
         if step:
             step()
 
-    def _invoke(self, name: str, parameters: dict[str, Any]) -> None:
-        invocation = Invocation(f"{self._chance.getrandbits(64):016x}", name, self._now + self._call.client_tools[name])
+    def _invoke(self, name: str, parameters: Mapping[str, Any], *, again: bool = False) -> None:
+        until = self._now + self._call.client_tools[name]
+        invocation = Invocation(f"{self._chance.getrandbits(64):016x}", name, parameters, until, again)
         self._invocation = invocation
         self._tell("replying", f"calls {name}({json.dumps(parameters)[:200]})")
         self._say(
@@ -419,12 +423,15 @@ class UltravoxVoice(Voice):
         )
 
     def _give_up(self) -> None:
-        """The client was too slow."""
-        assert self._invocation is not None, "somebody must have asked"  # noqa: S101
-        name, self._invocation = self._invocation.name, None
-        text = f"{name} did not answer in time."
+        """The client was too slow: it is asked once more, and what it answers to the first question is thrown away."""
+        assert self._invocation is not None, "a tool must have been called"  # noqa: S101
+        late, self._invocation = self._invocation, None
+        text = f"{late.name} did not answer in time."
         self._complain(text)
-        self._sing(text, text)
+        if late.again:
+            self._sing(text, text)
+        else:
+            self._invoke(late.name, late.parameters, again=True)
 
     def _sing(
         self, tune: str, text: str, *, then: Callable[[], None] | None = None, uninterruptible: bool = False

@@ -8,8 +8,8 @@ new dialect is one file and one line in ``SERVICES``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
@@ -36,33 +36,74 @@ ALIASES = {"grok-voice-agent": "xai", "openai-realtime": "openai"}
 
 @dataclass(frozen=True)
 class Manners:
-    """How the service behaves. They may change while a connection is open; the greeting then is over."""
+    """How the service behaves. They may change while a connection is open; the greeting then is over.
+
+    ``manners.py`` and ``faults.py`` give names to sets of these for the command line.
+    """
 
     greeting: Literal["full", "conversation", "none"] = "full"
     """full: session.created, conversation.created, ping (as of July 2026). conversation: conversation.created alone
     (early 2026). none: not a word before the first session.update (seen in April 2026)."""
+    greet_s: float = 0.0
+    """From the handshake to the greeting; nothing is read before it."""
+    announce_s: float = 0.0
+    """From the beginning of a reply, which nothing tells yet, to response.created."""
     think_s: float = 0.25
-    """From the end of a turn to the first sound of the reply."""
+    """From there to the first sound of the reply."""
+    voice_s: float = 0.0
+    """From the words of a reply to its sound; 0: they come together."""
+    tool_s: float = 0.5
+    """How long a tool that runs at the service takes."""
     pace: float = 4.0
     """Seconds of sound sent in a second. The live service was recorded at 3.4 s of speech in 0.9 s."""
     ping_s: float = 10.0
     """Seconds between two ``ping`` events; 0: none."""
     silent: bool = False
     """Hears everything and never replies."""
-    ids: bool = True
-    """Whether the pieces of a reply say which reply, item and part they belong to. Older servers said nothing."""
-    beta_names: bool = False
-    """Whether the pieces of a reply have the names they had before general availability."""
+    retold: tuple[str, ...] = ()
+    """The rewriters of ``rewriting.py`` that the events go through."""
     tool: str = ""
-    """The function that every spoken turn asks for, if the client offers it: words are beyond this service."""
+    """The tool that every spoken turn asks for, if the client offers it: words are beyond this service. *: the first
+    one that is offered."""
     tool_arguments: str = "{}"
-    """What that function is called with, as JSON."""
+    """What that tool is called with, as JSON."""
     session_s: float = 0.0
     """How long a session lasts, in seconds; 0: as long as the service's documentation says."""
+    expires_s: float = 0.0
+    """openai: how far ahead the end of the session is told; 0: as far as it is."""
+    sessions: int = 0
+    """openai: how many sessions there can be at a time; 0: any number."""
+
+    commits: Literal["usual", "answered", "asked"] = "usual"
+    """xai, xai-live: whether speech is answered as soon as it is committed, or when a reply is asked for."""
+    commit_s: float = 0.1
+    """xai: from a commit to the moment when the speech joins the conversation."""
+    takes_back: bool = False
+    """xai: the service's turn detection begins the reply before the commit, and drops it when the user goes on."""
+    automatic: bool = False
+    """openai: no turn detection (null) is taken for the usual one."""
+    busy_idle: bool = False
+    """Every other request for a reply is refused as one too many, although no reply is under way."""
+    output_rate: int = 0
+    """openai: the rate of the replies, whatever was asked for; 0: what was asked for."""
+    items: int = 1
+    """openai: in how many items of sound a reply comes, 1 or 2."""
+
+    reply: Literal["usual", "text", "empty"] = "usual"
+    """text: replies have words and no sound. empty: they have neither."""
+    fails: str = ""
+    """The code with which replies fail: rate_limit_exceeded, server_error, insufficient_quota."""
+    fails_once: bool = True
+    """Only the first reply of a connection fails."""
+    cut_by: Literal["", "content_filter", "max_output_tokens"] = ""
+    """What ends each reply after a third of it."""
+    refuses: Literal["", "settings", "transcription"] = ""
+    """Every session.update is refused, or those that name a model for the transcripts."""
+    transcribes: bool = True
+    """Whether the transcripts that are asked for can be made."""
+
     auth_close: int = 1008
     """xai-live: the code of the goodbye after a wrong key. It is documented nowhere; 4001 is as likely."""
-    commit_replies: bool = False
-    """xai-live: whether a commit alone brings a reply. It is documented nowhere."""
     aliases: Mapping[str, str] = field(default_factory=lambda: dict(ALIASES))
     """litellm: what a client may call a model -> the service behind it; "": one that cannot be reached."""
     binary_json: bool = False
@@ -71,8 +112,18 @@ class Manners:
     """litellm: ask for a reply after every transcript of the user, as releases up to 1.106.2 do."""
 
     def __post_init__(self) -> None:
-        if self.pace <= 0 or min(self.think_s, self.ping_s, self.session_s) < 0:
-            raise ValueError("pace must be above 0, think_s, ping_s and session_s not below it")
+        times = (self.greet_s, self.announce_s, self.think_s, self.voice_s, self.tool_s, self.ping_s, self.session_s)
+        if self.pace <= 0 or min(*times, self.commit_s, self.expires_s) < 0:
+            raise ValueError("pace must be above 0, and what ends in _s not below it")
+
+    def changed(self, changes: Iterable[Mapping[str, Any]]) -> Manners:
+        """Return these with all *changes* by field; rewriters add up, of everything else the last one counts."""
+        merged: dict[str, Any] = {}
+        retold = self.retold
+        for each in changes:
+            retold += tuple(each.get("retold", ()))
+            merged |= each
+        return replace(self, **{**merged, "retold": retold})
 
 
 @dataclass(frozen=True)
@@ -88,9 +139,23 @@ class Goodbye:
     reason: str = ""
 
 
-Moment = Literal["connected", "configured", "turn-begins", "turn-1s", "turn", "replying", "replied", "trouble"]
+Moment = Literal[
+    "connected",
+    "configured",
+    "turn-begins",
+    "turn-1s",
+    "turn",
+    "replying",
+    "called",
+    "replied",
+    "idle",
+    "trouble",
+]
 """When faults strike and lines are printed: the settings were taken; a turn began, has one second, is complete; about
-a third of a reply's sound is sent; a reply is over, whole or not; something was refused."""
+a third of a reply's sound is sent; a tool was called CALLED_S ago; a reply is over, whole or not; the client has said
+nothing for IDLE_S, and no reply is under way; something was refused."""
+
+CALLED_S, IDLE_S = 0.2, 3.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ Names, order and shapes of the events are as recorded from the live service in J
 think, and is honest about that: its transcripts say what it measured, and its reply to a spoken turn is the sound of
 that very turn, sample for sample, so that whoever plays it hears what arrived.
 
+Speech is answered as soon as it is committed, as others have checked with the live service in autumn 2026; the manner
+``asks`` waits for ``response.create``, as older servers did.
+
 What is known of the live service and not imitated: idle timeouts, opus, tools that run at the service.
 """
 
@@ -14,12 +17,14 @@ import math
 import random
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..audio import seconds
 from .checks import mapping
 from .door import Door
 from .family import MAKERS, FamilyVoice, Reply
+from .hearing import SpeechStarted, SpeechStopped
 from .items import Item
 from .memory import Conversation, Memory
 from .reading import Refusal, parse, text_of
@@ -35,6 +40,9 @@ PARTIAL_EVERY_S = 1.0
 
 TOKEN_PREFIX = "xai-realtime-client-secret-"  # noqa: S105
 USUAL_TOKEN_S, LONGEST_TOKEN_S = 600, 3600
+
+TAKEN_BACK_S = 0.4
+"""How long after it has begun to reply the service still takes the end of a turn back: a few hundred milliseconds."""
 
 
 class Xai:
@@ -56,7 +64,6 @@ class Xai:
         self.routes = {
             ("GET", self.path): self._realtime,
             ("POST", "/v1/realtime/client_secrets"): self._client_secret,
-            ("POST", "/v1/realtime/sessions"): self._old_secret,
         }
 
     def _realtime(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
@@ -84,11 +91,6 @@ class Xai:
         value = self._door.mint(asked.at, lasts)
         return Answer(200, {"value": value, "expires_at": int(self._wall + asked.at + lasts)})
 
-    def _old_secret(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
-        """The same in the shape of the beta, which some clients still read."""
-        answer = self._client_secret(asked, _manners, _heard)
-        return answer if answer.status != 200 or answer.body is None else Answer(200, {"client_secret": answer.body})
-
 
 def refused(why: str) -> Answer:
     """A refusal in the service's shape: two strings."""
@@ -109,10 +111,21 @@ def token_seconds(body: bytes) -> int:
     return lasts
 
 
+@dataclass(frozen=True)
+class Commit:
+    """Speech on its way into the conversation: it gets there *at* this time."""
+
+    at: float
+    item: str
+    pcm: bytes = field(repr=False)
+
+
 class XaiVoice(FamilyVoice):
     """One connection to the service."""
 
     SESSION_S: ClassVar[float] = 120 * 60.0
+    ANSWERS_COMMITS: ClassVar[bool] = True
+    """Whether speech is answered as soon as it is committed, where the manners do not say it."""
 
     def __init__(
         self,
@@ -134,6 +147,10 @@ class XaiVoice(FamilyVoice):
         self._greeted = False
         self._ping_due = math.inf
         self._told_s = 0.0  # how much of the growing transcript was told
+        self._committed: Commit | None = None
+        self._answered = False  # the latest input was committed speech, and its answer has begun
+        self._stopped: Commit | None = None  # a turn whose end may still be taken back
+        self._billed_s = 0.0
 
     # The connection ---------------------------------------------------------------------------------------------------
 
@@ -208,27 +225,50 @@ class XaiVoice(FamilyVoice):
         self._emit("session.updated", session=echo)
 
     def _replay(self) -> None:
-        """What was said on earlier connections, as text, with new ids. As recorded, typed text does not come back."""
+        """What was said on earlier connections, as text, with new ids. Typed text and calls do not come back."""
         before, self._before = self._before, None
         for old in before.items if before else ():
             if old.type == "message" and old.text and not old.typed:
                 kind = "text" if old.role == "assistant" else "input_text"
                 item = Item(self._id("item"), old.type, old.role, old.text)
                 self._add(item, "completed", [{"type": kind, "text": old.text}])
-            elif old.call:
-                item = Item(self._id("item"), old.type, old.role, old.text, call=old.call)
-                self._add(item, "completed", None, **old.call)
 
     # What the user says -----------------------------------------------------------------------------------------------
+
+    @property
+    def _notices_speech(self) -> bool:
+        return self._answers_commits
+
+    @property
+    def _answers_commits(self) -> bool:
+        """Whether speech is answered as soon as it is committed."""
+        wish = self.manners.commits
+        return self.ANSWERS_COMMITS if wish == "usual" else wish == "answered"
+
+    def _speech_started(self, noticed: SpeechStarted) -> None:
+        self._answered = False
+        if stopped := self._stopped:
+            self._stopped, self._user_item = None, stopped.item
+            self._emit("input_audio_buffer.speech_started", item_id=stopped.item, audio_start_ms=noticed.at)
+            if self._reply:
+                self._drop_reply()
+            return
+        super()._speech_started(noticed)
+        if self._ear.watching and self._reply:
+            self._drop_reply()
+            if self._committed:
+                self._join(self._committed)
 
     def _say_listening(self, item: str, at: int) -> None:
         self._told_s = 0.0
         self._emit("input_audio_buffer.speech_started", item_id=item, audio_start_ms=at)
-        self._add(Item(item, "message", "user"), "in_progress", [{"type": "input_audio", "transcript": ""}])
+        if self._ear.listening:
+            self._add(Item(item, "message", "user"), "in_progress", [{"type": "input_audio", "transcript": ""}])
 
     def _say_growing(self) -> None:
         heard_s = self._ear.seconds
-        if self._user_item and self._settings.transcribes and heard_s >= self._told_s + PARTIAL_EVERY_S:
+        wanted = self._ear.listening and self._user_item and self._settings.transcribes
+        if wanted and heard_s >= self._told_s + PARTIAL_EVERY_S:
             self._told_s = heard_s
             self._transcript("updated", self._user_item, self._measure(self._ear.sound))
 
@@ -237,15 +277,99 @@ class XaiVoice(FamilyVoice):
             kind = f"conversation.item.input_audio_transcription.{what}"
             self._emit(kind, item_id=item, content_index=0, transcript=text, **fields)
 
+    def _speech_stopped(self, noticed: SpeechStopped) -> None:
+        if not self.manners.takes_back:
+            super()._speech_stopped(noticed)
+            return
+        before = self._held_back(self._user_item)
+        item, self._user_item = self._user_item, ""
+        stopped = Commit(self._now + TAKEN_BACK_S, item, before + noticed.pcm)
+        self._emit("input_audio_buffer.speech_stopped", item_id=item, audio_end_ms=noticed.at)
+        self._items.keep_sound(item, stopped.pcm, self._ear.rate, self._measure(stopped.pcm))
+        self._stopped = stopped
+        self._in(TAKEN_BACK_S, lambda: self._settle(stopped))
+        self._answer_when_free()
+
+    def _held_back(self, item: str) -> bytes:
+        """The sound of a turn whose end was taken back."""
+        known = self._items.get(item)
+        return known.sound if known else b""
+
+    def _settle(self, stopped: Commit) -> None:
+        """The end of a turn was no pause."""
+        if self._stopped is stopped:
+            self._stopped = None
+            text = self._measure(stopped.pcm)
+            self._say_taken(stopped.item, text)
+            self._take_turn(stopped.item, stopped.pcm, text)
+
     def _say_heard(self, item: str, at: int, text: str) -> None:
         self._emit("input_audio_buffer.speech_stopped", item_id=item, audio_end_ms=at)
+        self._say_taken(item, text)
+
+    def _say_taken(self, item: str, text: str) -> None:
+        """A turn that the service has ended itself is complete."""
         self._transcript("completed", item, text, status="in_progress")
         self._emit("input_audio_buffer.committed", item_id=item)
         self._transcript("completed", item, text, status="completed")
 
+    # Turns that the client ends ---------------------------------------------------------------------------------------
+
     def _commit(self, event: dict[str, Any]) -> None:
-        if not self._ear.listening:  # else the ear decides; the live service does not even answer
+        """Speech joins the conversation after a moment. Nothing is said to a commit of silence."""
+        if self._ear.listening:
+            return  # the ear decides; the live service does not even answer
+        if not self._answers_commits:
             super()._commit(event)
+        elif self._ear.speaking:
+            self._committed = commit = self._take_buffer()
+            self._in(self.manners.commit_s, lambda: self._land(commit))
+
+    def _take_buffer(self) -> Commit:
+        item, self._user_item = self._user_item or self._id("item"), ""
+        return Commit(self._now + self.manners.commit_s, item, self._ear.take())
+
+    def _land(self, commit: Commit) -> None:
+        """The speech is part of the conversation now, and is answered; behind a reply that overtook it."""
+        if self._committed is commit and not self._reply:
+            self._join(commit)
+            self._answer({})
+
+    def _join(self, commit: Commit) -> None:
+        self._committed, self._answered = None, True
+        text = self._measure(commit.pcm)
+        self._say_committed(commit.item, text)
+        self._take_turn(commit.item, commit.pcm, text)
+
+    def _end_reply(self, status: str, reason: str = "") -> None:
+        super()._end_reply(status, reason)
+        if (commit := self._committed) and self._now >= commit.at and not self._over:
+            self._land(commit)
+
+    def _clear(self, event: dict[str, Any]) -> None:
+        """Right after a commit this cancels the answer, too."""
+        super()._clear(event)
+        self._committed = None
+        if self._answered and self._reply and not self._reply.began:
+            self._end_reply("cancelled", "client_cancelled")
+        self._answered = False
+
+    def _response_create(self, event: dict[str, Any]) -> None:
+        """What comes with a commit is answered before the speech is there, what comes behind it is dropped."""
+        if self._ear.watching and self._committed is None:
+            if self._answered:
+                return
+            if self._ear.speaking and not self._reply:
+                self._join(self._take_buffer())
+        super()._response_create(event)
+
+    def _create_message(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
+        super()._create_message(given, item_id, behind)
+        self._answered = False
+
+    def _create_output(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
+        super()._create_output(given, item_id, behind)
+        self._answered = False
 
     def _say_committed(self, item: str, text: str) -> None:
         self._emit("input_audio_buffer.committed", item_id=item, previous_item_id=self._items.last)
@@ -266,12 +390,9 @@ class XaiVoice(FamilyVoice):
         shown = self._shown(item, status, **fields)
         self._emit("conversation.item.added", item=shown, previous_item_id=self._items.before(item.id))
 
-    def _text_of(self, content: Any, role: str) -> str:
-        return text_of(content, self.KINDS)
-
     def _create_spoken(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
         """``force_message``: the service speaks this text, unasked."""
-        text = self._text_of(given.get("content"), "assistant")
+        text = text_of(given.get("content"), self.KINDS)
         self._refuse_second_reply()
         self._begin_reply(sung(text, self._settings.output.rate, text), {})
 
@@ -280,7 +401,11 @@ class XaiVoice(FamilyVoice):
     def _say_created(self, reply: Reply) -> None:
         created = {"id": reply.id, "object": "realtime.response", "output": [], "status": "in_progress"}
         # A string where one expects an object, and no usage: recorded so.
-        self._emit("response.created", response={**created, "status_details": "unimplemented", "usage": {}})
+        more = {"status_details": "unimplemented", "usage": {}, **self._metadata(reply)}
+        self._emit("response.created", response={**created, **more})
+
+    def _metadata(self, reply: Reply) -> dict[str, Any]:
+        return {"metadata": reply.options["metadata"]} if "metadata" in reply.options else {}
 
     def _announce(self) -> None:
         reply = self._running()
@@ -334,7 +459,7 @@ class XaiVoice(FamilyVoice):
         done = self._shown(user, "completed", **call, arguments=arguments)
         self._emit("response.output_item.done", item=done, **place)
         reply.done.append(done)
-        self._tell("replying", f"calls {name}({arguments[:200]})")
+        self._told_call(name, arguments)
 
     def _say_done(self, reply: Reply, status: str, reason: str) -> None:
         """A cancelled reply ends with ``response.done`` alone."""
@@ -342,16 +467,18 @@ class XaiVoice(FamilyVoice):
         item_status = "completed" if status == "completed" else "incomplete"
         spoken = [self._shown(reply.item, item_status, content=content)] if reply.began else []
         response = {"id": reply.id, "object": "realtime.response", "output": [*spoken, *reply.done]}
+        details = self._failed_with(reason) if status == "failed" else "unimplemented"
         self._emit(
             "response.done",
-            response={**response, "status": status, "status_details": "unimplemented", "usage": {}},
+            response={**response, "status": status, "status_details": details, "usage": {}, **self._metadata(reply)},
             response_id=reply.id,
             usage=self._usage(reply),
         )
 
     def _usage(self, reply: Reply) -> dict[str, Any]:
-        """Beside the response, with seconds beside the tokens."""
+        """Beside the response, with seconds beside the tokens; those that are billed are the sum so far."""
         text, sound = self._spoken(reply)
+        self._billed_s += reply.item.spoken_s
         heard = {"text_tokens": 0, "audio_tokens": 0, "grok_tokens": 0}
         said = {"text_tokens": text, "audio_tokens": sound, "grok_tokens": 0}
         return {
@@ -361,7 +488,18 @@ class XaiVoice(FamilyVoice):
             "output_token_details": said,
             "total_tokens": text + sound,
             "output_audio_seconds": reply.item.spoken_s,
-            "billable_audio_seconds": math.ceil(reply.item.spoken_s),
+            "billable_audio_seconds": math.ceil(self._billed_s),
         }
+
+    def _failure(self) -> str:
+        """A function that is called like a tool of the service makes the first reply fail."""
+        clashes = not self._failed and self._settings.clashes
+        self._failed = self._failed or clashes
+        return "server_error" if clashes else super()._failure()
+
+    def _item_truncate(self, event: dict[str, Any]) -> None:
+        """It has no effect on a reply that is under way."""
+        if not (self._reply and self._reply.item is self._find(event)):
+            super()._item_truncate(event)
 
     _MAKERS: ClassVar[Mapping[str, str]] = {**MAKERS, "force_message": "_create_spoken"}

@@ -3,7 +3,7 @@
 Little of it is documented, and no second source is known: the key comes in the first message, nothing is acknowledged,
 and five events come back, the pieces of a reply with nothing but ``delta``. What a wrong key looks like, whether a
 commit alone brings a reply, and what else the service understands is documented nowhere; here an error that is a
-string and a goodbye (``auth_close``), no (``commit_replies``), and what its younger relative understands.
+string and a goodbye (``auth_close``), no (``commits``), and what its younger relative understands.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ _CHECKS: dict[str, Check] = {
 class XaiLiveVoice(XaiVoice):
     """One connection to the service: its younger relative with its mouth nearly shut."""
 
+    ANSWERS_COMMITS: ClassVar[bool] = False
+
     def __init__(
         self,
         manners: Manners,
@@ -191,12 +193,6 @@ class XaiLiveVoice(XaiVoice):
 
     def _say_settings(self, echo: dict[str, Any]) -> None:
         """Nothing is acknowledged."""
-
-    def _commit(self, event: dict[str, Any]) -> None:
-        listened = self._ear.listening
-        super()._commit(event)
-        if self.manners.commit_replies and not listened:
-            self._answer_when_free()
 
     _HANDLERS: ClassVar[Mapping[str, str]] = {**HANDLERS, "auth": "_auth_again"}
 

@@ -30,6 +30,12 @@ RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma", "audio/opus")
 TRANSPORTS = ("json", "binary")
 SERVER_TOOLS = ("web_search", "x_search", "file_search", "mcp")
+RESERVED = {
+    "web_search": {"web_search", "browse_page"},
+    "x_search": {"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"},
+    "file_search": {"file_search", "collections_search"},
+}
+"""A tool of the service -> what no function may be called beside it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ class XaiSettings(Settings):
     def resumes(self) -> bool:
         """Whether the conversation is to outlive its connection."""
         return bool((self.asked.get("resumption") or {}).get("enabled"))
+
+    @property
+    def clashes(self) -> bool:
+        taken = {name for tool in self.asked.get("tools", ()) for name in RESERVED.get(tool["type"], ())}
+        return not taken.isdisjoint(self.functions)
 
     def updated(self, session: Any) -> Self:
         session = mapping(session, "session")
@@ -99,7 +110,10 @@ class XaiSettings(Settings):
 
 
 def turn_detection(value: Any) -> TurnDetection | None:
-    """Return checked turn detection *value* as this program understands it; None is manual mode."""
+    """Return checked turn detection *value* as this program understands it; None is manual mode.
+
+    ``create_response`` is repeated to the client and has no effect: the service always answers.
+    """
     if value is None or value.get("type") is None:
         return None
     usual = TurnDetection()
@@ -107,7 +121,6 @@ def turn_detection(value: Any) -> TurnDetection | None:
         threshold=value.get("threshold", usual.threshold),
         silence_ms=value.get("silence_duration_ms", usual.silence_ms),
         prefix_ms=value.get("prefix_padding_ms", usual.prefix_ms),
-        create_response=value.get("create_response", usual.create_response),
         interrupt_response=value.get("interrupt_response", usual.interrupt_response),
     )
 

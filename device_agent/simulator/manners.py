@@ -1,0 +1,98 @@
+"""How healthy servers of the same protocols differ: one table, by name.
+
+Each was reported of a real server in 2026, by programs that talk to it; who begins a reply, how it is told, and what a
+session may do. A manner only changes fields of ``Manners``. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FAMILY = ("xai", "openai", "litellm")
+"""The services whose events have ids, and names that changed."""
+
+JSON = (*FAMILY, "xai-live")
+"""The services whose sound is in JSON."""
+
+BY_XAI = ("xai", "litellm", "xai-live")
+BY_OPENAI = ("openai", "litellm")
+"""The services that are spoken as one company speaks them, behind a proxy, too."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """One way to behave. *says* is for people."""
+
+    says: str
+    manners: Mapping[str, Any] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
+    """The services with which it makes sense; none: all."""
+
+
+def _retold(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Manner:
+    return Manner(says, {"retold": (name,)}, services)
+
+
+MANNERS: dict[str, Manner] = {
+    # Who begins a reply
+    "answers-commits": Manner(
+        "answers speech as soon as it is committed; a request that comes with the commit is answered first, without it",
+        {"commits": "answered"},
+        BY_XAI,
+    ),
+    "asks": Manner("answers nothing before response.create", {"commits": "asked"}, BY_XAI),
+    "takes-back": Manner(
+        "takes the end of a turn back when the user goes on, and drops the reply that it has begun without a word",
+        {"takes_back": True},
+        ("xai", "litellm"),
+    ),
+    "automatic": Manner(
+        "finds turns and interrupts by itself although turn_detection is null", {"automatic": True}, BY_OPENAI
+    ),
+    "created-first": _retold("tells the commit of a turn that it has ended behind response.created", "created-first"),
+    "created-twice": _retold("tells response.created twice", "created-twice"),
+    "replaced": _retold("announces a reply that never comes, and then the one that does", "replaced"),
+    "busy-first": _retold("says that a reply is under way just before it is announced", "busy-first"),
+    "busy-idle": Manner(
+        "refuses every other request for a reply as one too many, though none is under way", {"busy_idle": True}, FAMILY
+    ),
+    # How a reply is told
+    "late-sound": _retold("sends the last pieces of sound behind response.output_audio.done", "late-sound"),
+    "later-sound": _retold("sends the last pieces of sound behind response.done", "later-sound"),
+    "never-done": _retold("ends replies without response.done", "never-done"),
+    "two-items": Manner("speaks each reply as two items, a commentary and an answer", {"items": 2}, BY_OPENAI),
+    "words-at-end": _retold("tells the words of a reply only when all of them are spoken", "words-at-end"),
+    "calls-in-items": _retold("tells a call of a tool in response.output_item.done alone", "calls-in-items"),
+    "other-ids": _retold("names another reply in the pieces than in response.created", "other-ids"),
+    "random-ids": _retold("names another reply in each piece", "random-ids"),
+    "null-ids": _retold("names no reply in the pieces: response_id is null", "null-ids"),
+    "no-ids": _retold("leaves ids and indices out of the pieces of a reply", "no-ids"),
+    "beta-names": _retold("calls the pieces of a reply by their old names", "beta-names"),
+    "flat-errors": _retold("has a text where others have the object of an error", "flat-errors", BY_OPENAI),
+    "other-rate": Manner(
+        "speaks with 16 kHz whatever was asked for, and says so in session.updated", {"output_rate": 16000}, BY_OPENAI
+    ),
+    # Sessions and tools
+    "no-greeting": Manner("says nothing before the first session.update", {"greeting": "none"}, FAMILY),
+    "early-greeting": Manner("greets with conversation.created alone", {"greeting": "conversation"}, FAMILY),
+    "one-session": Manner(
+        "has room for one session, and for 3 s after its end closes others with 1008", {"sessions": 1}, ("openai",)
+    ),
+    "uses-tools": Manner(
+        "asks with every spoken turn for the first tool that is offered", {"tool": "*"}, (*FAMILY, "ultravox")
+    ),
+    "slow-tools": Manner(
+        "runs tools of its own for 40 s, and tells that it is at work (mcp)", {"tool": "*", "tool_s": 40.0}, BY_OPENAI
+    ),
+    # The proxy
+    "json-in-binary": Manner(
+        "is LiteLLM 1.81.9: JSON in binary frames, silence when the service ends", {"binary_json": True}, ("litellm",)
+    ),
+    "asks-too": Manner(
+        "is LiteLLM up to 1.106.2: asks for a reply of its own after each transcript", {"injects": True}, ("litellm",)
+    ),
+}
+"""Name for the command line -> manner. Which of the first two a service has without being told differs: xai answers
+commits, xai-live is asked."""
