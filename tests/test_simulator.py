@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 import pytest
 import websocket
 
-from device_agent.simulator import FAULTS, SERVICES, Simulator, printable
+from device_agent.simulator import FAULTS, MANNERS, SERVICES, Simulator, listed, printable
 from device_agent.simulator.server import MAX_MESSAGE
 
 HEADER = ["Authorization: Bearer a-key"]
@@ -62,19 +62,21 @@ def send(client: websocket.WebSocket, kind: str, **fields: Any) -> None:
     client.send(json.dumps({"type": kind, **fields}))
 
 
-def speak(client: websocket.WebSocket, pcm: bytes = TURN) -> None:
-    """A whole turn by hand, and the wish for an answer."""
+def speak(client: websocket.WebSocket, pcm: bytes = TURN, *, asks: bool = False) -> None:
+    """A whole turn by hand; where the service does not answer it by itself, the wish for an answer."""
     for start in range(0, len(pcm), 4800):
         send(client, "input_audio_buffer.append", audio=base64.b64encode(pcm[start : start + 4800]).decode())
     send(client, "input_audio_buffer.commit")
-    send(client, "response.create")
+    if asks:
+        send(client, "response.create")
 
 
-def receive(client: websocket.WebSocket, until: str) -> list[dict[str, Any]]:
-    """Read events up to and including *until*."""
+def receive(client: websocket.WebSocket, until: str, *, strict: bool = False) -> list[dict[str, Any]]:
+    """Read events up to and including *until*; where *strict*, an error in between is one."""
     events: list[dict[str, Any]] = []
     while not events or events[-1]["type"] != until:
         events.append(json.loads(client.recv()))
+        assert not (strict and events[-1]["type"] == "error"), events[-1]
     return events
 
 
@@ -108,7 +110,7 @@ def test_a_spoken_turn_comes_back_over_a_real_connection(simulator: Simulator) -
     (connection,) = simulator.connections
     assert connection.model == "grok-voice-latest"
     assert connection.ended == "client said 1000"
-    assert connection.types[-2:] == ["input_audio_buffer.commit", "response.create"]
+    assert connection.types[-2:] == ["input_audio_buffer.append", "input_audio_buffer.commit"]
 
 
 def test_stopping_says_goodbye_and_leaves_no_thread() -> None:
@@ -330,14 +332,28 @@ def test_waiting_for_what_does_not_come_ends(simulator: Simulator) -> None:
 # Faults by name ---------------------------------------------------------------------------------------------------
 
 
-def outcome(simulator: Simulator, patience: float = 5.0) -> str:
+SETTINGS = {
+    "xai": {"audio": {"input": {"transcription": {"model": "grok-transcribe"}}}},
+    "openai": {
+        "type": "realtime",
+        "audio": {"input": {"turn_detection": None, "transcription": {"model": "gpt-transcribe"}}},
+        "tools": [{"type": "function", "name": "lamp"}],
+    },
+}
+
+
+def outcome(simulator: Simulator, service: str = "xai", patience: float = 5.0) -> str:
     """What a client sees in one turn, in a few words."""
     try:
         client = connect(simulator, timeout=patience)
-        send(client, "session.update", session={})
-        receive(client, "session.updated")
-        speak(client)
-        receive(client, "response.done")
+        send(client, "session.update", session=SETTINGS[service])
+        receive(client, "session.updated", strict=True)
+        speak(client, asks=service == "openai")
+        done = receive(client, "response.done", strict=True)[-1]["response"]
+        if any(item["type"] == "function_call" for item in done["output"]):
+            receive(client, "never")  # what comes of the call
+    except AssertionError:
+        return "error"
     except websocket.WebSocketBadStatusException as error:
         return str(error.status_code)
     except (websocket.WebSocketTimeoutException, TimeoutError):
@@ -350,14 +366,12 @@ def outcome(simulator: Simulator, patience: float = 5.0) -> str:
         return "no handshake"
     finally:
         hang_up()
-    return "done"
+    return "done" if done["status"] == "completed" else str(done["status"])
 
 
 @pytest.mark.parametrize(
     ("fault", "first", "second"),
     [
-        ("no-greeting", "done", "done"),
-        ("early-greeting", "done", "done"),
         ("refuse-401", "401", "401"),
         ("refuse-429", "429", "429"),
         ("refuse-503", "503", "503"),
@@ -375,20 +389,37 @@ def outcome(simulator: Simulator, patience: float = 5.0) -> str:
         ("binary", "nonsense", "nonsense"),
         ("huge", "done", "done"),
         ("unknown-events", "done", "done"),
-        ("no-ids", "done", "done"),
-        ("beta-names", "done", "done"),
         ("slow", "done", "done"),
         ("silent", "silence", "silence"),
+        ("rate-limited", "failed", "failed"),
+        ("server-error", "failed", "failed"),
+        ("no-quota", "failed", "failed"),
+        ("cut-by-filter", "incomplete", "incomplete"),
+        ("cut-by-length", "incomplete", "incomplete"),
+        ("text-only", "done", "done"),
+        ("empty-reply", "done", "done"),
+        ("refused-settings", "error", "error"),
+        ("refused-transcription", "error", "error"),
+        ("no-transcripts", "done", "done"),
+        ("slow-session", "silence", "silence"),
+        ("slow-reply", "silence", "silence"),
+        ("late-voice", "silence", "silence"),
+        ("expires-soon", "done", "done"),
+        ("drop-after-call", "lost", "silence"),
+        ("close-1008-idle", "done", "done"),
+        ("close-1008-mid-turn", "error", "done"),
         ("close-1001", "nonsense", "nonsense"),  # recv() returns an empty text for a goodbye
         ("close-4000", "nonsense", "nonsense"),
+        ("close-4000-reset", "lost", "lost"),
     ],
 )
 def test_each_fault_does_what_it_says(fault: str, first: str, second: str) -> None:
-    with Simulator(think_s=0.0, pace=50.0, faults=[fault]) as simulator:
-        patience = 0.3 if first == "silence" else 5.0
-        assert (outcome(simulator, patience), outcome(simulator, patience)) == (first, second)
+    service = "xai" if "xai" in (FAULTS[fault].services or SERVICES) and fault != "drop-after-call" else "openai"
+    with Simulator(service, think_s=0.0, pace=50.0, faults=[fault]) as simulator:
+        patience = 0.5 if "silence" in (first, second) else 5.0
+        assert (outcome(simulator, service, patience), outcome(simulator, service, patience)) == (first, second)
         simulator.heal()
-        assert outcome(simulator) == "done"
+        assert outcome(simulator, service) == "done"
 
 
 def test_every_fault_is_tried_and_explained() -> None:
@@ -421,11 +452,18 @@ def test_an_unknown_fault_or_service_is_named(simulator: Simulator) -> None:
 
 
 def test_a_fault_that_makes_no_sense_with_a_service_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no-ids makes no sense with ultravox, only with xai, openai, litellm"):
-        Simulator("ultravox", faults=["no-ids"])
-    for fault in FAULTS.values():
-        without = [name for name in SERVICES if fault.services and name not in fault.services]
-        assert (f"(not {', '.join(without)})" in fault.says) is bool(without)
+    with pytest.raises(ValueError, match=r"no-quota makes no sense with ultravox, only with xai, openai, litellm"):
+        Simulator("ultravox", faults=["no-quota"])
+    with pytest.raises(ValueError, match="one-session makes no sense with xai, only with openai"):
+        Simulator(manner=["one-session"])
+    assert {name for entry in (*FAULTS.values(), *MANNERS.values()) for name in entry.services} <= set(SERVICES)
+
+
+def test_what_is_listed_says_with_which_services_it_makes_sense() -> None:
+    lines = dict(zip(MANNERS, listed(MANNERS).splitlines(), strict=True))
+    assert lines["one-session"].startswith("one-session ")
+    assert lines["one-session"].endswith(" (openai)")
+    assert "(" not in listed({"slow": FAULTS["slow"]})
 
 
 # The other services -----------------------------------------------------------------------------------------------
@@ -469,10 +507,10 @@ def words(client: websocket.WebSocket, kind: str, field: str, beginning: str = "
             return str(event[field])
 
 
-def talk_to_family(simulator: Simulator, model: str = "") -> str:
+def talk_to_family(simulator: Simulator, model: str = "", *, asks: bool = True) -> str:
     client = dial(simulator, f"{simulator.url}?model={model}", header=HEADER)
     send(client, "session.update", session=MANUAL)
-    speak(client)
+    speak(client, asks=asks)
     return words(client, "response.output_audio_transcript.done", "transcript")
 
 
@@ -480,7 +518,7 @@ def talk_to_live(simulator: Simulator) -> str:
     client = dial(simulator)
     send(client, "auth", api_key="a-key")
     send(client, "session.update", session={"turn_detection": None})
-    speak(client)
+    speak(client, asks=True)
     return words(client, "response.audio_transcript.delta", "delta")
 
 
@@ -503,7 +541,7 @@ def talk_to_ultravox(simulator: Simulator) -> str:
 
 
 TALKS: dict[str, Callable[[Simulator], str]] = {
-    "xai": talk_to_family,
+    "xai": lambda simulator: talk_to_family(simulator, asks=False),
     "xai-live": talk_to_live,
     "openai": talk_to_family,
     "litellm": lambda simulator: talk_to_family(simulator, "openai-realtime"),

@@ -481,14 +481,6 @@ def test_a_token_that_makes_no_sense_is_refused(body: Any, param: str | None) ->
     assert answer.body["error"]["param"] == param
 
 
-def test_a_token_in_the_shape_of_the_beta_is_good_for_a_minute() -> None:
-    service = Openai()
-    answer = ask(service, "POST", "/v1/realtime/sessions", "k", 0.0, body={"model": "gpt-realtime"})
-    secret = answer.body["client_secret"]["value"]
-    assert isinstance(come_in(service, secret, at=59.0), OpenaiVoice)
-    assert come_in(service, secret, at=61.0).status == 401
-
-
 # Judged by others, and by chance ----------------------------------------------------------------------------------
 
 

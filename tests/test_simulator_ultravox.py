@@ -312,8 +312,8 @@ def test_the_agent_can_write() -> None:
     assert client.binary
 
 
-def with_tool(**manners: Any) -> Client:
-    return Client(wish(selectedTools=[{"temporaryTool": TIMER}]), **manners)
+def with_tool(timer: dict[str, Any] = TIMER, **manners: Any) -> Client:
+    return Client(wish(selectedTools=[{"temporaryTool": timer}]), **manners)
 
 
 def test_a_tool_round() -> None:
@@ -341,8 +341,18 @@ def test_what_comes_of_a_tool(result: dict[str, str] | None, answer: list[str]) 
     (invocation,) = [event for event in news if event["type"] == "client_tool_invocation"]
     if result is not None:
         client.say("client_tool_result", invocationId=invocation["invocationId"], **result)
-    assert texts(client.stream(silence(8.0, RATE)), "agent") == answer
+    assert texts(client.stream(silence(14.0, RATE)), "agent") == answer
     assert (client.ended == Goodbye(1000, "agent_hangup")) is bool(result and "responseType" in result)
+
+
+def test_a_tool_that_is_late_is_asked_for_again_and_its_late_result_is_thrown_away() -> None:
+    unhurried = {name: value for name, value in TIMER.items() if name != "timeout"}  # so it has 2.5 s
+    client = with_tool(unhurried, tool="set_timer")
+    first, again = [e for e in client.stream(spoken() + silence(3.5, RATE)) if e["type"] == "client_tool_invocation"]
+    assert (first["toolName"], first["parameters"]) == (again["toolName"], again["parameters"])
+    client.say("client_tool_result", invocationId=first["invocationId"], result="The first.")
+    client.say("client_tool_result", invocationId=again["invocationId"], result="The second.")
+    assert texts(client.wait(5.0), "agent") == ["The tool said: The second."]
 
 
 def test_a_forced_message_is_spoken() -> None:

@@ -85,14 +85,14 @@ def test_the_service_hears_a_turn_and_answers_by_itself() -> None:
     assert_documented(client.events)
 
 
-@pytest.mark.parametrize("commit_replies", [False, True])
-def test_a_turn_by_hand(commit_replies: bool) -> None:
-    client = Client(commit_replies=commit_replies)
+@pytest.mark.parametrize("commits", ["usual", "answered"])
+def test_a_turn_by_hand(commits: str) -> None:
+    client = Client(commits=commits)
     client.configure(turn_detection=None)
     client.append(tone(1.0))
     client.say("input_audio_buffer.commit")
-    assert bool(client.wait()) is commit_replies
-    if not commit_replies:
+    assert bool(client.wait()) is (commits == "answered")
+    if commits == "usual":
         client.say("response.create")
         assert sound(client.wait()) == tone(1.0)
 

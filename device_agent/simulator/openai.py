@@ -428,8 +428,7 @@ class OpenaiVoice(FamilyVoice):
     def _answer(self, options: Mapping[str, Any]) -> None:
         asked, tools = self._items.to_answer(), options.get("tools", self._settings.asked.get("tools", []))
         servers = {tool["server_label"]: tool for tool in tools if tool["type"] == "mcp"}
-        wanted = call_for(asked, self._functions(options), self.manners) if asked else None
-        call = call_for(asked, list(servers), self.manners) if asked and not wanted else None
+        call = call_for(asked, list(servers), self.manners) if asked else None
         if call is None:
             super()._answer(options)
             return
