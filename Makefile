@@ -19,8 +19,10 @@ AIMOCK := 1.43.0
 # What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
 PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
 BESIDE := $(if $(SHORT),bare,$(PEERS))
+# Clients that others wrote, as in tests/clients: pinned, in environments of their own.
+CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-fleet test-beside test-unit promises bench faults recovery edits soak frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-fleet test-beside test-clients test-unit promises bench faults recovery edits soak frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +49,7 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow and not proxy and not aimock and not fleet and not beside'
+	$(BIN)/pytest -m 'not slow and not proxy and not aimock and not fleet and not beside and not clients'
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
@@ -64,6 +66,9 @@ test-fleet: .venv/.ready-to-test ## the playbook of docs/fleet, in a clean Debia
 
 test-beside: .venv/.ready-to-test .venv/.cards $(PEERS:%=.peers/%/.ready) ## a turn through each of what we are measured beside
 	$(BIN)/pytest -m beside
+
+test-clients: .venv/.ready-to-test $(CLIENTS:%=.clients/%/.tried) ## the simulator against clients that others wrote; two minutes
+	$(BIN)/pytest -m clients
 
 promises: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
 	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
@@ -114,7 +119,7 @@ docs: .venv/.ready-to-test ## write again what the documents show of the code: s
 	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv .litellm-* .aimock-* .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+	rm -rf .venv .litellm-* .aimock-* .peers .clients build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
 	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
@@ -157,3 +162,13 @@ endef
 	@$(PYTHON) -m venv --clear .peers/$*
 	@.peers/$*/bin/pip install --quiet --requirement $<
 	@touch $@
+
+# What cannot be installed here is left out by the tests, and tried again the next time.
+.clients/%/.tried: tests/clients/%.txt | .venv/.packages
+	@rm -rf .clients/$* && $(PYTHON) -m venv .clients/$*
+	@.clients/$*/bin/pip install --quiet --requirement $< && touch $@ || touch .clients/$*/.missing
+
+.clients/%/.tried: tests/clients/%.json | .venv/.packages
+	$(if $(shell command -v npm),,$(call apt,nodejs npm))
+	@rm -rf .clients/$* && mkdir -p .clients/$* && cp $< .clients/$*/package.json
+	@(cd .clients/$* && npm install --silent --no-fund --no-audit) && touch $@ || touch .clients/$*/.missing

@@ -397,6 +397,16 @@ def test_a_reply_that_is_under_way_can_be_truncated() -> None:
     item = only(client.until("response.output_audio.delta"), "response.output_item.added")["item"]["id"]
     (told,) = client.say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=1)
     assert told["type"] == "conversation.item.truncated"
+    (retrieved,) = client.say("conversation.item.retrieve", item_id=item)
+    assert retrieved["item"]["content"] == [{"type": "output_audio", "transcript": None}]
+
+
+def test_a_turn_that_is_retrieved_has_its_transcript() -> None:
+    client = Client()
+    client.configure(audio={"input": {"turn_detection": None, "transcription": {"model": "gpt-transcribe"}}})
+    item = only(client.turn(tone(1.0)), "input_audio_buffer.committed")["item_id"]
+    (retrieved,) = client.say("conversation.item.retrieve", item_id=item)
+    assert retrieved["item"]["content"] == [{"type": "input_audio", "transcript": "(1.0 seconds of speech)"}]
 
 
 # Faults -----------------------------------------------------------------------------------------------------------

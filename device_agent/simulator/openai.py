@@ -265,6 +265,8 @@ class OpenaiVoice(FamilyVoice):
             self._emit(f"{kind}.delta", **place, delta=delta, obfuscation=self._padding())
         known = self._items.get(item)
         heard_s = seconds(known.sound, known.rate) if known else 0.0
+        if known:
+            known.shown["content"] = [{"type": "input_audio", "transcript": text}]
         usage = {"type": "duration", "seconds": math.ceil(heard_s)}
         self._emit(f"{kind}.completed", **place, transcript=text, usage=usage)
 
@@ -295,6 +297,12 @@ class OpenaiVoice(FamilyVoice):
         if name is None or name == "root" or name in self._items:
             return name
         raise Refusal("Item not found", code="item_not_found", param="previous_item_id")
+
+    def _item_truncate(self, event: dict[str, Any]) -> None:
+        """Its words are forgotten, because nothing says which of them were heard."""
+        super()._item_truncate(event)
+        item = self._find(event)
+        item.shown["content"] = [{"type": "output_audio", "transcript": None}]
 
     # The reply --------------------------------------------------------------------------------------------------------
 
