@@ -1,6 +1,6 @@
-"""What a network and a service can do to a speaker, and what that costs: every fault of ``device-agent simulate`` and
-network weather, against the whole agent, in real time and over real sockets. Sound lost has to be 0, and nothing
-doubled, for each fault that heals within 15 s.
+"""What a network and a service can do to a speaker, and what that costs: every fault and manner of ``device-agent
+simulate`` and network weather, against the whole agent, in real time and over real sockets. Sound lost has to be 0, and
+nothing doubled, for each fault that heals within 15 s; behind a manner the whole answer is heard as well.
 
 *noticed* is in seconds from the moment the fault strikes to the first line of the log about it: none, where nothing was
 there to notice. *back* is in seconds from the end of what lasts to the next reply that begins; 0 where the one under
@@ -34,7 +34,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import room as rooms
@@ -43,7 +43,7 @@ from tables import markdown, seconds
 from weather import Weather
 
 from device_agent.audio import level, likeness, samples
-from device_agent.config import ServiceConfig
+from device_agent.config import ServiceConfig, TalkConfig
 from device_agent.events import (
     Action,
     CloseGate,
@@ -55,7 +55,7 @@ from device_agent.events import (
     ReplyStarted,
     TalkEnded,
 )
-from device_agent.simulator import FAULTS, Heard, Simulator
+from device_agent.simulator import FAULTS, MANNERS, SERVICES, Heard, Simulator
 from device_agent.simulator.faults import Act
 from device_agent.simulator.voice import Moment
 
@@ -69,8 +69,14 @@ HEALED_BY_S = 15.0
 SETTLED_S = 45.0
 """After so long nothing more is expected: 15 s for the way, 30 s for the thought."""
 GAVE_UP = {Cue.OFFLINE, Cue.FAILED, Cue.REFUSED}
-REFUSALS = {"refuse-401", "close-4000"}
-"""Faults that no waiting heals: the turn is answered with a cue, by intention."""
+SORRY = GAVE_UP | {Cue.TROUBLE}
+"""The cues that say that an answer is missing, or not whole."""
+CUED = {
+    *("refuse-401", "close-4000", "close-4000-reset", "refused-settings", "no-quota"),
+    *("cut-by-filter", "cut-by-length", "text-only", "empty-reply"),
+}
+"""Faults that no waiting heals, or that leave an answer without its sound: the user hears a cue, by intention. The turn
+is answered after all others that heal in time."""
 QUIETLY = "nobody needs it now"
 """How the log tells of a connection that ended when all was said."""
 
@@ -106,12 +112,14 @@ class Row:
     alive: bool
     memory_kib: int
     said: str = ""
+    cued: bool = False
 
     @property
     def good(self) -> bool:
-        heals = self.lasts < HEALED_BY_S and self.fault not in REFUSALS
-        whole = self.answered and not self.lost_ms
-        return self.alive and not self.doubled and (whole or not heals)
+        heard = self.group != MANNER or self.fault == "uses-tools" or not self.unheard_ms
+        whole = self.answered and not self.lost_ms and heard
+        right = self.cued if self.fault in CUED else whole or self.lasts >= HEALED_BY_S
+        return self.alive and not self.doubled and right
 
 
 class Witness(Room):
@@ -211,16 +219,18 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 128 * 1024)
 
 
-def play(scene: Scene, simulator: Simulator, url: str) -> Row:
-    """Ask while the fault strikes, ask again when it is over."""
+def play(scene: Scene, simulator: Simulator, url: str, *, service: str = "xai", end: str = "device") -> Row:
+    """Ask while the fault strikes, ask again when it is over. *end* is what ends a turn."""
     said = speech()
-    with Witnessed() as log, Witness(service=replace(ServiceConfig(), url=url), cues=1) as room:
+    settings = {"service": ServiceConfig(name=service, url=url), "talk": TalkConfig(end=end)}
+    with Witnessed() as log, Witness(**settings, abilities=("volume",), cues=1) as room:
         before = memory_kib()
         struck = _ask_and_strike(room, scene, simulator, said)
         healed = _heal_after(scene, struck)
         room.waits_for(lambda: _is_over(room), scene.lasts + SETTLED_S)
         healed.join(scene.lasts + SETTLED_S)
         answered, told, again = not _gave_up(room), list(log.lines), doubled(said, simulator.connections)
+        cued = any(isinstance(word, Play) and word.cue in SORRY for _, word in room.times)
         lost = min((lost_ms(said, turn.pcm) for turn in simulator.turns), default=lost_ms(said, b""))
         unheard = lost_ms(said, room.speaker.heard)
         asked = time.monotonic()
@@ -242,6 +252,7 @@ def play(scene: Scene, simulator: Simulator, url: str) -> Row:
         alive=alive,
         memory_kib=grown,
         said=noticed[1] if noticed else "",
+        cued=cued,
     )
 
 
@@ -288,21 +299,31 @@ def _gave_up(room: Witness) -> bool:
 
 
 STRANGE, REFUSED, BROKEN = "The service is strange", "The service refuses", "The service breaks off"
+REPLY, MANNER = "A reply goes wrong", "The service has another manner"
 NOBODY, NETWORK, CABLE = "Somebody else answers", "The network", "A real cable"
 GROUPS = {
-    **dict.fromkeys(("refuse-401", "refuse-429", "refuse-503", "close-4000"), REFUSED),
+    **dict.fromkeys(("refuse-401", "refuse-429", "refuse-503", "close-4000", "close-4000-reset"), REFUSED),
+    **dict.fromkeys(("refused-settings", "refused-transcription", "no-quota"), REFUSED),
+    **dict.fromkeys(("rate-limited", "server-error", "cut-by-filter", "cut-by-length", "text-only"), REPLY),
+    **dict.fromkeys(("empty-reply", "no-transcripts", "slow-reply", "late-voice", "drop-after-call"), REPLY),
+    **dict.fromkeys(("close-1008-idle", "close-1008-mid-turn"), BROKEN),
     **dict.fromkeys(("portal-200", "portal-302", "portal-511", "wrong-accept", "not-http", "hang-handshake"), NOBODY),
     **dict.fromkeys(("drop-mid-turn", "drop-mid-reply", "stall", "silent", "huge", "close-1001"), BROKEN),
 }
 """The faults that the simulator has, for people; the others are strange."""
-ORDER = (STRANGE, BROKEN, REFUSED, NOBODY, NETWORK, CABLE)
+ORDER = (MANNER, STRANGE, REPLY, BROKEN, REFUSED, NOBODY, NETWORK, CABLE)
+SERVICE_ENDS = {"takes-back", "created-first"}
+"""Manners that show when the service ends the turns."""
+ELSEWHERE = {"one-session", "slow-tools", "json-in-binary", "asks-too"}
+"""Manners that take two connections, a tool of the service's or the proxy: the scenes play them."""
 
 
 def of_the_service(name: str) -> Row:
     """A fault that the simulator has; those that last are healed after 5 s."""
     fault = FAULTS[name]
     lasts = 0.0 if fault.first_only else 5.0
-    with Simulator(think_s=0.05, pace=8) as simulator:
+    service = served(fault.services)
+    with Simulator(service, think_s=0.05, pace=8) as simulator:
         scene = Scene(
             GROUPS.get(name, STRANGE), name, lambda: simulator.fault(name), simulator.heal, lasts, before=True
         )
@@ -310,7 +331,21 @@ def of_the_service(name: str) -> Row:
             scene.heal = lambda: None
         if fault.moment:
             scene.struck = moment_of(simulator)
-        return play(scene, simulator, simulator.url)
+        return play(scene, simulator, simulator.url, service=service)
+
+
+def of_the_manner(name: str) -> Row:
+    """A service that behaves so from the beginning."""
+    service = served(MANNERS[name].services)
+    with Simulator(service, think_s=0.05, pace=8, manner=[name]) as simulator:
+        scene = Scene(MANNER, name, lambda: None, before=True)
+        end = "service" if name in SERVICE_ENDS else "device"
+        return play(scene, simulator, simulator.url, service=service, end=end)
+
+
+def served(services: Iterable[str]) -> str:
+    """Return the first service that has a fault or manner of these *services*."""
+    return next(name for name in SERVICES if name in (list(services) or SERVICES))
 
 
 def moment_of(simulator: Simulator) -> Callable[[], float | None]:
@@ -522,14 +557,17 @@ def table(rows: list[Row]) -> str:
 
 
 def _described(fault: str) -> str:
-    """Return a fault for people; which services it makes no sense with is for who looks it up."""
-    return f"`{fault}`: {FAULTS[fault].says.partition(' (not ')[0]}" if fault in FAULTS else fault
+    """Return a fault or manner for people."""
+    known = {**MANNERS, **FAULTS}.get(fault)
+    return f"`{fault}`: {known.says}" if known else fault
 
 
 def _lost(row: Row) -> str:
     lost = f"{row.lost_ms} ms"
     if not row.answered:
         return f"{lost}: given up, with a cue"
+    if row.cued:
+        return f"{lost}; a cue says that the answer is not whole"
     return f"{lost}; {row.unheard_ms} ms of the answer" if row.unheard_ms else lost
 
 
@@ -553,6 +591,7 @@ def main() -> int:
     print("                                             s      s    ms       ms         KiB", flush=True)
     rows = []
     if not options.cable:
+        rows += [show(of_the_manner(name)) for name in MANNERS if options.only in name and name not in ELSEWHERE]
         rows += [show(of_the_service(name)) for name in FAULTS if options.only in name]
         rows += [show(of_the_network(*sky)) for sky in SKIES if options.only in sky[0]]
     if options.namespace or options.cable:
