@@ -11,11 +11,12 @@ import ast
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from bench_faults import CUED
 from beside.figures import cells, described, markdown, read
 
 from device_agent.config import Config, ServiceConfig, ToolConfig
@@ -24,6 +25,7 @@ from device_agent.events import Event
 from device_agent.retune import ANEW
 from device_agent.schema import _KINDS, _unfold, written
 from device_agent.services import SERVICES, Can, load, options
+from device_agent.simulator import FAULTS, MANNERS, Manner
 
 ROOT = Path(__file__).parent.parent
 COMMAND = "make docs"
@@ -246,6 +248,29 @@ def phrase(path: Path) -> str:
     return found[:1].lower() + found[1:] if not found[1:2].isupper() else found
 
 
+# The simulator --------------------------------------------------------------------------------------------------------
+
+
+def manners() -> str:
+    """Return the manners of the simulator, as a table."""
+    return _entries(MANNERS, lambda _name: "")
+
+
+def faults() -> str:
+    """Return the faults of the simulator and what a speaker does about each, as a table."""
+    return _entries(FAULTS, lambda name: "a cue" if name in CUED else "an answer")
+
+
+def _entries(table: Mapping[str, Manner], outcome: Callable[[str], str]) -> str:
+    heads = ["name", "the service", "with", *(["ends in"] if outcome(next(iter(table))) else [])]
+    rows = []
+    for name, entry in table.items():
+        services = ", ".join(entry.services) or "all"
+        rows.append([f"`{name}`", entry.says, services, *filter(None, [outcome(name)])])
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 # What was measured ----------------------------------------------------------------------------------------------------
 
 BENCH = ROOT / "docs" / "bench.json"
@@ -291,6 +316,7 @@ DRAWN: dict[str, dict[str, Callable[[], str]]] = {
     "docs/services.md": {"services": matrix, "usual": usual},
     "docs/configuration.md": {"keys": keys},
     "docs/benches.md": {"bench": measured},
+    "docs/faults.md": {"faults": faults, "manners": manners},
     "README.md": {"bench": summary},
     "CONTRIBUTING.md": {"rooms": rooms},
 }

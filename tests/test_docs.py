@@ -28,7 +28,7 @@ from device_agent.rejections import rejection
 from device_agent.schema import NO_SECRETS
 from device_agent.services import SERVICES
 from device_agent.services.response_timeout import ResponseTimedOut, ResponseTimeout
-from device_agent.simulator import FAULTS
+from device_agent.simulator import FAULTS, MANNERS
 from device_agent.statistics import Statistics
 
 every_document = pytest.mark.parametrize("document", documents())
@@ -160,6 +160,7 @@ def test_every_command_in_the_text_is_one(document):
         (["devices"], {0, 1}),
         (["status"], {0, 1}),
         (["simulate", "--fault", "list"], {0}),
+        (["simulate", "--manner", "list"], {0}),
     ],
 )
 def test_a_command_that_needs_nothing_does_what_it_says(line, statuses, capsys):
@@ -168,10 +169,10 @@ def test_a_command_that_needs_nothing_does_what_it_says(line, statuses, capsys):
     assert told.out or told.err
 
 
-def test_every_command_and_every_fault_is_documented():
+def test_every_command_fault_and_manner_is_documented():
     everything = " ".join(map(text_of, documents()))
     assert [name for name in subcommands() if not re.search(rf"device-agent {name}\b", everything)] == []
-    assert [name for name in FAULTS if name not in everything] == []
+    assert [name for name in {**FAULTS, **MANNERS} if f"`{name}`" not in everything] == []
 
 
 def test_the_tests_of_the_inner_loop_are_there():
