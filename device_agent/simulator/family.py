@@ -279,7 +279,7 @@ class FamilyVoice(Voice):
         raise NotImplementedError
 
     def _say_piece(self, reply: Reply, piece: Piece) -> None:
-        """Sound that does not travel in binary frames."""
+        """Sound, in base64."""
         raise NotImplementedError
 
     def _say_words(self, reply: Reply, piece: Piece) -> None:
@@ -384,14 +384,9 @@ class FamilyVoice(Voice):
         return data
 
     def _hear_frame(self, data: bytes) -> None:
-        """A binary frame: sound, if that was agreed on."""
-        kind = {"type": "binary frame"}
-        if not self._settings.input.binary:
-            self.heard.note(Received(self._now, kind, size=len(data)))
-            raise Refusal("A binary frame, but audio.input.transport is json", code="invalid_event")
-        pcm = self._pcm_of(data, "The binary frame")
-        self.heard.note(Received(self._now, kind, pcm, len(data)))
-        self._hear(pcm)
+        """A binary frame: nothing here takes sound that way."""
+        self.heard.note(Received(self._now, {"type": "binary frame"}, size=len(data)))
+        raise Refusal("A binary frame, but audio.input.transport is json", code="invalid_event")
 
     def _hear(self, pcm: bytes) -> None:
         ear = self._ear
@@ -686,10 +681,7 @@ class FamilyVoice(Voice):
         reply = self._running()
         third = reply.total // 3
         crossed = reply.sent <= third < reply.sent + len(piece.pcm)
-        if reply.output.binary:
-            self._outgoing.append(self._encoded(piece.pcm, reply))
-        else:
-            self._say_piece(reply, piece)
+        self._say_piece(reply, piece)
         reply.sent += len(piece.pcm)
         reply.item.spoken_s = (reply.sent - reply.began_at) / (2 * reply.output.rate)
         if crossed:

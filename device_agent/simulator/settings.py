@@ -29,20 +29,19 @@ class Format:
     """How sound travels in one direction."""
 
     rate: int = DEFAULT_RATE
-    binary: bool = False
     codec: Codec = "pcm"
 
 
-def format_of(asked: Mapping[str, Any] | None, *, binary: bool = False) -> Format:
+def format_of(asked: Mapping[str, Any] | None) -> Format:
     """Return the format in a checked ``format`` object: G.711 has one rate, PCM the one that is named."""
     asked = asked or {}
     match asked.get("type"):
         case "audio/pcmu":
-            return Format(G711_RATE, binary, "pcmu")
+            return Format(G711_RATE, "pcmu")
         case "audio/pcma":
-            return Format(G711_RATE, binary, "pcma")
+            return Format(G711_RATE, "pcma")
         case _:
-            return Format(int(asked.get("rate", DEFAULT_RATE)), binary)
+            return Format(int(asked.get("rate", DEFAULT_RATE)))
 
 
 @dataclass(frozen=True)

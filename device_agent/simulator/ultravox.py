@@ -4,8 +4,11 @@ The reply to a spoken turn is the sound of that turn, as everywhere in this simu
 the pace is measured, told, and what comes too fast is dropped. Close codes and what happens at a second join are
 documented nowhere; here a call ends with 1000, and an address that is used up is answered with 410.
 
+A tool of the client that does not answer in time is asked for once more, and its late result is thrown away.
+
 What is known of the live service and not imitated: other media, stored agents, call stages, tools that run at the
-service, data connections, ``minimumTurnDuration`` and ``minimumInterruptionDuration``.
+service, data connections, ``minimumTurnDuration`` and ``minimumInterruptionDuration``; messages to users who say
+nothing, messages that the client forces, texts that wait; to show and to delete calls.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import random
 from collections.abc import Mapping
 
 from .reading import Refusal, parse
-from .ultravox_calls import Call, Calls
+from .ultravox_calls import Calls
 from .ultravox_voice import UltravoxVoice
 from .voice import UPGRADE, Answer, Asked, Heard, Manners, Voice
 
@@ -37,8 +40,6 @@ class Ultravox:
         self._calls = Calls(seed)
         self.routes = {
             ("POST", self.path): self._create,
-            ("GET", f"{self.path}/*"): self._show,
-            ("DELETE", f"{self.path}/*"): self._delete,
             ("GET", "/join/*"): self._join,
         }
 
@@ -63,26 +64,6 @@ class Ultravox:
             status = 404 if problem.code == "not_found" else 400
             return Answer(status, {problem.param or "detail": [str(problem)]})
         return Answer(201, call.shown(self._wall, asked.origin))
-
-    def _find(self, asked: Asked) -> Call | None:
-        return self._calls.get(asked.path.rpartition("/")[2])
-
-    def _show(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
-        if refusal := self._refuses(asked):
-            return refusal
-        call = self._find(asked)
-        return Answer(200, call.shown(self._wall, asked.origin)) if call else _problem(404, "Not found.")
-
-    def _delete(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
-        if refusal := self._refuses(asked):
-            return refusal
-        call = self._find(asked)
-        if call is None:
-            return _problem(404, "Not found.")
-        if call.joined <= asked.at and call.end_reason is None:
-            return _problem(425, "The call is still in progress.")
-        self._calls.forget(call.id)
-        return Answer(204, None)
 
     def _join(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
         """The address is all that it takes, once."""

@@ -288,16 +288,6 @@ class Calls:
             raise Refusal("A call that goes on brings its messages along.", param="initialMessages")
         return self._calls[prior].settings
 
-    def get(self, name: str) -> Call | None:
-        """Return the call with this id."""
-        with self._lock:
-            return self._calls.get(name)
-
-    def forget(self, name: str) -> None:
-        """Remember nothing of the call with this id."""
-        with self._lock:
-            self._calls.pop(name, None)
-
     def join(self, secret: str, now: float) -> Call | None:
         """Return the call with this address, and let nobody else join it; None: nobody may join it (any more)."""
         with self._lock:

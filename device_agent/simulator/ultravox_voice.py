@@ -7,7 +7,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -23,8 +23,6 @@ from .voice import Goodbye, Happening, Heard, Manners, Message, Moment, Received
 
 QUIETEST_DB = -47.0
 """What is heard as speech at the lowest frameActivationThreshold; at 1 it must be 20 dB louder."""
-MAX_WAITING = 20
-"""How many texts may wait for their turn."""
 
 
 @dataclass
@@ -35,11 +33,8 @@ class Utterance:
     plan: deque[tuple[float, Callable[[], None]]]
     total: int  # bytes of sound
     aloud: bool
-    then: Callable[[], None] | None = None
-    """What follows when all of it was heard."""
     sent: int = 0
     said: str = ""
-    uninterruptible: bool = False
 
 
 @dataclass
@@ -52,14 +47,6 @@ class Invocation:
     until: float
     again: bool = False
     """Whether it is asked for once more, because it did not answer in time."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A text that waits until the agent has finished, or until the user speaks."""
-
-    text: str = field(repr=False)
-    until_turn: bool = False
 
 
 class UltravoxVoice(Voice):
@@ -82,20 +69,17 @@ class UltravoxVoice(Voice):
         self._pace = Pace(call.input_rate, 0.0)
         self._pace_wrong = ""
         self._sound_at = math.inf  # when sound came last
-        self._user_at = math.inf  # when the user, or the agent, was last heard
-        self._inactive = 0  # how many messages about inactivity were said
         self._speech: Utterance | None = None
         self._starts_at = math.inf  # when the agent begins to speak
         self._next: Callable[[], None] | None = None  # what it does then
         self._invocation: Invocation | None = None
-        self._waiting: deque[Waiting] = deque(maxlen=MAX_WAITING)
         self._over_at = math.inf
 
     # The contract -----------------------------------------------------------------------------------------------------
 
     def greet(self, now: float) -> None:
         call = self._call
-        self._now = self._user_at = self._sound_at = now
+        self._now = self._sound_at = now
         self._pace = Pace(call.input_rate, now)
         self._over_at = now + (self.manners.session_s or call.lasts("maxDuration", "3600s"))
         self.heard.settings = dict(call.settings)
@@ -117,7 +101,7 @@ class UltravoxVoice(Voice):
         if "agent" in first:
             agent = first["agent"]
             text = agent.get("text") or "Hello, I am a simulator."
-            self._soon(lambda: self._sing(text, text, uninterruptible=agent.get("uninterruptible", False)))
+            self._soon(lambda: self._sing(text, text))
 
     def receive(self, message: Message, now: float) -> None:
         self._now = now
@@ -152,7 +136,6 @@ class UltravoxVoice(Voice):
             (self._over_at, self._expire),
             (self._pace.judge_at, self._judge_pace),
             (self._sound_at + self._call.idle_s, self._starve),
-            (self._inactive_at(), self._notice_inactivity),
             (self._starts_at, self._start),
         ]
         if self._speech and self._speech.plan:
@@ -203,13 +186,7 @@ class UltravoxVoice(Voice):
     # Limits -----------------------------------------------------------------------------------------------------------
 
     def _expire(self) -> None:
-        self._over_at = math.inf
-        text = self._call.settings.get("timeExceededMessage")
-        if not text:
-            self._hang_up("timeout")
-            return
-        self._interrupt()
-        self._sing(text, text, then=partial(self._hang_up, "timeout"), uninterruptible=True)
+        self._hang_up("timeout")
 
     def _starve(self) -> None:
         self._complain(f"no sound for {self._call.idle_s:g} s: the call is over")
@@ -226,20 +203,6 @@ class UltravoxVoice(Voice):
             dropped = f"; {self._pace.dropped_s:.2f} s were dropped so far" if self._pace.dropped_s else ""
             self._complain(f"{wrong}: sound comes at {100 * pace:.0f} % of real time{dropped}")
         self._pace_wrong = wrong
-
-    def _inactive_at(self) -> float:
-        """When the user has been silent for long enough to be asked about it; durations add up."""
-        messages = self._call.settings.get("inactivityMessages", [])
-        if self._inactive >= len(messages) or self._state != "listening" or self._ear.speaking:
-            return math.inf
-        return self._user_at + seconds_of(messages[self._inactive]["duration"])
-
-    def _notice_inactivity(self) -> None:
-        message = self._call.settings["inactivityMessages"][self._inactive]
-        self._inactive += 1
-        hangs_up = message.get("endBehavior", "").startswith("END_BEHAVIOR_HANG_UP")
-        then = partial(self._hang_up, "agent_hangup") if hangs_up else None
-        self._sing(message["message"], message["message"], then=then)
 
     # What the user says -----------------------------------------------------------------------------------------------
 
@@ -272,7 +235,7 @@ class UltravoxVoice(Voice):
     def _speech_started(self) -> None:
         self._turn_begun = self._turn_long = False
         self._say("user_started_speaking", "userStartedSpeaking")
-        if self._speech and not self._speech.uninterruptible:
+        if self._speech:
             self._interrupt()
         if self._starts_at < math.inf and self._invocation is None:
             self._starts_at, self._next = math.inf, None  # the user was not finished, and will be answered later
@@ -280,7 +243,6 @@ class UltravoxVoice(Voice):
 
     def _speech_stopped(self, noticed: SpeechStopped) -> None:
         self._say("user_stopped_speaking", "userStoppedSpeaking")
-        self._user_at, self._inactive = self._now, 0
         text = measured(noticed.pcm, self._ear.rate, self._ear.threshold_db)
         turn = Turn(self._now, self._ear.rate, noticed.pcm)
         self.heard.note_turn(turn)
@@ -290,7 +252,6 @@ class UltravoxVoice(Voice):
         self._be("thinking")
         self._transcribe("user", self._count(), final=True, medium="voice", text=text)
         self._answer(Item("", "message", "user", text, noticed.pcm, self._ear.rate))
-        self._waiting = deque((each for each in self._waiting if not each.until_turn), MAX_WAITING)
 
     # What the client writes -------------------------------------------------------------------------------------------
 
@@ -305,17 +266,11 @@ class UltravoxVoice(Voice):
 
     def _text_message(self, event: dict[str, Any]) -> None:
         text = _text(event, "text")
-        urgency = event.get("urgency") or ("later" if event.get("deferResponse") is True else "soon")
-        if urgency not in ("immediate", "soon", "later"):
-            raise Refusal(f"urgency must be immediate, soon or later, not {str(urgency)[:20]}")
-        self._user_at, self._inactive = self._now, 0
-        if urgency == "immediate":
+        if event.get("urgency") == "immediate":
             self._stop()
-            self._take_text(text)
-        elif urgency == "later" or self._busy:
-            self._waiting.append(Waiting(text[:MAX_TEXT], until_turn=urgency == "later"))
-        else:
-            self._take_text(text)
+        elif self._busy:
+            raise Refusal("the agent is busy, and the text is not urgent: here it would never be answered")
+        self._take_text(text)
 
     @property
     def _busy(self) -> bool:
@@ -332,19 +287,6 @@ class UltravoxVoice(Voice):
         self._transcribe("user", self._count(), final=True, medium="text", text=text)
         self._answer(Item("", "message", "user", text[:MAX_TEXT]))
 
-    def _set_medium(self, event: dict[str, Any]) -> None:
-        if event.get("medium") not in ("voice", "text"):
-            raise Refusal("medium must be voice or text")
-        self._aloud = event["medium"] == "voice"
-
-    def _forced_message(self, event: dict[str, Any]) -> None:
-        text = _text(event, "content")
-        if event.get("urgency") == "immediate":
-            self._stop()
-        if self._busy:
-            raise Refusal("the agent is busy, and the message is not urgent")
-        self._sing(text, text, uninterruptible=event.get("uninterruptible") is True)
-
     def _tool_result(self, event: dict[str, Any]) -> None:
         invocation = self._invocation
         if invocation is None or event.get("invocationId") != invocation.id:
@@ -357,18 +299,13 @@ class UltravoxVoice(Voice):
             self._hang_up("agent_hangup")
         elif event.get("agentReaction") == "listens":
             self._be("listening")
-            self._go_on_with_waiting()
         else:
             who = "The tool failed" if failed else "The tool said"
             self._soon(lambda: self._sing(result, f"{who}: {result[:MAX_QUOTE]}"))
 
     def _client_hangs_up(self, event: dict[str, Any]) -> None:
         self._stop()
-        message = _text(event, "message", "")
-        if message:
-            self._sing(message, message, then=partial(self._hang_up, "hangup"), uninterruptible=True)
-        else:
-            self._hang_up("hangup")
+        self._hang_up("hangup")
 
     def _ping(self, event: dict[str, Any]) -> None:
         stamp = event.get("timestamp")
@@ -378,9 +315,6 @@ class UltravoxVoice(Voice):
 
     _HANDLERS: ClassVar[Mapping[str, str]] = {
         "user_text_message": "_text_message",
-        "input_text_message": "_text_message",  # its old name
-        "set_output_medium": "_set_medium",
-        "forced_agent_message": "_forced_message",
         "client_tool_result": "_tool_result",
         "hang_up": "_client_hangs_up",
         "ping": "_ping",
@@ -433,14 +367,10 @@ class UltravoxVoice(Voice):
         else:
             self._invoke(late.name, late.parameters, again=True)
 
-    def _sing(
-        self, tune: str, text: str, *, then: Callable[[], None] | None = None, uninterruptible: bool = False
-    ) -> None:
-        self._speak(sung(tune, self._call.output_rate, text, aloud=self._aloud), then, uninterruptible=uninterruptible)
+    def _sing(self, tune: str, text: str) -> None:
+        self._speak(sung(tune, self._call.output_rate, text, aloud=self._aloud))
 
-    def _speak(
-        self, thought: Thought, then: Callable[[], None] | None = None, *, uninterruptible: bool = False
-    ) -> None:
+    def _speak(self, thought: Thought) -> None:
         """Begin to say something. It lasts until the client has played it, which is longer than it takes to send it."""
         rate, pace = self._call.output_rate, self.manners.pace
         pieces = (
@@ -448,7 +378,7 @@ class UltravoxVoice(Voice):
             if self._aloud
             else typed(thought.text, pace, self._chance)
         )
-        speech = Utterance(self._count(), deque(), len(thought.pcm), self._aloud, then, uninterruptible=uninterruptible)
+        speech = Utterance(self._count(), deque(), len(thought.pcm), self._aloud)
         for piece in pieces:
             step = partial(self._send, piece.pcm) if piece.pcm else partial(self._send_words, piece.words)
             speech.plan.append((self._now + piece.at, step))
@@ -483,19 +413,8 @@ class UltravoxVoice(Voice):
 
     def _fall_silent(self) -> None:
         """All of it was played, if the client plays without a pause."""
-        speech = self._over_with("completed")
-        self._user_at = self._now
+        self._over_with("completed")
         self._be("listening")
-        if speech.then:
-            speech.then()
-        else:
-            self._go_on_with_waiting()
-
-    def _go_on_with_waiting(self) -> None:
-        ready = next((each for each in self._waiting if not each.until_turn), None)
-        if ready and not self._busy:
-            self._waiting.remove(ready)
-            self._take_text(ready.text)
 
     def _over_with(self, how: str) -> Utterance:
         speech = self._running()

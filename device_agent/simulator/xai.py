@@ -7,7 +7,8 @@ that very turn, sample for sample, so that whoever plays it hears what arrived.
 Speech is answered as soon as it is committed, as others have checked with the live service in autumn 2026; the manner
 ``asks`` waits for ``response.create``, as older servers did.
 
-What is known of the live service and not imitated: idle timeouts, opus, tools that run at the service.
+What is known of the live service and not imitated: idle timeouts, opus, sound in binary frames, tools that run at the
+service.
 """
 
 from __future__ import annotations

@@ -24,11 +24,10 @@ from .checks import (
     text,
 )
 from .reading import Refusal
-from .settings import G711_RATE, Format, Settings, TurnDetection, format_of, function_name
+from .settings import G711_RATE, Settings, TurnDetection, format_of, function_name
 
 RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma", "audio/opus")
-TRANSPORTS = ("json", "binary")
 SERVER_TOOLS = ("web_search", "x_search", "file_search", "mcp")
 RESERVED = {
     "web_search": {"web_search", "browse_page"},
@@ -70,8 +69,8 @@ class XaiSettings(Settings):
         return replace(
             self,
             turn_detection=detection,
-            input=_format(audio["input"]),
-            output=_format(audio["output"]),
+            input=format_of(audio["input"].get("format")),
+            output=format_of(audio["output"].get("format")),
             transcribes=bool((audio["input"].get("transcription") or {}).get("model")),
             functions=tuple(function_name(tool) for tool in tools if tool["type"] == "function"),
             asked={**self.asked, **asked, "audio": audio},
@@ -133,15 +132,11 @@ def _nested(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": inner}
 
 
-def _format(side: Mapping[str, Any]) -> Format:
-    return format_of(side.get("format"), binary=side.get("transport") == "binary")
-
-
 def _echo(side: Mapping[str, Any]) -> dict[str, Any]:
     speed = {"speed": side["speed"]} if "speed" in side else {}
-    form = _format(side)
+    form = format_of(side.get("format"))
     shown = {"type": f"audio/{form.codec}", "rate": form.rate}
-    return {"format": shown, "transport": side.get("transport", "json"), **speed}
+    return {"format": shown, "transport": "json", **speed}
 
 
 # What a field may hold ------------------------------------------------------------------------------------------------
@@ -195,11 +190,11 @@ _CHECKS: dict[str, Check] = {
     "audio": fields(
         input=fields(
             format=_audio_format,
-            transport=one_of(*TRANSPORTS),
+            transport=one_of("json"),
             transcription=or_null(_TRANSCRIPTION),
             turn_detection=or_null(_DETECTION),
         ),
-        output=fields(format=_audio_format, transport=one_of(*TRANSPORTS), speed=number(0.7, 1.5)),
+        output=fields(format=_audio_format, transport=one_of("json"), speed=number(0.7, 1.5)),
     ),
     "tools": list_of(_tool, 128),
     "reasoning": fields(effort=one_of("high", "none")),
