@@ -149,7 +149,7 @@ def test_a_busy_service_is_left_alone_for_a_while():
     ("head", "body", "error", "words"),
     [
         ("401 Unauthorized", '{"code": "x", "error": "no such key"}', LinkRefused, "401: no such key"),
-        ("403 Forbidden", "", LinkRefused, "403"),
+        ("403 Forbidden", "", LinkRefused, "403.*are the key and the address right"),
         ("404 Not Found", '{"error": {"message": "no such model"}}', LinkRefused, "404: no such model"),
         ("503 Sorry", "<html>", LinkLost, "503"),
         ("302 Found\r\nLocation: http://login.example/", "", LinkLost, "302.*login page"),
