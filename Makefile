@@ -7,7 +7,7 @@ ON_A_PI := $(wildcard /proc/device-tree/model)
 
 # PyAudio and, on 32 bit, some others are compiled here; a Pi's pins come from the system's lgpio.
 PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3-venv $(if $(ON_A_PI),python3-lgpio)
-# Releases of LiteLLM, as in tests/proxy.py: half a gigabyte each, in environments of their own.
+# Releases of LiteLLM, as in tests/proxy.py: 760 and 520 MB, in environments of their own.
 PROXIES := 1.108.7 1.81.9
 # Tests that need neither thread nor socket, and no more than a second each.
 QUICK := audio backoff config conversation echo gate home litellm meter outbox patterns playback rate_adapter realtime recall \
