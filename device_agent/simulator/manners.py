@@ -42,6 +42,11 @@ MANNERS: dict[str, Manner] = {
         {"commits": "answered"},
         BY_XAI,
     ),
+    "drops-requests": Manner(
+        "answers speech at once when it is committed, and drops a request that comes with the commit",
+        {"commits": "answered", "commit_s": 0.0},
+        BY_XAI,
+    ),
     "asks": Manner("answers nothing before response.create", {"commits": "asked"}, BY_XAI),
     "takes-back": Manner(
         "takes the end of a turn back when the user goes on, and drops the reply that it has begun without a word",
@@ -94,5 +99,4 @@ MANNERS: dict[str, Manner] = {
         "is LiteLLM up to 1.106.2: asks for a reply of its own after each transcript", {"injects": True}, ("litellm",)
     ),
 }
-"""Name for the command line -> manner. Which of the first two a service has without being told differs: xai answers
-commits, xai-live is asked."""
+"""Name for the command line -> manner. Without being told, xai answers commits and xai-live is asked."""
