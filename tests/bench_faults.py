@@ -230,7 +230,7 @@ def play(scene: Scene, simulator: Simulator, url: str, *, service: str = "xai", 
         room.waits_for(lambda: _is_over(room), scene.lasts + SETTLED_S)
         healed.join(scene.lasts + SETTLED_S)
         answered, told, again = not _gave_up(room), list(log.lines), doubled(said, simulator.connections)
-        cued = any(isinstance(word, Play) and word.cue in SORRY for _, word in room.times)
+        cued = _cued(room)
         lost = min((lost_ms(said, turn.pcm) for turn in simulator.turns), default=lost_ms(said, b""))
         unheard = lost_ms(said, room.speaker.heard)
         asked = time.monotonic()
@@ -277,6 +277,8 @@ def _is_over(room: Witness) -> bool:
     """The turn was answered to its end, or given up, maybe before it was spoken to its end."""
     if _gave_up(room):
         return room.first(0, TalkEnded, CloseGate) is not None
+    if _cued(room) and room.first(0, ReplyEnded):
+        return True  # there is nothing to play
     return room.first(0, TalkEnded) is not None and room.first(0, PlaybackEnded) is not None
 
 
@@ -288,6 +290,11 @@ def _heal_after(scene: Scene, struck: float) -> threading.Thread:
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
+
+
+def _cued(room: Witness) -> bool:
+    """The user heard that an answer is missing, or not whole."""
+    return any(isinstance(word, Play) and word.cue in SORRY for _, word in room.times)
 
 
 def _gave_up(room: Witness) -> bool:

@@ -307,11 +307,20 @@ def test_wrong_usage_ends_with_2(capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_the_simulator_lists_its_faults_and_knows_no_others(capsys):
-    assert main(["simulate", "--fault", "list"]) == 0
-    assert "drop-mid-turn" in capsys.readouterr().out
-    assert main(["simulate", "--fault", "earthquake"]) == 2
+@pytest.mark.parametrize(("option", "known"), [("--fault", "drop-mid-turn"), ("--manner", "answers-commits")])
+def test_the_simulator_lists_its_faults_and_manners_and_knows_no_others(option, known, capsys):
+    assert main(["simulate", option, "list"]) == 0
+    assert known in capsys.readouterr().out
+    assert main(["simulate", option, "earthquake"]) == 2
     assert "earthquake" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    assert known in capsys.readouterr().out
+
+
+def test_a_manner_that_a_service_does_not_have_is_wrong_usage(capsys):
+    assert main(["simulate", "--service", "ultravox", "--manner", "asks"]) == 2
+    assert "asks makes no sense with ultravox" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_said(simulator, capsys):

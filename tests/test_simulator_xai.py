@@ -758,7 +758,7 @@ def test_cancelling_another_reply_is_a_harmless_error() -> None:
 
 
 def test_it_can_leave_out_where_a_piece_belongs() -> None:
-    client = Client(retold=("no-ids",))
+    client = Client(rewriters=("no-ids",))
     client.say("response.create")
     for event in client.wait():
         if event["type"].endswith(".delta"):
@@ -766,7 +766,7 @@ def test_it_can_leave_out_where_a_piece_belongs() -> None:
 
 
 def test_it_can_use_the_old_names() -> None:
-    client = Client(retold=("beta-names",))
+    client = Client(rewriters=("beta-names",))
     client.text("Hello")
     client.say("response.create")
     client.wait()

@@ -12,7 +12,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..audio import level, seconds
@@ -22,7 +22,7 @@ from .items import Item, Items
 from .reading import MAX_TEXT, Refusal, bytes_of, parse, text_of
 from .rewriting import Rewriting
 from .settings import Format, Settings, TurnDetection
-from .speaking import Piece, cut, typed
+from .speaking import Piece, cut, typed, words_first
 from .thinking import Thought, measured, think
 from .voice import CALLED_S, IDLE_S, Goodbye, Happening, Heard, Manners, Message, Moment, Received, Turn, Voice
 
@@ -201,7 +201,7 @@ class FamilyVoice(Voice):
 
     def _emit(self, kind: str, **fields: Any) -> None:
         event = self._finished({"type": kind, "event_id": self._id("event"), **fields})
-        for told in self._rewriting(event, self.manners.retold):
+        for told in self._rewriting(event, self.manners.rewriters):
             self._outgoing.append(json.dumps(told, allow_nan=False))
 
     def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -316,8 +316,9 @@ class FamilyVoice(Voice):
         return Refusal(f"Unknown event type: {kind}", code="invalid_event", param="type")
 
     def _session_update(self, event: dict[str, Any]) -> None:
-        self._refuse_settings(event.get("session"))
-        self._settings = settings = self._settings.updated(event.get("session"))
+        settings = self._settings.updated(event.get("session"))
+        self._refuse_settings(settings)
+        self._settings = settings
         self._prepare_ear()
         echo = settings.echo(self.heard.model)
         self.heard.settings = echo
@@ -330,17 +331,13 @@ class FamilyVoice(Voice):
             f"{settings.output.rate} Hz out, {len(echo.get('tools', []))} tools",
         )
 
-    def _refuse_settings(self, session: Any) -> None:
+    def _refuse_settings(self, settings: Settings) -> None:
         """Raise Refusal where the manners say so."""
         if self.manners.refuses == "settings":
             raise Refusal("These settings are not available to you.", param="session")
-        if self.manners.refuses == "transcription":
-            sides = session.get("audio") if isinstance(session, dict) else None
-            heard = sides.get("input") if isinstance(sides, dict) else None
-            wish = heard.get("transcription") if isinstance(heard, dict) else None
-            if isinstance(wish, dict) and wish.get("model"):
-                where = "session.audio.input.transcription.model"
-                raise Refusal(f"The model {str(wish['model'])[:60]} has been shut down.", param=where)
+        if self.manners.refuses == "transcription" and settings.transcribes:
+            where = "session.audio.input.transcription.model"
+            raise Refusal("The model for the transcripts has been shut down.", param=where)
 
     def _prepare_ear(self) -> None:
         ear, detection = self._ear, self._detection
@@ -651,9 +648,7 @@ class FamilyVoice(Voice):
         else:
             pieces = typed(reply.text, pace, self._chance)
         if self.manners.voice_s:
-            said, sung = ([each for each in pieces if bool(each.pcm) is aloud] for aloud in (False, True))
-            pieces = [replace(each, at=0.0) for each in said]
-            pieces += [replace(each, at=each.at + self.manners.voice_s) for each in sung]
+            pieces = words_first(pieces, self.manners.voice_s)
         steps = [(at + piece.at, self._speaker(piece)) for piece in pieces]
         end = (steps[-1][0] if steps else at, self._conclude)
         if self.manners.cut_by and steps:

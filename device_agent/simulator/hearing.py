@@ -53,8 +53,11 @@ class SpeechStopped:
 
 
 class Ear:
-    """The input buffer. While *listening* it decides itself where a turn begins and ends, and keeps nothing else; while
-    *watching* it only notices that somebody speaks."""
+    """The input buffer, with detection of speech by its energy.
+
+    While *listening* it decides where a turn begins and ends, and keeps nothing else; while *watching* it only notices
+    the beginning of speech, and keeps everything.
+    """
 
     def __init__(self, rate: int) -> None:
         self.rate = rate

@@ -31,8 +31,8 @@ class Manner:
     """The services with which it makes sense; none: all."""
 
 
-def _retold(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Manner:
-    return Manner(says, {"retold": (name,)}, services)
+def _rewritten(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Manner:
+    return Manner(says, {"rewriters": (name,)}, services)
 
 
 MANNERS: dict[str, Manner] = {
@@ -40,6 +40,11 @@ MANNERS: dict[str, Manner] = {
     "answers-commits": Manner(
         "answers speech as soon as it is committed; a request that comes with the commit is answered first, without it",
         {"commits": "answered"},
+        BY_XAI,
+    ),
+    "drops-requests": Manner(
+        "answers speech at once when it is committed, and drops a request that comes with the commit",
+        {"commits": "answered", "commit_s": 0.0},
         BY_XAI,
     ),
     "asks": Manner("answers nothing before response.create", {"commits": "asked"}, BY_XAI),
@@ -51,26 +56,26 @@ MANNERS: dict[str, Manner] = {
     "automatic": Manner(
         "finds turns and interrupts by itself although turn_detection is null", {"automatic": True}, BY_OPENAI
     ),
-    "created-first": _retold("tells the commit of a turn that it has ended behind response.created", "created-first"),
-    "created-twice": _retold("tells response.created twice", "created-twice"),
-    "replaced": _retold("announces a reply that never comes, and then the one that does", "replaced"),
-    "busy-first": _retold("says that a reply is under way just before it is announced", "busy-first"),
+    "created-first": _rewritten("tells the commit of a turn that it has ended after response.created", "created-first"),
+    "created-twice": _rewritten("tells response.created twice", "created-twice"),
+    "replaced": _rewritten("announces a reply that never comes, and then the one that does", "replaced"),
+    "busy-first": _rewritten("says that a reply is under way just before it is announced", "busy-first"),
     "busy-idle": Manner(
         "refuses every other request for a reply as one too many, though none is under way", {"busy_idle": True}, FAMILY
     ),
     # How a reply is told
-    "late-sound": _retold("sends the last pieces of sound behind response.output_audio.done", "late-sound"),
-    "later-sound": _retold("sends the last pieces of sound behind response.done", "later-sound"),
-    "never-done": _retold("ends replies without response.done", "never-done"),
+    "late-sound": _rewritten("sends the last pieces of sound behind response.output_audio.done", "late-sound"),
+    "later-sound": _rewritten("sends the last pieces of sound behind response.done", "later-sound"),
+    "never-done": _rewritten("ends replies without response.done", "never-done"),
     "two-items": Manner("speaks each reply as two items, a commentary and an answer", {"items": 2}, BY_OPENAI),
-    "words-at-end": _retold("tells the words of a reply only when all of them are spoken", "words-at-end"),
-    "calls-in-items": _retold("tells a call of a tool in response.output_item.done alone", "calls-in-items"),
-    "other-ids": _retold("names another reply in the pieces than in response.created", "other-ids"),
-    "random-ids": _retold("names another reply in each piece", "random-ids"),
-    "null-ids": _retold("names no reply in the pieces: response_id is null", "null-ids"),
-    "no-ids": _retold("leaves ids and indices out of the pieces of a reply", "no-ids"),
-    "beta-names": _retold("calls the pieces of a reply by their old names", "beta-names"),
-    "flat-errors": _retold("has a text where others have the object of an error", "flat-errors", BY_OPENAI),
+    "words-at-end": _rewritten("tells the words of a reply only when all of them are spoken", "words-at-end"),
+    "calls-in-items": _rewritten("tells a call of a tool in response.output_item.done alone", "calls-in-items"),
+    "other-ids": _rewritten("names another reply in the pieces than in response.created", "other-ids"),
+    "random-ids": _rewritten("names another reply in each piece", "random-ids"),
+    "null-ids": _rewritten("names no reply in the pieces: response_id is null", "null-ids"),
+    "no-ids": _rewritten("leaves ids and indices out of the pieces of a reply", "no-ids"),
+    "beta-names": _rewritten("calls the pieces of a reply by their old names", "beta-names"),
+    "flat-errors": _rewritten("has a text where others have the object of an error", "flat-errors", BY_OPENAI),
     "other-rate": Manner(
         "speaks with 16 kHz whatever was asked for, and says so in session.updated", {"output_rate": 16000}, BY_OPENAI
     ),
@@ -94,5 +99,4 @@ MANNERS: dict[str, Manner] = {
         "is LiteLLM up to 1.106.2: asks for a reply of its own after each transcript", {"injects": True}, ("litellm",)
     ),
 }
-"""Name for the command line -> manner. Which of the first two a service has without being told differs: xai answers
-commits, xai-live is asked."""
+"""Name for the command line -> manner. Without being told, xai answers commits and xai-live is asked."""

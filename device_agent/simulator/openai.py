@@ -134,7 +134,7 @@ class TurnedAway(Voice):
         self._outgoing += [json.dumps({"type": "error", "event_id": "event_0", "error": error}), Goodbye(1008, text)]
 
     def receive(self, message: Message, now: float) -> None:
-        """Nobody listens."""
+        """It is not heard."""
 
 
 class OpenaiVoice(FamilyVoice):

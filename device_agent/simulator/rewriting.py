@@ -51,19 +51,21 @@ def _without_places(_new_id: NewId) -> Rewriter:
     ]
 
 
-def _with_ids(make: Callable[[NewId], Callable[[], str | None]]) -> Callable[[NewId], Rewriter]:
-    """The pieces of a reply name another reply than response.created did: the one that what *make* returns says."""
+def _with_ids(changes: bool, name: Callable[[NewId], str | None]) -> Callable[[NewId], Rewriter]:
+    """The pieces of a reply name another reply than response.created did, all the same one unless it *changes*."""
 
     def factory(new_id: NewId) -> Rewriter:
-        name = make(new_id)
-        return lambda event: [{**event, "response_id": name()} if _is_piece(event) else event]
+        other: str | None = None
+
+        def rewrite(event: Event) -> Iterator[Event]:
+            nonlocal other
+            if event["type"] == CREATED or changes:
+                other = name(new_id)
+            yield {**event, "response_id": other} if _is_piece(event) else event
+
+        return rewrite
 
     return factory
-
-
-def _other(new_id: NewId) -> Callable[[], str | None]:
-    other = new_id("resp")
-    return lambda: other
 
 
 def _twice(new_id: NewId) -> Rewriter:
@@ -181,9 +183,9 @@ REWRITERS: dict[str, Callable[[NewId], Rewriter]] = {
     "never-done": _without(DONE),
     "words-at-end": _without("output_audio_transcript.delta", "output_text.delta"),
     "calls-in-items": _calls_in_items,
-    "other-ids": _with_ids(_other),
-    "random-ids": _with_ids(lambda new_id: lambda: new_id("resp")),
-    "null-ids": _with_ids(lambda _new_id: lambda: None),
+    "other-ids": _with_ids(False, lambda new_id: new_id("resp")),
+    "random-ids": _with_ids(True, lambda new_id: new_id("resp")),
+    "null-ids": _with_ids(False, lambda _new_id: None),
     "no-ids": _without_places,
     "flat-errors": _flat_errors,
     "beta-names": _beta_names,

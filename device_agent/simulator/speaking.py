@@ -6,7 +6,7 @@ import math
 import random
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,12 @@ def cut(pcm: bytes, text: str, rate: int, pace: float, chance: random.Random) ->
             pieces.append(Piece(start / pace, words[0].start, words=words.pop(0).words))
         offset += size
     return pieces
+
+
+def words_first(pieces: list[Piece], late_s: float) -> list[Piece]:
+    """Return *pieces* with all words at once, and the sound so many seconds later than it was."""
+    words = [replace(piece, at=0.0) for piece in pieces if piece.words]
+    return words + [replace(piece, at=piece.at + late_s) for piece in pieces if piece.pcm]
 
 
 def _phrases(text: str, chance: random.Random) -> Iterator[str]:

@@ -60,7 +60,7 @@ class Manners:
     """Seconds between two ``ping`` events; 0: none."""
     silent: bool = False
     """Hears everything and never replies."""
-    retold: tuple[str, ...] = ()
+    rewriters: tuple[str, ...] = ()
     """The rewriters of ``rewriting.py`` that the events go through."""
     tool: str = ""
     """The tool that every spoken turn asks for, if the client offers it: words are beyond this service. *: the first
@@ -119,11 +119,11 @@ class Manners:
     def changed(self, changes: Iterable[Mapping[str, Any]]) -> Manners:
         """Return these with all *changes* by field; rewriters add up, of everything else the last one counts."""
         merged: dict[str, Any] = {}
-        retold = self.retold
+        rewriters = self.rewriters
         for each in changes:
-            retold += tuple(each.get("retold", ()))
+            rewriters += tuple(each.get("rewriters", ()))
             merged |= each
-        return replace(self, **{**merged, "retold": retold})
+        return replace(self, **{**merged, "rewriters": rewriters})
 
 
 @dataclass(frozen=True)

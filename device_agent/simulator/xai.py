@@ -324,7 +324,10 @@ class XaiVoice(FamilyVoice):
             super()._commit(event)
         elif self._ear.speaking:
             self._committed = commit = self._take_buffer()
-            self._in(self.manners.commit_s, lambda: self._land(commit))
+            if self.manners.commit_s:
+                self._in(self.manners.commit_s, lambda: self._land(commit))
+            else:
+                self._land(commit)
 
     def _take_buffer(self) -> Commit:
         item, self._user_item = self._user_item or self._id("item"), ""
