@@ -14,7 +14,16 @@ from . import services
 from .agent import Agent, Care, Watch
 from .alarms import Alarms
 from .audio import frame_bytes, frames
-from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig, ToolConfig
+from .config import (
+    ButtonConfig,
+    Config,
+    ControlsConfig,
+    LightConfig,
+    MicrophoneConfig,
+    ServiceConfig,
+    TalkConfig,
+    ToolConfig,
+)
 from .conversation import Conversation
 from .credentials import Secret, find_key, find_password, variable
 from .cues import Cues
@@ -296,20 +305,20 @@ def openers(
     """Return what opens button, light and controls. What is given is open."""
     return {
         "controls": lambda: controls or open_controls(config.controls),
-        "button": lambda: button or open_button(config.button.pin),
+        "button": lambda: button or open_button(config.button),
         "light": lambda: light or open_light(config.light),
     }
 
 
-def open_button(pin: int | None) -> Button:
-    """Return the button at BCM *pin*, or the return key."""
-    if pin is None:
+def open_button(button: ButtonConfig) -> Button:
+    """Return the button on its pin, or the return key."""
+    if button.pin is None:
         from .hardware.terminal import TerminalButton
 
         return TerminalButton()
     from .hardware.gpio import GpioButton
 
-    return GpioButton(pin)
+    return GpioButton(button.pin, inverted=button.inverted)
 
 
 def open_light(light: LightConfig) -> Light:
@@ -329,7 +338,8 @@ def open_light(light: LightConfig) -> Light:
 
 def open_controls(controls: ControlsConfig) -> Controls | None:
     """Return the knobs for volume and mute, if there are any."""
-    if controls == ControlsConfig(mute_is=controls.mute_is):
+    pins = (controls.volume_up, controls.volume_down, controls.mute, *controls.encoder)
+    if all(pin is None for pin in pins):
         return None
     from .hardware.gpio import GpioControls
 

@@ -94,6 +94,8 @@ DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: tex
 HOST = Must("a name or an address, without port", lambda text: bool(re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:]+", text)))
 TOPIC = Must("a topic without # and +", lambda text: bool(re.fullmatch(r"[^#+\s/][^#+\s]*[^#+\s/]|[^#+\s/]", text)))
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
+PULLED_UP = (2, 3)
+"""Pins that the board itself holds high."""
 CUES = tuple(cue.value for cue in Cue if cue is not Cue.ALARM)
 ABILITIES = ("volume", "mute", "stop", "alarms", "time")
 """What the assistant can do on every device; ``tools.device`` says how."""
@@ -167,6 +169,7 @@ class ButtonConfig:
     pin: Annotated[int | None, PIN] = 17
 
 
+    inverted: bool = False
 @dataclass(frozen=True)
 class LightConfig:
     """What is seen."""
@@ -184,9 +187,11 @@ class ControlsConfig:
     volume_down: Annotated[int | None, PIN] = None
     encoder: tuple[Annotated[int, PIN], ...] = ()
     mute: Annotated[int | None, PIN] = None
+    volume_inverted: bool = False
     mute_is: Literal["button", "switch"] = "button"
 
 
+    mute_inverted: bool = False
 @dataclass(frozen=True)
 class EchoConfig:
     """What becomes of our own voice in the microphone."""
@@ -276,6 +281,7 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _shared_pins(config)
     if len(config.light.rgb) not in (0, 3):
         yield ("light.rgb", "light.rgb"), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
+    yield from _held_high(config)
     if len(config.controls.encoder) not in (0, 2):
         yield (
             ("controls.encoder", "controls.encoder"),
@@ -333,6 +339,20 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
 
 def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     """Yield what does not fit the service that is named: a key, and a sentence about it."""
+def _held_high(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the pins that should be low at rest and never are."""
+    button, controls = config.button, config.controls
+    louder = ("controls.volume_inverted", controls.volume_inverted)
+    for key, pin, (inverted, so) in (
+        ("button.pin", button.pin, ("button.inverted", button.inverted)),
+        ("controls.volume_up", controls.volume_up, louder),
+        ("controls.volume_down", controls.volume_down, louder),
+        ("controls.mute", controls.mute, ("controls.mute_inverted", controls.mute_inverted)),
+    ):
+        if so and pin in PULLED_UP:
+            yield (key, inverted), f"is {pin}, which the board itself holds high; choose another one with {inverted}"
+
+
     cls, known, name = rules(service.name, service.dialect), options(service.name), service.name
     scheme = "http" if name in OVER_HTTP else "ws"
     if service.url and not _is_address(service.url, scheme):
