@@ -82,7 +82,7 @@ def assemble(
     memory = memory or Memory(None)
     alarms = Alarms(memory)
     rate = sound_rate(config)
-    playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume))
+    playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume), wake=config.speaker.wake_ms)
     tools = open_tools(config, alarms, playback, inbox)
     candidates = open_services(config, key, functions=tuple(tool.function for tool in tools), text_only=text_only)
     echo = open_echo(config, rate)

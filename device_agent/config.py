@@ -161,6 +161,7 @@ class SpeakerConfig:
     device: Annotated[str, DEVICE] = "default"
     volume: Annotated[int, whole(0, 100)] = 80
 
+    wake_ms: Annotated[int, whole(0, 3000)] = 0
 
 @dataclass(frozen=True)
 class ButtonConfig:

@@ -70,6 +70,7 @@ def _connection(parts: Parts, _old: Config, new: Config) -> None:
 def _loudness(parts: Parts, _old: Config, new: Config) -> None:
     """What is heard how loud."""
     parts.playback.volume = remembered_volume(parts.memory, new.speaker.volume)
+    parts.playback.wake = new.speaker.wake_ms
     parts.cues.tune(**cue_rules(new))
 
 

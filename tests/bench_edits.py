@@ -500,6 +500,7 @@ def choices(folder: Path, tool: dict[str, Any]) -> dict[str, list[Any]]:
         "speaker.device": ["default", "kitchen"],
         "speaker.volume": [50, 80, 100],
         "button.pin": [17, 4, 22],
+        "speaker.wake_ms": [0, 40],
         "light.pin": [25, 5, None],
         "light.rgb": [[], [6, 12, 13]],
         "button.inverted": [False, True],

@@ -286,12 +286,22 @@ pcm.!default {{ type asym capture.pcm desk_microphone playback.pcm desk_speaker 
 class FifoCard(Card):
     """Two FIFOs. Carries raw sound: any rate opens, unless *only_rate* or *only_channels* says which one does.
 
-    *rate* is what the card's microphone is opened at, in Hz, *channels* how many are interleaved there. Where *paced*,
-    the card has a clock like a real one: it takes and gives 20 ms every 20 ms, silence where nothing was played.
+    *rate* is what the card's microphone is opened at, in Hz, *channels* how many are interleaved there; a card says
+    that it has so many, and *vague* as one behind a plugin it says 128. Where *paced*, it has a clock like a real one:
+    it takes and gives 20 ms every 20 ms, silence where nothing was played. Then it may be one that wakes late: of all
+    that it plays after it had nothing to play, *swallows* seconds are silence.
     """
 
     def __init__(
-        self, rate: int = 24000, channels: int = 1, *, only_rate: int = 0, only_channels: int = 0, paced: bool = False
+        self,
+        rate: int = 24000,
+        channels: int = 1,
+        *,
+        only_rate: int = 0,
+        only_channels: int = 0,
+        vague: bool = False,
+        paced: bool = False,
+        swallows: float = 0.0,
     ) -> None:
         super().__init__()
         self._frame = bytes(2 * channels * rate // 50)
@@ -300,6 +310,7 @@ class FifoCard(Card):
         self._moving.set()
         self._stop = threading.Event()
         self._paced = paced
+        self._swallows = self._swallowing = 2 * channels * round(swallows * rate)  # bytes
         self._heard = bytearray()
         self._lock = threading.Lock()
         self._configure(FIFO_CONF.format(microphone=self._path("microphone")))
@@ -349,6 +360,11 @@ class FifoCard(Card):
     def stall(self) -> None:
         """Freeze: the microphone gives nothing, the loudspeaker takes nothing, and there is no error."""
         with self._lock:
+    @property
+    def asleep(self) -> bool:
+        """Whether a card that wakes late would swallow what it gets next."""
+        return 0 < self._swallows == self._swallowing
+
             self._moving.clear()
 
     def resume(self) -> None:
@@ -393,11 +409,20 @@ class FifoCard(Card):
     def _take(self) -> None:
         """The loudspeaker's thread."""
         while self._tick():
-            if self._moving.wait(0.02) and select.select([self._speaker], [], [], 0.02)[0]:
+            if self._moving.wait(0.02) and select.select([self._speaker], [], [], 0 if self._paced else 0.02)[0]:
                 # The card may be told to forget what it holds between the two calls.
                 with self._lock, suppress(BlockingIOError):
                     if self._moving.is_set():
-                        self._heard += os.read(self._speaker, len(self._frame))
+                        self._heard += self._played()
+            else:
+                self._swallowing = self._swallows  # it has nothing to play, and falls asleep
+
+    def _played(self) -> bytes:
+        """Return what comes out of the loudspeaker in this step."""
+        piece = os.read(self._speaker, len(self._frame))
+        lost = min(len(piece), self._swallowing)
+        self._swallowing -= lost
+        return bytes(lost) + piece[lost:]
 
     def _tick(self) -> bool:
         """Wait for the next 20 ms, where the card has a clock; return whether to go on."""
