@@ -101,7 +101,7 @@ def assemble(
         recall=recall,
     )
     ears = Ears(
-        microphone or open_microphone(config.microphone.device, rate),
+        microphone or open_microphone(config.microphone, rate),
         echo,
         gate,
         outbox,
@@ -272,15 +272,15 @@ def open_echo(config: Config, rate: int) -> Echo:
     return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 
-def open_microphone(device: str, rate: int) -> Microphone:
-    """Return the microphone called *device*; its owner opens it."""
-    if device.startswith(WAV):
+def open_microphone(microphone: MicrophoneConfig, rate: int) -> Microphone:
+    """Return the microphone that is described, at *rate* Hz; its owner opens it."""
+    if microphone.device.startswith(WAV):
         from .hardware.wav import WavMicrophone
 
-        return WavMicrophone(device.removeprefix(WAV), rate)
+        return WavMicrophone(microphone.device.removeprefix(WAV), rate, microphone.channel)
     from .hardware.portaudio import PortAudioMicrophone
 
-    return PortAudioMicrophone(rate, device)
+    return PortAudioMicrophone(rate, microphone.device, microphone.channel)
 
 
 def open_speaker(device: str, rate: int) -> Speaker:

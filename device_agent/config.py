@@ -152,6 +152,7 @@ class MicrophoneConfig:
     """What hears."""
 
     device: Annotated[str, DEVICE] = "default"
+    channel: Annotated[int | None, whole(1, 128)] = None
 
 
 @dataclass(frozen=True)
@@ -160,17 +161,17 @@ class SpeakerConfig:
 
     device: Annotated[str, DEVICE] = "default"
     volume: Annotated[int, whole(0, 100)] = 80
-
     wake_ms: Annotated[int, whole(0, 3000)] = 0
+
 
 @dataclass(frozen=True)
 class ButtonConfig:
     """What is pressed."""
 
     pin: Annotated[int | None, PIN] = 17
-
-
     inverted: bool = False
+
+
 @dataclass(frozen=True)
 class LightConfig:
     """What is seen."""
@@ -186,13 +187,13 @@ class ControlsConfig:
 
     volume_up: Annotated[int | None, PIN] = None
     volume_down: Annotated[int | None, PIN] = None
+    volume_inverted: bool = False
     encoder: tuple[Annotated[int, PIN], ...] = ()
     mute: Annotated[int | None, PIN] = None
-    volume_inverted: bool = False
     mute_is: Literal["button", "switch"] = "button"
-
-
     mute_inverted: bool = False
+
+
 @dataclass(frozen=True)
 class EchoConfig:
     """What becomes of our own voice in the microphone."""
@@ -280,9 +281,9 @@ class Config:
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is right alone and wrong together: keys, and a sentence about the first of them."""
     yield from _shared_pins(config)
+    yield from _held_high(config)
     if len(config.light.rgb) not in (0, 3):
         yield ("light.rgb", "light.rgb"), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
-    yield from _held_high(config)
     if len(config.controls.encoder) not in (0, 2):
         yield (
             ("controls.encoder", "controls.encoder"),
@@ -338,8 +339,6 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         taken.setdefault(pin, key)
 
 
-def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
-    """Yield what does not fit the service that is named: a key, and a sentence about it."""
 def _held_high(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield the pins that should be low at rest and never are."""
     button, controls = config.button, config.controls
@@ -354,6 +353,8 @@ def _held_high(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             yield (key, inverted), f"is {pin}, which the board itself holds high; choose another one with {inverted}"
 
 
+def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit the service that is named: a key, and a sentence about it."""
     cls, known, name = rules(service.name, service.dialect), options(service.name), service.name
     scheme = "http" if name in OVER_HTTP else "ws"
     if service.url and not _is_address(service.url, scheme):

@@ -87,8 +87,8 @@ class House:
         self.speakers: list[RoomSpeaker] = []
         gpiozero.Device.pin_factory = MockFactory()
 
-    def microphone(self, device: str, rate: int) -> Ear:
-        return Ear(self, rate, device)
+    def microphone(self, microphone: MicrophoneConfig, rate: int) -> Ear:
+        return Ear(self, rate, microphone.device)
 
     def speaker(self, _device: str, rate: int) -> RoomSpeaker:
         made = RoomSpeaker(rate)
@@ -497,23 +497,24 @@ def choices(folder: Path, tool: dict[str, Any]) -> dict[str, list[Any]]:
         "connection.daily_minutes": [0, 900],
         "connection.price_per_minute": [0, 0.05],
         "microphone.device": ["default", "kitchen", "hall"],
+        "microphone.channel": [None, 1, 2],
         "speaker.device": ["default", "kitchen"],
         "speaker.volume": [50, 80, 100],
-        "button.pin": [17, 4, 22],
         "speaker.wake_ms": [0, 40],
+        "button.pin": [17, 4, 22],
+        "button.inverted": [False, True],
         "light.pin": [25, 5, None],
         "light.rgb": [[], [6, 12, 13]],
-        "button.inverted": [False, True],
         "light.inverted": [True, False],
         "controls.volume_up": [None, 16, 4],
         "controls.volume_down": [None, 20],
+        "controls.volume_inverted": [False, True],
         "controls.encoder": [[], [23, 24]],
         "controls.mute": [None, 26, 5],
-        "controls.volume_inverted": [False, True],
         "controls.mute_is": ["button", "switch"],
+        "controls.mute_inverted": [False, True],
         "echo.mode": ["off", "cancel"],
         "cues.volume": [0, 10],
-        "controls.mute_inverted": [False, True],
         "cues.play": [["listening"], ["done", "failed"], []],
         "alarms.volume": [50, 70],
         "log.transcript": ["off", "debug"],

@@ -47,7 +47,7 @@ PATIENCE = 20.0
 PIPE_BYTES = 4096
 """The smallest pipe there is: what the test puts in is soon what the card gives."""
 
-BUFFER_BYTES = 65536
+BUFFER_BYTES = 2**18
 """More than any buffer of a loudspeaker: how full it may get, the port itself decides."""
 
 
@@ -162,8 +162,8 @@ class CardProcess:
         """Return a new object of the class "module:Class" there, or the module "module"."""
         return self._made(Remote, what, *arguments)
 
-    def microphone(self, rate: int, device: str = "default") -> RemoteMicrophone:
-        return self._made(RemoteMicrophone, f"{PORTS}:PortAudioMicrophone", rate, device)
+    def microphone(self, rate: int, device: str = "default", channel: int | None = None) -> RemoteMicrophone:
+        return self._made(RemoteMicrophone, f"{PORTS}:PortAudioMicrophone", rate, device, channel)
 
     def speaker(self, rate: int, device: str = "default") -> RemoteSpeaker:
         return self._made(RemoteSpeaker, f"{PORTS}:PortAudioSpeaker", rate, device)
@@ -304,7 +304,7 @@ class FifoCard(Card):
         swallows: float = 0.0,
     ) -> None:
         super().__init__()
-        self._frame = bytes(2 * channels * rate // 50)
+        self._frame = bytes(2 * channels * (rate // 50))
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._moving = threading.Event()
         self._moving.set()
@@ -322,9 +322,12 @@ class FifoCard(Card):
             "CARD_VANISHED": self._path("vanished"),
         }
         self.env |= {"CARD_RATE": str(only_rate), "CARD_CHANNELS": str(only_channels)}
+        self.env["CARD_MOST"] = "0" if vague else str(max(channels, only_channels))
 
     def _begin(self) -> None:
-        self._microphone, self._speaker = self._fifo("microphone", PIPE_BYTES), self._fifo("speaker", BUFFER_BYTES)
+        # A whole step of a card with many channels has to fit in.
+        self._microphone = self._fifo("microphone", max(PIPE_BYTES, 2 * len(self._frame)))
+        self._speaker = self._fifo("speaker", BUFFER_BYTES)
         for work in (self._give, self._take):
             thread = threading.Thread(target=work, name=f"card {work.__name__}")
             thread.start()
@@ -357,14 +360,14 @@ class FifoCard(Card):
         size = fcntl.ioctl(self._speaker, termios.FIONREAD, b"\0" * 4)
         return int.from_bytes(size, sys.byteorder)
 
-    def stall(self) -> None:
-        """Freeze: the microphone gives nothing, the loudspeaker takes nothing, and there is no error."""
-        with self._lock:
     @property
     def asleep(self) -> bool:
         """Whether a card that wakes late would swallow what it gets next."""
         return 0 < self._swallows == self._swallowing
 
+    def stall(self) -> None:
+        """Freeze: the microphone gives nothing, the loudspeaker takes nothing, and there is no error."""
+        with self._lock:
             self._moving.clear()
 
     def resume(self) -> None:
