@@ -10,11 +10,12 @@ from typing import Any, TextIO
 
 from .agent import Agent
 from .assembly import WAV, assemble, open_services
-from .audio import fold, resample
+from .audio import resample
 from .config import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
 from .dial import PATIENCE_S
 from .errors import AgentError, ConfigError
 from .events import Action, Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
+from .hardware.channels import Channels
 from .hardware.silent import SilentSpeaker
 from .hardware.wav import read_wav
 from .post import Post
@@ -58,7 +59,7 @@ def _begin(word: Event | Action, agent: Agent, turn: Words | Clip, ears: ClosedE
 
 def _clip(path: Path, rate: int) -> bytes:
     pcm, channels, hertz = read_wav(str(path))
-    return resample(fold(pcm, channels), hertz, rate)
+    return resample(Channels(channels, hertz, name=str(path)).whole(pcm), hertz, rate)
 
 
 class ClosedEars:

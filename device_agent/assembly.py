@@ -14,7 +14,16 @@ from . import services
 from .agent import Agent, Care, Watch
 from .alarms import Alarms
 from .audio import frame_bytes, frames
-from .config import Config, ControlsConfig, LightConfig, ServiceConfig, TalkConfig, ToolConfig
+from .config import (
+    ButtonConfig,
+    Config,
+    ControlsConfig,
+    LightConfig,
+    MicrophoneConfig,
+    ServiceConfig,
+    TalkConfig,
+    ToolConfig,
+)
 from .conversation import Conversation
 from .credentials import Secret, find_key, find_password, variable
 from .cues import Cues
@@ -73,7 +82,7 @@ def assemble(
     memory = memory or Memory(None)
     alarms = Alarms(memory)
     rate = sound_rate(config)
-    playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume))
+    playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume), wake=config.speaker.wake_ms)
     tools = open_tools(config, alarms, playback, inbox)
     candidates = open_services(config, key, functions=tuple(tool.function for tool in tools), text_only=text_only)
     echo = open_echo(config, rate)
@@ -92,7 +101,7 @@ def assemble(
         recall=recall,
     )
     ears = Ears(
-        microphone or open_microphone(config.microphone.device, rate),
+        microphone or open_microphone(config.microphone, rate),
         echo,
         gate,
         outbox,
@@ -263,15 +272,15 @@ def open_echo(config: Config, rate: int) -> Echo:
     return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 
-def open_microphone(device: str, rate: int) -> Microphone:
-    """Return the microphone called *device*; its owner opens it."""
-    if device.startswith(WAV):
+def open_microphone(microphone: MicrophoneConfig, rate: int) -> Microphone:
+    """Return the microphone that is described, at *rate* Hz; its owner opens it."""
+    if microphone.device.startswith(WAV):
         from .hardware.wav import WavMicrophone
 
-        return WavMicrophone(device.removeprefix(WAV), rate)
+        return WavMicrophone(microphone.device.removeprefix(WAV), rate, microphone.channel)
     from .hardware.portaudio import PortAudioMicrophone
 
-    return PortAudioMicrophone(rate, device)
+    return PortAudioMicrophone(rate, microphone.device, microphone.channel)
 
 
 def open_speaker(device: str, rate: int) -> Speaker:
@@ -296,20 +305,20 @@ def openers(
     """Return what opens button, light and controls. What is given is open."""
     return {
         "controls": lambda: controls or open_controls(config.controls),
-        "button": lambda: button or open_button(config.button.pin),
+        "button": lambda: button or open_button(config.button),
         "light": lambda: light or open_light(config.light),
     }
 
 
-def open_button(pin: int | None) -> Button:
-    """Return the button at BCM *pin*, or the return key."""
-    if pin is None:
+def open_button(button: ButtonConfig) -> Button:
+    """Return the button on its pin, or the return key."""
+    if button.pin is None:
         from .hardware.terminal import TerminalButton
 
         return TerminalButton()
     from .hardware.gpio import GpioButton
 
-    return GpioButton(pin)
+    return GpioButton(button.pin, inverted=button.inverted)
 
 
 def open_light(light: LightConfig) -> Light:
@@ -329,7 +338,8 @@ def open_light(light: LightConfig) -> Light:
 
 def open_controls(controls: ControlsConfig) -> Controls | None:
     """Return the knobs for volume and mute, if there are any."""
-    if controls == ControlsConfig(mute_is=controls.mute_is):
+    pins = (controls.volume_up, controls.volume_down, controls.mute, *controls.encoder)
+    if all(pin is None for pin in pins):
         return None
     from .hardware.gpio import GpioControls
 

@@ -84,14 +84,6 @@ def mix(one: bytes, other: bytes) -> bytes:
     return bytes(np.clip(waves[0] + waves[1], -32768, 32767).astype(np.int16))
 
 
-def fold(pcm: bytes, channels: int) -> bytes:
-    """Return interleaved *pcm* of several *channels* as mono: their mean."""
-    if channels == 1:
-        return pcm
-    mean = np.frombuffer(pcm, np.int16).reshape(-1, channels).mean(axis=1)
-    return bytes(mean.round().astype(np.int16))
-
-
 def unfold(pcm: bytes, channels: int) -> bytes:
     """Return mono *pcm* as the same sound on each of *channels*, interleaved."""
     return pcm if channels == 1 else np.repeat(np.frombuffer(pcm, np.int16), channels).tobytes()

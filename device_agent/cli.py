@@ -21,6 +21,7 @@ from .config import Config, default_path, load
 from .errors import AgentError, ConfigError
 from .log import LEVELS, start_log
 from .services import SERVICES
+from .streams import open_missing
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ EX_FAILED, EX_USAGE = 1, 2
 
 def entry() -> NoReturn:
     """Run the command line of this process, and end the process."""
+    open_missing()
     faulthandler.enable()  # shows where every thread is when a library crashes, or the watchdog of systemd bites
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # and when somebody asks
     # numpy would begin a thread for each core, which spin for 0.1 s and are never needed: it is not loaded yet.

@@ -94,6 +94,8 @@ DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: tex
 HOST = Must("a name or an address, without port", lambda text: bool(re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:]+", text)))
 TOPIC = Must("a topic without # and +", lambda text: bool(re.fullmatch(r"[^#+\s/][^#+\s]*[^#+\s/]|[^#+\s/]", text)))
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
+PULLED_UP = (2, 3)
+"""Pins that the board itself holds high."""
 CUES = tuple(cue.value for cue in Cue if cue is not Cue.ALARM)
 ABILITIES = ("volume", "mute", "stop", "alarms", "time")
 """What the assistant can do on every device; ``tools.device`` says how."""
@@ -150,6 +152,7 @@ class MicrophoneConfig:
     """What hears."""
 
     device: Annotated[str, DEVICE] = "default"
+    channel: Annotated[int | None, whole(1, 128)] = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ class SpeakerConfig:
 
     device: Annotated[str, DEVICE] = "default"
     volume: Annotated[int, whole(0, 100)] = 80
+    wake_ms: Annotated[int, whole(0, 3000)] = 0
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class ButtonConfig:
     """What is pressed."""
 
     pin: Annotated[int | None, PIN] = 17
+    inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,9 +187,11 @@ class ControlsConfig:
 
     volume_up: Annotated[int | None, PIN] = None
     volume_down: Annotated[int | None, PIN] = None
+    volume_inverted: bool = False
     encoder: tuple[Annotated[int, PIN], ...] = ()
     mute: Annotated[int | None, PIN] = None
     mute_is: Literal["button", "switch"] = "button"
+    mute_inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -274,6 +281,7 @@ class Config:
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is right alone and wrong together: keys, and a sentence about the first of them."""
     yield from _shared_pins(config)
+    yield from _held_high(config)
     if len(config.light.rgb) not in (0, 3):
         yield ("light.rgb", "light.rgb"), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
     if len(config.controls.encoder) not in (0, 2):
@@ -329,6 +337,20 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         elif pin in taken:
             yield (key, taken[pin]), f"and {taken[pin]} are both {pin}; give each a pin of its own"
         taken.setdefault(pin, key)
+
+
+def _held_high(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the pins that should be low at rest and never are."""
+    button, controls = config.button, config.controls
+    louder = ("controls.volume_inverted", controls.volume_inverted)
+    for key, pin, (inverted, so) in (
+        ("button.pin", button.pin, ("button.inverted", button.inverted)),
+        ("controls.volume_up", controls.volume_up, louder),
+        ("controls.volume_down", controls.volume_down, louder),
+        ("controls.mute", controls.mute, ("controls.mute_inverted", controls.mute_inverted)),
+    ):
+        if so and pin in PULLED_UP:
+            yield (key, inverted), f"is {pin}, which the board itself holds high; choose another one with {inverted}"
 
 
 def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from enum import Enum
 
 import numpy as np
 
-from .audio import Gain, frame_bytes, frame_samples, frames, mix, samples
+from .audio import FRAME_MS, Gain, frame_bytes, frame_samples, frames, mix, samples
 from .events import PlaybackEnded, PlaybackStarted
 from .prefill import Arrivals, Prefill
 
@@ -65,6 +65,10 @@ class _Reply:
         self.since = 0.0  # when it would have begun if it had flown without a pause
         self.arrivals = Arrivals()
 
+    def enough(self, frame: int) -> bool:
+        """Whether a *frame* of it is there, or its shorter end."""
+        return self.waiting >= frame or (self.complete and self.waiting > 0)
+
 
 class _Cues:
     """What sounds above the replies: cues one after the other, the ring of an alarm again and again."""
@@ -77,7 +81,11 @@ class _Cues:
 
     @property
     def idle(self) -> bool:
-        return not (self._waiting or self._ring or self._lull)
+        return not (self.sounding or self._lull)
+
+    @property
+    def sounding(self) -> bool:
+        return bool(self._waiting or self._ring)
 
     def add(self, cue: bytes) -> None:
         if len(self._waiting) < self._most:
@@ -116,7 +124,8 @@ class Playback:
     Nothing of a reply is ever overwritten, lost, repeated or reordered. A cut lasts until the link has told the service
     (``accept``): what it writes before that belongs to the dead reply and is dropped. Cues are added to whatever
     sounds. *volume*, in percent, is that of the replies. A reply waits for its *prefill* before it begins to sound, and
-    before it goes on after it fell silent; *clock* is what that is measured by, in seconds.
+    before it goes on after it fell silent; *clock* is what that is measured by, in seconds. *wake* is for a loudspeaker
+    that swallows what it gets first.
     """
 
     def __init__(
@@ -124,6 +133,7 @@ class Playback:
         rate: int,
         *,
         volume: int = 100,
+        wake: int = 0,
         capacity: float = CAPACITY_S,
         prefill: Prefill | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -142,6 +152,11 @@ class Playback:
         self._cuts = 0  # not yet accepted
         self._cues = _Cues(rate)
         self._volume, self._gain = volume, Gain(volume)
+        self.wake = wake
+        """Milliseconds of silence before each sound that comes after the loudspeaker was quiet, so that it is awake."""
+        self._asleep = True
+        self._waking = 0  # frames of that silence that were not read yet
+        self._awake_at = 0.0  # when all of it that was read will have been heard
         self._drop = self._closed = False
         self._reopen: bool | None = None  # asked for: at once, or when nothing sounds
         self._changed = threading.Condition()
@@ -253,22 +268,30 @@ class Playback:
     def read(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
         """Wait for what comes next: a frame, an event, a marker; None: the end."""
         with self._changed:
-            self._ending = None
-            while True:
-                if self._closed:
-                    return None
-                if self._drop:
-                    self._drop = False
-                    self._uncut.acquire(blocking=False)
-                    return Marker.DROP
-                if self._reopen or (self._reopen is False and self.quiet):
-                    self._reopen = None
-                    return Marker.REOPEN
-                if (item := self._next()) is not None:
-                    return item
-                self._wait()
+            item = self._awaited()
+            if isinstance(item, (PlaybackEnded, Marker)):
+                self._asleep, self._waking = True, 0  # the loudspeaker stops with it
+            return item
+
+    def _awaited(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
+        self._ending = None
+        while True:
+            if self._closed:
+                return None
+            if self._drop:
+                self._drop = False
+                self._uncut.acquire(blocking=False)
+                return Marker.DROP
+            if self._reopen or (self._reopen is False and self.quiet):
+                self._reopen = None
+                return Marker.REOPEN
+            if (item := self._next()) is not None:
+                return item
+            self._wait()
 
     def _next(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
+        if self.wake and self._wakes():
+            return Sound(bytes(2 * self._frame))
         item = self._next_of_reply()
         if isinstance(item, (PlaybackStarted, PlaybackEnded)):
             return item
@@ -279,13 +302,30 @@ class Playback:
             return None  # no silence in the middle of a reply, and nothing forgotten that the device still has of it
         return self._cues.rest()
 
+    def _wakes(self) -> bool:
+        """Whether silence is next, because the loudspeaker is to be awake before something sounds, or to stay so until
+        a reply that waits for its prefill does."""
+        reply = self._replies[0] if self._replies else None
+        ready = reply is not None and reply.enough(self._frame)
+        if self._asleep:
+            if not (ready or self._cues.sounding):
+                return False
+            self._asleep, self._waking, self._awake_at = False, frames(self.wake), self._clock()
+        held = reply is not None and ready and not self._cues.sounding and self._held(reply) > 0
+        if not self._waking and not held:
+            return False
+        self._waking = max(0, self._waking - 1)
+        self._awake_at = max(self._awake_at, self._clock()) + FRAME_MS / 1000
+        return True
+
     def _next_of_reply(self) -> bytes | PlaybackStarted | PlaybackEnded | None:
         if not self._replies:
             return None
         reply = self._replies[0]
-        enough = reply.waiting >= self._frame or (reply.complete and reply.waiting)
+        enough = reply.enough(self._frame)
         if enough and not reply.flowing and self._held(reply) <= 0:
-            reply.flowing, reply.since = True, self._clock() - reply.read / self._rate
+            reply.flowing = True
+            reply.since = max(self._clock(), self._awake_at) - reply.read / self._rate
             if not reply.read:
                 return PlaybackStarted(reply.name)
         if enough and reply.flowing:
@@ -325,7 +365,7 @@ class Playback:
         now = self._clock()
         silent = reply.flowing and reply.waiting < self._frame and now > reply.since + reply.read / self._rate
         if silent:
-            reply.flowing = False
+            reply.flowing, self._asleep = False, True
             self.underruns += 1
         reply.arrivals.came(count / self._rate, now, silent=silent)
         if reply.arrivals.late is not None:

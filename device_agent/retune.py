@@ -25,7 +25,7 @@ from .events import EditRefused, EditTaken, Event, MuteAsked
 from .parts import Parts
 from .vad import VoiceDetector
 
-ANEW = frozenset({"microphone.device", "speaker.device", "echo.mode", "talk.end"})
+ANEW = frozenset({"microphone.device", "microphone.channel", "speaker.device", "echo.mode", "talk.end"})
 """Keys that change only when nobody speaks, by a device that is assembled anew: the way that sound goes, and who ends a
 turn, on which gate and service have to agree. The rate of sound is such a one, too: more than one key makes it."""
 
@@ -70,6 +70,7 @@ def _connection(parts: Parts, _old: Config, new: Config) -> None:
 def _loudness(parts: Parts, _old: Config, new: Config) -> None:
     """What is heard how loud."""
     parts.playback.volume = remembered_volume(parts.memory, new.speaker.volume)
+    parts.playback.wake = new.speaker.wake_ms
     parts.cues.tune(**cue_rules(new))
 
 
@@ -110,9 +111,16 @@ class Caretaker:
         return None
 
     def fail(self, key: str, reason: str) -> bool:
-        """A device did not open, and *key* names it: return whether that is a reason to go back to what was before."""
-        if not self._edits.on_trial(key):
+        """A device did not open, and *key* names it: return whether that is a reason to go back to what was before.
+
+        It is where that key was changed, or another one that says which device it is.
+        """
+        section = key.partition(".")[0]
+        keys = [key, *sorted(each for each in ANEW if each.startswith(f"{section}."))]
+        changed = [each for each in keys if self._edits.on_trial(each)]
+        if not changed:
             return False
+        key = next((each for each in changed if each in reason), changed[0])
         self._edits.go_back(DeviceFailed(reason), key)
         self.next = None
         return True

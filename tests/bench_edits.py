@@ -37,7 +37,7 @@ from device_agent import agent as agent_module
 from device_agent import assembly, echo, panel
 from device_agent.audio import likeness, resample
 from device_agent.canceller import Canceller
-from device_agent.config import load
+from device_agent.config import ButtonConfig, MicrophoneConfig, load
 from device_agent.conversation import LISTENING, RESTING
 from device_agent.credentials import Secret
 from device_agent.daemon import Daemon
@@ -87,8 +87,8 @@ class House:
         self.speakers: list[RoomSpeaker] = []
         gpiozero.Device.pin_factory = MockFactory()
 
-    def microphone(self, device: str, rate: int) -> Ear:
-        return Ear(self, rate, device)
+    def microphone(self, microphone: MicrophoneConfig, rate: int) -> Ear:
+        return Ear(self, rate, microphone.device)
 
     def speaker(self, _device: str, rate: int) -> RoomSpeaker:
         made = RoomSpeaker(rate)
@@ -109,10 +109,13 @@ class House:
         return resample(pcm, speaker.rate, RATE)  # type: ignore[attr-defined]
 
     @staticmethod
-    def tap(pin: int) -> None:
-        contact = gpiozero.Device.pin_factory.pin(pin)
-        contact.drive_low()
-        contact.drive_high()
+    def tap(button: ButtonConfig) -> None:
+        contact = gpiozero.Device.pin_factory.pin(button.pin)
+        down, up = (
+            (contact.drive_high, contact.drive_low) if button.inverted else (contact.drive_low, contact.drive_high)
+        )
+        down()
+        up()
 
 
 # The file -------------------------------------------------------------------------------------------------------------
@@ -413,7 +416,7 @@ class Bench:
             config = self._daemon._edits.config
             if config.talk.start == "voice":
                 return
-            self._house.tap(config.button.pin)
+            self._house.tap(config.button)
             with contextlib.suppress(Lost):
                 self._until(lambda: self._agent._conversation.state is LISTENING, lambda: "", 0.6)
                 return
@@ -494,17 +497,22 @@ def choices(folder: Path, tool: dict[str, Any]) -> dict[str, list[Any]]:
         "connection.daily_minutes": [0, 900],
         "connection.price_per_minute": [0, 0.05],
         "microphone.device": ["default", "kitchen", "hall"],
+        "microphone.channel": [None, 1, 2],
         "speaker.device": ["default", "kitchen"],
         "speaker.volume": [50, 80, 100],
+        "speaker.wake_ms": [0, 40],
         "button.pin": [17, 4, 22],
+        "button.inverted": [False, True],
         "light.pin": [25, 5, None],
         "light.rgb": [[], [6, 12, 13]],
         "light.inverted": [True, False],
         "controls.volume_up": [None, 16, 4],
         "controls.volume_down": [None, 20],
+        "controls.volume_inverted": [False, True],
         "controls.encoder": [[], [23, 24]],
         "controls.mute": [None, 26, 5],
         "controls.mute_is": ["button", "switch"],
+        "controls.mute_inverted": [False, True],
         "echo.mode": ["off", "cancel"],
         "cues.volume": [0, 10],
         "cues.play": [["listening"], ["done", "failed"], []],

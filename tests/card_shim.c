@@ -7,7 +7,9 @@
  *   CARD_SPEAKER=FIFO     the card has in its buffer what is in this FIFO, plays what is taken out, and forgets it all when
  *                         it is told to drop; PortAudio thinks that it writes to ALSA's null plugin
  *   CARD_RATE=48000       the card takes this rate only
+ *   CARD_RATES=8000,16000 the card takes these only, and prefers the first
  *   CARD_CHANNELS=2       the card takes this many channels only
+ *   CARD_MOST=2           the card says that it has this many channels at most; otherwise it says 128
  *
  * Build: gcc -shared -fPIC -o card_shim.so card_shim.c -ldl -Wl,--no-as-needed -lasound
  * (-lasound must stay: PyAudio loads libasound locally, and RTLD_NEXT finds it through this library only.)
@@ -297,10 +299,22 @@ int snd_pcm_close(snd_pcm_t *pcm)
     return REAL(snd_pcm_close)(pcm);
 }
 
+/* Return the rate that the card takes for RATE, that one or another. */
+static unsigned taken(unsigned rate)
+{
+    const char *rates = getenv("CARD_RATES");
+    unsigned first = limit("CARD_RATE");
+    for (; rates && *rates; rates = strchr(rates, ',') ? strchr(rates, ',') + 1 : "") {
+        first = first ? first : (unsigned)atoi(rates);
+        if ((unsigned)atoi(rates) == rate)
+            return rate;
+    }
+    return first ? first : rate;
+}
+
 int snd_pcm_hw_params_set_rate_near(snd_pcm_t *pcm, snd_pcm_hw_params_t *params, unsigned *rate, int *direction)
 {
-    if (limit("CARD_RATE"))
-        *rate = limit("CARD_RATE");
+    *rate = taken(*rate);
     return REAL(snd_pcm_hw_params_set_rate_near)(pcm, params, rate, direction);
 }
 
@@ -309,4 +323,12 @@ int snd_pcm_hw_params_set_channels(snd_pcm_t *pcm, snd_pcm_hw_params_t *params, 
     if (limit("CARD_CHANNELS") && channels != limit("CARD_CHANNELS"))
         return -EINVAL;
     return REAL(snd_pcm_hw_params_set_channels)(pcm, params, channels);
+}
+
+int snd_pcm_hw_params_get_channels_max(const snd_pcm_hw_params_t *params, unsigned *most)
+{
+    int error = REAL(snd_pcm_hw_params_get_channels_max)(params, most);
+    if (limit("CARD_MOST") && !error)
+        *most = limit("CARD_MOST");
+    return error;
 }

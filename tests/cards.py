@@ -47,7 +47,7 @@ PATIENCE = 20.0
 PIPE_BYTES = 4096
 """The smallest pipe there is: what the test puts in is soon what the card gives."""
 
-BUFFER_BYTES = 65536
+BUFFER_BYTES = 2**18
 """More than any buffer of a loudspeaker: how full it may get, the port itself decides."""
 
 
@@ -162,8 +162,8 @@ class CardProcess:
         """Return a new object of the class "module:Class" there, or the module "module"."""
         return self._made(Remote, what, *arguments)
 
-    def microphone(self, rate: int, device: str = "default") -> RemoteMicrophone:
-        return self._made(RemoteMicrophone, f"{PORTS}:PortAudioMicrophone", rate, device)
+    def microphone(self, rate: int, device: str = "default", channel: int | None = None) -> RemoteMicrophone:
+        return self._made(RemoteMicrophone, f"{PORTS}:PortAudioMicrophone", rate, device, channel)
 
     def speaker(self, rate: int, device: str = "default") -> RemoteSpeaker:
         return self._made(RemoteSpeaker, f"{PORTS}:PortAudioSpeaker", rate, device)
@@ -286,20 +286,31 @@ pcm.!default {{ type asym capture.pcm desk_microphone playback.pcm desk_speaker 
 class FifoCard(Card):
     """Two FIFOs. Carries raw sound: any rate opens, unless *only_rate* or *only_channels* says which one does.
 
-    *rate* is what the card's microphone is opened at, in Hz, *channels* how many are interleaved there. Where *paced*,
-    the card has a clock like a real one: it takes and gives 20 ms every 20 ms, silence where nothing was played.
+    *rate* is what the card's microphone is opened at, in Hz, *channels* how many are interleaved there; a card says
+    that it has so many, and *vague* as one behind a plugin it says 128. Where *paced*, it has a clock like a real one:
+    it takes and gives 20 ms every 20 ms, silence where nothing was played. Then it may be one that wakes late: of all
+    that it plays after it had nothing to play, *swallows* seconds are silence.
     """
 
     def __init__(
-        self, rate: int = 24000, channels: int = 1, *, only_rate: int = 0, only_channels: int = 0, paced: bool = False
+        self,
+        rate: int = 24000,
+        channels: int = 1,
+        *,
+        only_rate: int = 0,
+        only_channels: int = 0,
+        vague: bool = False,
+        paced: bool = False,
+        swallows: float = 0.0,
     ) -> None:
         super().__init__()
-        self._frame = bytes(2 * channels * rate // 50)
+        self._frame = bytes(2 * channels * (rate // 50))
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._moving = threading.Event()
         self._moving.set()
         self._stop = threading.Event()
         self._paced = paced
+        self._swallows = self._swallowing = 2 * channels * round(swallows * rate)  # bytes
         self._heard = bytearray()
         self._lock = threading.Lock()
         self._configure(FIFO_CONF.format(microphone=self._path("microphone")))
@@ -311,9 +322,12 @@ class FifoCard(Card):
             "CARD_VANISHED": self._path("vanished"),
         }
         self.env |= {"CARD_RATE": str(only_rate), "CARD_CHANNELS": str(only_channels)}
+        self.env["CARD_MOST"] = "0" if vague else str(max(channels, only_channels))
 
     def _begin(self) -> None:
-        self._microphone, self._speaker = self._fifo("microphone", PIPE_BYTES), self._fifo("speaker", BUFFER_BYTES)
+        # A whole step of a card with many channels has to fit in.
+        self._microphone = self._fifo("microphone", max(PIPE_BYTES, 2 * len(self._frame)))
+        self._speaker = self._fifo("speaker", BUFFER_BYTES)
         for work in (self._give, self._take):
             thread = threading.Thread(target=work, name=f"card {work.__name__}")
             thread.start()
@@ -345,6 +359,11 @@ class FifoCard(Card):
         """How many bytes are in the loudspeaker's buffer."""
         size = fcntl.ioctl(self._speaker, termios.FIONREAD, b"\0" * 4)
         return int.from_bytes(size, sys.byteorder)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether a card that wakes late would swallow what it gets next."""
+        return 0 < self._swallows == self._swallowing
 
     def stall(self) -> None:
         """Freeze: the microphone gives nothing, the loudspeaker takes nothing, and there is no error."""
@@ -393,11 +412,20 @@ class FifoCard(Card):
     def _take(self) -> None:
         """The loudspeaker's thread."""
         while self._tick():
-            if self._moving.wait(0.02) and select.select([self._speaker], [], [], 0.02)[0]:
+            if self._moving.wait(0.02) and select.select([self._speaker], [], [], 0 if self._paced else 0.02)[0]:
                 # The card may be told to forget what it holds between the two calls.
                 with self._lock, suppress(BlockingIOError):
                     if self._moving.is_set():
-                        self._heard += os.read(self._speaker, len(self._frame))
+                        self._heard += self._played()
+            else:
+                self._swallowing = self._swallows  # it has nothing to play, and falls asleep
+
+    def _played(self) -> bytes:
+        """Return what comes out of the loudspeaker in this step."""
+        piece = os.read(self._speaker, len(self._frame))
+        lost = min(len(piece), self._swallowing)
+        self._swallowing -= lost
+        return bytes(lost) + piece[lost:]
 
     def _tick(self) -> bool:
         """Wait for the next 20 ms, where the card has a clock; return whether to go on."""

@@ -184,7 +184,9 @@ def _wrapped(text: str) -> str:
 # The rooms ------------------------------------------------------------------------------------------------------------
 
 FLOORS: dict[str, str] = {
-    "From the command line to the device": "__main__ cli daemon assembly parts agent worker signals systemd errors",
+    "From the command line to the device": (
+        "__main__ cli streams daemon assembly parts agent worker signals systemd errors"
+    ),
     "What is decided, without thread, socket or clock": "events conversation gate roster backoff",
     "The way up": "ears vad echo echo_delay canceller audio rate_adapter outbox",
     "The connection": "link switchboard carrier wire dial lookup race line trust tickets post rejections credentials",

@@ -13,7 +13,6 @@ from device_agent.audio import (
     Framer,
     Gain,
     Resampler,
-    fold,
     frame_bytes,
     frames,
     is_nothing,
@@ -48,7 +47,13 @@ def test_levels_are_in_decibels_below_full_scale():
     assert level(bytes(960)) == level(b"") == SILENCE_DB
 
 
-@pytest.mark.parametrize(("there", "back"), [(24000, 16000), (24000, 48000), (24000, 44100), (16000, 24000)])
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        *[(24000, 16000), (24000, 48000), (24000, 44100), (16000, 24000)],
+        *[(24000, 11025), (11025, 24000), (24000, 192000), (192000, 24000), (16000, 88200)],
+    ],
+)
 @pytest.mark.parametrize("piece", [1, 7, 960, 5000])
 def test_a_stream_keeps_its_length_and_its_sound_at_another_rate(there, back, piece):
     sound, stream = chirp(there, 1.0), Resampler(there, back)
@@ -70,10 +75,9 @@ def test_what_was_cleared_is_not_heard_later():
     assert level(stream.feed(bytes(9600)) + stream.flush()) == SILENCE_DB
 
 
-def test_stereo_is_folded_to_its_mean_and_unfolded_to_twins():
-    assert fold(np.array([100, 300, -5, 5], np.int16).tobytes(), 2) == np.array([200, 0], np.int16).tobytes()
-    assert unfold(np.array([1, 2], np.int16).tobytes(), 2) == np.array([1, 1, 2, 2], np.int16).tobytes()
-    assert fold(tone(8000), 1) == unfold(tone(8000), 1) == tone(8000)
+def test_mono_is_unfolded_to_as_many_as_are_wanted():
+    assert unfold(np.array([1, 2], np.int16).tobytes(), 3) == np.array([1, 1, 1, 2, 2, 2], np.int16).tobytes()
+    assert unfold(tone(8000), 1) == tone(8000)
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20), st.integers(1, 9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cards import FifoCard, JackCard, PulseCard, wait_for
 from test_commands import RATE, question, running
@@ -61,6 +62,31 @@ def test_a_card_with_a_rate_of_its_own_is_resampled_for(tmp_path, simulator):
             assert agent.end(signal.SIGTERM) == 0, agent.log
     (turn,) = simulator.turns
     assert likeness(turn.pcm[9600:-9600], question())[0] > 0.99
+
+
+@pytest.mark.slow
+def test_a_channel_is_chosen_while_it_runs_and_one_that_is_not_there_is_gone_back_from(tmp_path, simulator):
+    """The first channel of this card is another voice all the time."""
+    with FifoCard(RATE, channels=2, paced=True) as card:
+        path = config(tmp_path, simulator.url)
+        usual = path.read_text()
+        with running("run", "--config", path, env=card.env) as agent:
+            agent.says("-> ready")
+            path.write_text(usual.replace("microphone: {", "microphone: {channel: 3, "))
+            agent.says("microphone.channel is 3: choose 1 to 2")
+            agent.says("the settings from before stay in use")
+            wait_for(lambda: agent.log.count("starting -> ready") == 2, "what was before")
+            path.write_text(usual.replace("microphone: {", "microphone: {channel: 2, "))
+            agent.says("trying: microphone.channel")
+            wait_for(lambda: agent.log.count("starting -> ready") == 3, "the other channel")
+            said = np.frombuffer(question(), np.int16)
+            card.play(np.column_stack([np.zeros_like(said), said]).tobytes())
+            agent.says("speaking -> ready")
+            assert agent.end(signal.SIGTERM) == 0, agent.log
+    (turn,) = simulator.turns
+    assert turn.pcm[9600:-9600] in question()
+    (told,) = [line for line in agent.log.splitlines() if "ERROR" in line and "choose 1 to 2" in line]
+    assert f"{path}:5:23:" in told, "the line that is wrong"
 
 
 def test_a_missing_device_is_told_with_what_there_is(tmp_path, simulator):

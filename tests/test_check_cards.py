@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import select
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +23,7 @@ KEY = "a-key-that-is-secret"
 class EchoCard(FifoCard):
     """A card with a clock whose microphone hears its loudspeaker *late* frames of 20 ms later and *softer* times."""
 
-    def __init__(self, rate: int = RATE, *, late: int = 3, softer: float = 4.0, **how: int) -> None:
+    def __init__(self, rate: int = RATE, *, late: int = 3, softer: float = 4.0, **how: float) -> None:
         super().__init__(rate, paced=True, **how)
         self._softer = softer
         self._noise = np.random.default_rng(1)
@@ -38,8 +37,10 @@ class EchoCard(FifoCard):
             piece = b""
             if self._moving.wait(0.02) and select.select([self._speaker], [], [], 0)[0]:
                 with self._lock, suppress(BlockingIOError):
-                    piece = os.read(self._speaker, len(self._frame))
+                    piece = self._played()
                     self._heard += piece
+            else:
+                self._swallowing = self._swallows
             self._queue.put(self._hiss(piece))
             while self._queue.qsize() > self._late + 2:  # nobody listens
                 self._queue.get_nowait()
@@ -133,6 +134,71 @@ def test_the_way_from_loudspeaker_to_microphone_is_measured(tmp_path, simulator,
     assert 20 * late - 25 <= echo["beyond_ms"] <= 20 * late + 85
     assert echo["spread_ms"] < 50
     assert echo["level_db"] == pytest.approx(-20 * math.log10(softer), abs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("swallows", "wake", "advised"),
+    [(0.0, 0, None), (0.3, 0, (400, 1000)), (0.3, 400, None), (0.8, 0, (1000, 1000)), (0.8, 500, (900, 1000))],
+)
+def test_a_loudspeaker_that_wakes_late_is_noticed_and_the_line_is_told(tmp_path, swallows, wake, advised):
+    """And with what is told, it wakes in time. Where this machine is too busy, the card falls asleep once more."""
+    with EchoCard(swallows=swallows) as card:
+        config = write_config(tmp_path, "ws://127.0.0.1:1")
+        config.write_text(config.read_text().replace("volume: 100", f"volume: 100, wake_ms: {wake}"))
+        status, found = examine(card, config, "--offline")
+    assert status == 0
+    assert found["echo"]["heard"] == 3
+    if advised is None:
+        assert "wake" not in found
+        return
+    assert found["wake"]["mark"] == "note"
+    assert advised[0] <= found["wake"]["wake_ms"] <= advised[1]
+    assert f"write speaker.wake_ms: {found['wake']['wake_ms']}" in found["wake"]["advice"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("alive", "more", "heard", "advice"),
+    [
+        ([1, 2], "", 1, ""),
+        ([2], "", 2, "write microphone.channel: 2"),
+        ([2], "microphone: {channel: 1}\n", 1, "write microphone.channel: 2"),
+        ([1, 2, 3, 4, 5, 6], "", 1, "microphone.channel: 1 keeps to"),
+        ([1, 2, 3, 4, 5, 6], "microphone: {channel: 4}\n", 4, ""),
+    ],
+)
+def test_the_channels_of_a_microphone_are_told_with_the_line_to_write(tmp_path, alive, more, heard, advice):
+    count = 2 if len(alive) < 3 else 6
+    with FifoCard(RATE, count, only_channels=count, paced=True) as card:
+        room = np.random.default_rng(1).normal(0, 60, (8 * RATE, count))
+        room[:, [number for number in range(count) if number + 1 not in alive]] = 0
+        card.play(np.rint(room).astype(np.int16).tobytes())
+        _, found = examine(card, write_config(tmp_path, "ws://127.0.0.1:1", more), "--quiet", "--offline")
+    assert found["microphone"]["channels"] == count
+    assert found["channels"]["heard"] == heard
+    assert (found["channels"]["mark"] == "note") is advice.startswith("write")
+    assert found["channels"]["advice"].endswith(advice) or advice in found["channels"]["advice"]
+    assert bool(found["channels"]["advice"]) is bool(advice)
+
+
+@pytest.mark.slow
+def test_a_card_that_sounds_like_a_telephone_is_told(tmp_path):
+    with FifoCard(8000, only_rate=8000, paced=True) as card:
+        _, found = examine(card, write_config(tmp_path, "ws://127.0.0.1:1"), "--quiet", "--offline")
+    for name, key in (("microphone", "microphone.device"), ("loudspeaker", "speaker.device")):
+        assert found[name]["mark"] == "note"
+        assert found[name]["rate"] == 8000
+        assert key in found[name]["advice"]
+
+
+@pytest.mark.slow
+def test_a_channel_that_the_card_does_not_have_is_told(tmp_path):
+    with FifoCard(RATE, paced=True) as card:
+        more = "microphone: {channel: 3}\n"
+        status, found = examine(card, write_config(tmp_path, "ws://127.0.0.1:1", more), "--quiet", "--offline")
+    assert status == 1
+    assert "choose 1 to 1" in found["microphone"]["text"]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from device_agent.check.findings import Finding, Mark
 from device_agent.check.machine import MachineCheck, judge_clock, judge_power, judge_unit
 from device_agent.config import ButtonConfig, Config, ControlsConfig, LightConfig, MicrophoneConfig, SpeakerConfig
 from device_agent.errors import DeviceFailed
+from device_agent.hardware.gpio import GpioButton
 
 NOW = 1795000000.0
 
@@ -165,6 +166,67 @@ def test_the_light_blinks_once(board, monkeypatch):
     assert finding.mark is Mark.OK
     assert states[-2:] == [True, False]
     assert states.count(True) == 1
+
+
+def drive(board, number: int, *, high: bool) -> None:
+    """Let something drive a pin, which is stronger than any pull inside the board."""
+    board.pin(number)._set_pull = lambda _value: None
+    board.pin(number)._state = high
+
+
+@pytest.mark.parametrize(
+    ("high", "inverted", "line"),
+    [
+        (False, False, "button.inverted: true"),
+        (True, True, "button.inverted: false"),
+        (True, False, ""),
+        (False, True, ""),
+    ],
+)
+def test_a_button_that_looks_pressed_at_rest_is_told_with_the_line_to_write(board, monkeypatch, high, inverted, line):
+    monkeypatch.setattr(pins, "REST_S", 0.1)
+    drive(board, 17, high=high)
+    finding = found(on_pins(button=ButtonConfig(pin=17, inverted=inverted)).button)["button"]
+    assert finding.mark is (Mark.NOTE if line else Mark.OK)
+    assert ("looks pressed" in finding.text) is bool(line)
+    assert (f"write {line}." in finding.advice) if line else not finding.advice
+
+
+def test_a_button_that_somebody_is_pressing_is_none_that_hangs(board, monkeypatch):
+    """It comes up while one looks."""
+    looked = iter([True, True, False])
+    monkeypatch.setattr(GpioButton, "is_pressed", property(lambda _: next(looked)))
+    finding = found(on_pins(button=ButtonConfig(pin=17)).button)["button"]
+    assert finding.mark is Mark.OK
+    assert finding.text == "GPIO17 is free and readable"
+
+
+@pytest.mark.parametrize(
+    ("controls", "low", "keys", "line"),
+    [
+        (ControlsConfig(volume_up=5), [5], ["controls.volume_up"], "controls.volume_inverted: true"),
+        (
+            ControlsConfig(volume_up=5, volume_down=6),
+            [5, 6],
+            ["controls.volume_up", "controls.volume_down"],
+            "controls.volume_inverted: true",
+        ),
+        (ControlsConfig(mute=22), [22], ["controls.mute"], "controls.mute_inverted: true"),
+        (ControlsConfig(mute=22, mute_inverted=True), [], ["controls.mute"], "controls.mute_inverted: false"),
+        (ControlsConfig(mute=22, mute_is="switch"), [22], None, "controls.mute_inverted: true"),
+        (ControlsConfig(volume_up=5, mute=22), [], None, ""),
+    ],
+)
+def test_controls_that_look_pressed_at_rest_are_told_with_the_line_to_write(
+    board, monkeypatch, controls, low, keys, line
+):
+    monkeypatch.setattr(pins, "REST_S", 0.1)
+    for pin in (5, 6, 22):
+        drive(board, pin, high=pin not in low)
+    finding = found(on_pins(controls=controls).controls)["controls"]
+    assert finding.mark is (Mark.NOTE if line else Mark.OK)
+    assert finding.figures.get("held") == keys
+    assert f"write {line}" in finding.advice if line else not finding.advice
 
 
 @pytest.mark.parametrize(("closed", "mark", "words"), [(True, Mark.NOTE, "says muted"), (False, Mark.OK, "not muted")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from echo_room import Room, hiss, speech, to_pcm, to_sound, voice
 
 from device_agent.audio import samples
-from device_agent.check import levels, room
-from device_agent.check.chirp import Arrival, chirp, find
-from device_agent.check.findings import Mark
-from device_agent.config import Config, EchoConfig, TalkConfig
+from device_agent.check import channels, levels, room
+from device_agent.check.chirp import LENGTH_S, SLOT_S, Arrival, chirp, find, swallowed
+from device_agent.check.findings import Finding, Mark
+from device_agent.check.sound import SoundCheck
+from device_agent.config import Config, EchoConfig, MicrophoneConfig, SpeakerConfig, TalkConfig
 
 RATE = 24000
 DUE_S = 0.5
@@ -179,6 +181,83 @@ def test_a_chirp_is_as_loud_as_the_volume_says_and_has_soft_edges():
     assert chirp(RATE, 0) == b""
 
 
+@pytest.mark.parametrize("lost_s", [0.0, 0.05, 0.12, 0.3, 0.45, 0.5])
+@pytest.mark.parametrize(("loss_db", "noise_db"), [(0.0, -65.0), (26.0, -65.0), (6.0, -45.0)])
+def test_what_a_loudspeaker_swallows_of_a_chirp_is_found_to_a_slot(lost_s, loss_db, noise_db):
+    where, sound = Room(delay=0.1, loss_db=loss_db, noise_db=noise_db), to_sound(chirp(RATE, 80))
+    cut = sound.copy()
+    cut[: samples(lost_s, RATE)] = 0
+    gap = np.zeros(samples(1.25, RATE))
+    played = np.concatenate([gap, cut, gap, sound, gap, sound, gap, sound, gap])
+    heard = to_pcm(where.echo(played, RATE) + where.noise(len(played)))
+    every = 1.25 + LENGTH_S
+    begins = [1.25 + 0.1 + number * every + late for number, late in enumerate((-0.07, 0.04, 0.0, -0.02))]
+    found = swallowed(chirp(RATE, 80), heard, RATE, begins[0], begins[1:])
+    assert lost_s - SLOT_S <= found <= lost_s + SLOT_S
+
+
+def test_a_chirp_that_is_not_there_is_swallowed_wholly():
+    begins = [10.0, 10.5, 11.0, 11.5]  # behind the end
+    assert swallowed(chirp(RATE, 80), bytes(RATE), RATE, begins[0], begins[1:]) == 0.0  # nor are the others
+    heard = to_pcm(hiss(samples(1.0, RATE), -65)) + chirp(RATE, 80) + to_pcm(hiss(samples(1.0, RATE), -65))
+    assert swallowed(chirp(RATE, 80), heard, RATE, 0.2, [1.0]) == LENGTH_S
+
+
+# What is heard in which channel ---------------------------------------------------------------------------------------
+
+SILENT = np.zeros(3 * RATE)
+
+
+@pytest.mark.parametrize(
+    ("name", "waves", "heard", "chosen", "mark", "words"),
+    [
+        ("a pair", [spoken(), spoken(-25)], 1, None, Mark.OK, "number 1 is heard"),
+        ("a pair wired the wrong way round", [spoken(), -spoken()], 1, None, Mark.OK, "number 2 is the same the wrong"),
+        ("the second is dead", [spoken(), SILENT], 1, None, Mark.OK, "silent"),
+        ("the first is dead", [SILENT, spoken()], 2, None, Mark.NOTE, "microphone.channel: 2"),
+        ("the first is dead, nobody spoke", [SILENT, hiss(3 * RATE, -70)], 1, None, Mark.NOTE, "microphone.channel: 2"),
+        ("the first has hiss only", [hiss(3 * RATE, -62), spoken()], 1, None, Mark.NOTE, "microphone.channel: 2"),
+        ("another is noisy, nobody spoke", [hiss(3 * RATE, -72), hiss(3 * RATE, -40)], 1, None, Mark.OK, "number 1"),
+        ("the chosen one is dead", [spoken(), SILENT], 2, 2, Mark.NOTE, "microphone.channel: 1"),
+        ("the chosen one is alive", [SILENT, spoken()], 2, 2, Mark.OK, "number 2 is heard"),
+        ("an array", [spoken()] * 6, 1, None, Mark.OK, "microphone.channel: 1 keeps"),
+        ("an array, chosen", [spoken()] * 6, 4, 4, Mark.OK, "number 4 is heard"),
+        ("all are silent", [SILENT] * 2, 1, None, Mark.OK, "silent, silent"),
+        ("very many", [spoken()] * 20, 1, 1, Mark.OK, "and more"),
+    ],
+)
+def test_the_channels_are_told_with_the_line_to_write(name, waves, heard, chosen, mark, words):
+    pcm = np.column_stack([np.frombuffer(to_pcm(wave), np.int16) for wave in waves]).tobytes()
+    found = channels.judge(pcm, len(waves), RATE, heard=heard, chosen=chosen)
+    assert found is not None
+    assert found.mark is mark, name
+    assert words in found.text + found.advice
+
+
+def test_there_is_nothing_to_say_of_one_channel():
+    assert channels.judge(to_pcm(spoken()), 1, RATE, heard=1, chosen=None) is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "heard", "line"), [(None, 2, "microphone.channel: 2"), (2, 2, ""), (1, 1, "channel: 2")]
+)
+def test_the_channels_of_a_recording_are_told_as_well(tmp_path, chosen, heard, line):
+    path = tmp_path / "heard.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, 2, RATE, 0, "NONE", ""))
+        pair = [np.frombuffer(to_pcm(each), np.int16) for each in (SILENT, spoken())]
+        file.writeframes(np.column_stack(pair).tobytes())
+    config = Config(microphone=MicrophoneConfig(f"wav:{path}", chosen))
+    found = {
+        each.name: each
+        for each in SoundCheck(config, quiet=True, asked=False).microphone()
+        if isinstance(each, Finding)
+    }
+    assert found["channels"].figures["heard"] == heard
+    assert found["channels"].advice.count(line) == 1 if line else not found["channels"].advice
+    assert found["level"].mark is (Mark.FAIL if chosen == 1 else Mark.OK)
+
+
 # What follows from it -------------------------------------------------------------------------------------------------
 
 HALF_DUPLEX = Config()
@@ -251,3 +330,21 @@ def test_a_loudspeaker_that_is_not_heard_may_be_off_or_be_cancelled(config):
 def test_one_chirp_of_three_is_not_believed():
     assert "does not hear" in room.judge(heard(0.2), HALF_DUPLEX).text
     assert "comes back" in room.judge(heard(0.2, 0.2), HALF_DUPLEX).text
+
+
+@pytest.mark.parametrize(
+    ("lost_s", "now_ms", "advised"),
+    [(0.0, 0, None), (0.05, 0, 200), (0.3, 0, 400), (0.3, 200, 600), (LENGTH_S, 0, 1000), (LENGTH_S, 500, 1500)],
+)
+def test_a_loudspeaker_that_wakes_late_is_told_with_the_line_to_write(lost_s, now_ms, advised):
+    found = room.judge_wake(lost_s, LENGTH_S, replace(Config(), speaker=SpeakerConfig(wake_ms=now_ms)))
+    if advised is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found.mark is Mark.NOTE
+    assert f"write speaker.wake_ms: {advised}," in found.advice
+
+
+def test_two_chirps_of_three_are_believed():
+    assert [room.trusted(heard(*[0.2] * count)) for count in range(4)] == [False, False, True, True]

@@ -105,11 +105,13 @@ service:
 fallback: [{name: litellm, model: other, dialect: openai}, {voice: w}]
 talk: {start: voice, end: service, vad: 3, silence_ms: 100, preroll_ms: 0, follow_up_s: 2.5, interrupt: voice}
 connection: {mode: always, idle_s: 5, daily_minutes: 90, price_per_minute: 0.05}
-microphone: {device: "wav:question.wav"}
-speaker: {device: USB, volume: 100}
-button: {pin: 27}
+microphone: {device: "wav:question.wav", channel: 3}
+speaker: {device: USB, volume: 100, wake_ms: 500}
+button: {pin: 27, inverted: true}
 light: {pin: 0, rgb: [1, 2, 3], inverted: true}
-controls: {volume_up: 5, volume_down: 6, encoder: [23, 24], mute: 22, mute_is: switch}
+controls:
+  {volume_up: 5, volume_down: 6, volume_inverted: true, encoder: [23, 24],
+   mute: 22, mute_is: switch, mute_inverted: true}
 echo: {mode: cancel}
 cues: {volume: 0, play: [listening, muted]}
 alarms: {volume: 10}
@@ -162,11 +164,11 @@ tools:
         (config.ServiceConfig("litellm", model="other", dialect="openai"), config.ServiceConfig(voice="w")),
         config.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
         config.ConnectionConfig("always", 5, 90, 0.05),
-        config.MicrophoneConfig("wav:question.wav"),
-        config.SpeakerConfig("USB", 100),
-        config.ButtonConfig(27),
+        config.MicrophoneConfig("wav:question.wav", 3),
+        config.SpeakerConfig("USB", 100, 500),
+        config.ButtonConfig(27, True),
         config.LightConfig(0, (1, 2, 3), True),
-        config.ControlsConfig(5, 6, (23, 24), 22, "switch"),
+        config.ControlsConfig(5, 6, True, (23, 24), 22, "switch", True),
         config.EchoConfig("cancel"),
         config.CuesConfig(0, ("listening", "muted")),
         config.AlarmsConfig(10),
@@ -493,6 +495,23 @@ def test_button_and_light_need_a_pin_each(complaints, loaded):
 )
 def test_two_keys_with_one_pin_are_told_by_name(complaints, text, complaint):
     assert complaints(text) == [complaint]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("button: {pin: 2, inverted: true}", "1:15: button.pin is 2, which the board itself holds high"),
+        ("controls: {mute: 3, mute_inverted: true}", "1:18: controls.mute is 3, which the board itself holds high"),
+        (
+            "controls: {volume_down: 3, volume_inverted: true}",
+            "1:25: controls.volume_down is 3, which the board itself holds high",
+        ),
+    ],
+)
+def test_a_pin_that_is_always_high_can_not_wait_to_become_high(complaints, loaded, text, complaint):
+    (told,) = complaints(text)
+    assert told.startswith(complaint)
+    loaded(text.replace("true", "false"))
 
 
 def test_colours_take_the_place_of_the_one_light(loaded):

@@ -288,6 +288,100 @@ def test_the_release_in_the_bouncing_is_told_by_a_real_clock(board):
     assert "button" not in {thread.name for thread in threading.enumerate()}
 
 
+# What drives its pin high ---------------------------------------------------------------------------------------------
+
+
+def touch_sensor(board: Board, number: int) -> Pin:
+    """Return a pin that something else drives, low at rest: that is stronger than any pull inside the board."""
+    pin = board.pin(number)
+    pin._state = False
+    pin._set_pull = lambda value: setattr(pin, "_pull", value)
+    return pin
+
+
+def test_an_inverted_button_connects_its_pin_to_the_voltage(board, heard):
+    button = GpioButton(17, inverted=True, clockwork=board.clockwork)
+    button.when_pressed = lambda: heard.append("pressed")
+    button.when_released = lambda: heard.append("released")
+    assert board.pin(17).pull == "down"
+    assert not button.is_pressed
+
+    board.pin(17).drive_high()
+    assert heard == ["pressed"]
+    assert button.is_pressed
+
+    board.forward(1.0)
+    board.pin(17).drive_low()
+    assert heard == ["pressed", "released"]
+    assert not button.is_pressed
+    button.close()
+
+
+@pytest.mark.parametrize(
+    ("inverted", "told"), [(True, ["pressed", "released"] * 2), (False, ["released", "pressed"] * 2)]
+)
+def test_a_touch_sensor_is_pressed_while_it_is_touched_where_the_configuration_says_so(board, heard, inverted, told):
+    sensor = touch_sensor(board, 17)
+    button = GpioButton(17, inverted=inverted, clockwork=board.clockwork)
+    button.when_pressed = lambda: heard.append("pressed")
+    button.when_released = lambda: heard.append("released")
+    assert button.is_pressed is not inverted
+    for _ in range(2):
+        board.forward(1.0)
+        sensor.drive_high()
+        board.forward(1.0)
+        sensor.drive_low()
+
+    assert heard == told
+    button.close()
+
+
+def test_inverted_controls_are_told_as_others_are(board, controls):
+    made, told = controls(volume_up=5, volume_down=6, volume_inverted=True, mute=22, mute_inverted=True)
+    for pin in (5, 6, 22):
+        assert board.pin(pin).pull == "down"
+        board.pin(pin).drive_high()
+        assert len(made.held) == 1
+        board.forward(0.1)
+        board.pin(pin).drive_low()
+        board.forward(0.1)
+
+    assert told == [+1, -1, ("muted", None)]
+    assert made.held == []
+
+
+def test_an_inverted_button_for_the_volume_repeats_while_it_is_held(board, controls):
+    _, told = controls(volume_up=5, volume_inverted=True)
+    board.pin(5).drive_high()
+    board.forward(1.0)
+
+    assert told == [+1] * 4
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_switch_is_muted_where_it_is_closed_or_inverted_where_it_is_high(board, controls, inverted):
+    close, part = ("drive_high", "drive_low") if inverted else ("drive_low", "drive_high")
+    made, told = controls(mute=22, mute_is="switch", mute_inverted=inverted)
+    assert made.muted is False
+
+    getattr(board.pin(22), close)()
+    assert made.muted is True
+    board.forward(1.0)
+    getattr(board.pin(22), part)()
+    assert told == [("muted", True), ("muted", False)]
+    assert made.held == [], "a switch is not held"
+
+
+def test_what_is_held_is_told_by_its_key(board, controls):
+    made, _ = controls(volume_up=5, volume_down=6, mute=22)
+    for pin, key in ((5, "controls.volume_up"), (6, "controls.volume_down"), (22, "controls.mute")):
+        board.pin(pin).drive_low()
+        assert made.held == [key]
+        board.forward(0.1)
+        board.pin(pin).drive_high()
+        board.forward(0.1)
+
+
 # Volume and mute ------------------------------------------------------------------------------------------------------
 
 

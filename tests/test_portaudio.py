@@ -153,31 +153,47 @@ class TestSound:
 
 
 class TestRates:
-    @pytest.mark.parametrize("rate", [16000, 24000, 32000, 44100])
-    def test_microphone_at_another_rate_than_the_card(self, rate):
-        said = speech(1.0, 48000)
-        with FifoCard(48000, only_rate=48000) as card:
-            microphone = card.process().microphone(rate)
+    @pytest.mark.parametrize(
+        ("rate", "of_the_card"),
+        [
+            *[(rate, 48000) for rate in (16000, 24000, 32000, 44100)],
+            *[(24000, card) for card in (8000, 11025, 12000, 20000, 22050, 44100, 88200, 96000, 176400, 192000)],
+            *[(16000, card) for card in (8000, 11025, 96000)],
+        ],
+    )
+    def test_microphone_and_speaker_at_another_rate_than_the_card(self, rate, of_the_card):
+        heard_by_it, said = speech(1.0, of_the_card), speech(1.0, rate, seed=2)
+        with FifoCard(of_the_card, only_rate=of_the_card) as card:
+            process = card.process()
+            microphone, speaker = process.microphone(rate), process.speaker(rate)
             microphone.open()
-            card.play(said + bytes(48000 // 2))
-            heard = [microphone.read() for _ in range(55)]
+            card.play(heard_by_it + bytes(of_the_card // 2))
+            frames_of_it = [microphone.read() for _ in range(55)]
             microphone.close()
-
-        assert {len(frame) for frame in heard} == {audio.frame_bytes(rate)}
-        assert fit(audio.resample(said, 48000, rate), b"".join(heard)) > 0.99
-
-    @pytest.mark.parametrize("rate", [16000, 24000, 32000, 44100])
-    def test_speaker_at_another_rate_than_the_card(self, rate):
-        said = speech(1.0, rate)
-        with FifoCard(only_rate=48000) as card:
-            speaker = card.process().speaker(rate)
             speaker.open()
-            say(speaker, said)
+            for start in range(0, len(said), audio.frame_bytes(rate)):
+                speaker.write(said[start : start + audio.frame_bytes(rate)])
             speaker.drain()
             heard = card.heard()
             speaker.close()
 
-        assert fit(audio.resample(said, rate, 48000), heard) > 0.99
+        assert {len(frame) for frame in frames_of_it} == {audio.frame_bytes(rate)}
+        assert fit(audio.resample(heard_by_it, of_the_card, rate), b"".join(frames_of_it)) > 0.99
+        assert fit(audio.resample(said, rate, of_the_card), heard) > 0.99
+        assert audio.seconds(heard, of_the_card) == pytest.approx(1.0, abs=0.25)
+
+    @pytest.mark.parametrize(
+        ("only", "opened"), [((16000, 96000), 96000), ((8000, 11025), 11025), ((22050, 44100, 16000), 44100)]
+    )
+    def test_of_several_rates_the_card_is_opened_at_the_best(self, only, opened):
+        with FifoCard() as card:
+            process = card.process(CARD_RATES=",".join(map(str, only)))
+            of_it = process.object("device_agent.hardware.card:Card", "input", "default")
+            of_it.ask("open", 24000, 20)
+            found = process.object("device_agent.hardware.portaudio").ask("devices")
+
+            assert of_it.ask("rate") == opened
+            assert {each.rates for each in found} == {tuple(sorted(only))}
 
     def test_a_dropped_reply_does_not_stay_in_the_resampler(self):
         with FifoCard(only_rate=48000) as card:
@@ -193,34 +209,33 @@ class TestRates:
 
         assert np.abs(heard).max() <= 2, "more than the resampler's dither"
 
-    def test_a_stereo_card_is_folded_and_unfolded(self):
+    @pytest.mark.parametrize("vague", [False, True], ids=["it says so", "behind a plugin"])
+    @pytest.mark.parametrize("count", [2, 3, 6, 8])
+    def test_each_channel_of_a_loudspeaker_sounds(self, count, vague):
         said = speech(0.5)
-        left_only = np.zeros((len(said) // 2, 2), np.int16)
-        left_only[:, 0] = np.frombuffer(said, np.int16)
-        with FifoCard(RATE, channels=2, only_channels=2) as card:
-            process = card.process()
-            microphone, speaker = process.microphone(RATE), process.speaker(RATE)
-            microphone.open()
+        with FifoCard(RATE, only_channels=count, vague=vague) as card:
+            speaker = card.process().speaker(RATE)
             speaker.open()
-            card.play(left_only.tobytes())
-            recorded = b"".join(microphone.read() for _ in range(25))
             say(speaker, said)
             speaker.drain()
-            heard = np.frombuffer(card.heard(), np.int16).reshape(-1, 2)[: len(said) // 2]
+            heard = np.frombuffer(card.heard(), np.int16).reshape(-1, count)[: len(said) // 2]
 
-        assert np.abs(np.frombuffer(recorded, np.int16) - np.frombuffer(said, np.int16) / 2).max() <= 1
-        assert heard[:, 0].tobytes() == heard[:, 1].tobytes() == said
+        assert {each.tobytes() for each in heard.T} == {said}
 
-    def test_a_card_without_any_of_our_rates_is_named(self):
+    def test_a_card_without_any_rate_for_a_voice_is_named(self):
         with (
-            FifoCard(only_rate=96000) as card,
+            FifoCard(only_rate=4000) as card,
             pytest.raises(DeviceFailed, match=r"PortAudio -9997.*none of our rates"),
         ):
             card.process().microphone(RATE).open()
 
-    def test_a_card_that_is_neither_mono_nor_stereo_is_named(self):
-        with FifoCard(only_channels=6) as card, pytest.raises(DeviceFailed, match=r"PortAudio -9998.*mono nor stereo"):
-            card.process().speaker(RATE).open()
+    @pytest.mark.parametrize("way", ["microphone", "speaker"])
+    def test_a_card_that_takes_no_number_of_channels_is_named(self, way):
+        with (
+            FifoCard(only_channels=60, vague=True) as card,
+            pytest.raises(DeviceFailed, match=r"PortAudio -9998.*no number of channels"),
+        ):
+            getattr(card.process(), way)(RATE).open()
 
 
 def fit(part: bytes, whole: bytes) -> float:

@@ -91,6 +91,10 @@ def taken(parts: Parts) -> Any:
     return {pin.info.name for pin in made.values() if gpiozero.Device.pin_factory._reservations.get(pin.info)}
 
 
+def pulled(pin: int) -> Callable[[Parts], Any]:
+    return lambda _parts: gpiozero.Device.pin_factory.pin(pin).pull
+
+
 def gate(name: str) -> Callable[[Parts], Any]:
     def look(parts: Parts) -> Any:
         parts.gate._take_rules()
@@ -147,17 +151,21 @@ LIVE = {
     "connection.idle_s": Proof(33.0, patience("ready")),
     "connection.daily_minutes": Proof(2, lambda parts: parts.meter.limit, 120.0),
     "speaker.volume": Proof(33, lambda parts: parts.playback.volume),
+    "speaker.wake_ms": Proof(400, lambda parts: parts.playback.wake),
     "button.pin": Proof(4, taken, {"GPIO4", "GPIO25"}),
+    "button.inverted": Proof(True, pulled(17), "down"),
     "light.pin": Proof(4, taken, {"GPIO17", "GPIO4"}),
     "light.rgb": Proof((4, 5, 6), taken, {"GPIO17", "GPIO4", "GPIO5", "GPIO6"}),
     "light.inverted": Proof(True, lambda parts: parts.panel._light._leds[0].active_high, False),
     "controls.volume_up": Proof(4, taken, {"GPIO17", "GPIO25", "GPIO4"}),
     "controls.volume_down": Proof(4, taken, {"GPIO17", "GPIO25", "GPIO4"}),
+    "controls.volume_inverted": Proof(True, pulled(4), "down", edited(Config(), "controls.volume_up", 4)),
     "controls.encoder": Proof((4, 5), taken, {"GPIO17", "GPIO25", "GPIO4", "GPIO5"}),
     "controls.mute": Proof(4, lambda parts: parts.conversation._press_unmutes, False),
     "controls.mute_is": Proof(
         "switch", lambda parts: parts.panel.muted is not None, True, edited(Config(), "controls.mute", 4)
     ),
+    "controls.mute_inverted": Proof(True, pulled(4), "down", edited(Config(), "controls.mute", 4)),
     "cues.volume": Proof(9, loudness_of(Cue.DONE)),
     "cues.play": Proof(("listening",), loudness_of(Cue.DONE), 0),
     "alarms.volume": Proof(90, loudness_of(Cue.ALARM)),

@@ -7,6 +7,7 @@ moment (a matched filter); where it fits, there it is, even far below the noise 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,13 @@ CLEAR = 25.0
 is 46 dB softer than what was played, in a quiet room, is at 32 or more."""
 FIRST = 0.5
 """What fits half as well as the best and comes earlier is the straight way; the best may be a reflection."""
+
+SLOT_S, SLACK_S = 0.05, 0.005
+"""A part of it in which it has a pitch of its own, and how far from its place that may be."""
+ALIGN_S = 0.4
+"""How much earlier or later than it is due a sound may begin, on a machine that is too busy to keep time."""
+MISSING = 0.4
+"""What is less than this part of what comes otherwise was not played."""
 
 Wave = npt.NDArray[np.float64]
 
@@ -63,6 +71,28 @@ def find(sound: bytes, recorded: bytes, rate: int, due: float) -> Arrival | None
     at = int(np.argmax(fit >= FIRST * best))
     whole = part[at : at + len(played) + samples(TAIL_S, rate)]
     return Arrival((begin + at) / rate - due, _level(played, whole, noise, best))
+
+
+def swallowed(sound: bytes, recorded: bytes, rate: int, begins: float, others: Sequence[float]) -> float:
+    """Return how many seconds of the beginning of *sound* are not in *recorded*, where it should begin after *begins*
+    seconds; all of it where it is not there. *others* are when it begins where all of it is known to be."""
+    played, heard = _wave(sound), _wave(recorded)
+    usual = np.median([_parts(played, heard, other, rate) for other in others], axis=0)
+    there = _parts(played, heard, begins, rate) >= MISSING * usual
+    return SLOT_S * (int(np.argmax(there)) if there.any() else len(there))
+
+
+def _parts(played: Wave, heard: Wave, begins: float, rate: int) -> Wave:
+    """Return for each SLOT_S of *played* how loud it is in *heard*, where it *begins* or beside that; 1 is as it was
+    played."""
+    slot, slack, margin = samples(SLOT_S, rate), samples(SLACK_S, rate), samples(ALIGN_S, rate)
+    size = len(played) + 2 * (margin + slack)
+    begin = max(0, samples(begins, rate) - margin)
+    part = heard[begin : begin + size]
+    part = np.pad(part - part.mean() if len(part) else part, (slack, size - len(part)))
+    at = int(np.argmax(_fit(played, part[slack:])))  # what is left of it fits there best
+    starts = range(at, at + len(played) - slot + 1, slot)
+    return np.array([_fit(played[n - at : n - at + slot], part[n : n + slot + 2 * slack]).max() for n in starts])
 
 
 def _glide(rate: int) -> Wave:

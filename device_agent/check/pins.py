@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from ..assembly import open_button, open_controls, open_light
-from ..config import Config
+from ..config import Config, ControlsConfig
 from ..errors import DeviceFailed
 from .findings import Finding, Mark, Now, Progress
 from .running import PINS, failed
@@ -17,6 +17,8 @@ from .running import PINS, failed
 BLINK_S = 0.3
 BLINK = "listening"
 """A mood that is steady light."""
+REST_S, LOOK_S = 1.0, 0.05
+"""A button that is pressed for so long is not pressed by a finger; how often one looks whether it came up."""
 
 
 @contextmanager
@@ -41,15 +43,22 @@ class PinCheck:
         self._config = config
 
     def button(self) -> Progress:
-        """Is it there?"""
+        """Is it there, and up?"""
         yield Now("button")
-        pin = self._config.button.pin
+        pin, inverted = self._config.button.pin, self._config.button.inverted
         if pin is None:
             yield Finding("button", "none: the return key of the terminal")
             return
         try:
-            with closing(open_button(pin)):
-                yield Finding("button", f"GPIO{pin} is free and readable", figures={"pins": [pin]})
+            with closing(open_button(self._config.button)) as button:
+                text, figures = f"GPIO{pin} is free and readable", {"pins": [pin]}
+                if _stays(lambda: button.is_pressed):
+                    line = f"button.inverted: {str(not inverted).lower()}"
+                    yield Finding(
+                        "button", f"{text}, and looks pressed", Mark.NOTE, _unpressed(line, inverted), figures
+                    )
+                else:
+                    yield Finding("button", text, figures=figures)
         except DeviceFailed as error:
             yield failed("button", PINS, error)
 
@@ -83,12 +92,46 @@ class PinCheck:
             yield Finding("controls", "none but words")
             return
         with closing(controls):
-            yield _position(controls.muted)
+            if _stays(lambda: bool(controls.held)):
+                yield _held(controls.held, self._config.controls)
+            else:
+                yield _position(controls.muted, self._config.controls)
 
 
-def _position(muted: bool | None) -> Finding:
+def _stays(pressed: Callable[[], bool]) -> bool:
+    """Whether something is *pressed* for REST_S."""
+    until = time.monotonic() + REST_S
+    while pressed():
+        if time.monotonic() >= until:
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def _unpressed(line: str, inverted: bool) -> str:
+    """Return what to do about a button that looks pressed at rest: maybe to write *line*."""
+    if inverted:
+        return f"if nothing presses it, it hangs between its pin and ground: write {line}. Or it is stuck"
+    return (
+        f"if nothing presses it, it is a touch sensor, or hangs between its pin and 3.3 V: write {line}. Or it is "
+        "stuck, or its wire touches ground"
+    )
+
+
+def _held(keys: list[str], controls: ControlsConfig) -> Finding:
+    """Return what to say of controls some of whose buttons look pressed."""
+    inverted = {"controls.mute": ("mute_inverted", controls.mute_inverted)}
+    name, so = inverted.get(keys[0], ("volume_inverted", controls.volume_inverted))
+    advice = _unpressed(f"controls.{name}: {str(not so).lower()}", so)
+    verb = "looks" if len(keys) == 1 else "look"
+    return Finding("controls", f"{' and '.join(keys)} {verb} pressed", Mark.NOTE, advice, {"held": keys})
+
+
+def _position(muted: bool | None, controls: ControlsConfig) -> Finding:
     """Return what to say of controls that are there, and of the position of their switch."""
     text, figures = "their pins are free and readable", {} if muted is None else {"muted": muted}
     if muted:
-        return Finding("controls", f"{text}; the switch says muted", Mark.NOTE, "it hears nothing until then", figures)
+        line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"
+        advice = f"it hears nothing until the switch is moved; if it is the wrong way round, write {line}"
+        return Finding("controls", f"{text}; the switch says muted", Mark.NOTE, advice, figures)
     return Finding("controls", text + ("" if muted is None else "; the switch says not muted"), figures=figures)

@@ -20,6 +20,8 @@ LEARNED_S = 0.6
 """And so late for half duplex to know when the device's own voice is over (``echo_delay``)."""
 FAINT_DB = -35.0
 """Softer than this, an echo is no turn: a card that cancels leaves no more."""
+WAKE_STEP_MS, WAKE_MARGIN_MS = 100, 100
+"""How finely speaker.wake_ms is advised, and how much more than what was measured."""
 LOUD = 0.01
 """More than this share of samples cut off is a loudspeaker that the microphone cannot bear."""
 
@@ -54,9 +56,14 @@ class Heard:
         return max(delays) - min(delays)
 
 
+def trusted(heard: Heard) -> bool:
+    """Whether so many chirps were heard that one believes it."""
+    return len(heard.arrivals) >= min(TRUSTED, heard.played)
+
+
 def judge(heard: Heard, config: Config) -> Finding:
     """Return what to say of it, and to do about it, with the settings there are."""
-    if len(heard.arrivals) < min(TRUSTED, heard.played):
+    if not trusted(heard):
         return Finding("echo", "the microphone does not hear the loudspeaker", Mark.NOTE, _not_heard(config))
     beyond = max(0.0, heard.delay - heard.latency)
     text = (
@@ -73,6 +80,20 @@ def judge(heard: Heard, config: Config) -> Finding:
     }
     mark, advice = _trouble(heard, beyond) or _settings(heard.level_db, beyond <= CANCELLED_S, config)
     return Finding("echo", text, mark, advice, figures)
+
+
+def judge_wake(swallowed: float, length: float, config: Config) -> Finding | None:
+    """Return what to say where the loudspeaker swallowed so many seconds of a sound of that *length*, which came after
+    it was quiet; None where it did not."""
+    if not swallowed:
+        return None
+    now, lost = config.speaker.wake_ms, round(1000 * swallowed)
+    all_of_it = swallowed >= length
+    wanted = now + (2 * lost if all_of_it else lost + WAKE_MARGIN_MS)
+    wanted = -(-wanted // WAKE_STEP_MS) * WAKE_STEP_MS
+    text = f"the loudspeaker swallows {lost} ms{' or more' if all_of_it else ''} of what follows a silence"
+    advice = f"write speaker.wake_ms: {wanted}, and check again: it then gets so much silence before each sound"
+    return Finding("wake", text, Mark.NOTE, advice, {"swallowed_ms": lost, "wake_ms": wanted})
 
 
 def _not_heard(config: Config) -> str:

@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from ..assembly import WAV, open_echo, open_microphone, open_speaker, sound_rate
-from ..audio import FRAME_MS, fold, frame_bytes, frames, level, resample, seconds
+from ..audio import FRAME_MS, frame_bytes, frames, level, resample, seconds
 from ..config import Config
 from ..cues import Cues
 from ..errors import AgentError, DeviceFailed
 from ..events import Cue
 from ..hardware import Microphone, Speaker
+from ..hardware.channels import Channels, no_channel
 from ..hardware.holders import CARDS
 from ..hardware.wav import read_wav
-from . import levels, room
-from .chirp import LATEST_S, LENGTH_S, NOISE_S, chirp, find
+from . import channels, levels, room
+from .chirp import LATEST_S, LENGTH_S, NOISE_S, chirp, find, swallowed
 from .findings import Finding, Mark, Now, Progress
+from .raw import RawMicrophone
 from .running import failed
 
 LISTEN_S = 3.0
@@ -31,10 +33,12 @@ SETTLE_S = 0.2
 METER_S = 0.1
 """How often the meter moves."""
 CHIRPS = 3
-LEAD_S = 0.4
-"""Silence before the first chirp: it fills the loudspeaker's buffer, so that from then on both cards keep time."""
+"""So many are listened for, after one that tells whether the loudspeaker was awake, and fills its buffer: from then on
+both cards keep time."""
 EVERY_S = LATEST_S + LENGTH_S + NOISE_S + 0.05
 """From one chirp to the next."""
+TELEPHONE_HZ = 16000
+"""A card with less than this leaves out what makes a voice clear."""
 BEGIN_S = 5.0
 """How long the microphone may take to deliver its first frame, or to stop."""
 
@@ -58,25 +62,30 @@ class SoundCheck:
             yield from self._recording()
             return
         try:
-            yield _card("microphone", "input", self._in, self._rate)
+            yield _card("microphone", "input", self._in, self._rate, self._config.microphone.channel)
         except DeviceFailed as error:
             yield failed("microphone", CARDS, error)
             return
         yield from self._listen()
 
     def _recording(self) -> Progress:
-        path = self._in.removeprefix(WAV)
-        pcm, channels, rate = read_wav(path)
-        form = f"{seconds(pcm, rate * channels):.1f} s at {rate} Hz, {_channels(channels)}"
-        yield Finding("microphone", f"the recording {path}: {form}", figures={"rate": rate, "channels": channels})
-        mono = resample(fold(pcm, channels), rate, self._rate)
+        path, chosen = self._in.removeprefix(WAV), self._config.microphone.channel
+        pcm, count, rate = read_wav(path)
+        if chosen and chosen > count:
+            raise no_channel(f"microphone {self._in}", count, chosen)
+        form = f"{seconds(pcm, rate * count):.1f} s at {rate} Hz, {_channels(count)}"
+        yield Finding("microphone", f"the recording {path}: {form}", figures={"rate": rate, "channels": count})
+        picker = Channels(count, rate, chosen, f"microphone {self._in}")
+        mono = resample(picker.whole(pcm), rate, self._rate)
         yield levels.judge(levels.measure(mono.ljust(frame_bytes(self._rate), b"\0"), self._rate), asked=False)
+        if several := self._several(pcm, count, rate, picker.heard):
+            yield several
 
     def _listen(self) -> Progress:
         """Read for LISTEN_S, and show how loud it is."""
         yield Now("level", "listening")
         heard: list[bytes] = []
-        with closing(open_microphone(self._in, self._rate)) as microphone:
+        with closing(RawMicrophone(self._config.microphone, self._rate)) as microphone:
             microphone.open()
             for number in range(frames(1000 * (SETTLE_S + LISTEN_S))):
                 if not (frame := microphone.read()):
@@ -85,14 +94,24 @@ class SoundCheck:
                 if number % frames(1000 * METER_S) == 0:
                     left = LISTEN_S + SETTLE_S - number * FRAME_MS / 1000
                     yield Now("level", f"speak now, {left:.0f} s" if self._asked else "listening", level(frame))
-            gaps = microphone.overflows
+            gaps, (count, rate) = microphone.overflows, microphone.form
+            settled = microphone.raw[2 * count * round(SETTLE_S * rate) :]
+            several = self._several(settled, count, rate, microphone.heard)
         found = levels.judge(levels.measure(b"".join(heard[frames(1000 * SETTLE_S) :]), self._rate), asked=self._asked)
         self._hears = found.mark is not Mark.FAIL
         yield found
+        if several:
+            yield several
         if gaps:
             times = "once" if gaps == 1 else f"{gaps} times"
             text = f"something was lost {times} in {LISTEN_S:g} s: this machine is too busy to read it in time"
             yield Finding("microphone", text, Mark.NOTE, "look for what keeps it busy: top", {"gaps": gaps})
+
+    def _several(self, raw: bytes, count: int, rate: int, heard: int) -> Finding | None:
+        """Return what to say of *count* channels at *rate* Hz, if there are several, and sound for that."""
+        if len(raw) < count * frame_bytes(rate):
+            return None
+        return channels.judge(raw, count, rate, heard=heard, chosen=self._config.microphone.channel)
 
     # The loudspeaker --------------------------------------------------------------------------------------------------
 
@@ -117,14 +136,15 @@ class SoundCheck:
         if self._config.speaker.volume == 0:
             yield Finding("loudspeaker", text, Mark.NOTE, "speaker.volume is 0: nothing will be heard", figures)
         else:
-            yield Finding("loudspeaker", text, figures=figures)
+            yield Finding("loudspeaker", text, card.mark, card.advice, figures)
 
     def _tone(self, speaker: Speaker) -> str:
         """Play two notes as loud as a reply, unless that is not wanted; return what to say of it."""
         volume = self._config.speaker.volume
         if self._quiet or not volume:
             return ""
-        _play(speaker, Cues(self._rate, volume=volume, alarm_volume=volume).sound(Cue.LISTENING), self._rate)
+        notes = Cues(self._rate, volume=volume, alarm_volume=volume).sound(Cue.LISTENING)
+        _play(speaker, self._silence(self._wake_s) + notes, self._rate)
         speaker.drain()
         return f"; it played two notes at volume {volume}"
 
@@ -145,11 +165,17 @@ class SoundCheck:
             yield Finding("echo", f"not measured: {reason}")
             return
         speaker = open_speaker(self._out, self._rate)
-        recorder = _Recorder(open_microphone(self._in, self._rate))
+        recorder = _Recorder(open_microphone(self._config.microphone, self._rate))
         with closing(speaker), recorder.recording():
             speaker.open()
-            handed = self._chirp(speaker, sound)
-        yield room.judge(self._found(sound, handed, recorder, speaker.latency), self._config)
+            first, *handed = self._chirp(speaker, sound)
+        heard = self._found(sound, handed, recorder, speaker.latency)
+        yield room.judge(heard, self._config)
+        if room.trusted(heard):
+            first, *others = [recorder.at(moment) + heard.delay for moment in (first, *handed)]
+            lost = swallowed(sound, recorder.pcm, self._rate, first, others)
+            if late := room.judge_wake(lost, LENGTH_S, self._config):
+                yield late
 
     def _unmeasurable(self, sound: bytes) -> str:
         if self._in.startswith(WAV) or self._out.startswith(WAV):
@@ -160,13 +186,19 @@ class SoundCheck:
             return "that takes a microphone and a loudspeaker that work"
         return "" if sound else "speaker.volume is 0"
 
+    @property
+    def _wake_s(self) -> float:
+        return self._config.speaker.wake_ms / 1000
+
+    def _silence(self, length: float) -> bytes:
+        return bytes(2 * round(length * self._rate))
+
     def _chirp(self, speaker: Speaker, sound: bytes) -> list[float]:
         """Play the chirps; return for each when it was handed over, in seconds of the monotonic clock."""
-        gap = bytes(2 * round(EVERY_S * self._rate) - len(sound))
-        pcm = bytes(2 * round(LEAD_S * self._rate)) + (sound + gap) * CHIRPS
-        began = _play(speaker, pcm, self._rate)
+        gap = self._silence(EVERY_S)[len(sound) :]
+        began = _play(speaker, self._silence(self._wake_s) + (sound + gap) * (1 + CHIRPS), self._rate)
         speaker.drop()
-        starts = [LEAD_S + number * EVERY_S for number in range(CHIRPS)]
+        starts = [self._wake_s + number * EVERY_S for number in range(1 + CHIRPS)]
         return [start + min(began[frames(1000 * start) : frames(1000 * (start + LENGTH_S))]) for start in starts]
 
     def _found(self, sound: bytes, handed: list[float], recorder: _Recorder, latency: float) -> room.Heard:
@@ -244,17 +276,24 @@ def _play(speaker: Speaker, pcm: bytes, rate: int) -> list[float]:
     return began
 
 
-def _card(name: str, way: str, device: str, rate: int) -> Finding:
+def _card(name: str, way: str, device: str, rate: int, channel: int | None = None) -> Finding:
     """Open a card and close it again; return what it really does. Raises DeviceFailed."""
     from ..hardware.card import Card
     from ..hardware.portaudio import MICROPHONE_PERIOD_MS, SPEAKER_PERIOD_MS
 
-    with closing(Card("input" if way == "input" else "output", device)) as card:
+    with closing(Card("input" if way == "input" else "output", device, channel)) as card:
         card.open(rate, MICROPHONE_PERIOD_MS if way == "input" else SPEAKER_PERIOD_MS)
         text = f"{device!r} at {card.rate} Hz, {_channels(card.channels)}"
         if card.rate != rate:
             text += f", converted to {rate} Hz"
-        return Finding(name, text, figures={"device": device, "rate": card.rate, "channels": card.channels})
+        figures = {"device": device, "rate": card.rate, "channels": card.channels}
+        if card.rate < TELEPHONE_HZ:
+            key = "microphone.device" if way == "input" else "speaker.device"
+            advice = (
+                f"that is the sound of a telephone; a card with more of it is chosen by {key}: device-agent devices"
+            )
+            return Finding(name, text, Mark.NOTE, advice, figures)
+        return Finding(name, text, figures=figures)
 
 
 def _will_be_written(path: str) -> Finding:

@@ -74,6 +74,10 @@ class Button(Protocol):
     when_pressed: Callable[[], None] | None
     when_released: Callable[[], None] | None
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether it is held down at this moment."""
+
     def close(self) -> None:
         """Give the pin back. May be called twice."""
 
@@ -89,6 +93,10 @@ class Controls(Protocol):
     @property
     def muted(self) -> bool | None:
         """The position of the switch; None where there is none."""
+
+    @property
+    def held(self) -> list[str]:
+        """Keys of config.yaml of the buttons that are held down at this moment."""
 
     def close(self) -> None:
         """Give the pins back. May be called twice."""

@@ -15,10 +15,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import DeviceFailed
 from . import Cut, never
+from .channels import no_channel
 from .sound_system import (
     BAD_CHANNELS,
     BAD_FORMAT,
@@ -32,16 +34,21 @@ from .sound_system import (
     alone,
     choose,
     code_of,
+    counts,
     failed,
     initialize,
+    own_rate,
     said_of,
 )
 from .steps import Steps
 
 log = logging.getLogger(__name__)
 
-FALLBACKS = (48000, 44100, 32000, 16000)
-"""Where a card does not take the service's own rate, it is opened at the first of these that it takes."""
+FALLBACKS = (48000, 44100, 96000, 88200, 32000, 24000, 192000, 176400, 64000, 22050, 16000, 12000, 11025, 8000)
+"""Where a card does not take the service's own rate, it is opened at the first of these that it takes, or else at the
+one that it prefers."""
+LIKELY = 3
+"""Where a card refuses every number of channels at one rate, so many are tried at the others."""
 
 PAUSES: dict[Way, float] = {"input": 0.00025, "output": 0.010}
 """The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a wait so short."""
@@ -56,17 +63,18 @@ class Card:
     All methods belong to one thread.
     """
 
-    def __init__(self, way: Way, device: str) -> None:
+    def __init__(self, way: Way, device: str, channel: int | None = None) -> None:
+        """*channel*, from 1, is one that it has to have."""
         self.rate = 0
         """Hz of the card itself."""
         self.channels = 1
-        """One or two, interleaved."""
+        """How many it was opened with, interleaved."""
         self.period = 0
         """Samples of each channel that it moves at once."""
         self.buffer = 0
         """Samples of each channel that it holds."""
         self._way: Way = way
-        self._device = device
+        self._device, self._channel = device, channel
         self._system: Any = None
         self._stream: Any = None
         self._worked = (0, 0)  # rate and channels of the last success
@@ -161,20 +169,30 @@ class Card:
 
     def _open_at_best(self, device: SoundDevice, rate: int, period_ms: int) -> Any:
         """Return a stream, opened in the first format that the card takes."""
+        most = device.channels(self._way)
+        if self._channel and self._channel > most:
+            raise no_channel(str(self), most, self._channel)
+        rates = (rate, *FALLBACKS, *own_rate(device))
+        numbers = counts(self._way, most, self._channel or 1)
         refused: OSError | None = None
         # What worked last time comes first: PortAudio writes three lines to standard error for every refusal.
-        formats = sorted(_formats(rate, device.channels(self._way)), key=lambda each: each != self._worked)
-        for hertz, channels in formats:
-            self.rate, self.channels, self.period = hertz, channels, hertz * period_ms // 1000
-            try:
-                stream = self._open_stream(device.index)
-                self._worked = hertz, channels
-                return stream
-            except OSError as error:
-                # Only a refused format is worth another try; a card that is gone or busy says so each time.
-                if code_of(error) not in (BAD_RATE, BAD_CHANNELS, BAD_FORMAT):
-                    raise
-                refused = refused or error
+        for hertz in _first(self._worked[0], rates):
+            for channels in _first(self._worked[1], numbers):
+                self.rate, self.channels, self.period = hertz, channels, hertz * period_ms // 1000
+                try:
+                    stream = self._open_stream(device.index)
+                    self._worked = hertz, channels
+                    return stream
+                except OSError as error:
+                    # Only a refused format is worth another try; a card that is gone or busy says so each time.
+                    if code_of(error) not in (BAD_RATE, BAD_CHANNELS, BAD_FORMAT):
+                        raise
+                    if code_of(error) != BAD_CHANNELS:
+                        refused = refused or error
+                        break  # whatever the number: the rate is looked at first
+                    refused = error
+            else:
+                numbers = numbers[:LIKELY]
         raise refused or OSError(BAD_CHANNELS, "Invalid number of channels")
 
     def _open_stream(self, index: int) -> Any:
@@ -198,7 +216,6 @@ class Card:
         system.terminate()  # closes the stream first
 
 
-def _formats(rate: int, channels: int) -> list[tuple[int, int]]:
-    """Return the rates and numbers of channels to try, best first."""
-    rates = dict.fromkeys((rate, *FALLBACKS))
-    return [(hertz, count) for hertz in rates for count in (1, 2) if count <= channels]
+def _first(worked: int, others: Iterable[int]) -> list[int]:
+    """Return *others*, each once, in their order, but for what *worked*, which comes first."""
+    return list(dict.fromkeys((worked, *others) if worked else others))

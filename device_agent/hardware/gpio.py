@@ -34,18 +34,24 @@ log = logging.getLogger(__name__)
 class GpioButton:
     """A button between *pin* (BCM) and ground. A press is told at once, see ``Contact``.
 
-    Its callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
+    *inverted*: it hangs between the pin and 3.3 V, or is a sensor that drives the pin high while it is touched. Its
+    callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
     """
 
-    def __init__(self, pin: int, *, clockwork: ClockworkMaker = Clockwork) -> None:
+    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = Clockwork) -> None:
         """Raises DeviceFailed."""
         self.when_pressed: Callable[[], None] | None = None
         self.when_released: Callable[[], None] | None = None
         with ExitStack() as opened:
             self._panel = _Panel("button", clockwork)
             opened.callback(self._panel.close)
-            self._panel.add("button", "button.pin", pin, self._moved)
+            self._contact = self._panel.add("button", "button.pin", pin, self._moved, inverted=inverted)
             opened.pop_all()  # all went well: it stays open
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether it is held down at this moment. For any thread."""
+        return self._contact.closed
 
     def close(self) -> None:
         """Give the pin back. May be called twice, but not from a callback."""
@@ -60,7 +66,8 @@ class GpioControls:
 
     *volume_up* and *volume_down* are buttons to ground that repeat while they are held; *encoder* is the pins A and B
     of a rotary encoder whose middle pin is grounded, one step for each detent, clockwise is louder; *mute* is a button
-    or a switch to ground, as *mute_is* says: a closed switch is muted.
+    or a switch to ground, as *mute_is* says: a closed switch is muted. *volume_inverted*, *mute_inverted*: those hang
+    between their pins and 3.3 V, or drive them high.
 
     Its callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
     """
@@ -73,23 +80,28 @@ class GpioControls:
         mute: int | None = None,
         mute_is: str = "button",
         *,
+        volume_inverted: bool = False,
+        mute_inverted: bool = False,
         clockwork: ClockworkMaker = Clockwork,
     ) -> None:
         """Raises DeviceFailed."""
         self.when_turned: Callable[[int], None] | None = None
         self.when_muted: Callable[[bool | None], None] | None = None
         self._switch: Contact | None = None
+        self._buttons: dict[str, Contact] = {}  # by what the configuration calls them
         with ExitStack() as opened:
             self._panel = _Panel("controls", clockwork)
             opened.callback(self._panel.close)
+            volume = {"inverted": volume_inverted, "repeats": True}
             if volume_up is not None:
-                self._panel.add("louder button", "controls.volume_up", volume_up, self._louder, repeats=True)
+                self._add_button("louder button", "controls.volume_up", volume_up, self._louder, **volume)
             if volume_down is not None:
-                self._panel.add("quieter button", "controls.volume_down", volume_down, self._quieter, repeats=True)
+                self._add_button("quieter button", "controls.volume_down", volume_down, self._quieter, **volume)
             if mute is not None and mute_is == "switch":
-                self._switch = self._panel.add("mute switch", "controls.mute", mute, self._switched)
+                switch = ("mute switch", "controls.mute", mute, self._switched)
+                self._switch = self._panel.add(*switch, inverted=mute_inverted)
             elif mute is not None:
-                self._panel.add("mute button", "controls.mute", mute, self._mute_pressed)
+                self._add_button("mute button", "controls.mute", mute, self._mute_pressed, inverted=mute_inverted)
             if encoder:
                 opened.callback(self._open_encoder(*encoder).close)
             self._opened = opened.pop_all()
@@ -99,9 +111,17 @@ class GpioControls:
         """The position of the switch; None where there is none. For any thread."""
         return None if self._switch is None else self._switch.closed
 
+    @property
+    def held(self) -> list[str]:
+        """Keys of the buttons that are held down at this moment. For any thread."""
+        return [key for key, contact in self._buttons.items() if contact.closed]
+
     def close(self) -> None:
         """Give the pins back. May be called twice, but not from a callback."""
         self._opened.close()
+
+    def _add_button(self, name: str, key: str, pin: int, tell: Callable[[bool], None], **how: bool) -> None:
+        self._buttons[key] = self._panel.add(name, key, pin, tell, **how)
 
     def _open_encoder(self, a: int, b: int) -> Any:
         with _said_of(f"encoder on GPIO{a} and GPIO{b}", "controls.encoder"), _quietly():
@@ -139,14 +159,23 @@ class _Panel:
         self._wired: list[_Wired] = []
         self._clockwork = clockwork(name, self._look)
 
-    def add(self, name: str, key: str, pin: int, tell: Callable[[bool], None], *, repeats: bool = False) -> Contact:
+    def add(
+        self,
+        name: str,
+        key: str,
+        pin: int,
+        tell: Callable[[bool], None],
+        *,
+        inverted: bool = False,
+        repeats: bool = False,
+    ) -> Contact:
         """Watch *pin*, which the configuration calls *key* and people call *name*. Raises DeviceFailed.
 
         *tell* is told True when the contact closes and False when it opens; where it *repeats*, True again and again
-        while the contact is held.
+        while the contact is held. Closed is low, and the pin is pulled up; *inverted*, high, and it is pulled down.
         """
         with _said_of(f"{name} on GPIO{pin}", key), _quietly():
-            device = gpiozero.DigitalInputDevice(pin, pull_up=True)
+            device = gpiozero.DigitalInputDevice(pin, pull_up=not inverted)
             wired = _Wired(device, tell, Repeat() if repeats else None)
             with self._lock:
                 self._wired.append(wired)

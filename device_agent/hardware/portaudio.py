@@ -10,6 +10,7 @@ import time
 from .. import audio
 from . import Cut, never
 from .card import Card
+from .channels import Channels
 from .sound_system import RATES, SoundDevice, devices
 
 __all__ = ["RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
@@ -18,23 +19,25 @@ MICROPHONE_PERIOD_MS = audio.FRAME_MS
 SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS
 """PortAudio gives a card a buffer of two to three periods. The speaker's are longer: they outlast a busy processor."""
 
-RESAMPLER_S = 0.010
-"""What the resampler holds back on average, when there is one."""
+RESAMPLER_S, SLOW_RESAMPLER_S, SLOW_HZ = 0.010, 0.022, 16000
+"""What the resampler holds back on average, when there is one, and towards a card that has less than so many Hz."""
 
 
 class PortAudioMicrophone:
     """A card's input in frames of 20 ms at *rate* Hz. *device* is "default" or a part of a name.
 
-    All methods belong to one thread; ``close`` from another one asks the owner to close.
+    Of its channels one is heard: the *channel*, from 1, or what ``Channels`` finds. All methods belong to one thread;
+    ``close`` from another one asks the owner to close.
     """
 
     overflows: int
     """How many gaps there are in what was read, because it was read too late. See ``_notice_overflow``."""
 
-    def __init__(self, rate: int, device: str = "default") -> None:
+    def __init__(self, rate: int, device: str = "default", channel: int | None = None) -> None:
         self.overflows = 0
-        self._rate = rate
-        self._card = Card("input", device)
+        self._rate, self._channel = rate, channel
+        self._card = Card("input", device, channel)
+        self._channels = Channels(1, rate)
         self._framer = audio.Framer(audio.frame_bytes(rate))
         self._resampler = audio.Resampler(rate, rate)
         self._missing = 0  # of the card's samples, until the next whole period
@@ -44,6 +47,7 @@ class PortAudioMicrophone:
         """Begin to record. Raises DeviceFailed."""
         self._card.open(self._rate, MICROPHONE_PERIOD_MS)
         self._framer = audio.Framer(audio.frame_bytes(self._rate))
+        self._channels = Channels(self._card.channels, self._card.rate, self._channel, str(self._card))
         self._resampler = audio.Resampler(self._card.rate, self._rate)
         self._card.start()
         self._missing = self._card.period
@@ -57,7 +61,7 @@ class PortAudioMicrophone:
         while not (frame := self._framer.take()):
             if not (pcm := self._record()):
                 return b""
-            self._framer.feed(self._resampler.feed(audio.fold(pcm, self._card.channels)))
+            self._framer.feed(self._resampler.feed(self._channels.feed(pcm)))
         return frame
 
     def close(self) -> None:
@@ -124,7 +128,9 @@ class PortAudioSpeaker:
         self._card.open(self._rate, SPEAKER_PERIOD_MS)
         self._resampler = audio.Resampler(self._rate, self._card.rate)
         # PortAudio's own number leaves out the whole period that sounds just now.
-        held = 0.0 if self._card.rate == self._rate else RESAMPLER_S
+        held = RESAMPLER_S if self._card.rate >= SLOW_HZ else SLOW_RESAMPLER_S
+        if self._card.rate == self._rate:
+            held = 0.0
         self._latency = self._card.seconds(self._card.buffer) + held
         self._playing = False
 

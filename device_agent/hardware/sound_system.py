@@ -24,8 +24,16 @@ from .holders import holders
 
 log = logging.getLogger(__name__)
 
-RATES = (16000, 24000, 32000, 44100, 48000)
+RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 """Rates worth asking a card for, in Hz."""
+ODD_RATES = range(8000, 384001)
+"""And the one that a card prefers, if it is one of these: there are cards that have no other."""
+
+SMALL_ARRAY = 8
+"""A card that records so many channels at most has them really, and is opened with all of them. More are mostly those
+of a plugin or a sound server, which makes as many as one likes."""
+MOST_CHANNELS = 32
+"""Numbers of channels up to this one are tried where a card does not say which it takes."""
 
 Way = Literal["input", "output"]
 
@@ -44,7 +52,7 @@ CABLE = "check its cable and the sound server; device-agent devices shows what i
 _LOCK = threading.Lock()
 _NO_DEVICE, _BUSY = -9996, -9985
 _ADVICE = {
-    BAD_CHANNELS: "it takes neither mono nor stereo; choose another one with: device-agent devices",
+    BAD_CHANNELS: "it takes no number of channels that was tried; choose another one with: device-agent devices",
     BAD_RATE: "it takes none of our rates; choose another one with: device-agent devices",
     _NO_DEVICE: "choose one with: device-agent devices",
     _BUSY: "another program uses it; stop that program or choose another device",
@@ -65,11 +73,24 @@ class SoundDevice:
     rate: int
     """The rate it prefers, in Hz."""
     rates: tuple[int, ...] = ()
-    """Those of RATES that it really opens at, in each direction it has; none while another program uses it."""
+    """Those of RATES, and the one that it prefers, at which it really opens in each direction it has; none while
+    another program uses it."""
 
     def channels(self, way: Way) -> int:
         """Return how many channels it has in that direction."""
         return self.inputs if way == "input" else self.outputs
+
+
+def counts(way: Way, most: int, least: int = 1) -> list[int]:
+    """Return the numbers of channels to try a card with that has *most* of them, best first; *least* are needed.
+
+    An output begins with one. An input is opened with all that a card really has, for one of them may be dead, and with
+    two where that is not known: a plugin that makes one of several adds them up, and then a pair with one wired the
+    wrong way round is silent.
+    """
+    first = (1, 2) if way == "output" else (most if most <= SMALL_ARRAY else max(2, least), 2, 1)
+    every = dict.fromkeys((*first, *range(1, MOST_CHANNELS + 1), most))
+    return [count for count in every if least <= count <= most]
 
 
 def devices() -> list[SoundDevice]:
@@ -129,19 +150,26 @@ def _device(info: dict[str, Any]) -> SoundDevice:
 
 
 def _rates(system: Any, device: SoundDevice) -> tuple[int, ...]:
-    """Return those of RATES that the device opens at in each direction it has."""
+    """Return those of RATES, and the one it prefers, that the device opens at in each direction it has."""
     ways: list[Way] = [way for way in WORDS if device.channels(way)]
-    return tuple(rate for rate in RATES if ways and all(_opens(system, device, way, rate) for way in ways))
+    rates = sorted({*RATES, *own_rate(device)})
+    return tuple(rate for rate in rates if ways and all(_opens(system, device, way, rate) for way in ways))
+
+
+def own_rate(device: SoundDevice) -> tuple[int, ...]:
+    """Return the rate that the device prefers, if it is one that a voice can be heard at."""
+    return (device.rate,) if device.rate in ODD_RATES else ()
 
 
 def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
-    for count in range(1, min(2, device.channels(way)) + 1):
+    for count in counts(way, device.channels(way)):
         question = {f"{way}_device": device.index, f"{way}_channels": count, f"{way}_format": INT16}
         try:
             if system.is_format_supported(rate, **question):
                 return True
-        except (OSError, ValueError):  # its way to say no
-            continue
+        except (OSError, ValueError) as error:  # its way to say no
+            if code_of(error) != BAD_CHANNELS:
+                return False
     return False
 
 
@@ -183,7 +211,7 @@ def _taken() -> str:
 def code_of(error: BaseException) -> int:
     """Return PortAudio's error code, 0 where there is none; some errors of PyAudio have only a text."""
     match error.args:
-        case (int(code), _):
+        case (int(code), _) | (_, int(code)):
             return code
     return 0
 

@@ -27,6 +27,9 @@ class TerminalButton:
     terminal or a pipe; one without a file descriptor, or none at all, is a button that nobody presses.
     """
 
+    is_pressed = False
+    """A return key comes up at once."""
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self.when_pressed: Callable[[], None] | None = None
         self.when_released: Callable[[], None] | None = None

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from .. import audio
 from ..errors import DeviceFailed
 from . import Cut, never
+from .channels import Channels, no_channel
 
 STALL_S = 0.1
 """Who reads this much too late was not delayed but stopped, and the file has stopped with him."""
@@ -23,12 +24,12 @@ LOOK_S = 0.01
 """How often it looks, while it waits, whether a reply was cut."""
 BUFFER_S = 0.1
 """How much sound the loudspeaker takes in advance."""
-PIECE = 8192
-"""How many samples of each channel are read from a file at once."""
+PIECE = 16384
+"""How many bytes are read from a file at once, and at least a sample of each channel."""
 LARGEST = 2**32 - 2**12
 """How many bytes of sound fit into a WAV file, which counts them with 32 bits: a day at 24 kHz."""
-RATES = range(4000, 192001)
-CHANNELS = range(1, 17)
+RATES = range(4000, 384001)
+CHANNELS = range(1, 2**16)
 MOST_CHUNKS = 100
 """How many chunks of other things may stand before the sound in a WAV file."""
 
@@ -64,15 +65,18 @@ def read_wav(path: str) -> tuple[bytes, int, int]:
 class WavMicrophone:
     """Plays its file once, at the speed of sound, in frames of 20 ms at *rate* Hz; then there is nothing to hear.
 
-    Takes 16 bit PCM at any rate with any number of channels. All methods belong to one thread.
+    Takes 16 bit PCM at any rate with any number of channels, one of which is heard: the *channel*, from 1, or what
+    ``Channels`` finds. All methods belong to one thread.
     """
 
-    def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:
+    def __init__(self, path: str, rate: int, channel: int | None = None, *, pace: Pace | None = None) -> None:
         self.overflows = 0
         """Always 0: a file waits."""
         self._path, self._rate, self._pace = path, rate, pace or Pace()
         self._file: BinaryIO | None = None
-        self._channels = 1
+        self._channel = channel
+        self._width = 2  # bytes of a sample of all channels
+        self._channels = Channels(1, rate)
         self._left = 0  # bytes of the file that were not read yet
         self._resampler = audio.Resampler(rate, rate)
         self._framer = audio.Framer(audio.frame_bytes(rate))
@@ -89,7 +93,11 @@ class WavMicrophone:
         except (OSError, ValueError) as error:
             self.close()
             raise _failed("microphone", self._path, error) from error
-        self._channels, self._left = form.channels, form.size
+        if self._channel and self._channel > form.channels:
+            self.close()
+            raise no_channel(f"microphone wav:{self._path}", form.channels, self._channel)
+        self._width, self._left = 2 * form.channels, form.size
+        self._channels = Channels(form.channels, form.rate, self._channel, f"microphone wav:{self._path}")
         self._resampler = audio.Resampler(form.rate, self._rate)
         self._framer = audio.Framer(audio.frame_bytes(self._rate))
         self._due = self._pace.now()
@@ -125,14 +133,13 @@ class WavMicrophone:
 
     def _piece(self, file: BinaryIO) -> bytes:
         """Return the next piece of the file as mono, still at the rate of the file."""
-        width = 2 * self._channels
         try:
-            raw = file.read(min(PIECE * width, self._left))
+            raw = file.read(min(max(self._width, PIECE - PIECE % self._width), self._left))
         except OSError as error:
             raise _failed("microphone", self._path, error) from error
         self._left -= len(raw)
-        whole = len(raw) - len(raw) % width  # a file that was cut off may end within a sample
-        return audio.fold(raw[:whole], self._channels)
+        whole = len(raw) - len(raw) % self._width  # a file that was cut off may end within a sample
+        return self._channels.feed(raw[:whole])
 
 
 class WavSpeaker:
@@ -265,12 +272,31 @@ def _read_form(file: BinaryIO) -> _Form:
         if name == b"fmt ":
             channels, rate = _read_kind(file.read(min(size, 40)))
         if name == b"data" and channels:
-            size = min(size, file.seek(0, os.SEEK_END) - start)  # a recorder that was killed promised more
+            rest = file.seek(0, os.SEEK_END) - start
+            if not size and not _are_chunks(file, start, start + rest):
+                size = LARGEST  # a recorder that was killed, or wrote into a pipe, did not know it
+            size = min(size, rest)  # or promised more
             file.seek(start)
             if size >= 2 * channels:
                 return _Form(channels, rate, size)
         file.seek(start + size + size % 2)
     raise ValueError("has no sound in it")
+
+
+def _are_chunks(file: BinaryIO, start: int, end: int) -> bool:
+    """Whether there are chunks and nothing else from *start* to the *end* of the file: each with a printable name, and
+    as long as it says. Sound is not like that."""
+    for _ in range(MOST_CHUNKS):
+        if start >= end:
+            return True
+        file.seek(start)
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if not all(32 <= letter < 127 for letter in name):
+            return False
+        start += 8 + size + size % 2
+        if start > end + 1:  # the last byte of padding is often forgotten
+            return False
+    return False
 
 
 def _read_kind(form: bytes) -> tuple[int, int]:

@@ -1,0 +1,99 @@
+"""Which channel of a microphone is heard. The chosen one, or the first that hears.
+
+Channels are never mixed: of a pair with one wired the wrong way round the mean is silence, and a chip with several
+microphones puts what it made of all of them into its first channel, beside the raw ones.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from ..audio import FULL_SCALE, frame_samples, powers
+from ..errors import DeviceFailed
+
+log = logging.getLogger(__name__)
+
+LOOKED_AT = 8
+"""Channels that are looked at for a voice: those of the largest arrays."""
+HEARD = FULL_SCALE**2 * 10 ** (-66 / 10)
+"""Power of sound that a channel which hears should hear, too; a voice at some distance in a microphone without any
+gain is there, the noise of a converter without a microphone below."""
+CLEAR = FULL_SCALE**2 * 10 ** (-50 / 10)
+"""Power of sound that shows that a channel hears."""
+DEAF = 10 ** (-24 / 10)
+"""A channel with less than this part of the loudest one's power hears nothing of it: two microphones on one card
+differ by a few dB, and what leaks from one wire into the next is weaker."""
+ALIKE = 0.1
+"""With more than this part of it, a channel hears as well as the loudest."""
+SURE_S = 1.0
+"""Who heard clearly for so long hears for good: from then on a chip may silence that channel while it takes out our own
+voice, or noise."""
+LEAST_S = 0.005
+"""A shorter piece says little about how loud anything is."""
+
+
+class Channels:
+    """Makes one channel of *count* interleaved ones at *rate* Hz, of a microphone called *name*. For one thread.
+
+    *chosen* counts from 1. None: it is channel 1, unless that is dead: silent, but for an offset, hiss and what leaks
+    into it, while another hears something. Then it is the first that hears, until channel 1 does. No sound is lost in
+    between, for each piece is judged before it is passed on.
+    """
+
+    def __init__(self, count: int, rate: int, chosen: int | None = None, name: str = "microphone") -> None:
+        self._count, self._name = count, name
+        self._heard = (chosen or 1) - 1
+        self._doubted = chosen is None and count > 1
+        self._least, self._sure = LEAST_S * rate, SURE_S * rate  # samples
+        self._piece = frame_samples(rate)
+        self._told = False
+
+    @property
+    def heard(self) -> int:
+        """The channel that is passed on, from 1."""
+        return self._heard + 1
+
+    def feed(self, pcm: bytes) -> bytes:
+        """Return the one channel of *pcm*, which is whole samples of all of them."""
+        if self._count == 1:
+            return pcm
+        wave = np.frombuffer(pcm, np.int16).reshape(-1, self._count)
+        if self._doubted and len(wave) >= self._least:
+            self._judge(wave)
+        return wave[:, self._heard].tobytes()
+
+    def whole(self, pcm: bytes) -> bytes:
+        """Return the one channel of a whole recording, as if it were heard piece by piece."""
+        size = 2 * self._count * self._piece
+        return b"".join(self.feed(pcm[start : start + size]) for start in range(0, len(pcm), size))
+
+    def _judge(self, wave: np.ndarray) -> None:
+        heard = [powers(each)[1] for each in wave[:, :LOOKED_AT].T.astype(np.float64)]
+        loudest, first = max(heard), heard[0]
+        if first < DEAF * loudest:
+            if loudest >= HEARD and heard[self._heard] < ALIKE * loudest:
+                self._take(next(number for number, power in enumerate(heard) if power >= ALIKE * loudest))
+        elif first >= CLEAR:
+            self._heard = 0
+            self._sure -= len(wave)
+            self._doubted = self._sure > 0
+
+    def _take(self, number: int) -> None:
+        self._heard = number
+        if not self._told:
+            self._told = True
+            channel = number + 1
+            log.warning(
+                "%s: channel 1 of %d is silent, channel %d is heard in its place; microphone.channel: %d keeps it so",
+                *(self._name, self._count, channel, channel),
+            )
+
+
+def no_channel(name: str, count: int, chosen: int) -> DeviceFailed:
+    """Return what to say where the microphone called *name* has *count* channels, which are too few."""
+    there = "1 channel" if count == 1 else f"{count} channels"
+    return DeviceFailed(
+        f"{name} has {there}, and microphone.channel is {chosen}: choose 1 to {count}, or leave it empty"
+    )
