@@ -10,6 +10,8 @@ import time
 
 AT_ONCE = 16384
 """Bytes to read ahead."""
+GONE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What a call raises when the other side has ended the connection. What it said before may be there to read still."""
 
 
 class Line:
@@ -113,8 +115,11 @@ class Line:
         return self.sock.fileno()
 
     def shutdown(self, how: int) -> None:
-        """End the connection, not the socket. Raises OSError."""
-        self.sock.shutdown(how)
+        """End the connection, not the socket. Raises OSError.
+
+        Below TLS: ``SSLSocket.shutdown`` takes TLS off, and what is sent behind it would go out in plain text.
+        """
+        socket.socket.shutdown(self.sock, how)
 
     def close(self) -> None:
         """Do nothing: whoever dialled frees the socket, and an answer may be read after its connection was closed."""

@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 from ..credentials import Secret
-from ..errors import LinkLost, LinkRefused
+from ..errors import LinkClosed, LinkLost, LinkRefused
 from ..events import Action, Event, Speech
+from .closing import judge
 
 Message = str | bytes
 """A text frame or a binary frame."""
@@ -148,8 +149,8 @@ class Session:
         """We are about to close the connection in good order: are there last words?"""
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """The connection ended with *error*: return what to say of it, which may be worse than it looks."""
-        return error
+        """The connection ended with *error*: return what it means, which may be worse than it looks."""
+        return judge(error, ready=self.ready) if isinstance(error, LinkClosed) else error
 
 
 @dataclass(frozen=True)

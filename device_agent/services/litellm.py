@@ -111,7 +111,7 @@ class LiteLLMSession(RealtimeSession):
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
         if self.ready:
-            return error
+            return super().lost(error)
         if "invalid model" in self._complaint.lower():
             return LinkRefused(
                 f"the proxy knows no such model; is service.model one of its aliases? ({self._complaint})"
@@ -120,10 +120,11 @@ class LiteLLMSession(RealtimeSession):
             return LinkRefused(f"{error}; is service.dialect right? LiteLLM 1.81.9 asks OpenAI for the beta anyhow")
         if status := REJECTED.search(str(error)):
             return rejection("the service behind the proxy", int(status[1]), {}, None)
-        if not self._heard and isinstance(error, LinkLost):  # 1.81.9 says no more about an unknown alias
-            said = f"{error} (no service behind the proxy said a word; is service.model one of its aliases?)"
-            return LinkLost(said, retry_after=error.retry_after)
-        return super().lost(error)
+        judged = super().lost(error)
+        if not self._heard and isinstance(judged, LinkLost):  # 1.81.9 says no more about an unknown alias
+            said = f"{judged} (no service behind the proxy said a word; is service.model one of its aliases?)"
+            return LinkLost(said, retry_after=judged.retry_after)
+        return judged
 
 
 def _voice(settings: Fields) -> str:
