@@ -10,7 +10,7 @@ PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3
 # Releases of LiteLLM, as in tests/proxy.py: half a gigabyte each, in environments of their own.
 PROXIES := 1.106.2 1.81.9
 # Tests that need neither thread nor socket, and no more than a second each.
-QUICK := audio backoff config conversation echo gate home litellm meter outbox patterns playback realtime recall roster \
+QUICK := audio backoff closing config conversation echo failover gate home link_policy litellm meter outbox patterns playback realtime recall rejections \
   sessions sessions_access sessions_g711 sessions_recorded statistics times trust ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus

@@ -142,8 +142,6 @@ class Wire:
         self._send(_framed(websocket.ABNF.OPCODE_PING, b""))
 
     def _send(self, frame: bytes) -> None:
-        if self._broken:
-            return
         self._open.allow(PATIENCE_S)
         try:
             self._open.sendall(frame)

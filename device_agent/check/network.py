@@ -125,7 +125,8 @@ class ServiceCheck:
         """Hold the shortest conversation. Raises LinkLost and LinkRefused."""
         yield Now("handshake", "connecting")
         began = time.monotonic()
-        with closing(board.dial(number, patience=PATIENCE_S, greeting=GREETING_S, now=began)) as carrier:
+        greeting = getattr(board.services[number], "patience_s", GREETING_S)
+        with closing(board.dial(number, patience=PATIENCE_S, greeting=greeting, now=began)) as carrier:
             ms = 1000 * (time.monotonic() - began)
             yield Finding("handshake", f"{board.name} let us in after {ms:.0f} ms", figures={"ms": round(ms, 1)})
             yield Now("session", "waiting until it is ready")

@@ -23,7 +23,17 @@ FOR_GOOD = (*FATAL, *NO_QUOTA)
 """What the error event or the reason holds when no other try helps, whatever the code is."""
 NO_KEY = ("unauthorized", "unauthenticated", "authentication", "forbidden", "invalid api key", "incorrect api key")
 """The same, as long as the session has never worked: after that a token may have run out, and the next one is fresh."""
-FOR_NOW = ("session_limit", "slots", "rate_limit", "rate limit", "too many", "concurren", "capacity", "overload", "busy")
+FOR_NOW = (
+    "session_limit",
+    "slots",
+    "rate_limit",
+    "rate limit",
+    "too many",
+    "concurren",
+    "capacity",
+    "overload",
+    "busy",
+)
 """What they hold when there is room later."""
 
 
