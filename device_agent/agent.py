@@ -268,8 +268,8 @@ class Agent:
                 self._sound(action, now)
             case Dial() if self._meter.spent:
                 self._inbox.put(CapReached())
-            case Dial():
-                self._link.dial()
+            case Dial(asked):
+                self._link.dial(asked=asked)
             case Linger():
                 self._link.linger()
             case HangUp():

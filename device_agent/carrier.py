@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import select
 import time
 from collections import deque
@@ -36,31 +37,15 @@ log = logging.getLogger(__name__)
 
 QUIET_S, SILENT_S = 5.0, 15.0
 """Without a sign of life for QUIET_S we ask for one; without one for SILENT_S the peer is dead."""
-GREETING_S = 15.0
-"""How long a session may take to become ready."""
 FULL_S = 0.05
 """How often to look whether a full playback has room again."""
 PIECE = 48 * 1024
 """Bytes of sound, a second of it. What is left of a piece is copied at every look, so larger ones are cut up first: a
 service may say four minutes in one message."""
-RENEW_S = 25 * 60.0
-"""How old a session may become, where the service does not say when it ends: the shortest limit known is 30 minutes."""
-MARGIN_S = 120.0
-"""So long before its end, or a tenth of what is left of it, a session is old: there will be a quiet moment."""
-BELIEVED_S = 24 * 3600.0
-"""A session that would last longer has an end that is wrong, or this machine's clock is."""
 LULL_S = 0.25
 """How often to look whether it is quiet, while the session is old."""
-AGAIN_S = 60.0
-"""After so long the next try to renew a session."""
 
 _OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded, ReplyProgress)
-
-
-def renew_in(expires_at: float, wall: float) -> float:
-    """Return in how many seconds a session is old that ends at *expires_at*, when it is *wall* (Unix time) now."""
-    left = expires_at - wall
-    return left - min(MARGIN_S, left / 10) if 0 < left <= BELIEVED_S else RENEW_S
 
 
 def in_pieces(events: Iterable[Event]) -> Iterator[Event]:
@@ -76,9 +61,9 @@ def in_pieces(events: Iterable[Event]) -> Iterator[Event]:
 class Carrier:
     """Carries messages both ways over one wire, its own, until that breaks or is not needed any more.
 
-    *resume* is what this connection was to go on with. *rates* are the samples per second of the device's sound and of
-    the service's, *spare* says that another service may be tried in place of this one. All methods belong to the
-    link's thread, except ``abort``.
+    *patience* is how many seconds the service may take to become ready. *resume* is what this connection was to go on
+    with. *rates* are the samples per second of the device's sound and of the service's, *spare* says that another
+    service may be tried in place of this one. All methods belong to the link's thread, except ``abort``.
     """
 
     def __init__(
@@ -92,7 +77,7 @@ class Carrier:
         confirm: Callable[[], None],
         crowded: Callable[[], bool] = lambda: False,
         *,
-        patience: float = GREETING_S,
+        patience: float,
         resume: str = "",
         rates: tuple[int, int],
         spare: bool = False,
@@ -106,8 +91,7 @@ class Carrier:
         self._began = self._heard = self._asked = time.monotonic()
         self._spoke = False  # the service has said something
         self._reminded = False  # the service knows what was said before
-        self._renew_at = self._began + RENEW_S
-        self._outdated: Callable[[], bool] = lambda: False
+        self._renew_at: Callable[[], float] = lambda: math.inf
         self._awaited: Callable[[], bool] = lambda: False
 
     @property
@@ -120,6 +104,11 @@ class Carrier:
         """What a later connection has to name to go on with this conversation."""
         return self._session.resume
 
+    @property
+    def expires_at(self) -> float:
+        """When the service will end the session, in seconds of Unix time; 0 where it does not say."""
+        return self._session.expires_at
+
     def greet(self, needed: Callable[[], bool]) -> None:
         """Converse until the service is ready, or nobody needs it any more. Raises LinkLost and LinkRefused."""
         self._session.tick(self._began)
@@ -129,14 +118,15 @@ class Carrier:
     def run(
         self,
         needed: Callable[[], bool],
-        outdated: Callable[[], bool] = lambda: False,
+        renew_at: Callable[[], float] = lambda: math.inf,
         awaited: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Converse until nobody needs it any more, or until the session is old or *outdated*, and nobody has *awaited*
-        an answer: return whether that was it. May be called again. Raises LinkLost and LinkRefused."""
-        self._outdated, self._awaited = outdated, awaited
+        """Converse until the connection is not *needed* any more, or until *renew_at*, in seconds of the monotonic
+        clock, when it is quiet and no answer is *awaited*: return whether it is needed still. May be called again.
+        Raises LinkLost and LinkRefused."""
+        self._renew_at, self._awaited = renew_at, awaited
         self._converse(lambda: needed() and not self._over)
-        return needed() and self._over
+        return needed()
 
     def farewell(self) -> None:
         """Say the last words."""
@@ -144,12 +134,10 @@ class Carrier:
         with suppress(LinkLost):
             self._send_all()
 
-    def keep(self, *, soon: bool = False) -> None:
-        """The session could not be renewed, and nobody listened meanwhile: it goes on, and is young for a while, or,
-        where the next try is to be *soon*, until it is quiet again."""
+    def keep(self) -> None:
+        """The session could not be renewed, and nobody listened meanwhile: it goes on."""
         self._recall.begin()
         self._heard = time.monotonic()
-        self._renew_at = self._heard + (0.0 if soon else AGAIN_S)
 
     def abort(self) -> None:
         """Break out of whatever is blocked. The one method for any thread."""
@@ -162,7 +150,7 @@ class Carrier:
     @property
     def _old(self) -> bool:
         """Whether the session is to be renewed."""
-        return time.monotonic() >= self._renew_at or self._outdated()
+        return time.monotonic() >= self._renew_at()
 
     @property
     def _over(self) -> bool:
@@ -211,7 +199,7 @@ class Carrier:
     def _timeout(self) -> float:
         now = time.monotonic()
         times = [max(self._heard, self._asked) + QUIET_S, self._heard + SILENT_S]
-        times.append(now + LULL_S if self._old else self._renew_at)
+        times.append(now + LULL_S if self._old else self._renew_at())
         if not self._session.ready:
             times.append(self._began + self._patience)
         if self._session.deadline is not None:
@@ -291,9 +279,7 @@ class Carrier:
         self._recall.told(event, time.monotonic())
         match event:
             case LinkUp():
-                now = time.monotonic()
-                self._renew_at = now + renew_in(self._session.expires_at, time.time())
-                log.info("the session is ready after %.0f ms", 1000 * (now - self._began))
+                log.info("the session is ready after %.0f ms", 1000 * (time.monotonic() - self._began))
             case ReplyStarted():
                 self._outbox.settle()
             case ToolCall():

@@ -80,6 +80,9 @@ class State(Enum):
     FOLLOW_UP = "follow-up"
     OFFLINE = "offline"
     REFUSED = "refused"
+    """No service takes us, so speech alone begins no turn."""
+    RETRY = "retry"
+    """The same, and so long ago that speech alone may try again."""
     MUTED = "muted"
     TROUBLE = "trouble"
     """The microphone or the loudspeaker is gone."""
@@ -93,10 +96,13 @@ class State(Enum):
     """Only ever a destination: the state of rest that fits what the link said last."""
 
 
-STARTING, READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE, *_TURNS = State
+STARTING, READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, RETRY, MUTED, TROUBLE, *_TURNS = State
 LISTENING, SENDING, THINKING, LATE, SPEAKING, REST = _TURNS
 
-RESTING = frozenset({READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, MUTED, TROUBLE})
+RESTING = frozenset({READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, RETRY, MUTED, TROUBLE})
+
+NOTICED = Dial(asked=False)
+"""Speech alone opened the gate. A press, whose frames follow it, has dialled before."""
 
 _ANSWERED = RESTING | {SPEAKING}
 
@@ -106,7 +112,7 @@ _PRESSED: Row = (LISTENING, (CutReply(), OpenGate(), Dial(), Play(Cue.LISTENING)
 
 _AT_REST: dict[type[Event], Row] = {
     Pressed: (LISTENING, (OpenGate(), Dial(), Play(Cue.LISTENING))),
-    TalkStarted: (LISTENING, (Dial(),)),
+    TalkStarted: (LISTENING, (NOTICED,)),
     Words: (SENDING, (Dial(),)),
     Announcement: (SENDING, (Dial(),)),  # and nowhere else: it interrupts nobody
     Clip: (SENDING, (Dial(),)),
@@ -140,7 +146,7 @@ _WAITING: dict[type[Event], Row] = {
     PlaybackStarted: (SPEAKING, ()),
     ReplyEnded: (REST, ()),  # a reply without sound
     Pressed: _PRESSED,
-    TalkStarted: (LISTENING, (CutReply(), Dial())),
+    TalkStarted: (LISTENING, (CutReply(), NOTICED)),
     Words: (SENDING, (CutReply(), Dial())),
     Clip: (SENDING, (CutReply(), Dial())),
     StopAsked: (REST, (CutReply(), ForgetTurn())),
@@ -161,7 +167,12 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
     MISTAKE: {**_SETTLED, TimeUp: (MISTAKE, (HangUp(),))},
     FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ()), StopAsked: (REST, ())},
     OFFLINE: _SETTLED,
-    REFUSED: _SETTLED,
+    REFUSED: {
+        **_SETTLED,
+        TalkStarted: (REST, (ForgetTurn(), CloseGate())),  # the last frame before
+        TimeUp: (RETRY, ()),
+    },
+    RETRY: _SETTLED,
     MUTED: {**_DEAF, Pressed: (MUTED, (Play(Cue.MUTED),)), Unmuted: (REST, ())},
     TROUBLE: {**_DEAF, Pressed: (TROUBLE, (Play(Cue.TROUBLE),)), DeviceReady: (REST, ())},
     LISTENING: {
@@ -187,7 +198,7 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         PlaybackEnded: (FOLLOW_UP, ()),
         ReplyWithdrawn: (FOLLOW_UP, ()),
         Pressed: _PRESSED,
-        TalkStarted: (LISTENING, (CutReply(), Dial())),
+        TalkStarted: (LISTENING, (CutReply(), NOTICED)),
         Words: (SENDING, (CutReply(), Dial())),
         Clip: (SENDING, (CutReply(), Dial())),
         StopAsked: (REST, (CutReply(),)),
@@ -206,6 +217,8 @@ ANYWAY: dict[type[Event], tuple[Action, ...]] = {
 
 _HUSHED_BY = (Pressed, TalkStarted, StopAsked, RingEnded)
 
+REFUSED_S = 300.0
+"""Seconds after a refusal in which speech alone dials no more: a new key may come, but not soon."""
 PATIENCE_S = 30.0
 """The usual ``service.patience_s``, P: how long an answer may take to begin."""
 LISTENING_S, THINKING_S = 75.0, 8.0
@@ -232,6 +245,7 @@ MOODS = {
     FOLLOW_UP: "follow-up",
     OFFLINE: "offline",
     REFUSED: "refused",
+    RETRY: "refused",
     MUTED: "muted",
     TROUBLE: "trouble",
     LISTENING: "listening",
@@ -290,6 +304,7 @@ class Conversation:
         )
         self._rest = READY
         self.muted = muted
+        self._refused_until = 0.0
         self._mistaken = False  # config.yaml is
         self._ringing = False
         self._lost: set[str] = set()  # devices
@@ -334,7 +349,7 @@ class Conversation:
         hushed = self._hush(event)
         if isinstance(event, Pressed) and hushed:
             return hushed  # that was what it was pressed for
-        self._remember(event)
+        self._remember(event, now)
         self._prolong(event, now)
         lost = self._lose(event)
         # What goes up is forgotten before the microphone closes: the end of a turn would send it.
@@ -381,8 +396,10 @@ class Conversation:
             return [Play(Cue.TROUBLE)] if len(self._lost) > known else []
         return []
 
-    def _remember(self, event: Event) -> None:
+    def _remember(self, event: Event, now: float) -> None:
         self._rest = _LINK.get(type(event), self._rest)
+        if isinstance(event, (Refused, CapReached)):
+            self._refused_until = now + (event.retry_in if isinstance(event, Refused) else REFUSED_S)
         if isinstance(event, MicrophoneEnded):
             self._microphone_ended = True
         elif isinstance(event, CutConfirmed):
@@ -424,7 +441,9 @@ class Conversation:
 
     def _entered(self, old: State, event: Event, now: float) -> list[Action]:
         """What follows from being in a state, however we came there."""
-        if self.state is not old or isinstance(event, ReplyEnded):
+        if self.state is REFUSED:
+            self.deadline = self._refused_until
+        elif self.state is not old or isinstance(event, ReplyEnded):
             self._wait(old, now)
         elif isinstance(event, TimeUp):
             self.deadline = None
@@ -468,5 +487,7 @@ class Conversation:
                 return Attention.VOICE if self._voice_interrupts else Attention.BUTTON
             case State.FOLLOW_UP:
                 return Attention.VOICE
+            case State.REFUSED:
+                return Attention.BUTTON
             case _:
                 return Attention.VOICE if self._voice_starts else Attention.BUTTON

@@ -58,12 +58,13 @@ class Dial:
         self._name, self._patience, self._ca_file, self._book, self._tickets = name, patience, ca_file, book, tickets
         self._inquiry: Inquiry | None = None
         self._sock: socket.socket | None = None
+        self._below: socket.socket | None = None  # the same connection, below TLS: what ``abort`` breaks
         self._port = 0
         self._believed = False  # who is at the other end has shown a certificate, now or before
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
-        self._closing = threading.Lock()  # of the rope: a look-up may ring long after everything is over
+        self._closing = threading.Lock()  # of what other threads use: the rope, and what is below
         self._aborted = False
 
     def connect(self, url: str) -> Line:
@@ -142,12 +143,12 @@ class Dial:
                     return winner
 
     def _wrap(self, host: str, until: float) -> None:
-        """Begin TLS in two steps: ours before the handshake, so that ``abort`` has something to break."""
+        """Begin TLS on the connection that we hold."""
         try:
             tls = self._tickets.wrap(self._held, host, self._port, self._ca_file)
         except ConfigError as error:
             raise LinkRefused(f"{self._name}: {error}") from error
-        self._take(tls)
+        self._sock = tls
         tls.settimeout(max(0.001, until - time.monotonic()))
         try:
             tls.do_handshake()  # its timeout is for all of it
@@ -157,9 +158,14 @@ class Dial:
         log.debug("%s: %s%s", self._name, tls.version(), ", resumed" if tls.session_reused else "")
 
     def _take(self, sock: socket.socket) -> None:
-        before, self._sock = self._sock, sock
-        if before is not None:
-            before.close()  # TLS has taken what it had, or nobody could show a certificate there
+        """Go on with *sock*, a connection on which TLS has not begun. Raises OSError, LinkLost when aborted."""
+        with self._closing:
+            before, self._sock = (self._sock, self._below), sock
+            self._below = None
+            for each in before:
+                if each is not None:
+                    each.close()  # no valid certificate was shown there
+            self._below = sock.dup()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -167,14 +173,18 @@ class Dial:
             raise LinkLost("aborted")
 
     def abort(self) -> None:
-        """Break whatever the owner is blocked in, now or later. Safe from any thread, at any time."""
+        """Break whatever the owner is blocked in, now or later. Safe from any thread, at any time.
+
+        The connection is shut down below TLS. ``SSLSocket.shutdown`` would take the TLS object away from under its
+        owner, whose call fails then in a way of its own, and who would send in plain text what comes next.
+        """
         self._aborted = True
         if self._inquiry is not None:
             self._inquiry.abort()
         self._ring()
-        if self._sock is not None:
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
+        with self._closing, suppress(OSError):
+            if self._below is not None:
+                self._below.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Free the socket, and keep what shortens the next dial. Harmless where there is none."""
@@ -182,7 +192,7 @@ class Dial:
             with suppress(OSError, ValueError):
                 self._tickets.keep(self._sock, self._port, self._ca_file)
         with self._closing:
-            for each in (self._sock, self._bell, self._rope):
+            for each in (self._sock, self._below, self._bell, self._rope):
                 if each is not None:
                     each.close()
 

@@ -22,6 +22,18 @@ class LinkLost(AgentError, ConnectionError):
         self.retry_after = retry_after
 
 
+class LinkClosed(LinkLost):
+    """The service ended the WebSocket with a close frame (RFC 6455, 5.5.1). What that means depends on what came before
+    it: ``services.closing`` judges it.
+
+    *code* is the close code, 1005 where the frame had none; *reason* is its text, in one line and without secrets.
+    """
+
+    def __init__(self, text: str, *, code: int, reason: str = "") -> None:
+        super().__init__(text)
+        self.code, self.reason = code, reason
+
+
 class LinkRefused(AgentError, PermissionError):
     """The service does not want us: a new key, plan or address can help; trying again soon cannot."""
 

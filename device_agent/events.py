@@ -231,7 +231,9 @@ class LinkIdle(Event):
 
 @dataclass(frozen=True, slots=True)
 class Refused(Event):
-    """The service does not want us; the link tries again in *retry_in* seconds, or when somebody speaks."""
+    """No service takes us now: they refused us, or asked us to stay away for longer than a turn waits. The link tries
+    again when it is asked for; for speech alone, or where it always keeps a connection, not before *retry_in* seconds.
+    """
 
     reason: str
     retry_in: float
@@ -434,10 +436,12 @@ class ToolResult(Action):
     arguments: str = "{}"
 
 
+@dataclass(frozen=True, slots=True)
 class Dial(Action):
-    """A connection is needed: make one now if there is none."""
+    """A connection is needed: make one if there is none. What is *asked* for is made now; for speech that opened the
+    gate by itself, and may be a television, no pause and no refusal is cut short."""
 
-    __slots__ = ()
+    asked: bool = True
 
 
 class Linger(Action):

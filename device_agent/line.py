@@ -10,6 +10,8 @@ import time
 
 AT_ONCE = 16384
 """Bytes to read ahead."""
+GONE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What a call raises when the other side has ended the connection. What it said before may be there to read still."""
 
 
 class Line:
@@ -26,6 +28,7 @@ class Line:
         self._size: float = math.inf
         self._ahead = b""
         self._waits = True  # whether a call on the socket may wait, as far as we know
+        self._gone: OSError | None = None  # the other side has, as a write has told
 
     def allow(self, seconds: float) -> None:
         """All that follows may take so many *seconds* together."""
@@ -71,9 +74,19 @@ class Line:
         return data
 
     def send(self, data: bytes) -> int:
-        """Write some of *data*; return how much. Raises OSError, TimeoutError among them."""
+        """Write some of *data*; return how much. Raises OSError, TimeoutError among them; once one of GONE, then for
+        ever: TLS takes no other write after one that failed, and would fail in its own way."""
+        if self._gone is not None:
+            raise ConnectionResetError(str(self._gone))
         left = self._left()
         self._hurry()
+        try:
+            return self._send(data, left)
+        except GONE as error:
+            self._gone = error
+            raise
+
+    def _send(self, data: bytes, left: float) -> int:
         try:
             return self.sock.send(data)  # there is room nearly always, and to prepare for a wait costs as much again
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -113,8 +126,11 @@ class Line:
         return self.sock.fileno()
 
     def shutdown(self, how: int) -> None:
-        """End the connection, not the socket. Raises OSError."""
-        self.sock.shutdown(how)
+        """End the connection, not the socket. Raises OSError.
+
+        Below TLS: ``SSLSocket.shutdown`` takes TLS off, and what is sent behind it would go out in plain text.
+        """
+        socket.socket.shutdown(self.sock, how)
 
     def close(self) -> None:
         """Do nothing: whoever dialled frees the socket, and an answer may be read after its connection was closed."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,33 +21,78 @@ HINTS = {
 """What to do, where a status alone does not say it."""
 LOGIN = 511
 """Network Authentication Required: what an honest login page answers."""
+NO_QUOTA = ("insufficient_quota", "exceeded your current quota")
+"""What an answer of 429 holds that no time will change: the account is empty (seen at OpenAI)."""
 BUSY_S = 4.0
 """Seconds to stay away from a service that says it is busy and not for how long: who waits for an answer, 15 s at most,
 is worth another two tries; a connection that nobody waits for pauses longer by itself."""
 LONGEST_S = 3600.0
+"""Seconds. No service keeps us away for longer, whatever it asks for."""
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LENGTH = r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
+_ASKED = re.compile(rf"(?:try again|retry|wait)(?: in| after| for)?:? ?((?:{_LENGTH} ?)+)", re.IGNORECASE)
 MOST_QUOTED = 200
 """Characters of what a stranger says that are repeated."""
+MOST_READ = 2000
+"""Characters of it that are searched for a time to stay away."""
 SHORTEST_SECRET, LONGEST_WORD = 4, 16
 """Characters: what is shorter in a header is no key, and what is shorter in a URL no credential but a path."""
 
 
 def rejection(
-    name: str, status: int, headers: Mapping[str, str], body: bytes | None, hide: Iterable[str] = ()
+    name: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    hide: Iterable[str] = (),
+    wall: float = 0.0,
 ) -> LinkLost | LinkRefused:
     """Return the error that an answer with *status* is. The keys of *headers* are in lower case; *hide* is what may
-    never be repeated."""
-    reason = quoted(_reason(body), hide)
+    never be repeated; *wall* is Unix time, for a Retry-After that is a date, and 0 where that cannot be one."""
+    said = _reason(body)
+    reason = quoted(said, hide)
     text = f"{name} answered {status}" + (f": {reason}" if reason else "")
     if status in REFUSING:
         return LinkRefused(text + HINTS.get(status, ""))
+    if status == 429 and any(words in (body or b"").decode(errors="replace").lower() for words in NO_QUOTA):
+        return LinkRefused(text)
     if 300 <= status < 400 or status in {200, LOGIN}:
         there = quoted(_host(headers.get("location", "")), hide)
         to = f" and sent us to {there}, where we do not go" if there else ""
         return LinkLost(f"{text}{to}: not what was asked for; is there a login page in between?")
+    wait = _retry_after(headers, wall) or asked_wait(said)
     if status == 429:
-        wait = headers.get("retry-after", "")
-        return LinkLost(text, retry_after=max(1.0, min(float(wait), LONGEST_S)) if wait.isdecimal() else BUSY_S)
-    return LinkLost(text)
+        wait = max(1.0, wait or BUSY_S)
+    return LinkLost(text, retry_after=wait)
+
+
+def asked_wait(text: str) -> float:
+    """Return how many seconds a service asks us to stay away in words ("try again in 6m0s", "in 166ms"), 0 where it
+    does not; at most LONGEST_S."""
+    asked = _ASKED.search(text[:MOST_READ])
+    if asked is None:
+        return 0.0
+    parts = re.findall(_LENGTH, asked[1], re.IGNORECASE)
+    return min(sum(float(number) * _seconds(unit.lower()) for number, unit in parts), LONGEST_S)
+
+
+def _seconds(unit: str) -> float:
+    """Return how many seconds *unit* ("ms", "minutes") is."""
+    return UNITS["ms" if unit.startswith(("ms", "mil")) else unit[0]]
+
+
+def _retry_after(headers: Mapping[str, str], wall: float) -> float:
+    """Return the seconds that a Retry-After asks for (RFC 9110, 10.2.3: seconds or a date), 0 where there is none."""
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+        return min(float(value), LONGEST_S)
+    try:
+        date = time.strptime(value, "%a, %d %b %Y %H:%M:%S GMT")
+    except ValueError:
+        return 0.0
+    import calendar
+
+    return max(0.0, min(calendar.timegm(date) - wall, LONGEST_S)) if wall else 0.0
 
 
 def _host(url: str) -> str:

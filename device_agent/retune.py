@@ -63,6 +63,8 @@ def _turns(parts: Parts, old: Config, new: Config) -> None:
 def _connection(parts: Parts, _old: Config, new: Config) -> None:
     """When there is a connection."""
     parts.meter.limit = 60.0 * new.connection.daily_minutes
+    if not parts.meter.spent:
+        parts.link.allow(True)  # a press may come before the next tick
     if parts.conversation.state in RESTING:
         parts.link.linger()
 

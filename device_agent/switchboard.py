@@ -38,11 +38,14 @@ class Switchboard:
         recall: Recall | None = None,
     ) -> None:
         """The sound of the device has the rate of the first of *services*. *recall* is what was said before."""
-        self._services, self._outbox, self._playback = services, outbox, playback
+        self.services = services
+        """Those it connects to, by their number."""
+        self._outbox, self._playback = outbox, playback
         self._tell, self._confirm, self._crowded = tell, confirm, crowded
         self._rate = services[0].rate
         self._resume: dict[int, str] = {}  # by the number of the service
         self._dialling: Wire | Post | None = None
+        self._aborted = False  # since the last ``forget``
         self.recall = recall.at(self._rate) if recall else Recall(self._rate)
         self.name = ""
         """Who was dialled last, for people."""
@@ -57,7 +60,7 @@ class Switchboard:
 
         *patience* is how many seconds the dial may take, *greeting* how many the service may take to become ready.
         """
-        service, resume = self._services[number], self._resume.get(number, "")
+        service, resume = self.services[number], self._resume.get(number, "")
         try:
             wire = self._open(service, resume, patience, now)
         except LinkRefused:
@@ -77,12 +80,12 @@ class Switchboard:
             patience=greeting,
             resume=resume,
             rates=(self._rate, service.rate),
-            spare=len(self._services) > 1,
+            spare=len(self.services) > 1,
         )
 
     def prepare(self, number: int) -> None:
         """Shorten the first dial to service *number*. Does not wait for anybody."""
-        service = self._services[number]
+        service = self.services[number]
         with suppress(ValueError):  # an address that is none: who dials will say so
             prepare(service.url, service.ca_file)
 
@@ -93,23 +96,25 @@ class Switchboard:
         new one begins, and is told what was said before.
         """
         if carrier.ready:
-            known = again is Again.WHOLE or (again is Again.HALF and self._services[number].takes_halves)
+            known = again is Again.WHOLE or (again is Again.HALF and self.services[number].takes_halves)
             self._resume[number] = "" if known else carrier.resume
 
     def abort(self) -> None:
-        """Break out of a dial, or break what came of it. Safe from any thread, at any time."""
+        """Break out of the dial under way or the next one, or break what came of it. Safe from any thread."""
+        self._aborted = True
         if self._dialling is not None:
             self._dialling.abort()
 
     def forget(self) -> None:
         """From now on ``abort`` is about the next dial, not the latest."""
-        self._dialling = None
+        self._aborted, self._dialling = False, None
 
     def _open(self, service: Service, resume: str, patience: float, now: float) -> Wire:
         invitation = service.invitation(resume, () if resume else self.recall.said(now))
         answer: Any = None
         if invitation is not None:
-            self._dialling = post = Post(invitation, patience, service.ca_file)
+            post = Post(invitation, patience, service.ca_file)
+            self._begin(post)
             answer = post.send()
         endpoint = service.endpoint(answer, resume)
         log.info("dialling %s", endpoint.name)
@@ -117,10 +122,17 @@ class Switchboard:
         return self._opened(endpoint, patience, service.ca_file)
 
     def _opened(self, endpoint: Endpoint, patience: float, ca_file: str) -> Wire:
-        self._dialling = wire = Wire(endpoint, patience, ca_file)
+        wire = Wire(endpoint, patience, ca_file)
+        self._begin(wire)
         try:
             wire.open()
         except BaseException:
             wire.close()
             raise
         return wire
+
+    def _begin(self, dialling: Wire | Post) -> None:
+        """Let ``abort`` break *dialling* from now on, and do so if it was called before."""
+        self._dialling = dialling
+        if self._aborted:
+            dialling.abort()

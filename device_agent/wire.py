@@ -6,17 +6,18 @@ import errno
 import os
 import socket
 import struct
+import time
 from contextlib import suppress
-from http.cookies import CookieError
 
 import websocket
+from websocket import _handshake
 from websocket._abnf import frame_buffer
 
 from .dial import PATIENCE_S, Dial, unreachable
-from .errors import AgentError, LinkLost, LinkRefused
-from .line import Line
+from .errors import AgentError, LinkClosed, LinkLost, LinkRefused
+from .line import GONE, Line
 from .race import UNHEARD_MS
-from .rejections import BUSY_S, quoted, rejection, secrets
+from .rejections import quoted, rejection, secrets
 from .services import Endpoint, Message
 
 GOODBYE_S = 0.3
@@ -28,10 +29,23 @@ LARGEST = 16 * 1024 * 1024
 LONGEST_ANSWER = 1024 * 1024
 """Bytes of an answer to a handshake, which may be the whole of a login page."""
 
-REFUSING_CLOSE = {1008, 4000}
-"""Close codes that another try will not change: policy (a proxy whose own key is refused), and OpenAI's refusal of the
-beta protocol."""
-BUSY_CLOSE = 1013
+NO_CODE = 1005
+"""The close code of a close frame that holds none (RFC 6455, 7.1.5)."""
+
+
+class _NoCookies:
+    """A cookie jar that keeps nothing. websocket-client has one jar for the whole process, which has no bound and is
+    shown to other companies, too; no service of ours needs one."""
+
+    def add(self, _set_cookie: str | None) -> None:
+        """Do nothing."""
+
+    def get(self, _host: str | None) -> str:
+        """Return no cookie."""
+        return ""
+
+
+_handshake.CookieJar = _NoCookies()  # there is no option for it
 
 
 class Wire:
@@ -47,8 +61,8 @@ class Wire:
         self._dial = Dial(endpoint.name, patience, ca_file=ca_file)
         self._line: Line | None = None
         self._upgraded = self._over = False  # we may talk; the service has said goodbye
-        self._broken = False  # who broke the rules gets no goodbye: to wait for theirs is to read on
-        self._ws = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
+        self._broken = False  # there is no use in a goodbye: the rules were broken, or the other side is gone
+        self._ws = _Socket(enable_multithread=False, skip_utf8_validation=True)
         self._ws.frame_buffer = _LimitedFrames(self._ws)
 
     def open(self) -> None:
@@ -76,10 +90,10 @@ class Wire:
         except websocket.WebSocketBadStatusException as error:
             # There is none in an answer of empty lines.
             status, headers = error.status_code or 0, error.resp_headers or {}
-            raise rejection(name, status, headers, error.resp_body, self._hide) from error
+            raise rejection(name, status, headers, error.resp_body, self._hide, time.time()) from error
         except websocket.WebSocketTimeoutException as error:
             raise LinkLost(f"{name} did not answer the handshake within {self._patience:g} s; try again") from error
-        except (OSError, websocket.WebSocketException, ValueError, CookieError) as error:
+        except (OSError, websocket.WebSocketException, ValueError) as error:
             self._refuse_redirect()
             text = quoted(str(error), self._hide)
             what = f"{name} did not answer as a WebSocket does ({text})"
@@ -95,7 +109,8 @@ class Wire:
         """Some releases of websocket-client raise when they may not follow one, some do not."""
         status = self._ws.getstatus()
         if status and status != 101:
-            raise rejection(self._endpoint.name, status, self._ws.getheaders() or {}, None, self._hide)
+            headers = self._ws.getheaders() or {}
+            raise rejection(self._endpoint.name, status, headers, None, self._hide, time.time())
 
     @property
     def _open(self) -> Line:
@@ -112,22 +127,27 @@ class Wire:
         return self._open.pending()
 
     def send(self, message: Message) -> None:
-        """Send a text or binary frame, within PATIENCE_S. After a failure the stream is corrupt: close."""
-        self._open.allow(PATIENCE_S)
-        try:
-            if isinstance(message, bytes):
-                self._open.sendall(_framed(websocket.ABNF.OPCODE_BINARY, message))
-            else:
-                self._open.sendall(_framed(websocket.ABNF.OPCODE_TEXT, message.encode()))
-        except OSError as error:
-            raise self._broke("sending to", error) from error
+        """Send a text or binary frame, within PATIENCE_S. After a failure the stream is corrupt: close.
+
+        To a service that has gone nothing is sent, and no error raised: ``receive`` first returns what it had still
+        said, its refusal perhaps, and then tells that it has gone.
+        """
+        if isinstance(message, bytes):
+            self._send(_framed(websocket.ABNF.OPCODE_BINARY, message))
+        else:
+            self._send(_framed(websocket.ABNF.OPCODE_TEXT, message.encode()))
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Ask for a sign of life. As ``send``."""
+        self._send(_framed(websocket.ABNF.OPCODE_PING, b""))
+
+    def _send(self, frame: bytes) -> None:
         self._open.allow(PATIENCE_S)
         try:
-            self._ws.ping()
-        except (OSError, websocket.WebSocketException) as error:
+            self._open.sendall(frame)
+        except GONE:
+            self._broken = True
+        except OSError as error:
             raise self._broke("sending to", error) from error
 
     def receive(self) -> Message | None:
@@ -147,7 +167,7 @@ class Wire:
                 return bytes(data)
             case websocket.ABNF.OPCODE_CLOSE:
                 self._over = True
-                raise _goodbye(self._endpoint.name, bytes(data), self._hide)
+                raise _closed(self._endpoint.name, bytes(data), self._hide)
         return None
 
     def _broke(self, doing: str, error: Exception) -> LinkLost:
@@ -187,6 +207,21 @@ class Wire:
         return True
 
 
+class _Socket(websocket.WebSocket):  # type: ignore[misc]  # its base is untyped
+    """websocket-client answers a ping or a close frame before it returns it. Where the other side has gone right behind
+    it, the answer fails, and must not take the place of what was said."""
+
+    def pong(self, payload: bytes = b"") -> None:
+        self._answer(websocket.ABNF.OPCODE_PONG, payload)
+
+    def send_close(self, status: int = websocket.STATUS_NORMAL) -> None:
+        self._answer(websocket.ABNF.OPCODE_CLOSE, struct.pack("!H", status))
+
+    def _answer(self, opcode: int, payload: bytes) -> None:
+        with suppress(*GONE):
+            self.sock.sendall(_framed(opcode, payload))
+
+
 class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
     """websocket-client reads messages of any size; this one refuses a large frame before it reads it."""
 
@@ -221,10 +256,8 @@ def _framed(opcode: int, payload: bytes) -> bytes:
     return head + (int.from_bytes(payload, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
 
 
-def _goodbye(name: str, payload: bytes, hide: list[str]) -> LinkLost | LinkRefused:
-    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
+def _closed(name: str, payload: bytes, hide: list[str]) -> LinkClosed:
+    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_CODE
     reason = quoted(payload[2:].decode(errors="replace"), hide)
     text = f"{name} closed the connection with {code}" + (f": {reason}" if reason else "")
-    if code in REFUSING_CLOSE:
-        return LinkRefused(text)
-    return LinkLost(text, retry_after=BUSY_S if code == BUSY_CLOSE else 0.0)
+    return LinkClosed(text, code=code, reason=reason)

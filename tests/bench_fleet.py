@@ -1,8 +1,8 @@
 """What a hundred thousand speakers do to a service that goes away for a while: `python tests/bench_fleet.py`.
 
-A fake clock and the real rules of when to dial: ``Roster`` and ``backoff`` for connections that are always there, and
-for those on demand also that a speaker dials when somebody speaks, and that nobody waits for an answer for longer than
-``PATIENCE``. The service loses all connections in one moment, refuses every dial while it is away, and when it is back
+A fake clock and the real rules of when to dial, ``LinkPolicy``: for connections that are always there, and for those on
+demand also that a speaker dials when a user asks, who waits for an answer for no longer than ``PATIENCE``. The service
+loses all connections in one moment, refuses every dial while it is away, and when it is back
 takes as many dials a second as it can; the others it answers with 503, or with 429.
 
 Dials are counted by the second, from the moment of the loss. Prints a table and one line of JSON.
@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from device_agent.backoff import backoff
 from device_agent.conversation import PATIENCE, State
+from device_agent.errors import LinkLost
+from device_agent.link_policy import GOOD_S, RENEW_S, Connect, LinkPolicy
 from device_agent.rejections import rejection
-from device_agent.roster import GOOD_S, Roster
 
 ROUND_TRIP_S = 0.05
 """How long an answer takes, and by how much the news of the loss differs."""
@@ -41,36 +41,56 @@ class _Even(random.Random):
         return b
 
 
-def waited_for() -> Roster:
-    """Return the rule of the agent for a connection that somebody waits for."""
-    return Roster(1)
+class Speaker:
+    """One speaker by the rules of the agent; its connection has lasted, where it had one."""
+
+    def __init__(self, *, always: bool, asks: bool, notices: bool = False, rng: random.Random | None = None) -> None:
+        self._policy = LinkPolicy([30.0], always=always, rng=rng or random.Random(random.random()))
+        self._asks, self._notices = asks, notices
+        if always:
+            self._policy.decide(-GOOD_S)
+            self._policy.ready(-GOOD_S, RENEW_S)
+
+    def begins(self, now: float) -> float:
+        """It loses its connection, or is asked: return when it dials."""
+        if self._asks:
+            self._policy.ask(now)
+            return self._next(now)
+        if self._notices:
+            self._policy.notice(now)
+        return self.failed(now, 0.0)
+
+    def failed(self, now: float, retry_after: float) -> float:
+        """A dial has failed: return when it dials again."""
+        self._policy.lost(LinkLost("away", retry_after=retry_after), now)
+        return self._next(now)
+
+    def _next(self, now: float) -> float:
+        decision = self._policy.decide(now)
+        if isinstance(decision, Connect):
+            return now
+        self._policy.decide(decision.until)  # it dials then
+        return decision.until
 
 
-class _Calm(Roster):
-    """The rule of the agent for a connection that has lasted, and that nobody waits for now."""
-
-    def failed(self, now: float, retry_after: float = 0.0) -> float:
-        return super().failed(now, retry_after, awaited=False)
+def waited_for() -> Speaker:
+    """Return one that makes a connection when it is asked."""
+    return Speaker(always=False, asks=True)
 
 
-def unattended() -> Roster:
-    roster = _Calm(1)
-    roster.worked(GOOD_S)
-    return roster
+def unattended() -> Speaker:
+    """Return one that is always connected, and that nobody speaks to now."""
+    return Speaker(always=True, asks=False)
 
 
-def hasty() -> Roster:
+def hasty() -> Speaker:
     """Return what it would be if a connection that nobody waits for hurried as well."""
-    roster = Roster(1)
-    roster.worked(GOOD_S)
-    return roster
+    return Speaker(always=True, asks=False, notices=True)
 
 
-def even() -> Roster:
+def even() -> Speaker:
     """Return the same without chance."""
-    roster = hasty()
-    roster._delays = backoff(_Even())
-    return roster
+    return Speaker(always=True, asks=False, notices=True, rng=_Even())
 
 
 @dataclass(frozen=True)
@@ -122,19 +142,18 @@ def on_demand(speakers: int, service: Service) -> Iterator[Call]:
         at += random.expovariate(rate)
 
 
-def simulate(calls: Iterator[Call], service: Service, make: Callable[[], Roster], *, at_once: bool) -> Load:
-    """Let them dial until each is back or has given up. *at_once*: the first dial has nothing to wait for."""
-    waiting: list[tuple[float, int, Call, Roster]] = []
+def simulate(calls: Iterator[Call], service: Service, make: Callable[[], Speaker]) -> Load:
+    """Let them dial until each is back or has given up."""
+    waiting: list[tuple[float, int, Call, Speaker]] = []
     for number, call in enumerate(calls):
-        roster = make()
-        first = call.at if at_once else call.at + roster.failed(call.at)
-        waiting.append((first, number, call, roster))
+        speaker = make()
+        waiting.append((speaker.begins(call.at), number, call, speaker))
     heapq.heapify(waiting)
     dials: Counter[int] = Counter()
     served: Counter[int] = Counter()
     load = Load()
     while waiting:
-        now, number, call, roster = heapq.heappop(waiting)
+        now, number, call, speaker = heapq.heappop(waiting)
         if now - call.at > call.patience:
             load.gave_up += 1
             continue
@@ -145,8 +164,8 @@ def simulate(calls: Iterator[Call], service: Service, make: Callable[[], Roster]
             if call.at < service.away:
                 load.back_s = max(load.back_s, now - service.away)
             continue
-        delay = roster.failed(now, service.retry_after if now >= service.away else 0.0)
-        heapq.heappush(waiting, (now + ROUND_TRIP_S + delay, number, call, roster))
+        again = speaker.failed(now + ROUND_TRIP_S, service.retry_after if now >= service.away else 0.0)
+        heapq.heappush(waiting, (again, number, call, speaker))
     back = int(service.away)
     load.at_loss = max((dials[second] for second in range(min(10, back))), default=0)
     load.away = sum(dials[second] for second in range(back // 2, back)) / max(1, back - back // 2)
@@ -182,7 +201,7 @@ def main() -> int:
     scene = ""
     for name, calls, make, service in SCENES:
         random.seed(options.seed)
-        load = simulate(calls(options.speakers, service), service, make, at_once=calls is on_demand)
+        load = simulate(calls(options.speakers, service), service, make)
         row = f"{load.at_loss:17}{load.away:12.0f}{load.at_return:16}{load.dials / options.speakers:12.1f}"
         print(f"{name:28}{row}{load.back_s:18.1f}{load.gave_up:9}", flush=True)
         scene = name if not name.startswith(" ") else scene

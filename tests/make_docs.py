@@ -187,7 +187,7 @@ FLOORS: dict[str, str] = {
     "From the command line to the device": (
         "__main__ cli streams daemon assembly parts agent worker signals systemd errors"
     ),
-    "What is decided, without thread, socket or clock": "events conversation gate roster backoff",
+    "What is decided, without thread, socket or clock": "events conversation gate link_policy failover backoff",
     "The way up": "ears vad echo echo_delay canceller audio rate_adapter outbox",
     "The connection": "link switchboard carrier wire dial lookup race line trust tickets post rejections credentials",
     "The way down": "playback prefill mouth cues devices panel",

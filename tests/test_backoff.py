@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import random
-from itertools import islice
 
-from device_agent.backoff import FIRST, LIMIT, backoff
+import pytest
 
-
-def test_delays_grow_from_a_quarter_of_a_second_to_half_a_minute():
-    delays = list(islice(backoff(random.Random(1)), 50))
-    bounds = [min(FIRST * 2**n, LIMIT) for n in range(50)]
-    assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
+from device_agent.backoff import FIRST, LIMIT, backoff, calm
 
 
-def test_no_two_speakers_wait_alike():
-    assert len({next(backoff(random.Random(seed))) for seed in range(100)}) == 100
+def test_pauses_grow_from_a_quarter_of_a_second_to_half_a_minute():
+    rng = random.Random(1)
+    for failures in range(50):
+        bound = min(FIRST * 2**failures, LIMIT)
+        assert bound / 2 <= backoff(failures, rng) <= bound
+
+
+def test_what_is_waited_for_has_a_limit_of_its_own():
+    rng = random.Random(1)
+    assert all(0.5 <= backoff(failures, rng, 1.0) <= 1.0 for failures in range(2, 50))
+
+
+def test_any_number_of_failures_has_a_pause():
+    assert LIMIT / 2 <= backoff(10**9, random.Random(1)) <= LIMIT
+
+
+def test_what_nothing_waits_for_comes_back_at_first_some_time_and_then_in_the_second_half():
+    firsts, later = ([calm(failures, random.Random(seed)) for seed in range(200)] for failures in (0, 1))
+    assert min(firsts) < 3.0
+    assert max(firsts) <= LIMIT
+    assert LIMIT / 2 <= min(later) <= max(later) <= LIMIT
+
+
+@pytest.mark.parametrize("pause", [backoff, calm])
+def test_no_two_speakers_wait_alike(pause):
+    assert len({pause(0, random.Random(seed)) for seed in range(100)}) == 100

@@ -1,4 +1,4 @@
-"""When a session is old, and what is too long to be handled in one piece."""
+"""What goes over one connection: in which order, and in which pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from test_wire import Peer, frame
 
 from device_agent.audio import frame_bytes
-from device_agent.carrier import BELIEVED_S, MARGIN_S, PIECE, RENEW_S, Carrier, in_pieces, renew_in
+from device_agent.carrier import PIECE, Carrier, in_pieces
 from device_agent.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, Words
 from device_agent.outbox import Outbox
 from device_agent.playback import Playback
@@ -21,19 +21,6 @@ from device_agent.services.openai import OpenAI
 from device_agent.wire import Wire
 
 NOW = 1_790_000_000.0
-
-
-def test_a_session_is_renewed_some_minutes_before_its_end():
-    assert renew_in(NOW + 3600, NOW) == 3600 - MARGIN_S
-
-
-def test_a_short_session_has_a_short_margin():
-    assert renew_in(NOW + 60, NOW) == pytest.approx(54)
-
-
-@pytest.mark.parametrize("end", [0.0, NOW, NOW - 1, -NOW, NOW + BELIEVED_S + 1, float("inf"), float("nan")])
-def test_an_end_that_makes_no_sense_is_not_believed(end):
-    assert renew_in(end, NOW) == RENEW_S
 
 
 def test_a_piece_of_a_reply_that_is_too_long_is_cut_up_and_nothing_else_is():
@@ -72,7 +59,7 @@ def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confi
         carrier = Carrier(wire, session, *told_to, patience=4.0, rates=(24000, 24000))
         carrier.greet(lambda: True)
         assert told == [LinkUp()]
-        assert session.expires_at == expires
+        assert carrier.expires_at == expires
 
 
 @pytest.mark.slow

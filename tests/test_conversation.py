@@ -18,8 +18,10 @@ from device_agent.conversation import (
     PATIENCE_S,
     READY,
     REFUSED,
+    REFUSED_S,
     REST,
     RESTING,
+    RETRY,
     SENDING,
     SPEAKING,
     STARTING,
@@ -94,7 +96,8 @@ WAY_TO = {
     SPEAKING: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), ReplyStarted("r")],
     MUTED: [Started(), Muted()],
     OFFLINE: [Started(), LinkDown("x", 1.0)],
-    REFUSED: [Started(), Refused("x", 0.0)],
+    REFUSED: [Started(), Refused("x", REFUSED_S)],
+    RETRY: [Started(), Refused("x", REFUSED_S), TimeUp()],
 }
 BUSY = [LISTENING, SENDING, THINKING, LATE, SPEAKING]
 EVENTS = [
@@ -112,7 +115,7 @@ EVENTS = [
     LinkUp(),
     LinkDown("x", 1.0),
     LinkIdle(),
-    Refused("x", 0.0),
+    Refused("x", REFUSED_S),
     TimeUp(),
     CutConfirmed(),
     ReplyEnded("r", "too much"),
@@ -229,10 +232,47 @@ def test_when_the_minutes_of_the_day_are_used_up_the_turn_ends_and_one_hears_it(
 @pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING, LATE])
 def test_a_refusal_ends_the_turn(state):
     conversation = at(state)
-    actions = conversation.handle(Refused("no credit", 0.0), 1.0)
+    actions = conversation.handle(Refused("no credit", REFUSED_S), 1.0)
     assert ForgetTurn() in actions
     assert Play(Cue.REFUSED) in actions
     assert conversation.state is REFUSED
+
+
+@pytest.mark.parametrize("state", sorted(TRANSITIONS, key=lambda state: state.value))
+def test_speech_that_opened_the_gate_by_itself_asks_for_no_connection(state):
+    for event, (_, actions) in TRANSITIONS[state].items():
+        for action in actions:
+            if isinstance(action, Dial):
+                assert action.asked is (event is not TalkStarted)
+
+
+@pytest.mark.parametrize("refusal", [Refused("no credit", 20.0), CapReached()])
+def test_after_a_refusal_speech_alone_begins_no_turn_for_a_while_and_a_press_does(refusal):
+    conversation = at(LISTENING, voice_starts=True)
+    actions = conversation.handle(refusal, 100.0)
+    assert [CloseGate() in actions, Attend(Attention.BUTTON) in actions] == [True, True]
+    assert conversation.handle(TalkStarted(), 100.1) == [ForgetTurn(), CloseGate()]  # it was open already
+    assert conversation.handle(TalkEnded(), 100.2) == []
+    assert conversation.state is REFUSED
+    assert conversation.deadline == 100.0 + (20.0 if isinstance(refusal, Refused) else REFUSED_S)
+    assert conversation.handle(TimeUp(), conversation.deadline) == [Attend(Attention.VOICE)]  # the light stays
+    assert conversation.state is RETRY
+    assert MOODS[RETRY] == MOODS[REFUSED]
+    assert conversation.handle(TalkStarted(), 500.0)[0] == Dial(asked=False)
+    for state in (REFUSED, RETRY):
+        assert Dial() in at(state, voice_starts=True).handle(Pressed(), 1.0)
+
+
+def test_a_refusal_counts_from_the_last_one_whatever_happens_in_between():
+    conversation = at(REFUSED)
+    conversation.handle(Muted(), 10.0)
+    conversation.handle(Unmuted(), 20.0)
+    assert conversation.state is REFUSED
+    assert conversation.deadline == REFUSED_S
+    conversation.handle(Refused("no credit", REFUSED_S), 30.0)
+    assert conversation.deadline == 30.0 + REFUSED_S
+    conversation.handle(LinkUp(), 40.0)
+    assert conversation.state is READY
 
 
 def test_patience_runs_out_and_the_turn_is_forgotten():
@@ -430,7 +470,7 @@ def test_what_comes_late_of_a_reply_is_spoken_like_the_rest():
 
 
 def test_a_refusal_that_nobody_waits_for_makes_no_sound():
-    assert at(READY).handle(Refused("no credit", 0.0), 1.0) == [Attend(Attention.BUTTON), Show("refused")]
+    assert at(READY).handle(Refused("no credit", REFUSED_S), 1.0) == [Attend(Attention.BUTTON), Show("refused")]
 
 
 def test_the_end_of_a_turn_is_heard_whoever_decides_it():
@@ -653,6 +693,8 @@ def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Ev
                 wanted = settings["voice_interrupts"]
             case State.FOLLOW_UP:
                 wanted = True
+            case State.REFUSED:
+                wanted = False
             case _:
                 wanted = settings["voice_starts"]
         assert (attention is Attention.VOICE) == wanted
@@ -706,7 +748,12 @@ def test_a_follow_up_lasts_although_the_file_is_wrong():
 
 @pytest.mark.parametrize(
     ("event", "state"),
-    [(LinkDown("x", 1.0), OFFLINE), (Refused("x", 0.0), REFUSED), (Muted(), MUTED), (MicrophoneLost("x"), TROUBLE)],
+    [
+        (LinkDown("x", 1.0), OFFLINE),
+        (Refused("x", REFUSED_S), REFUSED),
+        (Muted(), MUTED),
+        (MicrophoneLost("x"), TROUBLE),
+    ],
 )
 def test_what_keeps_it_from_answering_is_shown_first(event, state):
     conversation = at(MISTAKE)

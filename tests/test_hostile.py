@@ -37,7 +37,6 @@ from device_agent.events import (
     CutConfirmed,
     Event,
     LinkDown,
-    LinkIdle,
     LinkUp,
     PlaybackEnded,
     PlaybackStarted,
@@ -48,7 +47,8 @@ from device_agent.events import (
     UserText,
 )
 from device_agent.gate import LONGEST, WINDOW, Gate
-from device_agent.link import Link, Need
+from device_agent.link import Link
+from device_agent.link_policy import Connect
 from device_agent.outbox import Outbox
 from device_agent.playback import Playback
 from device_agent.services import Endpoint, Function
@@ -379,23 +379,24 @@ def test_after_any_nonsense_a_question_is_answered(hostile):
 
 
 def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
-    """Between the look whether anybody needs a connection and the rest is a line of the log: then somebody presses."""
+    """Between the end of a connection that nothing needs and the rest is a line of the log: a press may come there."""
     outbox, told = Outbox(limit=1000), []
     link = Link([Xai(key=Secret("k"))], outbox, Playback(RATE), told.append)
-    link._asked = Need.LATER
+    link.dial()
+    assert link._decide().service == 0
+    link.linger()
     finger = logging.Handler()
     finger.emit = lambda _record: link.dial()
     logger = logging.getLogger("device_agent.link")
     logger.addHandler(finger)
     logger.setLevel(logging.INFO)
     try:
-        link._failed(LinkLost("closed the connection with 1001"), threading.Event())
+        link._failed(LinkLost("closed the connection with 1001"))
     finally:
         logger.removeHandler(finger)
         logger.setLevel(logging.NOTSET)
         outbox.close()
-    assert link._need is Need.NOW
-    assert LinkIdle() not in told
+    assert isinstance(link._decide(), Connect)
 
 
 def test_arguments_as_large_as_a_message_may_be_are_refused_and_a_question_is_answered(hostile):

@@ -78,7 +78,7 @@ def with_service(**settings: Any) -> Config:
 
 
 def service(name: str) -> Callable[[Parts], Any]:
-    return lambda parts: getattr(parts.link._others[0], name)
+    return lambda parts: getattr(parts.link._services[0], name)
 
 
 def patience(state: str) -> Callable[[Parts], Any]:
@@ -121,7 +121,7 @@ class Proof:
 OF_TOKENS = with_service(token_url="https://tokens.example")  # noqa: S106  no password
 
 LIVE = {
-    "service.name": Proof("openai", lambda parts: type(parts.link._others[0]).__name__, "OpenAI"),
+    "service.name": Proof("openai", lambda parts: type(parts.link._services[0]).__name__, "OpenAI"),
     "service.url": Proof("wss://proxy.example/v1", service("url")),
     "service.model": Proof("m", service("model")),
     "service.voice": Proof("v", service("voice")),
@@ -138,7 +138,7 @@ LIVE = {
     "service.dialect": Proof(
         "openai", service("dialect"), before=with_service(name="litellm", model="m", url="ws://a")
     ),
-    "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._others), 2),
+    "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._services), 2),
     "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), Attention.VOICE),
     "talk.vad": Proof(3, lambda parts: gate("_is_speech")(parts).aggressiveness),
     "talk.silence_ms": Proof(1000, gate("_silence"), 50),
@@ -147,7 +147,9 @@ LIVE = {
     "talk.interrupt": Proof(
         "voice", lambda parts: (parts.echo._half_duplex, parts.conversation._voice_interrupts), (False, True)
     ),
-    "connection.mode": Proof("always", lambda parts: (parts.link._always, patience("ready")(parts)), (True, None)),
+    "connection.mode": Proof(
+        "always", lambda parts: (parts.link._policy.wanted, patience("ready")(parts)), (True, None)
+    ),
     "connection.idle_s": Proof(33.0, patience("ready")),
     "connection.daily_minutes": Proof(2, lambda parts: parts.meter.limit, 120.0),
     "speaker.volume": Proof(33, lambda parts: parts.playback.volume),
@@ -218,7 +220,6 @@ def test_it_takes_effect_while_the_device_runs(key, device, tmp_path, monkeypatc
     old, new = proof.before, edited(proof.before, key, proof.value)
     parts = device(old)
     wanted = proof.value if proof.shows is None else proof.shows
-    parts.link._others = tuple(parts.link._services)  # as long as nothing is edited
     assert proof.look(parts) != wanted, "it was so before"
     assert not begins_anew(old, new)
     retune(parts, old, new)
@@ -298,14 +299,14 @@ def test_nothing_half_is_taken(wrong, error, device):
         retune(parts, Config(), wrong)
     assert (taken(parts), parts.playback.volume, parts.conversation._attention()) == before
     assert parts.link._services == services
-    assert parts.link._others is None
+    assert parts.link._policy.generation == 0
 
 
 def test_an_edit_that_does_not_concern_the_service_leaves_the_connection_alone(device):
     parts = device(Config())
     for key in ("speaker.volume", "talk.vad", "light.pin", "cues.volume", "connection.idle_s"):
         retune(parts, Config(), edited(Config(), key, LIVE[key].value))
-    assert parts.link._others is None
+    assert parts.link._policy.generation == 0
 
 
 def test_button_and_light_may_swap_their_pins(device):

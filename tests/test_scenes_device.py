@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from room import RATE, Room, speech
 
 from device_agent.alarms import Alarms
 from device_agent.audio import level, likeness
+from device_agent.config import TalkConfig
 from device_agent.cues import Cues
 from device_agent.errors import DeviceFailed
 from device_agent.events import (
@@ -90,6 +92,40 @@ def test_a_refusal_is_heard(simulator):
         room.ask()
         room.happened(Refused)
         assert hears_cue(room, Cue.REFUSED)
+
+
+def test_speech_alone_is_refused_once_and_a_press_each_time(caplog):
+    caplog.set_level(logging.INFO)
+    with Simulator(key="another") as stranger:
+        with Room(stranger, cues=100, talk=TalkConfig(start="voice", silence_ms=400)) as room:
+            room.microphone.say(bytes(24000) + speech() * 2)
+            room.happened(Refused)
+            room.see("refused")
+            room.microphone.say(speech() * 4)
+            room.microphone.wait_until_said()
+            assert caplog.text.count("dialling") == 1
+            assert room.light.moods[-1] == "refused"
+            assert [play.cue for play in room.all(Play)] == [Cue.REFUSED]
+            room.ask()
+            room.see("refused", times=2)
+            assert caplog.text.count("dialling") == 2
+            assert [play.cue for play in room.all(Play)] == [Cue.REFUSED, Cue.LISTENING, Cue.REFUSED]
+
+
+def test_speech_alone_is_told_once_that_the_minutes_are_used_up():
+    memory = Memory(None)
+    memory.put("connected", {"day": time.strftime("%Y-%m-%d"), "today": 61, "total": 4711})
+    talk = TalkConfig(start="voice", silence_ms=400)
+    with Simulator() as simulator, Room(simulator, cues=100, memory=memory, daily_minutes=1, talk=talk) as room:
+        room.microphone.say(bytes(24000) + speech() * 2)
+        room.happened(CapReached)
+        room.see("refused")
+        room.microphone.say(speech() * 4)
+        room.microphone.wait_until_said()
+        assert len(room.all(CapReached)) == 1
+        assert room.light.moods[-1] == "refused"
+        assert [play.cue for play in room.all(Play)] == [Cue.CAP]
+        assert simulator.connections == []
 
 
 def test_the_assistant_changes_the_volume_and_a_restart_does_not(simulator, tmp_path: Path):

@@ -144,6 +144,56 @@ def test_when_all_refuse_it_is_said_once():
             room.see("refused")
 
 
+NO_QUOTA = json.dumps({"type": "error", "error": {"code": "insufficient_quota", "message": "no credit left"}})
+
+
+def test_a_service_that_refuses_in_mid_sentence_gives_the_whole_of_it_to_the_next():
+    with Simulator() as first, Simulator("openai", think_s=0.05) as second:
+        with Room(first, fallback=[service(second, "openai")]) as room:
+            room.finger.press()
+            room.happened(LinkUp)
+            room.microphone.say(speech())
+            room.microphone.wait_until_said()
+            assert first.wait_for(lambda: first.connections[0].pcm)
+            first.inject(NO_QUOTA)
+            room.happened(LinkUp, times=2)
+            room.microphone.say(speech())
+            room.microphone.wait_until_said()
+            room.finger.release()
+            room.happened(PlaybackEnded)
+            (turn,) = second.heard()
+            assert speech() * 2 in turn.pcm.replace(bytes(960), b"")
+            assert (room.all(Refused), room.all(LinkDown)) == ([], [])
+
+
+def test_where_there_is_no_next_it_is_refused():
+    with Simulator() as simulator, Room(simulator) as room:
+        room.finger.press()
+        room.happened(LinkUp)
+        simulator.inject(NO_QUOTA)
+        assert "no credit left" in room.happened(Refused).reason
+        room.see("refused")
+
+
+@pytest.mark.parametrize("code", [1008, 1011, 4000])
+def test_a_close_in_mid_sentence_costs_the_user_nothing(code):
+    with Simulator(think_s=0.05) as simulator, Room(simulator) as room:
+        room.finger.press()
+        room.happened(LinkUp)
+        room.microphone.say(speech())
+        room.microphone.wait_until_said()
+        assert simulator.wait_for(lambda: simulator.connections[0].pcm)
+        simulator.goodbye(code, "policy")
+        room.happened(LinkUp, times=2)
+        room.microphone.say(speech())
+        room.microphone.wait_until_said()
+        room.finger.release()
+        room.happened(PlaybackEnded)
+        (turn,) = simulator.heard()
+        assert speech() * 2 in turn.pcm.replace(bytes(960), b"")
+        assert room.all(Refused) == []
+
+
 ADD = "import json, sys; a = json.load(sys.stdin); print(json.dumps({'sum': a['x'] + a['y']}))"
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}}
 

@@ -236,7 +236,7 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
 
 
 def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, monkeypatch):
-    monkeypatch.setattr(link, "PREPARE_S", 0.01)
+    monkeypatch.setattr("device_agent.link_policy.PREPARE_S", 0.01)
     ours = tmp_path / "ours.pem"
     ours.write_bytes(authority.certificate.read_bytes())
     services = [Xai(url="wss://127.0.0.1:1/", ca_file=str(ours), key=Secret("k"))]

@@ -10,15 +10,15 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 
 import pytest
 from authority import Authority
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from device_agent.errors import LinkLost, LinkRefused
+from device_agent.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.line import Line
 from device_agent.services import Endpoint
 from device_agent.wire import LARGEST, Wire, _framed
@@ -123,26 +123,101 @@ def test_messages_come_in_their_kind_and_pings_are_answered_inside():
         assert b"Origin" not in peer.request
 
 
-@pytest.mark.parametrize(
-    ("code", "error"), [(1000, LinkLost), (1011, LinkLost), (4000, LinkRefused), (1008, LinkRefused)]
-)
-def test_a_goodbye_has_a_code_and_a_reason(code, error):
+@pytest.mark.parametrize("code", [1000, 1008, 1011, 1013, 4000])
+def test_a_goodbye_has_a_code_and_a_reason(code):
     with says(frame(8, code.to_bytes(2, "big") + b"too late")) as peer:
         wire = peer.wire()
         wire.open()
-        with pytest.raises(error, match=f"the peer closed the connection with {code}: too late"):
+        with pytest.raises(LinkClosed, match=f"the peer closed the connection with {code}: too late") as closed:
             receive(wire)
+        assert (closed.value.code, closed.value.reason) == (code, "too late")
         wire.close()
 
 
-def test_a_busy_service_is_left_alone_for_a_while():
-    with says(frame(8, (1013).to_bytes(2, "big"))) as peer:
+def test_a_goodbye_without_a_word_has_a_code_all_the_same():
+    with says(frame(8, b"")) as peer:
         wire = peer.wire()
         wire.open()
-        with pytest.raises(LinkLost) as lost:
+        with pytest.raises(LinkClosed) as closed:
             receive(wire)
-        assert lost.value.retry_after == 4.0
+        assert (closed.value.code, closed.value.reason) == (1005, "")
         wire.close()
+
+
+def goes(sock: socket.socket, *words: bytes) -> None:
+    """Say *words* and reset the connection, without the last words of TLS."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise the reset overtakes them
+    for each in words:
+        sock.sendall(each)
+    with socket.socket(fileno=sock.detach()) as below:
+        below.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.fixture(params=["ws", "wss"])
+def gone(request, tmp_path) -> Iterator[Callable[..., Wire]]:
+    """Connects to a peer that says some words and resets the connection; returns when it has."""
+    authority = Authority(tmp_path) if request.param == "wss" else None
+    done, words = threading.Event(), []
+
+    def act(sock: socket.socket) -> None:
+        peer.upgrade(sock)
+        goes(sock, *words)
+        done.set()
+
+    def connect(*said: bytes) -> Wire:
+        words.extend(said)
+        endpoint = Endpoint("the peer", f"{request.param}://127.0.0.1:{peer.port}/")
+        wire = Wire(endpoint, 20.0, str(authority.certificate) if authority else "")
+        wire.open()
+        assert done.wait(20)
+        return wire
+
+    with Peer(act, authority and authority.server()) as peer:
+        yield connect
+
+
+@pytest.mark.parametrize("first", [lambda _wire: None, Wire.ping, lambda wire: wire.send(b"sound")])
+def test_what_was_said_before_a_reset_is_heard(gone, first):
+    """The close frame waits here, and the other side has gone already: the answer to it fails, and so does all else."""
+    with closing(gone(frame(1, b"no key"), frame(9, b"alive?"), frame(8, (4000).to_bytes(2, "big") + b"no"))) as wire:
+        for _ in range(3):
+            first(wire)
+        heard = []
+        with pytest.raises(LinkClosed, match="4000: no"):
+            while True:
+                heard.append(receive(wire))
+        assert heard[0] == "no key"
+
+
+def test_what_has_gone_without_a_word_is_lost_as_soon_as_we_read(gone):
+    with closing(gone()) as wire:
+        for _ in range(3):
+            wire.send(b"sound")
+        with pytest.raises(LinkLost, match="broke while receiving"):
+            while True:
+                receive(wire)
+
+
+def test_no_cookie_is_kept_or_shown():
+    """Neither to the host that set it, nor to another one that it named; and a jar that keeps nothing cannot grow."""
+    requests = []
+    for cookie in ("a=1; Domain=localhost; Domain=example.com", "b=2; Domain=localhost", ""):
+
+        def act(sock: socket.socket, cookie: str = cookie) -> None:
+            key = peer.request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
+            accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
+            sock.sendall(
+                f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept}\r\nSet-Cookie: {cookie}\r\n\r\n".encode()
+            )
+            sock.recv(4096)
+
+        with Peer(act) as peer:
+            wire = Wire(Endpoint("the peer", f"ws://localhost:{peer.port}/"))
+            wire.open()
+            wire.close()
+            requests.append(peer.request.lower())
+    assert not any(b"cookie" in request for request in requests)
 
 
 @pytest.mark.parametrize(
@@ -166,12 +241,15 @@ def test_an_answer_that_is_no_upgrade_is_said_in_one_line(head, body, error, wor
         assert "\n" not in str(said.value)
 
 
-@pytest.mark.parametrize(("wait", "seconds"), [("7", 7.0), ("soon", 4.0), ("999999", 3600.0)])
-def test_too_many_requests_name_their_time(wait, seconds):
-    with Peer(answers(f"429 Slow\r\nRetry-After: {wait}")) as peer:
+@pytest.mark.parametrize("status", ["429 Slow", "503 Sorry"])
+@pytest.mark.parametrize("scheme", ["header", "words"])
+def test_a_service_that_names_a_time_is_left_alone_for_that_time(status, scheme):
+    body = '{"error": {"message": "try again in 7s"}}' if scheme == "words" else ""
+    head = f"{status}\r\nRetry-After: 7" if scheme == "header" else status
+    with Peer(answers(head, body)) as peer:
         with pytest.raises(LinkLost) as lost:
             peer.wire().open()
-        assert lost.value.retry_after == seconds
+        assert lost.value.retry_after == 7.0
 
 
 def test_a_message_that_is_too_large_is_refused_before_it_is_read():
@@ -312,7 +390,11 @@ def test_a_header_without_end_is_not_read():
         ("511 Network Authentication Required", "<html>", "LinkLost: the peer answered 511: not what was asked for"),
         ("302 Found\r\nLocation: http://login.example/?a=b", "", "and sent us to login.example, where we do not go"),
         ("301 Moved\r\nLocation: ://", "", "LinkLost: the peer answered 301: not what was asked for"),
-        ("302 Found\r\nLocation: http://[x\r\nSet-Cookie: a,b=1; domain=x", "", "did not answer as a WebSocket does"),
+        (
+            "302 Found\r\nLocation: http://[x\r\nSet-Cookie: a,b=1; domain=x",
+            "",
+            "LinkLost: the peer answered 302: not what",
+        ),
         ("200 OK\r\nContent-Length: 6\r\nX: y", "<html>", "LinkLost: the peer answered 200: not what was asked for"),
         ("401 No", json.dumps({"error": f"the key {KEY} is\nnot\x1b[31m known"}), "the key *** is not?[31m known"),
         ("101 Switching Protocols", "", "LinkLost: the peer did not answer as a WebSocket does"),
@@ -388,7 +470,7 @@ def test_a_frame_that_is_compressed_all_the_same_is_an_error():
 
 def test_a_goodbye_is_one_line_without_the_key():
     text = broken(frame(8, (1011).to_bytes(2, "big") + f"no\n{KEY}\x07".encode()))
-    assert text == "LinkLost: the peer closed the connection with 1011: no ***?"
+    assert text == "LinkClosed: the peer closed the connection with 1011: no ***?"
 
 
 def test_a_reset_is_told():

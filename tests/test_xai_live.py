@@ -12,7 +12,7 @@ import logging
 import pytest
 from peers import KEY, Peer
 
-from device_agent.errors import LinkLost, LinkRefused
+from device_agent.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.events import (
     CancelReply,
     LinkUp,
@@ -41,10 +41,13 @@ def peer() -> Peer:
     return peer
 
 
+def closed(code: int, reason: str = "") -> LinkClosed:
+    return LinkClosed(f"closed with {code}", code=code, reason=reason)
+
+
 def test_what_breaks_before_the_first_word_is_no_refusal_and_neither_is_silence():
     peer = Peer("xai-live")
     error = LinkLost("sending failed")
-    error.__cause__ = ConnectionResetError()
     assert peer.session.lost(error) is error
     mute = ResponseTimedOut("it says nothing")
     assert peer.session.lost(mute) is mute
@@ -96,16 +99,23 @@ def test_an_error_before_anything_else_is_about_the_key(error):
         Peer("xai-live").say({"type": "error", "error": error})
 
 
-def test_a_close_before_anything_else_is_about_the_key():
+@pytest.mark.parametrize("code", [1000, 1008, 4001])
+def test_a_close_before_anything_else_is_about_the_key(code):
     peer = Peer("xai-live")
-    assert isinstance(peer.session.lost(LinkLost("closed with 1008")), LinkRefused)
+    assert isinstance(peer.session.lost(closed(code)), LinkRefused)
     peer.wait(DOOR_S + 1)
-    assert isinstance(peer.session.lost(LinkLost("broken")), LinkLost)
+    assert isinstance(peer.session.lost(closed(1000)), LinkLost)
+
+
+def test_a_close_before_anything_else_that_says_busy_is_busy():
+    judged = Peer("xai-live").session.lost(closed(1013))
+    assert isinstance(judged, LinkLost)
+    assert judged.retry_after
 
 
 def test_a_close_after_something_is_a_break(peer):
     peer.say({"type": "input_audio_buffer.speech_started"})
-    assert isinstance(peer.session.lost(LinkLost("broken")), LinkLost)
+    assert isinstance(peer.session.lost(closed(1008)), LinkLost)
 
 
 def test_a_reply_is_over_when_no_more_of_it_comes(peer):

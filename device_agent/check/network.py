@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ..alarms import Alarms
 from ..assembly import key_and_place, open_services, open_tools
-from ..carrier import GREETING_S, Carrier
+from ..carrier import Carrier
 from ..config import Config
 from ..dial import PATIENCE_S, unreachable
 from ..errors import AgentError, LinkLost, LinkRefused
@@ -132,7 +132,8 @@ class ServiceCheck:
         """Hold the shortest conversation. Raises LinkLost and LinkRefused."""
         yield Now("handshake", "connecting")
         began = time.monotonic()
-        with closing(board.dial(number, patience=PATIENCE_S, greeting=GREETING_S, now=began)) as carrier:
+        limit = board.services[number].patience_s
+        with closing(board.dial(number, patience=PATIENCE_S, greeting=limit, now=began)) as carrier:
             ms = 1000 * (time.monotonic() - began)
             yield Finding("handshake", f"{board.name} let us in after {ms:.0f} ms", figures={"ms": round(ms, 1)})
             yield Now("session", "waiting until it is ready")

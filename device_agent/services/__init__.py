@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from ..credentials import Secret
-from ..errors import LinkLost, LinkRefused
+from ..errors import LinkClosed, LinkLost, LinkRefused
 from ..events import Action, Event, Speech
+from .closing import judge
 
 Message = str | bytes
 """A text frame or a binary frame."""
@@ -171,8 +172,8 @@ class Session:
         """We are about to close the connection in good order: are there last words?"""
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """The connection ended with *error*: return what to say of it, which may be worse than it looks."""
-        return error
+        """The connection ended with *error*: return what it means, which may be worse than it looks."""
+        return judge(error, ready=self.ready) if isinstance(error, LinkClosed) else error
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,10 @@ class Service(Protocol):
     @property
     def ca_file(self) -> str:
         """A PEM file with the CA to verify it by, "" for those of the system."""
+
+    @property
+    def patience_s(self) -> float:
+        """How many seconds it may be silent while it owes an answer, or until it is ready."""
 
     @property
     def takes_halves(self) -> bool:

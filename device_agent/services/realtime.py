@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..errors import LinkLost, LinkRefused
+from ..errors import LinkClosed, LinkLost, LinkRefused
 from ..events import (
     Action,
     Announcement,
@@ -39,6 +40,7 @@ from ..events import (
 )
 from . import Message, Said, Session, complaints
 from .calls import Calls
+from .closing import JUST_BEFORE_S, judge
 from .fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text
 from .g711 import Codec
 from .reply_tracker import Due, ReplyTracker
@@ -175,6 +177,7 @@ class RealtimeSession(Session):
         self._progress_told = 0.0
         self._user_text: tuple[str, str] = ("", "")  # item, what was said so far
         self._complaint = ""  # what the service said was wrong, last
+        self._last_error = ("", "", -math.inf)  # code and message of the latest error event, and when it came
         self._noticed = False  # the service has noticed the turn under way, or its end
 
     @property
@@ -650,6 +653,7 @@ class RealtimeSession(Session):
 
     def _on_error(self, event: Fields) -> Iterator[Event]:
         code, message = complaints.read(event)
+        self._last_error = (code, message, self._now)
         if complaints.is_busy(code, message):
             self._replies.busy(self._now)
             return
@@ -681,7 +685,13 @@ class RealtimeSession(Session):
             yield ServiceError(said)
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """What a service complained of before it was ready is why it hung up, and says more than its goodbye."""
+        """What the service complained of right before its close frame, or at any time before it was ready, is why the
+        connection ended."""
+        if isinstance(error, LinkClosed):
+            code, message, at = self._last_error
+            if self.ready and self._now - at > JUST_BEFORE_S:
+                code = message = ""
+            return judge(error, code, message, ready=self.ready)
         if self.ready or not self._complaint or self._complaint in str(error):
             return error
         said = f"{error} ({self._complaint})"

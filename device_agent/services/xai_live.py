@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..credentials import Secret
-from ..errors import LinkLost, LinkRefused
+from ..errors import LinkClosed, LinkLost, LinkRefused
 from ..events import Event
 from . import Can, Endpoint, Request, Said, Session, Settings, complaints
 from .calls import function_tools
 from .fields import Fields
 from .realtime import EVENTS, READY_BY_RULE_S, RealtimeSession
-from .response_timeout import ResponseTimedOut
 
 UNGREETED_S = 1.0
 """So long after session.update we take a service that says nothing for ready."""
@@ -126,11 +125,10 @@ class XaiLiveSession(RealtimeSession):
         yield from super()._on_turn_taken(event)
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """Nothing is documented about a wrong key: a goodbye before the first word is how it must look. What breaks has
-        another cause."""
-        if isinstance(error, LinkRefused):
-            return error
-        said_goodbye = error.__cause__ is None and not isinstance(error, ResponseTimedOut)
-        if self._heard or not said_goodbye or self._now - self._greeted_at > DOOR_S:
-            return super().lost(error)
-        return LinkRefused(f"{error}, before it said a word; is the key right?")
+        """Nothing is documented about a wrong key: a close frame before the first word is how it must look. What breaks
+        has another cause, and so has a service that says it is busy."""
+        judged = super().lost(error)
+        early = isinstance(error, LinkClosed) and not self._heard and self._now - self._greeted_at <= DOOR_S
+        if early and isinstance(judged, LinkLost) and not judged.retry_after:
+            return LinkRefused(f"{judged}, before it said a word; is the key right?")
+        return judged

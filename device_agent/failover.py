@@ -1,0 +1,97 @@
+"""Which of several services is tried next, and when."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+AWAY_S = 300.0
+"""Seconds for which a service that failed is passed over while another one works; then it has its place again."""
+
+
+@dataclass
+class _Candidate:
+    """What is known of one service. Times are in seconds of the clock that ``now`` is read from."""
+
+    tried: bool = False
+    """In this round, without success."""
+    away_until: float = -math.inf
+    """Passed over while there is another one."""
+    busy_until: float = -math.inf
+    """It asked us to stay away: nothing may dial it before."""
+    refused_until: float = -math.inf
+    """It refused us: only a request may dial it before."""
+
+    @property
+    def closed_until(self) -> float:
+        """When it may be dialled."""
+        return max(self.busy_until, self.refused_until)
+
+
+class Failover:
+    """Knows services by their number, the first choice is 0. Pure; belongs to one ``LinkPolicy``.
+
+    In a *round* each service is tried once, in the order of the configuration, those that failed lately last. A round
+    ends with a connection, or when no other service can be tried now.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._candidates = [_Candidate() for _ in range(count)]
+
+    def next(self, not_before: float, now: float) -> tuple[float, int]:
+        """Return when which service is to be dialled: *now*, or later, and not before *not_before*."""
+        return min(self._rank(number, each, max(not_before, now)) for number, each in self._open())[::2]
+
+    def closed_until(self, number: int) -> float:
+        """Return when service *number* may be dialled."""
+        return self._candidates[number].closed_until
+
+    def possible_at(self, now: float) -> float:
+        """Return the earliest time at which any service may be dialled, *now* or later."""
+        return max(now, min(each.closed_until for each in self._candidates))
+
+    def alternative(self, number: int, now: float) -> bool:
+        """Whether a service other than *number* may be dialled *now*."""
+        others = (each for n, each in enumerate(self._candidates) if n != number)
+        return any(each.closed_until <= now for each in others)
+
+    def more(self, now: float) -> bool:
+        """Whether a service may be dialled *now* that was not tried in this round."""
+        return any(not each.tried and each.closed_until <= now for each in self._candidates)
+
+    def begin_round(self) -> None:
+        """Every service may be tried again."""
+        for each in self._candidates:
+            each.tried = False
+
+    def forgive(self) -> None:
+        """Refusals count no more: a request tries every service once more."""
+        for each in self._candidates:
+            each.refused_until = -math.inf
+
+    def worked(self, number: int) -> None:
+        """Service *number* took us."""
+        self._candidates[number] = _Candidate()
+        self.begin_round()
+
+    def failed(self, number: int, now: float) -> None:
+        """Service *number* was not reached, or reached and of no use: the others go before it."""
+        each = self._candidates[number]
+        each.tried, each.away_until = True, now + AWAY_S
+
+    def busy(self, number: int, until: float) -> None:
+        """Service *number* asked us to stay away *until* then."""
+        self._candidates[number].busy_until = until
+
+    def refused(self, number: int, until: float) -> None:
+        """Service *number* refused us: without a request it is not tried again before *until*."""
+        self._candidates[number].refused_until = until
+
+    def _open(self) -> list[tuple[int, _Candidate]]:
+        numbered = list(enumerate(self._candidates))
+        return [(number, each) for number, each in numbered if not each.tried] or numbered
+
+    @staticmethod
+    def _rank(number: int, each: _Candidate, not_before: float) -> tuple[float, bool, int]:
+        at = max(not_before, each.closed_until)
+        return at, each.away_until > at, number

@@ -1,0 +1,727 @@
+"""When there is a connection, and to which service: without a thread, a socket or a clock."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from device_agent.backoff import FIRST, LIMIT
+from device_agent.conversation import REFUSED_S
+from device_agent.errors import LinkLost, LinkRefused
+from device_agent.events import LinkDown, LinkIdle, Refused
+from device_agent.failover import AWAY_S
+from device_agent.link_policy import (
+    AGAIN_S,
+    BELIEVED_S,
+    BROKEN_OFF_S,
+    DIAL_S,
+    GOOD_S,
+    MARGIN_S,
+    NEXT_S,
+    PREPARE_S,
+    RENEW_S,
+    TURN_S,
+    WAITED_FOR_S,
+    YOUNGEST_S,
+    Connect,
+    LinkPolicy,
+    Need,
+    Prepare,
+    Wait,
+    renew_in,
+)
+
+PATIENCE_S = 30.0
+LOST, REFUSED = LinkLost("broken"), LinkRefused("401")
+
+
+def policy(count: int = 1, *, always: bool = False) -> LinkPolicy:
+    made = LinkPolicy([PATIENCE_S] * count, always=always, rng=random.Random(1))
+    if not always:
+        assert made.decide(0.0) == Wait(PREPARE_S)
+        assert made.decide(PREPARE_S) == Prepare(0)
+    return made
+
+
+def dialled(policy: LinkPolicy, now: float) -> int:
+    """Return which service is to be dialled now."""
+    plan = policy.decide(now)
+    assert isinstance(plan, Connect)
+    return plan.service
+
+
+def waits(policy: LinkPolicy, now: float) -> float:
+    """Return for how long nothing is dialled."""
+    decision = policy.decide(now)
+    assert isinstance(decision, Wait)
+    return decision.until - now
+
+
+def connected(policy: LinkPolicy, now: float, *, expires: float = RENEW_S) -> LinkPolicy:
+    dialled(policy, now)
+    policy.ready(now, expires)
+    return policy
+
+
+# What a connection is made for ----------------------------------------------------------------------------------------
+
+
+def test_without_a_need_the_first_service_is_prepared_once_and_none_is_dialled():
+    rests = LinkPolicy([PATIENCE_S])
+    assert rests.decide(5.0) == Wait(5.0 + PREPARE_S)
+    assert rests.decide(5.0 + PREPARE_S) == Prepare(0)
+    assert rests.decide(100.0) == Wait()
+
+
+@pytest.mark.parametrize("need", [LinkPolicy.ask, LinkPolicy.notice])
+def test_a_need_dials_at_once(need):
+    one = policy()
+    assert need(one, 9.0) is None
+    assert one.decide(9.0) == Connect(0, DIAL_S, PATIENCE_S, 0)
+
+
+def test_a_connection_that_is_always_wanted_needs_no_need():
+    assert dialled(policy(always=True), 0.0) == 0
+
+
+def test_a_need_that_went_before_the_dial_dials_no_more():
+    one = policy()
+    one.ask(9.0)
+    assert one.linger() is None
+    assert one.decide(9.0) == Wait()
+
+
+def test_what_lingers_stays_and_is_not_made_again():
+    one = policy()
+    one.ask(9.0)
+    connected(one, 9.0)
+    one.linger()
+    assert one.wanted
+    assert not one.awaited
+    assert one.lost(LOST, 10.0).event == LinkIdle()
+    assert one.decide(10.0) == Wait()
+
+
+def test_what_is_hung_up_is_over():
+    one = policy()
+    one.ask(9.0)
+    connected(one, 9.0)
+    one.hang_up()
+    assert not one.wanted
+    assert one.ended(11.0) == LinkIdle()
+    assert one.decide(11.0) == Wait()
+
+
+def test_a_need_that_goes_in_a_pause_is_told_so():
+    one = policy()
+    one.ask(9.0)
+    dialled(one, 9.0)
+    assert isinstance(one.lost(LOST, 9.0).event, LinkDown)
+    assert one.linger() == LinkIdle()
+    assert one.linger() is None
+
+
+def test_where_there_may_be_no_connection_there_is_none_and_a_request_waits_until_there_may():
+    one = policy(always=True)
+    connected(one, 0.0)
+    one.allow(False, 1.0)
+    assert not one.wanted
+    one.ended(1.0)
+    assert one.ask(1.0) is None
+    assert one.decide(1.0) == Wait()
+    assert one.allow(True, 1.0) is None
+    assert dialled(one, 1.5) == 0
+
+
+def test_that_there_may_be_a_connection_again_is_told():
+    one = policy()
+    assert one.allow(False, 1.0) is None
+    assert one.allow(True, 1.0) == LinkIdle()
+    assert one.allow(True, 1.0) is None
+
+
+# Pauses ---------------------------------------------------------------------------------------------------------------
+
+
+def failing(one: LinkPolicy, count: int, error: LinkLost | LinkRefused = LOST, now: float = 0.0) -> list[float]:
+    """Return the pauses after so many dials in a row that fail."""
+    pauses = []
+    for _ in range(count):
+        dialled(one, now)
+        one.lost(error, now)
+        pauses.append(waits(one, now))
+        now += pauses[-1]
+    return pauses
+
+
+def test_what_was_asked_for_is_tried_again_within_a_second():
+    one = policy()
+    one.ask(0.0)
+    pauses = failing(one, 20)
+    assert FIRST / 2 <= pauses[0] <= FIRST
+    assert all(WAITED_FOR_S / 2 <= pause <= WAITED_FOR_S for pause in pauses[3:])
+    assert len(set(pauses)) == len(pauses)
+
+
+def test_speech_alone_is_tried_again_after_growing_pauses_and_ends_none():
+    one = policy()
+    one.notice(0.0)
+    pauses = failing(one, 12)
+    assert FIRST / 2 <= pauses[0] <= FIRST
+    assert all(LIMIT / 2 <= pause <= LIMIT for pause in pauses[8:])
+    now = sum(pauses)
+    dialled(one, now)
+    one.lost(LOST, now)
+    pause = waits(one, now)
+    one.linger()
+    one.notice(now + 1.0)
+    assert waits(one, now + 1.0) == pytest.approx(pause - 1.0)
+
+
+def test_a_request_ends_a_pause_and_the_next_is_short_again():
+    one = policy()
+    one.notice(0.0)
+    now = sum(failing(one, 12)[:-1])
+    one.ask(now)
+    assert failing(one, 1, now=now)[0] <= FIRST
+
+
+def test_a_request_while_it_is_connected_ends_no_later_pause():
+    one = policy(always=True)
+    connected(one, 0.0)
+    one.ask(1.0)
+    one.linger()
+    one.lost(LinkLost("busy", retry_after=4.0), 2.0)
+    assert waits(one, 2.0) >= 4.0
+    one.lost(LOST, 100.0) if isinstance(one.decide(100.0), Connect) else None
+    assert waits(one, 100.0) >= LIMIT / 2
+
+
+def test_a_connection_that_nothing_waits_for_comes_back_some_time():
+    firsts, later = [], []
+    for seed in range(200):
+        one = LinkPolicy([PATIENCE_S], always=True, rng=random.Random(seed))
+        connected(one, 0.0)
+        one.lost(LOST, 1000.0)
+        firsts.append(waits(one, 1000.0))
+        dialled(one, 1000.0 + firsts[-1])
+        one.lost(LOST, 1000.0 + firsts[-1])
+        later.append(waits(one, 1000.0 + firsts[-1]))
+    assert min(firsts) < 3.0
+    assert 27.0 < max(firsts) <= 30.0
+    assert 15.0 <= min(later) <= max(later) <= 30.0
+
+
+def test_what_is_waited_for_comes_back_soon_also_in_a_calm_pause():
+    one = policy(always=True)
+    connected(one, 0.0)
+    one.lost(LOST, 1000.0)
+    assert waits(one, 1000.0) > FIRST
+    one.notice(1000.0)
+    assert waits(one, 1000.0) <= FIRST
+
+
+def test_a_good_connection_makes_the_pauses_short_again():
+    one = policy()
+    one.notice(0.0)
+    now = sum(failing(one, 8))
+    connected(one, now)
+    one.lost(LOST, now + GOOD_S - 1)
+    assert waits(one, now + GOOD_S - 1) > 1.0
+    now += 200.0
+    connected(one, now)
+    one.lost(LOST, now + GOOD_S)
+    assert waits(one, now + GOOD_S) <= FIRST
+
+
+def test_trouble_of_long_ago_makes_no_pause_longer():
+    one = policy()
+    one.notice(0.0)
+    now = sum(failing(one, 12)) + AWAY_S + 1
+    assert failing(one, 1, now=now)[0] <= FIRST
+
+
+@pytest.mark.parametrize("need", [LinkPolicy.ask, LinkPolicy.notice])
+def test_a_service_that_asks_for_time_gets_it_and_a_little_more(need):
+    pauses = []
+    for seed in range(20):
+        one = LinkPolicy([PATIENCE_S], rng=random.Random(seed))
+        need(one, 0.0)
+        dialled(one, 0.0)
+        one.lost(LinkLost("busy", retry_after=10.0), 0.0)
+        need(one, 1.0)
+        pauses.append(1.0 + waits(one, 1.0))
+    assert all(10.0 < pause <= 10.0 + 2 * FIRST for pause in pauses)
+    assert len(set(pauses)) > 1  # everybody was asked for the same
+
+
+def test_what_would_wait_in_vain_is_told_so_at_once():
+    one = policy()
+    one.ask(0.0)
+    dialled(one, 0.0)
+    event = one.lost(LinkLost("429", retry_after=600.0), 0.0).event
+    assert isinstance(event, Refused)
+    assert event.reason == "429"
+    assert 600.0 < event.retry_in <= 600.0 + FIRST
+    for need in (one.ask, one.notice):
+        assert isinstance(need(300.0), Refused)
+        assert one.decide(300.0) == Wait()
+    assert one.ask(600.0 - TURN_S / 2) is None
+    assert waits(one, 600.0) <= FIRST
+
+
+# Several services -----------------------------------------------------------------------------------------------------
+
+
+def test_who_cannot_be_reached_is_passed_over_at_once_and_is_next_after_a_pause():
+    one = policy(3)
+    one.ask(0.0)
+    for number in range(3):
+        assert dialled(one, 0.0) == number
+        verdict = one.lost(LOST, 0.0)
+        assert (verdict.event is None) == (number < 2)
+    pause = waits(one, 0.0)
+    assert dialled(one, pause) == 0
+
+
+def test_a_service_that_was_reached_and_lost_is_tried_again():
+    one = policy(2)
+    one.ask(0.0)
+    connected(one, 0.0)
+    assert isinstance(one.lost(LOST, 5.0).event, LinkDown)
+    now = 5.0 + waits(one, 5.0)
+    assert dialled(one, now) == 0
+    assert one.lost(LOST, now).event is None  # not there any more
+    assert dialled(one, now) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "mute"), [(LOST, True), (REFUSED, False), (LinkLost("busy", retry_after=1.0), False)]
+)
+def test_a_service_that_was_reached_and_is_of_no_use_is_passed_over(error, mute):
+    one = policy(2)
+    one.ask(0.0)
+    connected(one, 0.0)
+    assert one.lost(error, 5.0, mute=mute).event is None
+    connected(one, 5.0)
+    assert dialled(after(one, 7.0), 7.0) == 1
+    one.lost(LOST, 7.0)
+    assert dialled(one, 7.0) == 0  # the only one that was not tried
+
+
+def after(one: LinkPolicy, now: float) -> LinkPolicy:
+    """Hang up, and ask again."""
+    one.linger()
+    one.ended(now)
+    one.ask(now)
+    return one
+
+
+def test_a_service_that_does_not_answer_is_tried_again_where_there_is_no_other():
+    one = policy()
+    one.ask(0.0)
+    connected(one, 0.0)
+    assert isinstance(one.lost(LOST, 5.0, mute=True).event, LinkDown)
+    assert waits(one, 5.0) <= FIRST
+
+
+def test_the_first_service_is_tried_again_later():
+    one = policy(2)
+    one.ask(1000.0)
+    dialled(one, 1000.0)
+    one.lost(LOST, 1000.0)
+    connected(one, 1000.0)
+    assert dialled(after(one, 1000.0 + AWAY_S - 1), 1000.0 + AWAY_S - 1) == 1
+    one.ready(1000.0 + AWAY_S - 1, RENEW_S)
+    assert dialled(after(one, 1000.0 + AWAY_S), 1000.0 + AWAY_S) == 0
+
+
+def test_where_another_service_can_be_tried_each_gets_little_time():
+    one = LinkPolicy([PATIENCE_S, 99.0], rng=random.Random(1))
+    one.ask(0.0)
+    assert one.decide(0.0) == Connect(0, NEXT_S, NEXT_S, 0)
+    one.lost(REFUSED, 0.0)
+    assert one.decide(0.0) == Connect(1, DIAL_S, 99.0, 0)
+
+
+def test_a_refusal_is_told_when_every_service_has_refused():
+    one = policy(3)
+    one.ask(0.0)
+    for number in range(2):
+        assert dialled(one, 0.0) == number
+        assert one.lost(REFUSED, 0.0).event is None
+    assert dialled(one, 0.0) == 2
+    verdict = one.lost(REFUSED, 0.0)
+    assert verdict.event == Refused("401", REFUSED_S)
+    assert not verdict.known
+    assert one.decide(0.0) == Wait()
+    assert one.notice(REFUSED_S - TURN_S - 1) == Refused("401", TURN_S + 1)
+    assert one.decide(REFUSED_S - TURN_S - 1) == Wait()
+
+
+def test_a_request_tries_every_service_once_more_after_a_refusal_and_the_log_knows_the_answer():
+    one = policy(2)
+    for known in (False, True):
+        assert one.ask(1.0) is None
+        assert [dialled(one, 1.0), one.lost(REFUSED, 1.0).event, dialled(one, 1.0)] == [0, None, 1]
+        verdict = one.lost(REFUSED, 1.0)
+        assert isinstance(verdict.event, Refused)
+        assert verdict.known is known
+
+
+def test_a_service_that_refused_is_left_alone_while_another_one_is_only_away():
+    one = policy(2)
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(REFUSED, 0.0)
+    now = 0.0
+    for _ in range(5):
+        assert dialled(one, now) == 1
+        assert isinstance(one.lost(LOST, now).event, LinkDown)
+        now += waits(one, now)
+
+
+def test_a_refusal_that_nothing_waits_for_is_told_as_well():
+    one = policy()
+    one.ask(0.0)
+    connected(one, 0.0)
+    one.linger()
+    assert isinstance(one.lost(REFUSED, 5.0).event, Refused)
+
+
+def test_a_connection_that_is_always_wanted_is_tried_again_long_after_a_refusal():
+    one = policy(always=True)
+    dialled(one, 0.0)
+    assert isinstance(one.lost(REFUSED, 0.0).event, Refused)
+    assert REFUSED_S <= waits(one, 0.0) <= REFUSED_S + LIMIT
+
+
+# Other services -------------------------------------------------------------------------------------------------------
+
+
+def test_others_are_tried_at_once_whatever_those_before_have_said():
+    one = policy()
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(REFUSED, 0.0)
+    assert one.use([5.0], 1.0, always=False) == LinkIdle()
+    one.notice(1.0)
+    assert one.decide(1.0) == Connect(0, DIAL_S, 5.0, 1)
+
+
+def test_a_failure_of_a_service_that_is_named_no_more_is_not_held_against_the_others():
+    one = policy(2)
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.use([PATIENCE_S], 1.0, always=False)
+    assert one.lost(REFUSED, 1.0).event is None
+    assert dialled(one, 1.0) == 0
+
+
+def test_a_connection_to_a_service_that_is_named_no_more_is_renewed_with_one_that_is():
+    one = policy(2)
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(LOST, 0.0)
+    connected(one, 0.0)  # the fallback
+    one.linger()
+    one.use([PATIENCE_S], 5.0, always=False)
+    for n in range(3):
+        now = one.renew_at
+        assert one.renew(now) == Connect(0, NEXT_S, NEXT_S, 1)
+        one.not_renewed(LOST, now)
+        assert one.renew_at == now + AGAIN_S * 2**n
+
+
+# Renewing -------------------------------------------------------------------------------------------------------------
+
+NOW = 1_700_000_000.0
+
+
+def test_a_session_is_renewed_some_time_before_its_end():
+    assert renew_in(NOW + 1800, NOW) == 1800 - MARGIN_S
+    assert renew_in(NOW + 3600, NOW) == 3600 - MARGIN_S
+
+
+def test_a_short_session_has_a_short_margin():
+    assert renew_in(NOW + 60, NOW) == pytest.approx(54)
+
+
+@pytest.mark.parametrize("lasts", [0.0, 0.3, 30.0, YOUNGEST_S])
+def test_no_session_is_renewed_over_and_over_again(lasts):
+    one = policy(always=True)
+    connected(one, 7.0, expires=lasts)
+    assert one.renew_at == 7.0 + YOUNGEST_S
+
+
+@pytest.mark.parametrize("end", [0.0, NOW, NOW - 1, -NOW, NOW + BELIEVED_S + 1, math.inf, math.nan])
+def test_an_end_that_makes_no_sense_is_not_believed(end):
+    assert renew_in(end, NOW) == RENEW_S
+
+
+def test_a_session_is_renewed_when_it_is_old_and_nothing_is_awaited():
+    one = policy(always=True)
+    connected(one, 0.0, expires=500.0)
+    assert one.renew_at == 500.0
+    assert one.renew(499.0) is None
+    one.notice(500.0)
+    assert one.renew(501.0) is None
+    one.linger()
+    assert one.renew(502.0) == Connect(0, NEXT_S, NEXT_S, 0)
+    assert one.renewing
+    assert one.renewed(503.0, 700.0)
+    assert not one.renewing
+    assert one.renew_at == 1203.0
+
+
+def test_a_turn_that_begins_meanwhile_is_heard_by_the_old_session():
+    one = policy(always=True)
+    connected(one, 0.0)
+    assert one.renew(RENEW_S)
+    one.ask(RENEW_S)
+    assert not one.renewed(RENEW_S, RENEW_S)
+    one.not_renewed(LOST, RENEW_S)
+    assert one.renew_at == RENEW_S + BROKEN_OFF_S
+
+
+def test_a_service_that_asks_for_time_is_not_asked_to_renew_meanwhile():
+    one = policy(always=True)
+    connected(one, 0.0)
+    assert one.renew(RENEW_S)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
+    assert one.renew(RENEW_S + AGAIN_S) is None
+    assert one.renew_at == RENEW_S + 600.0
+    assert one.renew(RENEW_S + 600.0)
+
+
+def test_a_refused_renewal_refuses_no_turn():
+    one = policy(always=True)
+    connected(one, 0.0)
+    assert one.renew(RENEW_S)
+    one.not_renewed(REFUSED, RENEW_S)
+    one.lost(LOST, RENEW_S + 1)
+    assert one.notice(RENEW_S + 2) is None
+    assert dialled(one, RENEW_S + 2) == 0
+
+
+# Whatever happens -----------------------------------------------------------------------------------------------------
+
+WAITS_S = st.sampled_from([0.0, 4.0, 14.0, 16.0, 600.0])
+SERVICES = st.lists(st.sampled_from([5.0, 30.0]), min_size=1, max_size=3)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Does what the link's thread does, while needs, failures and edits come in any order. *dialling* and *connected*
+    are the thread's; what each service has said is written down here a second time, and each dial is judged by it."""
+
+    @initialize(services=SERVICES, always=st.booleans(), seed=st.integers(0, 1000))
+    def begin(self, services: list[float], always: bool, seed: int) -> None:
+        self.policy = LinkPolicy(services, always=always, rng=random.Random(seed))
+        self.now, self.always, self.allowed = 0.0, always, True
+        self.need = Need.NOTHING
+        self.dialling: Connect | None = None
+        self.connected: Connect | None = None
+        self.renewal: Connect | None = None
+        self.last_told: object = LinkIdle()
+        self.renewed_at = self.ready_at = -math.inf
+        self.edited = False  # since the connection was ready, or a renewal was tried
+        self.others(services)
+
+    def others(self, services: list[float]) -> None:
+        self.patience = services
+        self.busy_until = [-math.inf] * len(services)
+        self.refused_until = [-math.inf] * len(services)
+
+    def closed_until(self, number: int) -> float:
+        return max(self.busy_until[number], self.refused_until[number])
+
+    def tell(self, event: LinkDown | LinkIdle | Refused | None) -> None:
+        if event is None:
+            return
+        self.last_told = event
+        if isinstance(event, Refused):
+            ends = [self.closed_until(number) for number in range(len(self.patience))]
+            assert min(ends) > self.now + TURN_S, "a service was not asked that could have been"
+            assert event.retry_in == pytest.approx(min(ends) - self.now, abs=FIRST)
+            self.need = Need.NOTHING
+        if isinstance(event, LinkIdle):
+            assert self.need < Need.NOTICED or self.connected is None
+
+    # What happens around the link
+
+    @rule()
+    def asks(self) -> None:
+        self.need = Need.ASKED
+        self.refused_until = [-math.inf] * len(self.patience)
+        self.tell(self.policy.ask(self.now))
+
+    @rule()
+    def notices(self) -> None:
+        self.need = max(self.need, Need.NOTICED)
+        self.tell(self.policy.notice(self.now))
+
+    @rule()
+    def lingers(self) -> None:
+        self.need = min(self.need, Need.LATER)
+        self.tell(self.policy.linger())
+
+    @rule()
+    def hangs_up(self) -> None:
+        self.need = Need.NOTHING
+        self.tell(self.policy.hang_up())
+
+    @rule(allowed=st.booleans())
+    def allows(self, allowed: bool) -> None:
+        if self.allowed and not allowed:
+            self.need = Need.NOTHING
+        self.allowed = allowed
+        self.tell(self.policy.allow(allowed, self.now))
+
+    @rule(services=SERVICES, always=st.booleans())
+    def uses(self, services: list[float], always: bool) -> None:
+        self.always, self.edited = always, True
+        self.others(services)
+        self.tell(self.policy.use(services, self.now, always=always))
+
+    @rule(always=st.booleans())
+    def uses_the_same(self, always: bool) -> None:
+        self.always = always
+        self.tell(self.policy.use(None, self.now, always=always))
+
+    @rule(seconds=st.sampled_from([0.01, 0.2, 1.0, 5.0, 20.0, 100.0, 290.0, 1500.0]))
+    def time_passes(self, seconds: float) -> None:
+        ends = self.now + seconds
+        while self.dialling is None and self.connected is None:
+            decision = self.policy.decide(self.now)
+            if isinstance(decision, Connect):
+                self.dials(decision)
+            elif isinstance(decision, Wait):
+                if decision.until > ends:
+                    break
+                assert decision.until > self.now
+                self.now = decision.until
+        self.now = ends
+
+    # What becomes of a dial
+
+    def dials(self, plan: Connect) -> None:
+        assert self.allowed
+        assert self.always or self.need >= Need.NOTICED
+        assert self.now >= self.busy_until[plan.service], "before the time that the service asked for"
+        assert self.now >= self.refused_until[plan.service], "although it refused us, and nothing asked"
+        others = [n for n in range(len(self.patience)) if n != plan.service]
+        if any(self.closed_until(number) <= self.now - FIRST for number in others):
+            assert (plan.dial_s, plan.greeting_s) == (NEXT_S, NEXT_S)
+        elif all(self.closed_until(number) > self.now for number in others):
+            assert (plan.dial_s, plan.greeting_s) == (DIAL_S, self.patience[plan.service])
+        self.dialling = plan
+
+    def current(self, plan: Connect) -> bool:
+        return plan.generation == self.policy.generation
+
+    @precondition(lambda self: self.dialling is not None)
+    @rule(lasts=st.sampled_from([0.3, 100.0, RENEW_S]))
+    def is_ready(self, lasts: float) -> None:
+        self.connected, self.dialling = self.dialling, None
+        self.ready_at, self.renewed_at, self.edited = self.now, -math.inf, not self.current(self.connected)
+        self.last_told = "LinkUp"
+        self.policy.ready(self.now, lasts)
+        if self.current(self.connected):
+            self.refused_until[self.connected.service] = self.busy_until[self.connected.service] = -math.inf
+
+    @precondition(lambda self: (self.dialling or self.connected) and not self.renewal)
+    @rule(refused=st.booleans(), wait=WAITS_S, mute=st.booleans())
+    def is_lost(self, refused: bool, wait: float, mute: bool) -> None:
+        plan = self.dialling or self.connected
+        error = LinkRefused("no") if refused else LinkLost("lost", retry_after=wait)
+        if self.current(plan):
+            if refused:
+                self.refused_until[plan.service] = self.now + REFUSED_S
+            elif wait:
+                self.busy_until[plan.service] = self.now + wait
+        self.dialling = self.connected = None
+        makes = self.allowed and (self.always or self.need >= Need.NOTICED)
+        event = self.policy.lost(error, self.now, mute=mute).event
+        if not makes and not isinstance(event, Refused):
+            self.need = Need.NOTHING
+        self.tell(event)
+
+    @precondition(lambda self: (self.dialling or self.connected) and not self.renewal)
+    @rule()
+    def ends(self) -> None:
+        if not self.policy.wanted:
+            self.dialling = self.connected = None
+            self.tell(self.policy.ended(self.now))
+
+    # Renewing
+
+    @precondition(lambda self: self.connected and not self.renewal)
+    @rule()
+    def is_quiet(self) -> None:
+        plan = self.policy.renew(self.now)
+        if plan is None:
+            return
+        assert self.need < Need.NOTICED
+        assert self.now >= self.busy_until[plan.service]
+        if not self.edited:
+            assert self.now >= self.ready_at + YOUNGEST_S
+            assert self.now >= self.renewed_at + BROKEN_OFF_S
+        self.renewal, self.renewed_at, self.edited = plan, self.now, False
+
+    @precondition(lambda self: self.renewal)
+    @rule(wait=WAITS_S, refused=st.booleans())
+    def does_not_renew(self, wait: float, refused: bool) -> None:
+        if wait and not refused and self.current(self.renewal) and self.need < Need.NOTICED:
+            self.busy_until[self.renewal.service] = self.now + wait
+        self.renewal = None
+        self.policy.not_renewed(LinkRefused("no") if refused else LinkLost("lost", retry_after=wait), self.now)
+
+    @precondition(lambda self: self.renewal)
+    @rule(lasts=st.sampled_from([0.3, 100.0, RENEW_S]))
+    def renews(self, lasts: float) -> None:
+        if self.policy.renewed(self.now, lasts):
+            assert self.need < Need.NOTICED
+            self.connected, self.renewal = self.renewal, None
+            self.ready_at, self.renewed_at, self.edited = self.now, -math.inf, not self.current(self.connected)
+            if self.current(self.connected):
+                self.refused_until[self.connected.service] = self.busy_until[self.connected.service] = -math.inf
+        else:
+            assert self.need >= Need.NOTICED
+            self.renewal = None
+            self.policy.not_renewed(LinkLost("a turn"), self.now)
+
+    # What is always so
+
+    @invariant()
+    def knows_the_need(self) -> None:
+        assert self.policy.awaited == (self.need >= Need.NOTICED)
+        assert self.policy.wanted == (self.allowed and (self.always or self.need > Need.NOTHING))
+        assert self.policy.renewing == (self.renewal is not None)
+
+    @invariant()
+    def nothing_waits_longer_than_it_must(self) -> None:
+        if self.dialling or self.connected:
+            return
+        decision = self.policy.decide(self.now)
+        if isinstance(decision, Connect):
+            self.dials(decision)
+            return
+        if isinstance(decision, Prepare):
+            return
+        if not (self.allowed and (self.always or self.need >= Need.NOTICED)):
+            assert decision.until <= self.now + PREPARE_S or decision.until == math.inf
+            assert not isinstance(self.last_told, LinkDown), "it is at rest, and the light says offline"
+            return
+        possible = max(self.now, min(map(self.closed_until, range(len(self.patience)))))
+        longest = {Need.ASKED: WAITED_FOR_S, Need.NOTICED: LIMIT}.get(self.need, LIMIT)
+        assert decision.until <= possible + longest + FIRST
+        assert self.need < Need.NOTICED or possible <= self.now + TURN_S, "it waits in vain"
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
