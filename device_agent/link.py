@@ -288,5 +288,5 @@ class Link:
 
 
 def _patience(services: Sequence[Service]) -> tuple[float, ...]:
-    """Return how many seconds the greeting of each may take: so long that another one is possible within its patience."""
+    """Return how many seconds the greeting of each may take: another one has to be possible within its patience."""
     return tuple(SLOW * service.patience_s for service in services)
