@@ -73,7 +73,7 @@ SORRY = GAVE_UP | {Cue.TROUBLE}
 """The cues that say that an answer is missing, or not whole."""
 CUED = {
     *("refuse-401", "close-4000", "close-4000-reset", "refused-settings", "no-quota"),
-    *("cut-by-filter", "cut-by-length", "text-only", "empty-reply"),
+    *("cut-by-filter", "cut-by-length", "text-only", "empty-reply", "drop-mid-reply", "huge", "close-1001"),
 }
 """Faults that no waiting heals, or that leave an answer without its sound: the user hears a cue, by intention. The turn
 is answered after all others that heal in time."""

@@ -442,6 +442,15 @@ def test_speech_over_a_reply_that_overtook_keeps_what_was_committed() -> None:
     assert [turn.seconds for turn in client.heard.turns] == [1.0, 0.5]
 
 
+def test_speech_before_the_settings_is_a_turn_of_the_service_after_them() -> None:
+    client = Client()
+    client.append(tone(0.5))
+    news = client.configure({}) + client.append(tone(0.5) + silence(0.6)) + client.wait()
+    started = [e["item_id"] for e in client.events if e["type"] == "input_audio_buffer.speech_started"]
+    assert only(news, "input_audio_buffer.committed")["item_id"] == started[-1]
+    assert client.heard.turns[0].seconds == pytest.approx(1.5, abs=0.02)
+
+
 def test_an_older_server_answers_only_when_asked() -> None:
     client = Client(commits="asked")
     assert order(spoken(client)) == ["input_audio_buffer.committed", "conversation.item.added"]

@@ -342,7 +342,7 @@ class FamilyVoice(Voice):
     def _prepare_ear(self) -> None:
         ear, detection = self._ear, self._detection
         ear.change_rate(self._settings.input.rate)
-        if ear.listening and detection is None:
+        if ear.listening is not (detection is not None):
             ear.forget()
             self._user_item = ""
         ear.listening = detection is not None

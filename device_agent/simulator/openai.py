@@ -29,7 +29,7 @@ from .family import HANDLERS, MAKERS, FamilyVoice, Reply
 from .items import Item
 from .openai_settings import EVENTS, PCM, TOKEN, USUAL_DETECTION, OpenaiSettings, functions, without_nulls
 from .reading import Refusal, parse
-from .settings import Format, TurnDetection
+from .settings import Format, Settings, TurnDetection
 from .speaking import Piece
 from .thinking import Thought, call_for, sung
 from .voice import UPGRADE, Answer, Asked, Goodbye, Heard, Manners, Message, Voice
@@ -220,18 +220,20 @@ class OpenaiVoice(FamilyVoice):
         self._emit("session.updated", session=shown)
 
     def _session_update(self, event: dict[str, Any]) -> None:
-        session = event["session"]
-        if session.get("model", self.heard.model) != self.heard.model:
+        super()._session_update(event)
+        if self.manners.output_rate:
+            self._settings = replace(self._settings, output=Format(self.manners.output_rate))
+
+    def _refuse_settings(self, settings: Settings) -> None:
+        super()._refuse_settings(settings)
+        if settings.asked.get("model", self.heard.model) != self.heard.model:
             raise Refusal("The model of a session cannot be changed.", param="session.model")
-        if self._spoke and self._settings.updated(session).voice != self._settings.voice:
+        if self._spoke and settings.voice != self._settings.voice:
             raise Refusal(
                 "Cannot update a conversation's voice if assistant audio is present.",
                 code="cannot_update_voice",
                 param="session.audio.output.voice",
             )
-        super()._session_update(event)
-        if self.manners.output_rate:
-            self._settings = replace(self._settings, output=Format(self.manners.output_rate))
 
     @property
     def _detection(self) -> TurnDetection | None:

@@ -92,7 +92,7 @@ class OpenaiSettings(Settings):
         return {**usual, **self.asked.get("audio", {}).get(side, {})}
 
     def updated(self, session: Any) -> Self:
-        SESSION(session, "session")
+        """As in the base class; *session* has passed ``SESSION`` as a part of what brought it."""
         asked = {**self.asked, **{name: value for name, value in session.items() if name != "type"}}
         if not asked.get("instructions"):
             asked.pop("instructions", None)  # empty ones bring back the usual, as recorded
