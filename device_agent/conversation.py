@@ -182,12 +182,15 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
         ReplyStarted: (SPEAKING, (CloseGate(),)),  # a service that does not say when it takes the turn
         Pressed: (LISTENING, (CloseGate(),)),  # tap, speak, tap
         Muted: (REST, (ForgetTurn(), CloseGate())),
+        MicrophoneLost: (SENDING, ()),  # the gate ends what was said; see _row
+        MicrophoneEnded: (REST, (CloseGate(),)),
         Refused: (REST, (ForgetTurn(), CloseGate(), Play(Cue.REFUSED))),
         CapReached: (REST, (ForgetTurn(), CloseGate(), Play(Cue.CAP))),
         TimeUp: (REST, (ForgetTurn(), CloseGate(), Play(Cue.FAILED))),
     },
     SENDING: {
         **_WAITING,
+        NothingSaid: (REST, ()),
         TurnReceived: (THINKING, ()),
         TurnTaken: (THINKING, ()),
         TimeUp: (REST, (CutReply(), ForgetTurn(), Play(Cue.OFFLINE))),
@@ -207,6 +210,13 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
     },
 }
 """In this state, on this event: the next state, and what to do. An event without a row does nothing."""
+
+DEAF: dict[type[Event], Row] = {
+    Pressed: (REST, (CutReply(), ForgetTurn())),
+    TalkStarted: (REST, (CutReply(), ForgetTurn(), CloseGate())),  # the last frame before
+}
+"""What happens in place of LISTENING where the microphone is closed, gone or at its end: only a device that hears may
+say that it listens."""
 
 ANYWAY: dict[type[Event], tuple[Action, ...]] = {
     Muted: (Mute(True), Play(Cue.MUTED)),
@@ -308,6 +318,7 @@ class Conversation:
         self._mistaken = False  # config.yaml is
         self._ringing = False
         self._lost: set[str] = set()  # devices
+        self._begun = False  # the gate has opened since the last press
         self._microphone_ended = False
         self._reply = ""  # the latest that has begun
         self._more = False  # the assistant will go on in another reply, when its tools have answered
@@ -374,7 +385,7 @@ class Conversation:
 
     def _move(self, event: Event, now: float) -> list[Action]:
         """Follow the table; return what it says."""
-        row = TRANSITIONS[self.state].get(type(event))
+        row = self._row(event)
         if row is None:
             return []
         old = self.state
@@ -385,6 +396,22 @@ class Conversation:
             actions += (Play(Cue.FAILED),)
             self._broken = False
         return [*actions, *self._entered(old, event, now)]
+
+    def _row(self, event: Event) -> Row | None:
+        """Return the row of the table for *event*."""
+        row = TRANSITIONS[self.state].get(type(event))
+        if row is not None and row[0] is LISTENING and self._deaf:
+            to, actions = DEAF[type(event)]
+            cue = (Play(Cue.TROUBLE if self._lost else Cue.MUTED),) if isinstance(event, Pressed) else ()
+            return to, actions + cue
+        if self.state is LISTENING and isinstance(event, MicrophoneLost) and not self._begun:
+            return REST, (CloseGate(),)  # it was pressed, and no frame came: nothing will end the turn
+        return row
+
+    @property
+    def _deaf(self) -> bool:
+        """Whether nothing can be heard."""
+        return self._microphone_ended or self.muted or "microphone" in self._lost
 
     def _lose(self, event: Event) -> list[Action]:
         """Remember which devices are gone; return the cue, once for each time that one goes."""
@@ -400,6 +427,8 @@ class Conversation:
         self._rest = _LINK.get(type(event), self._rest)
         if isinstance(event, (Refused, CapReached)):
             self._refused_until = now + (event.retry_in if isinstance(event, Refused) else REFUSED_S)
+        if isinstance(event, (Pressed, TalkStarted)):
+            self._begun = isinstance(event, TalkStarted)
         if isinstance(event, MicrophoneEnded):
             self._microphone_ended = True
         elif isinstance(event, CutConfirmed):
@@ -431,7 +460,7 @@ class Conversation:
     def _resolve(self, state: State) -> State:
         if self._more and state in (REST, FOLLOW_UP):
             return THINKING
-        deaf = self._microphone_ended or self.muted or bool(self._lost)
+        deaf = self._deaf or bool(self._lost)
         if state is FOLLOW_UP and (self._patience[FOLLOW_UP] is None or deaf):
             state = REST
         if state is REST:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -603,10 +605,37 @@ def test_two_devices_that_are_gone_must_both_come_back():
 def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_future(state):
     conversation = at(state, follow_up=8.0)
     conversation.handle(MicrophoneLost("unplugged"), 1.0)
-    assert conversation.state is state
+    assert conversation.state is (SENDING if state is LISTENING else state)  # what was said is sent
     for event in (TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")):
         conversation.handle(event, 2.0)
     assert conversation.state is TROUBLE
+
+
+def test_a_microphone_that_goes_between_the_press_and_its_first_frame_ends_the_turn():
+    conversation = at(READY)
+    conversation.handle(Pressed(), 1.0)
+    actions = conversation.handle(MicrophoneLost("unplugged"), 1.1)
+    assert CloseGate() in actions
+    assert Show("trouble") in actions
+    assert Play(Cue.TROUBLE) in actions
+
+
+def test_nothing_said_into_a_microphone_that_went_is_nothing_asked():
+    conversation = at(LISTENING)
+    conversation.handle(MicrophoneLost("unplugged"), 1.0)
+    assert Show("trouble") in conversation.handle(NothingSaid(), 1.1)
+
+
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+@pytest.mark.parametrize(("gone", "cue"), [(Muted(), Cue.MUTED), (MicrophoneLost("unplugged"), Cue.TROUBLE)])
+def test_a_press_on_a_device_that_cannot_hear_is_silence_and_a_cue(state, gone, cue):
+    conversation = at(state)
+    conversation.handle(gone, 1.0)
+    actions = conversation.handle(Pressed(), 2.0)
+    assert CutReply() in actions
+    assert Play(cue) in actions
+    assert OpenGate() not in actions
+    assert conversation.state in {MUTED, TROUBLE}
 
 
 def test_a_reply_that_nobody_can_hear_is_cut():
@@ -680,6 +709,30 @@ def test_no_order_of_events_leaves_the_gate_deaf(events: list[Event], settings):
     assert OpenGate() in actions
     assert conversation.state is LISTENING
     assert not conversation.muted
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_only_a_device_that_hears_says_that_it_listens(seed):
+    """A hundred thousand events in random order, and after each a look at who hears."""
+    rng = random.Random(seed)
+    for _ in range(10):
+        conversation, deaf = Conversation(voice_starts=rng.random() < 0.5, voice_interrupts=rng.random() < 0.5), set()
+        conversation.handle(Started(), 0.0)
+        for now in range(1000):
+            event = rng.choice(EVENTS)
+            conversation.handle(event, float(now))
+            match event:
+                case Muted():
+                    deaf.add("muted")
+                case Unmuted():
+                    deaf.discard("muted")
+                case MicrophoneLost():
+                    deaf.add("lost")
+                case DeviceReady("microphone"):
+                    deaf.discard("lost")
+            assert not (deaf and MOODS[conversation.state] == "listening"), (event, conversation.state)
+            waits = conversation.state not in RESTING and conversation.state not in {SPEAKING, STARTING}
+            assert not waits or conversation.deadline is not None
 
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
