@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,10 @@ class Room(ABC):
         """Return a microphone that hears this sound, after a moment of silence perhaps."""
 
     @abstractmethod
+    def array(self, channels: list[bytes], chosen: int | None) -> Microphone:
+        """Return a microphone with several channels that hear these sounds, of which one is *chosen*."""
+
+    @abstractmethod
     def missing_microphone(self) -> Microphone: ...
 
     @abstractmethod
@@ -44,14 +49,19 @@ class Room(ABC):
 
 
 class CardRoom(Room):
-    def __init__(self, card: FifoCard) -> None:
+    def __init__(self, card: FifoCard, more: ExitStack) -> None:
         pytest.importorskip("pyaudio", reason="needs PyAudio")
-        self._card = card
+        self._card, self._more = card, more
         self._process = card.process()
 
     def microphone(self, hears: bytes) -> Microphone:
         self._card.play(hears)
         return self._process.microphone(RATE)
+
+    def array(self, channels: list[bytes], chosen: int | None) -> Microphone:
+        card = self._more.enter_context(FifoCard(RATE, len(channels)))
+        card.play(interleaved(channels))
+        return card.process().microphone(RATE, channel=chosen)
 
     def missing_microphone(self) -> Microphone:
         return self._process.microphone(RATE, "nobody's")
@@ -77,6 +87,13 @@ class WavRoom(Room):
             file.writeframes(hears)
         return WavMicrophone(path, RATE)
 
+    def array(self, channels: list[bytes], chosen: int | None) -> Microphone:
+        path = str(self._directory / "heard by the array.wav")
+        with wave.open(path, "wb") as file:
+            file.setparams((len(channels), 2, RATE, 0, "NONE", ""))
+            file.writeframes(interleaved(channels))
+        return WavMicrophone(path, RATE, chosen)
+
     def missing_microphone(self) -> Microphone:
         return WavMicrophone(str(self._directory / "nobody's.wav"), RATE)
 
@@ -96,8 +113,12 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]:
     if request.param == "wav":
         yield WavRoom(tmp_path)
         return
-    with FifoCard(RATE) as card:
-        yield CardRoom(card)
+    with FifoCard(RATE) as card, ExitStack() as more:
+        yield CardRoom(card, more)
+
+
+def interleaved(channels: list[bytes]) -> bytes:
+    return np.column_stack([np.frombuffer(each, np.int16) for each in channels]).tobytes()
 
 
 def say(speaker: Speaker, sound: bytes) -> None:
@@ -137,6 +158,31 @@ class TestMicrophone:
             microphone.open()
             assert len(microphone.read()) == FRAME
             microphone.close()
+
+    @pytest.mark.parametrize("count", [2, 3, 6])
+    @pytest.mark.parametrize("chosen", [None, 1, 2])
+    def test_with_several_channels_gives_one_of_them(self, room, count, chosen):
+        """The first, where none is chosen."""
+        channels = [bytes(len(SOUND))] * count
+        channels[(chosen or 1) - 1] = SOUND
+        microphone = room.array(channels, chosen)
+        microphone.open()
+        frames = [microphone.read() for _ in range(10)]
+        microphone.close()
+
+        assert b"".join(frames) == SOUND
+
+    def test_with_a_dead_channel_gives_another_one(self, room):
+        microphone = room.array([bytes(len(SOUND)), SOUND], None)
+        microphone.open()
+        frames = [microphone.read() for _ in range(10)]
+        microphone.close()
+
+        assert b"".join(frames) == SOUND
+
+    def test_without_the_chosen_channel_says_which_there_are(self, room):
+        with pytest.raises(DeviceFailed, match=r"microphone .*microphone\.channel is 5: choose 1 to 2"):
+            room.array([SOUND, SOUND], 5).open()
 
     def test_that_is_missing_is_named_with_advice(self, room):
         with pytest.raises(DeviceFailed, match=r"microphone .*nobody's.*: .+") as failure:
