@@ -97,11 +97,12 @@ class Care(Protocol):
     def next(self) -> object | None:
         """What the device is to be assembled anew for, when nobody speaks."""
 
-    def look(self, resting: bool) -> Event | None:
+    def look(self, now: float) -> Event | None:
         """Called with each tick: return what has become of an edit, if there was one."""
 
-    def fail(self, key: str, reason: str) -> bool:
-        """The device that *key* names does not open: return whether that is to be assembled anew for."""
+    def fail(self, error: AgentError, key: str = "") -> bool:
+        """It cannot go on for *error*, which is about *key* where that is known: return whether it is to be assembled
+        anew for that."""
 
 
 class Agent:
@@ -187,7 +188,7 @@ class Agent:
             if now >= tick + TICK_S or isinstance(event, Nudged):
                 tick = now
                 self._look(now, began)
-                if self._take_care():
+                if self._take_care(now):
                     return AGAIN
             if event is None:
                 continue
@@ -198,16 +199,12 @@ class Agent:
 
     def _ended_by(self, event: Event) -> int | None:
         """Return the status that *event* is to end ``run`` with, if it is."""
+        if self._unfit(event):
+            return AGAIN
         match event:
             case ShutdownRequested(by):
                 log.info("stopping on %s", by)
                 return 0
-            case MicrophoneLost(reason) if self._unfit(MICROPHONE, reason):
-                return AGAIN
-            case SpeakerLost(reason) if self._unfit(SPEAKER, reason):
-                return AGAIN
-            case WorkerCrashed(worker, DeviceFailed() as error) if self._unfit(worker, str(error)):
-                return AGAIN
             case WorkerCrashed(worker, error):
                 log.error("%s: %s", worker, error)
                 return 1
@@ -369,12 +366,12 @@ class Agent:
             return None
         return WorkerCrashed(LINK, AgentError(f"it has stood still for {LINK_STALLED_S:g} s: ending, to start again"))
 
-    def _take_care(self) -> bool:
+    def _take_care(self, now: float) -> bool:
         """See to the configuration; return whether the device is to be assembled anew, and nobody would notice."""
         if self._care is None:
             return False
         resting = self._conversation.state in RESTING
-        if (edit := self._care.look(resting)) is not None:
+        if (edit := self._care.look(now)) is not None:
             self._inbox.put(edit)
         if self._care.next is None or not resting or self._ringing_until is not None:
             return False
@@ -382,9 +379,21 @@ class Agent:
             return False
         return self._inbox.empty() and self._outbox.quiet and self._playback.quiet and not self._gate.stirs
 
-    def _unfit(self, device: str, reason: str) -> bool:
-        """A *device* does not work: return whether that is because of an edit, and the device from before is wanted."""
-        return self._care is not None and self._care.fail(f"{device}.device", reason)
+    def _unfit(self, event: Event) -> bool:
+        """Whether what *event* tells of is the fault of an edit, and the device from before is wanted."""
+        match event:
+            case MicrophoneLost(reason):
+                error: AgentError = DeviceFailed(reason)
+                key = f"{MICROPHONE}.device"
+            case SpeakerLost(reason):
+                error, key = DeviceFailed(reason), f"{SPEAKER}.device"
+            case WorkerCrashed(worker, DeviceFailed() as failed):
+                error, key = failed, f"{worker}.device"
+            case WorkerCrashed(worker, crash):
+                error, key = AgentError(f"{worker}: {crash}"), ""
+            case _:
+                return False
+        return self._care is not None and self._care.fail(error, key)
 
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from .files import read_whole
 from .files import replace_whole as _replace
+from .paths import home_directory
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def default_path() -> Path:
         return Path(given, "memory.json")
     home = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():  # the specification says: ignore it
-        home = Path.home() / ".local" / "state"
+        home = home_directory() / ".local" / "state"
     return home / "device-agent" / "memory.json"
 
 

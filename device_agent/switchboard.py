@@ -58,6 +58,8 @@ class Switchboard:
 
         *patience* is how many seconds the dial may take, *greeting* how many the service may take to become ready.
         """
+        if number >= len(self._services):
+            number = 0  # it is one of those before an edit, and is not there any more
         service, resume = self._services[number], self._resume.get(number, "")
         try:
             wire = self._open(service, resume, patience, now)
@@ -91,7 +93,7 @@ class Switchboard:
         It is not gone on with where it may hold what will be sent *again*: the service would hear that twice. Then a
         new one begins, and is told what was said before.
         """
-        if carrier.ready:
+        if carrier.ready and number < len(self._services):
             known = again is Again.WHOLE or (again is Again.HALF and self._services[number].takes_halves)
             self._resume[number] = "" if known else carrier.resume
 
