@@ -24,6 +24,7 @@ from .ears import MICROPHONE
 from .errors import AgentError, DeviceFailed
 from .events import (
     Action,
+    AlarmDue,
     Attend,
     CancelReply,
     CapReached,
@@ -55,7 +56,6 @@ from .events import (
     Released,
     ReplyEnded,
     Ring,
-    RingEnded,
     ServiceError,
     Show,
     ShutdownRequested,
@@ -84,8 +84,6 @@ TICK_S = 1.0
 LINK = "link"
 LINK_STALLED_S = 60.0
 """The link looks up every few seconds while it is connected, and no step of a dial takes longer than this."""
-RINGING_S = 120.0
-"""How long an alarm rings where nobody hushes it."""
 AGAIN = -1
 """What ``run`` returns where the device is to be assembled anew: no exit status."""
 
@@ -121,7 +119,6 @@ class Agent:
         self._conversation, self._toolbox, self._inbox = parts.conversation, parts.toolbox, parts.inbox
         self._alarms, self._memory, self._meter = parts.alarms, parts.memory, parts.meter
         self._watch, self._care = tuple(watch), care
-        self._ringing_until: float | None = None
         self._mood, self._service, self._complaint = MOODS[STARTING], "", ""
 
     def stop(self, by: str) -> None:
@@ -302,10 +299,9 @@ class Agent:
                 self._playback.play(self._cues.sound(cue))
             case Ring():
                 self._playback.ring(self._cues.sound(Cue.ALARM))
-                self._ringing_until = now + RINGING_S
             case Hush():
                 self._playback.ring(b"")
-                self._ringing_until = None
+                self._alarms.hush()
 
     def _mute(self, muted: bool) -> None:
         self._ears.mute(muted)
@@ -329,7 +325,7 @@ class Agent:
         self._complaint = ""
         if isinstance(event, EditRefused):
             self._complaint = f"with settings from before: {event.reason.splitlines()[0]}"
-        elif self._ringing_until is not None:
+        elif self._alarms.ringing:
             self._playback.ring(self._cues.sound(Cue.ALARM))
         self._tell_status()
 
@@ -373,7 +369,7 @@ class Agent:
         resting = self._conversation.state in RESTING
         if (edit := self._care.look(now)) is not None:
             self._inbox.put(edit)
-        if self._care.next is None or not resting or self._ringing_until is not None:
+        if self._care.next is None or not resting or self._alarms.ringing:
             return False
         if self._conversation.state is FOLLOW_UP:  # somebody may go on
             return False
@@ -397,7 +393,9 @@ class Agent:
 
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""
-        if failed := self._devices.standstill(now, began) or self._link_hangs(now):
+        ringing = self._alarms.ringing
+        failed = self._devices.standstill(now, began, ringing=ringing)
+        if failed := failed or (None if ringing else self._link_hangs(now)):
             self._inbox.put(failed)
             return
         if self._conversation.state in RESTING:
@@ -407,10 +405,9 @@ class Agent:
             self._link.allow(True)
         elif self._conversation.state in RESTING:
             self._link.allow(False)
-        for alarm in self._alarms.due(time.time(), now):
-            log.info("an alarm rings")  # what it is called is private, like all that was said
-            self._inbox.put(alarm)
-        if self._ringing_until is not None and now > self._ringing_until:
-            self._inbox.put(RingEnded())
+        for event in self._alarms.due(time.time(), now, audible=self._devices.audible):
+            if isinstance(event, AlarmDue):
+                log.info("an alarm rings")  # what it is called is private, like all that was said
+            self._inbox.put(event)
         self._devices.tell_gaps()
         systemd.notify(WATCHDOG=1)

@@ -208,7 +208,7 @@ class Edits:
             raise error
         mistake = located(error, self.path, self.reading, key)
         self._reading = before
-        self._well_since = None
+        self._trying, self._well_since = False, None
         self.refuse(mistake)
 
     def keep(self, now: float, *, well: bool) -> None:

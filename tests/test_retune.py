@@ -352,7 +352,10 @@ def test_an_alarm_that_rings_goes_on_as_loud_as_it_is_to_be_now(device):
         light=parts.panel,
     )
     agent._handle(Started(), 0.0)
-    agent._handle(AlarmDue("pasta"), time.monotonic())
+    agent._alarms.set_timer(1, "pasta", wall=0.0, steady=0.0)
+    (due,) = agent._alarms.due(2.0, 2.0)
+    assert due == AlarmDue("pasta")
+    agent._handle(due, time.monotonic())
     before = agent._playback._cues._ring
     agent._cues.tune(volume=50, alarm_volume=10, wanted=())
     agent._handle(EditTaken(), time.monotonic())
