@@ -400,14 +400,14 @@ class Agent:
             return
         if self._conversation.state in RESTING:
             self._devices.look_for_lost(now)
-        self._meter.look(time.strftime("%Y-%m-%d"), now)
-        if not self._meter.spent:
-            self._link.allow(True)
-        elif self._conversation.state in RESTING:
-            self._link.allow(False)
         for event in self._alarms.due(time.time(), now, audible=self._devices.audible):
             if isinstance(event, AlarmDue):
                 log.info("an alarm rings")  # what it is called is private, like all that was said
             self._inbox.put(event)
+        self._meter.look(time.strftime("%Y-%m-%d"), now)  # by the time zone as the alarms have just found it
+        if not self._meter.spent:
+            self._link.allow(True)
+        elif self._conversation.state in RESTING:
+            self._link.allow(False)
         self._devices.tell_gaps()
         systemd.notify(WATCHDOG=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from .errors import AgentError
 from .events import AlarmDue, RingEnded
 from .memory import Memory
 from .rings import LONGEST_NAME, LONGEST_S, Alarm, Entry, Ringing, Timer, read, read_ringing
+from .timezone import follow_timezone
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +109,10 @@ class Alarms:
         """Return what begins to ring now, and whether what rang has rung its time; *audible* says that it is heard.
 
         To be called about once a second; costs little when nothing rings. What rang when the last process was ended
-        begins again.
+        begins again. Local time is that of the time zone as it is now.
         """
+        if follow_timezone():
+            log.info("the time zone is %s now", "/".join(time.tzname))
         names: list[str] = []
         rest: list[Entry] = []
         with self._lock:

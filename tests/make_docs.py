@@ -189,7 +189,7 @@ FLOORS: dict[str, str] = {
     "credentials",
     "The way down": "playback prefill mouth cues devices panel",
     "What is configured": "config schema edits trial retune effective",
-    "What is remembered": "memory files paths meter alarms rings recall",
+    "What is remembered": "memory files paths meter alarms rings timezone recall",
     "What is shown": "statistics times levels window status live screen log transcript postmortem",
     "Neighbours": "neighbours metrics mqtt home",
     "Other commands": "demo ask",
