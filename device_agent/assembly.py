@@ -275,7 +275,7 @@ def remembered_volume(memory: Memory, configured: int) -> int:
     """Return the volume as it was, unless the owner has written another one into config.yaml since."""
     volume = memory.get("volume", configured)
     known = memory.get("configured_volume", None) == configured
-    if not known or not isinstance(volume, int) or not 0 <= volume <= 100:
+    if not known or not isinstance(volume, int) or isinstance(volume, bool) or not 0 <= volume <= 100:
         memory.put("configured_volume", configured)
         memory.put("volume", configured)
         return configured

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LARGEST = 64 * 1024
 """Bytes of the file."""
+LARGEST_FOUND = LARGEST // 2
+"""Bytes of a file from before: there is room for what is put next, which is a quarter of that at most."""
 SETTLE_S = 1.0
 """The keeper waits so long for more of the same: a knob that is turned is one write, not thirty."""
 AGAIN_S = 60.0
@@ -136,7 +138,10 @@ def _read(path: Path) -> dict[str, str]:
         values = json.loads(read_whole(path, LARGEST))
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
-        return {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+        known = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+        if len(_document(known)) > LARGEST_FOUND:
+            raise ValueError(f"it has more than {LARGEST_FOUND} bytes")
+        return known
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

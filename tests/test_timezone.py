@@ -1,4 +1,4 @@
-"""The time zone is set, and gets other rules, while the process runs. Real zone files, and the clock of the C library."""
+"""The time zone is set, and gets other rules, while the process runs. Real zone files, and the C library."""
 
 from __future__ import annotations
 
