@@ -24,6 +24,7 @@ from .ears import MICROPHONE
 from .errors import AgentError, DeviceFailed
 from .events import (
     Action,
+    AlarmDue,
     Attend,
     CancelReply,
     CapReached,
@@ -55,7 +56,6 @@ from .events import (
     Released,
     ReplyEnded,
     Ring,
-    RingEnded,
     ServiceError,
     Show,
     ShutdownRequested,
@@ -84,8 +84,6 @@ TICK_S = 1.0
 LINK = "link"
 LINK_STALLED_S = 60.0
 """The link looks up every few seconds while it is connected, and no step of a dial takes longer than this."""
-RINGING_S = 120.0
-"""How long an alarm rings where nobody hushes it."""
 AGAIN = -1
 """What ``run`` returns where the device is to be assembled anew: no exit status."""
 
@@ -97,11 +95,12 @@ class Care(Protocol):
     def next(self) -> object | None:
         """What the device is to be assembled anew for, when nobody speaks."""
 
-    def look(self, resting: bool) -> Event | None:
+    def look(self, now: float) -> Event | None:
         """Called with each tick: return what has become of an edit, if there was one."""
 
-    def fail(self, key: str, reason: str) -> bool:
-        """The device that *key* names does not open: return whether that is to be assembled anew for."""
+    def fail(self, error: AgentError, key: str = "") -> bool:
+        """It cannot go on for *error*, which is about *key* where that is known: return whether it is to be assembled
+        anew for that."""
 
 
 class Agent:
@@ -120,7 +119,6 @@ class Agent:
         self._conversation, self._toolbox, self._inbox = parts.conversation, parts.toolbox, parts.inbox
         self._alarms, self._memory, self._meter = parts.alarms, parts.memory, parts.meter
         self._watch, self._care = tuple(watch), care
-        self._ringing_until: float | None = None
         self._mood, self._service, self._complaint = MOODS[STARTING], "", ""
 
     def stop(self, by: str) -> None:
@@ -187,7 +185,7 @@ class Agent:
             if now >= tick + TICK_S or isinstance(event, Nudged):
                 tick = now
                 self._look(now, began)
-                if self._take_care():
+                if self._take_care(now):
                     return AGAIN
             if event is None:
                 continue
@@ -198,16 +196,12 @@ class Agent:
 
     def _ended_by(self, event: Event) -> int | None:
         """Return the status that *event* is to end ``run`` with, if it is."""
+        if self._unfit(event):
+            return AGAIN
         match event:
             case ShutdownRequested(by):
                 log.info("stopping on %s", by)
                 return 0
-            case MicrophoneLost(reason) if self._unfit(MICROPHONE, reason):
-                return AGAIN
-            case SpeakerLost(reason) if self._unfit(SPEAKER, reason):
-                return AGAIN
-            case WorkerCrashed(worker, DeviceFailed() as error) if self._unfit(worker, str(error)):
-                return AGAIN
             case WorkerCrashed(worker, error):
                 log.error("%s: %s", worker, error)
                 return 1
@@ -305,10 +299,9 @@ class Agent:
                 self._playback.play(self._cues.sound(cue))
             case Ring():
                 self._playback.ring(self._cues.sound(Cue.ALARM))
-                self._ringing_until = now + RINGING_S
             case Hush():
                 self._playback.ring(b"")
-                self._ringing_until = None
+                self._alarms.hush()
 
     def _mute(self, muted: bool) -> None:
         self._ears.mute(muted)
@@ -332,7 +325,7 @@ class Agent:
         self._complaint = ""
         if isinstance(event, EditRefused):
             self._complaint = f"with settings from before: {event.reason.splitlines()[0]}"
-        elif self._ringing_until is not None:
+        elif self._alarms.ringing:
             self._playback.ring(self._cues.sound(Cue.ALARM))
         self._tell_status()
 
@@ -371,39 +364,52 @@ class Agent:
             return None
         return WorkerCrashed(LINK, AgentError(f"it has stood still for {LINK_STALLED_S:g} s: ending, to start again"))
 
-    def _take_care(self) -> bool:
+    def _take_care(self, now: float) -> bool:
         """See to the configuration; return whether the device is to be assembled anew, and nobody would notice."""
         if self._care is None:
             return False
         resting = self._conversation.state in RESTING
-        if (edit := self._care.look(resting)) is not None:
+        if (edit := self._care.look(now)) is not None:
             self._inbox.put(edit)
-        if self._care.next is None or not resting or self._ringing_until is not None:
+        if self._care.next is None or not resting or self._alarms.ringing:
             return False
         if self._conversation.state is FOLLOW_UP:  # somebody may go on
             return False
         return self._inbox.empty() and self._outbox.quiet and self._playback.quiet and not self._gate.stirs
 
-    def _unfit(self, device: str, reason: str) -> bool:
-        """A *device* does not work: return whether that is because of an edit, and the device from before is wanted."""
-        return self._care is not None and self._care.fail(f"{device}.device", reason)
+    def _unfit(self, event: Event) -> bool:
+        """Whether what *event* tells of is the fault of an edit, and the device from before is wanted."""
+        match event:
+            case MicrophoneLost(reason):
+                error: AgentError = DeviceFailed(reason)
+                key = f"{MICROPHONE}.device"
+            case SpeakerLost(reason):
+                error, key = DeviceFailed(reason), f"{SPEAKER}.device"
+            case WorkerCrashed(worker, DeviceFailed() as failed):
+                error, key = failed, f"{worker}.device"
+            case WorkerCrashed(worker, crash):
+                error, key = AgentError(f"{worker}: {crash}"), ""
+            case _:
+                return False
+        return self._care is not None and self._care.fail(error, key)
 
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""
-        if failed := self._devices.standstill(now, began) or self._link_hangs(now):
+        ringing = self._alarms.ringing
+        failed = self._devices.standstill(now, began, ringing=ringing)
+        if failed := failed or (None if ringing else self._link_hangs(now)):
             self._inbox.put(failed)
             return
         if self._conversation.state in RESTING:
             self._devices.look_for_lost(now)
-        self._meter.look(time.strftime("%Y-%m-%d"), now)
+        for event in self._alarms.due(time.time(), now, audible=self._devices.audible):
+            if isinstance(event, AlarmDue):
+                log.info("an alarm rings")  # what it is called is private, like all that was said
+            self._inbox.put(event)
+        self._meter.look(time.strftime("%Y-%m-%d"), now)  # by the time zone as the alarms have just found it
         if not self._meter.spent:
             self._link.allow(True)
         elif self._conversation.state in RESTING:
             self._link.allow(False)
-        for alarm in self._alarms.due(time.time(), now):
-            log.info("an alarm rings")  # what it is called is private, like all that was said
-            self._inbox.put(alarm)
-        if self._ringing_until is not None and now > self._ringing_until:
-            self._inbox.put(RingEnded())
         self._devices.tell_gaps()
         systemd.notify(WATCHDOG=1)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import AgentError
-from .events import AlarmDue
+from .events import AlarmDue, RingEnded
 from .memory import Memory
-from .rings import LONGEST_NAME, LONGEST_S, Alarm, Entry, Timer, read
+from .rings import LONGEST_NAME, LONGEST_S, Alarm, Entry, Ringing, Timer, read, read_ringing
+from .timezone import follow_timezone
 
 log = logging.getLogger(__name__)
 
 MOST = 20
 """How many there may be, timers and alarms together."""
-KEY = "alarms"
-"""Their name in the memory."""
+KEY, RINGING = "alarms", "ringing"
+"""Their name in the memory, and that of the one that rings."""
 
 
 class AlarmRefused(AgentError, ValueError):
@@ -49,6 +51,8 @@ class Alarms:
         self._memory = memory
         self._lock = threading.Lock()
         self._entries: tuple[Entry, ...] = tuple(_read(memory.get(KEY, [])))
+        self._ringing = _read_ringing(memory.get(RINGING))
+        self._noted = self._ringing and self._ringing.written()
 
     def set_timer(self, seconds: float, name: str = "", *, wall: float, steady: float) -> Waiting:
         """Add a timer that rings in *seconds*. Raises AlarmRefused."""
@@ -96,17 +100,57 @@ class Alarms:
         self._memory.flush()
         return gone
 
-    def due(self, wall: float, steady: float) -> list[AlarmDue]:
-        """Return what rings now. To be called about once a second; costs little when nothing does."""
-        rings, rest = [], []
+    @property
+    def ringing(self) -> bool:
+        """Whether one rings now, or rang when the process was ended, and was neither hushed nor has rung its time."""
+        return self._ringing is not None
+
+    def due(self, wall: float, steady: float, *, audible: bool = True) -> list[AlarmDue | RingEnded]:
+        """Return what begins to ring now, and whether what rang has rung its time; *audible* says that it is heard.
+
+        To be called about once a second; costs little when nothing rings. What rang when the last process was ended
+        begins again. Local time is that of the time zone as it is now.
+        """
+        if follow_timezone():
+            log.info("the time zone is %s now", "/".join(time.tzname))
+        names: list[str] = []
+        rest: list[Entry] = []
         with self._lock:
             for each in self._entries:
                 now, left = each.seen(steady).look(wall, steady)
-                rings += [AlarmDue(each.name)] if now else []
+                names += [each.name] if now else []
                 rest += [left] if left else []
-            self._change(tuple(rest))
+            if names:
+                self._ring(Ringing(names[-1], wall, counted=steady))
+                events: list[AlarmDue | RingEnded] = [AlarmDue(name) for name in names]
+            else:
+                events = self._ring_on(wall, steady, audible=audible)
+            self._change(tuple(rest))  # last: what is due is remembered as one or the other, at any moment
         self._memory.flush_soon()
-        return rings
+        return events
+
+    def hush(self) -> None:
+        """What rings was heard, and is forgotten."""
+        with self._lock:
+            self._ring(None)
+        self._memory.flush_soon()
+
+    def _ring_on(self, wall: float, steady: float, *, audible: bool) -> list[AlarmDue | RingEnded]:
+        """Count how long it has rung; return its end, or its new beginning where it was loaded."""
+        if (ringing := self._ringing) is None:
+            return []
+        if ringing.counted is None:
+            self._ring(replace(ringing, counted=steady) if ringing.rings_again(wall) else None)
+            return [AlarmDue(ringing.name)] if self._ringing else []
+        self._ring(ringing.heard(wall, steady, audible=audible))
+        return [] if self._ringing else [RingEnded()]
+
+    def _ring(self, ringing: Ringing | None) -> None:
+        assert self._lock.locked()  # noqa: S101  as for the entries
+        self._ringing = ringing
+        if (noted := ringing and ringing.written()) != self._noted:
+            self._noted = noted
+            self._memory.put(RINGING, noted)
 
     def _free(self) -> int:
         """Return the smallest number that nobody has: people have to say it."""
@@ -147,6 +191,14 @@ def _read(written: Any) -> Iterator[Entry]:
             continue
         numbers.add(entry.number)
         yield entry
+
+
+def _read_ringing(written: Any) -> Ringing | None:
+    try:
+        return read_ringing(written)
+    except ValueError as error:
+        log.warning("what is remembered of an alarm that rings makes no sense: %s; left out", error)
+        return None
 
 
 def _list(written: Any) -> Iterable[Any]:

@@ -6,8 +6,7 @@ The parts that depend on a library are imported here and only when the configura
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import services
@@ -25,7 +24,7 @@ from .config import (
     ToolConfig,
 )
 from .conversation import Conversation
-from .credentials import Secret, find_key, find_password, variable
+from .credentials import TOKEN_KEY, Secret, find_key, find_password, variable
 from .cues import Cues
 from .devices import Devices
 from .ears import Ears
@@ -46,11 +45,11 @@ from .recall import Recall
 from .services import Function
 from .tools import Tool, Toolbox
 from .tools.device import abilities
+from .unavailable import Unavailable
 from .vad import VoiceDetector
 from .worker import Meeting
 
 WAV = "wav:"
-TOKEN_KEY = "token_key"  # noqa: S105  the name of a systemd credential
 MOST_WAITING = 1000
 """So many events may wait for the main thread before the link reads on."""
 
@@ -76,7 +75,7 @@ def assemble(
     A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process;
     *recall* is what was said before. *care* makes who sees to its configuration. Raises ConfigError where a key is
     missing, DeviceFailed where a pin is; then nothing stays open. *text_only* asks for replies without sound, from
-    services that can. *patient* says that a sound card which is gone will come back.
+    services that can. *patient* says that a sound card or a key which is gone will come back.
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     memory = memory or Memory(None)
@@ -84,7 +83,8 @@ def assemble(
     rate = sound_rate(config)
     playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume), wake=config.speaker.wake_ms)
     tools = open_tools(config, alarms, playback, inbox)
-    candidates = open_services(config, key, functions=tuple(tool.function for tool in tools), text_only=text_only)
+    functions = tuple(tool.function for tool in tools)
+    candidates = open_services(config, key, patient=patient, functions=functions, text_only=text_only)
     echo = open_echo(config, rate)
 
     panel = Panel(openers(config, button, light, controls))  # the last that can fail
@@ -174,28 +174,57 @@ def stays_connected(config: Config) -> bool:
     return config.connection.mode == "always"
 
 
-def open_services(config: Config, key: Secret | None = None, **given: Any) -> list[services.Service]:
-    """Return the services that *config* names, first choice first, with their keys. Raises ConfigError."""
-    named = (config.service, *config.fallback)
-    return [open_service(one, config.talk, key or key_of(one, config.service), **given) for one in named]
+def open_services(
+    config: Config, key: Secret | None = None, *, patient: bool = False, **given: Any
+) -> list[services.Service]:
+    """Return the services that *config* names, first choice first, with their keys.
+
+    Raises ConfigError where a key cannot be read; *patient*: such a service refuses to be dialled.
+    """
+    opened: list[services.Service] = []
+    for one in (config.service, *config.fallback):
+        try:
+            opened.append(open_service(one, config.talk, _secrets(one, config.service, key), **given))
+        except ConfigError as error:
+            if not patient:
+                raise
+            shut: Any = Unavailable(open_service(one, config.talk, {}, **given), str(error))
+            opened.append(shut)
+    return opened
 
 
-def open_service(config: ServiceConfig, talk: TalkConfig, key: Secret | None, **given: Any) -> services.Service:
+def _secrets(config: ServiceConfig, first: ServiceConfig, key: Secret | None) -> dict[str, Secret | None]:
+    """Return what a service is known by. Raises ConfigError."""
+    token = {"token_key": token_key_of(config)} if config.token_url else {}
+    return {"key": key or key_of(config, first), **token}
+
+
+def open_service(
+    config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, Secret | None], **given: Any
+) -> services.Service:
     """Return one service. Settings left empty, and those that it does not know, are the service's own."""
-    cls = services.load(config.name)
-    wanted = {name: value for name, value in vars(config).items() if value and name in services.options(config.name)}
-    if config.rate not in cls.rates:
-        del wanted["rate"]
-    if "token_url" in wanted:
-        wanted["token_key"] = find_password(config.token_key_file, TOKEN_KEY)
-    service: services.Service = cls(
-        **wanted,
+    service: services.Service = services.load(config.name)(
+        **_settings(config),
         **given,
-        key=key,
+        **secrets,
         service_ends=talk.end == "service",
         silence_ms=talk.silence_ms,
     )
     return service
+
+
+def _settings(config: ServiceConfig) -> dict[str, Any]:
+    """Return what a service is told of its section, without secrets: what is set, and it knows."""
+    cls, known = services.load(config.name), services.options(config.name)
+    settings = {name: value for name, value in vars(config).items() if value and name in known}
+    if config.rate not in cls.rates:
+        del settings["rate"]
+    return settings
+
+
+def token_key_of(config: ServiceConfig) -> Secret | None:
+    """Return what the token server knows this device by; None where it takes everybody. Raises ConfigError."""
+    return find_password(config.token_key_file, TOKEN_KEY) if config.token_url else None
 
 
 def key_of(config: ServiceConfig, first: ServiceConfig) -> Secret | None:
@@ -218,8 +247,10 @@ def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret |
 
 
 def sound_rate(config: Config) -> int:
-    """Return the samples per second of everything in this device: what the first service wants."""
-    return open_services(replace(config, fallback=()), Secret("any"))[0].rate
+    """Return the samples per second of everything in this device: what the first service wants. Reads no file."""
+    cls, settings = services.load(config.service.name), _settings(config.service)
+    rate: int = cls(**settings).rate
+    return rate
 
 
 def open_tools(config: Config, alarms: Alarms, playback: Playback, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
@@ -255,7 +286,7 @@ def remembered_volume(memory: Memory, configured: int) -> int:
     """Return the volume as it was, unless the owner has written another one into config.yaml since."""
     volume = memory.get("volume", configured)
     known = memory.get("configured_volume", None) == configured
-    if not known or not isinstance(volume, int) or not 0 <= volume <= 100:
+    if not known or not isinstance(volume, int) or isinstance(volume, bool) or not 0 <= volume <= 100:
         memory.put("configured_volume", configured)
         memory.put("volume", configured)
         return configured

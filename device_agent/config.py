@@ -278,6 +278,13 @@ class Config:
     tools: tuple[ToolConfig, ...] = ()
 
 
+def services_of(config: Config) -> Iterator[tuple[str, ServiceConfig]]:
+    """Yield the services, first choice first, with what they are called in the file."""
+    yield "service", config.service
+    for index, service in enumerate(config.fallback):
+        yield f"fallback[{index}]", service
+
+
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is right alone and wrong together: keys, and a sentence about the first of them."""
     yield from _shared_pins(config)
@@ -294,14 +301,31 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if len(files) > len(set(files)):
         keys = ("speaker.device", "microphone.device")
         yield keys, "is the file that the microphone plays, and would be overwritten; name another one"
-    named = [("service", config.service), *((f"fallback[{n}]", each) for n, each in enumerate(config.fallback))]
-    for path, service in named:
+    for path, service in services_of(config):
         for key, sentence in _wrong_service(service):
             yield (f"{path}.{key}", f"{path}.name"), sentence
         for key, sentence in _wrong_for(service, config.tools):
             yield (key, f"{path}.tools", f"{path}.name"), sentence
-    yield from _wrong_tools(config.tools)
+    yield from _shared_names(config.tools)
     yield from _wrong_broker(config.mqtt)
+
+
+def absences(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what *config* names and this machine does not have just now: the same key twice, and a sentence about it.
+
+    Files of authorities and programs of tools. Keys are looked for by ``credentials``.
+    """
+    named = [*((path, service.ca_file) for path, service in services_of(config)), ("mqtt", config.mqtt.ca_file)]
+    for path, ca_file in named:
+        try:
+            if ca_file:
+                trust.context(ca_file)
+        except ConfigError as error:
+            yield (f"{path}.ca_file", f"{path}.ca_file"), f"is of no use: {error}"
+    for index, tool in enumerate(config.tools):
+        if tool.command and not shutil.which(tool.command[0]):
+            key = f"tools[{index}].command"
+            yield (key, key), f"begins with {tool.command[0]}, which is no program on this machine"
 
 
 def _wrong_broker(mqtt: MqttConfig) -> Iterator[tuple[tuple[str, str], str]]:
@@ -309,11 +333,6 @@ def _wrong_broker(mqtt: MqttConfig) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("mqtt.password_file", "mqtt.user"), "means nothing without mqtt.user; say who it is the password of"
     if mqtt.ca_file and not mqtt.tls:
         yield ("mqtt.ca_file", "mqtt.tls"), "means nothing without mqtt.tls: true"
-    try:
-        if mqtt.ca_file:
-            trust.context(mqtt.ca_file)
-    except ConfigError as error:
-        yield ("mqtt.ca_file", "mqtt.ca_file"), f"is of no use: {error}"
 
 
 def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -364,11 +383,6 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     for key in ("token_url", "audio", "reasoning", "speed", "dialect"):
         if key not in known and getattr(service, key) != getattr(ServiceConfig(), key):
             yield key, f"means nothing to {name}; remove it"
-    try:
-        if service.ca_file:
-            trust.context(service.ca_file)
-    except ConfigError as error:
-        yield "ca_file", f"is of no use: {error}"
     for tool in service.tools:
         if sentence := _wrong_server_tool(tool, cls.server_tools, _called(service)):
             yield "tools", sentence
@@ -421,15 +435,14 @@ def _wrong_server_tool(tool: Any, known: Mapping[str, tuple[str, ...]], service:
     return f"has {settings['type']} without {' and '.join(missing)}" if missing else ""
 
 
-def _wrong_tools(tools: tuple[ToolConfig, ...]) -> Iterator[tuple[tuple[str, str], str]]:
+def _shared_names(tools: tuple[ToolConfig, ...]) -> Iterator[tuple[tuple[str, str], str]]:
     names = [tool.name for tool in tools]
     for index, tool in enumerate(tools):
         here = f"tools[{index}]"
         if tool.name in names[:index]:
             yield (f"{here}.name", f"{here}.name"), f"is {tool.name} again; give each tool a name of its own"
-        if not tool.command or not shutil.which(tool.command[0]):
-            what = tool.command[0] if tool.command else "nothing"
-            yield (f"{here}.command", f"{here}.command"), f"begins with {what}, which is no program on this machine"
+        if not tool.command:
+            yield (f"{here}.command", f"{here}.command"), "is empty; it should begin with a program of this machine"
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -446,9 +459,17 @@ def read(path: Path) -> str:
     return schema.read(path)
 
 
-def understand(text: str, path: Path) -> tuple[Config, Places]:
-    """Return what *text* says, and where it says so; *path* is where it stands. As ``load``, which reads it as well."""
-    return schema.understand(text, path, Config, contradictions)
+def understand(text: str, path: Path, *, alone: bool = False) -> tuple[Config, Places]:
+    """Return what *text* says, and where it says so; *path* is where it stands. As ``load``, which reads it as well.
+
+    *alone*: whatever of it this machine does not have just now.
+    """
+    return schema.understand(text, path, Config, contradictions if alone else _all_that_is_wrong)
+
+
+def _all_that_is_wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield from contradictions(config)
+    yield from absences(config)
 
 
 def default_path() -> Path:

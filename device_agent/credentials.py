@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import ConfigError
+from .paths import expand_user
 
 LONGEST = 4096
 """Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
@@ -15,6 +16,8 @@ STORE = Path("/etc/credstore")
 """Where the unit takes its credentials from. Outside of it they are root's, for ``device-agent check`` and ``ask``."""
 STORED = "device-agent.{}"
 """What a credential is called there."""
+TOKEN_KEY, MQTT_PASSWORD = "token_key", "mqtt_password"
+"""The systemd credentials that hold what the token server knows us by, and what the broker of the home does."""
 
 
 class Secret:
@@ -68,7 +71,7 @@ def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: boo
     saw. Reads small files; for any thread.
     """
     if api_key_file:
-        return _keyed(f"service.api_key_file: {api_key_file}", _read(Path(api_key_file).expanduser(), private=True))
+        return _keyed(f"service.api_key_file: {api_key_file}", _read(expand_user(api_key_file), private=True))
     credentials = credential_names(service_name)[: 2 if unnamed else 1]
     if found := _of_the_unit(credentials):
         return found
@@ -89,7 +92,7 @@ def find_password(file: str | None, credential: str) -> Secret | None:
     Raises ConfigError as ``find_key`` does.
     """
     if file:
-        return _key(_read(Path(file).expanduser(), private=True), f"the password file {file}")
+        return _key(_read(expand_user(file), private=True), f"the password file {file}")
     found = _of_the_unit((credential,)) or _stored((credential,))
     return found[0] if found else None
 
@@ -135,18 +138,20 @@ def _read(path: Path, *, private: bool) -> bytes:
     """Return what is in *path*. Looks at the open file and not at its name, so that nobody can swap it in between."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe nobody writes to is no reason to wait
+        try:
+            mode = os.fstat(file).st_mode
+            if not stat.S_ISREG(mode):
+                raise ConfigError(f"the key file {path} is no file")
+            if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigError(f"others than its owner can use the key file {path}; run: chmod 600 {path}")
+            return os.read(file, LONGEST + 1)
+        finally:
+            os.close(file)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"the key file {path} cannot be read: {reason}") from error
-    try:
-        mode = os.fstat(file).st_mode
-        if not stat.S_ISREG(mode):
-            raise ConfigError(f"the key file {path} is no file")
-        if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(f"others than its owner can use the key file {path}; run: chmod 600 {path}")
-        return os.read(file, LONGEST + 1)
-    finally:
-        os.close(file)
 
 
 def _key(raw: bytes, place: str) -> Secret:

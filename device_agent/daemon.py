@@ -14,7 +14,7 @@ from typing import Any
 
 from .agent import AGAIN, Agent
 from .assembly import assemble
-from .edits import KEPT, Edits
+from .edits import KEPT, Edits, judging
 from .errors import ConfigError, DeviceFailed
 from .events import Event, Nudged, ShutdownRequested
 from .memory import Memory, default_path
@@ -76,7 +76,9 @@ class Daemon:
             with closing(self._neighbours), looking:
                 while (status := agent.run()) == AGAIN and not self._stopped_by:
                     agent = self._assembled_anew()
-        if status > 0:
+        if status <= 0:
+            self._edits.end()
+        else:
             self._recorder.write(f"it ended with status {status}")
         return max(0, status)
 
@@ -102,15 +104,17 @@ class Daemon:
     def _assembled_anew(self) -> Agent:
         """Return an agent for the edit that the last one ended for, or, where that cannot be, for what was before."""
         log.info("assembling the device anew")
-        if self._caretaker is not None and self._caretaker.next is not None:
-            self._edits.take(self._caretaker.next, tried=False)
+        wanted = self._caretaker.next if self._caretaker is not None else None
+        if wanted is not None and wanted is not self._edits.reading:
+            self._edits.take(wanted, tried=False)
         return self._assembled()
 
     def _assembled(self) -> Agent:
         """Return an agent for the configuration in use; where there can be none, for the one before that."""
         while True:  # twice at most: there is only one configuration to go back to
             try:
-                agent = self._assemble()
+                with judging(self._edits.path):
+                    agent = self._assemble()
             except (ConfigError, DeviceFailed) as error:
                 self._edits.go_back(error)
             else:

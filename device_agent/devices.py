@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from .ears import MICROPHONE, Ears
 from .errors import DeviceFailed
@@ -68,21 +69,30 @@ class Devices:
             self._ears.reopen()
             self._mouth.reopen()
 
-    def standstill(self, now: float, began: float) -> WorkerCrashed | None:
-        """Return who does not get on, and never will."""
-        if self._unknown and now - began > STARTING_S:
-            return WorkerCrashed(min(self._unknown), DeviceFailed(f"it did not open within {STARTING_S:g} s"))
+    @property
+    def audible(self) -> bool:
+        """Whether there is a loudspeaker."""
+        return SPEAKER not in self._lost and SPEAKER not in self._unknown
+
+    def standstill(self, now: float, began: float, *, ringing: bool = False) -> WorkerCrashed | None:
+        """Return who does not get on, and never will. A microphone is no reason to end an alarm that is *ringing*."""
+        found = (failed for failed in self._standing(now, began) if not (ringing and failed.worker == MICROPHONE))
+        return next(found, None)
+
+    def _standing(self, now: float, began: float) -> Iterator[WorkerCrashed]:
+        if now - began > STARTING_S:
+            for name in sorted(self._unknown):
+                yield WorkerCrashed(name, DeviceFailed(f"it did not open within {STARTING_S:g} s"))
         for name, pulse in ((MICROPHONE, self._ears.pulse), (SPEAKER, self._mouth.pulse)):
             if pulse.standstill(now) > STALLED_S:
                 text = f"it has stood still for {STALLED_S:g} s: ending, so that all of it starts again"
-                return WorkerCrashed(name, DeviceFailed(text))
+                yield WorkerCrashed(name, DeviceFailed(text))
         if self._ears.lifeless > LIFELESS_S:
             text = f"nothing but digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to open it anew"
-            return WorkerCrashed(MICROPHONE, DeviceFailed(text))
+            yield WorkerCrashed(MICROPHONE, DeviceFailed(text))
         for name, since in self._lost.items():
             if now - since > GONE_S:
-                return WorkerCrashed(name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending, to look for it anew"))
-        return None
+                yield WorkerCrashed(name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending, to look for it anew"))
 
     def tell_gaps(self) -> None:
         """Gaps in the sound are counted where they happen, and told here, a line for each call at most."""

@@ -43,12 +43,10 @@ class Ears:
         will come back; otherwise that is the end."""
         self._microphone, self._echo, self._gate, self._outbox, self._tell = microphone, echo, gate, outbox, tell
         self._closed, self._patient = closed, patient
-        self._muted = muted
-        self._reopening = False
-        self._wanted = threading.Event()  # there is something to do: to listen
+        self._muted, self._lost, self._reopening = muted, False, False
+        self._woken = threading.Event()  # one of these has changed, or it is time to stop
         self._nothing = 0  # frames in a row
         self.pulse, self.level = Pulse(), Level()
-        self.mute(muted)
 
     @property
     def gaps(self) -> int:
@@ -62,30 +60,30 @@ class Ears:
 
     def mute(self, muted: bool) -> None:
         """Close the microphone with the next frame, or open it again."""
-        self._muted, self._nothing = muted, 0
+        self._muted, self._lost, self._nothing = muted, False, 0
         if muted:
-            self._wanted.clear()
-        else:
-            self._wanted.set()
+            self._reopening = False
+        self._woken.set()
 
     def reopen(self) -> None:
         """Close the microphone for a moment, or try again to open it; nothing if muted."""
         if not self._muted:
             self._reopening = True
-            self._wanted.set()
+            self._woken.set()
 
     def wake(self) -> None:
         """Look at the world: somebody wants us to stop."""
-        self._wanted.set()
+        self._woken.set()
 
     def run(self, stopping: threading.Event) -> None:
         """Listen until *stopping*, but for the time that we are muted, or have no microphone."""
         if self._muted:
             self._tell(DeviceReady(MICROPHONE))
-        while self._wanted.wait() and not stopping.is_set():
+        while self._wait(stopping):
             if self._reopening:
                 self._reopening = False
                 self._closed.meet()
+            self._lost = False
             ended = self._try_to_listen(stopping)
             self.pulse.rest()
             if not stopping.is_set():
@@ -94,6 +92,19 @@ class Ears:
                 self._tell(MicrophoneEnded())
                 return
 
+    def _wait(self, stopping: threading.Event) -> bool:
+        """Wait while the microphone is to be closed; return whether it is to be opened, False when it is time to stop.
+
+        What wakes is cleared before anything is looked at, so that no change, and no stop, is overlooked.
+        """
+        while True:
+            self._woken.clear()
+            if stopping.is_set():
+                return False
+            if self._reopening or not (self._muted or self._lost):
+                return True
+            self._woken.wait()
+
     def _try_to_listen(self, stopping: threading.Event) -> bool:
         """Listen as long as one can; return whether the microphone has come to its end."""
         try:
@@ -101,10 +112,11 @@ class Ears:
         except DeviceFailed as error:
             if not self._patient:
                 raise
-            self._wanted.clear()
-            if self._reopening:
-                self._wanted.set()  # somebody asked meanwhile
-            self._tell(MicrophoneLost(str(error)))
+            if self._muted:  # whether it is there will be seen when it is opened again
+                self._tell(DeviceReady(MICROPHONE))
+            else:
+                self._lost = True
+                self._tell(MicrophoneLost(str(error)))
             return False
 
     def _listen(self, stopping: threading.Event) -> bool:
@@ -112,7 +124,7 @@ class Ears:
             microphone.open()
             self._tell(DeviceReady(MICROPHONE))
             gaps = None
-            while self._wanted.is_set() and not (self._reopening or stopping.is_set()):
+            while not (self._muted or self._reopening or stopping.is_set()):
                 self.pulse.beat()
                 frame = microphone.read()
                 if not frame:

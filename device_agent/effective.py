@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .assembly import key_and_place
-from .config import Config, read, understand
-from .edits import leaves, services_of
+from .config import Config, read, services_of, understand
+from .edits import leaves
 from .errors import ConfigError
 from .schema import MASK, Places, masked, written
 

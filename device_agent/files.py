@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
+
+PIPE_S = 2.0
+"""How long who writes into a pipe may take."""
 
 
 def read_whole(path: Path, largest: int) -> bytes:
@@ -19,6 +25,36 @@ def read_whole(path: Path, largest: int) -> bytes:
         raw = file.read(largest + 1)
     if len(raw) > largest:
         raise ValueError(f"it has more than {largest} bytes")
+    return raw
+
+
+def read_stream(path: Path, largest: int) -> bytes:
+    """Return what is in *path*, a file or a pipe that is being written to: *largest* bytes and one more at most.
+
+    Raises OSError, also where a pipe has no writer or does not end within PIPE_S.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        raw = _drained(file, largest + 1)
+        if not raw and stat.S_ISFIFO(os.fstat(file).st_mode):
+            raise BrokenPipeError(errno.EPIPE, "nothing is written into this pipe")
+        return raw
+    finally:
+        os.close(file)
+
+
+def _drained(file: int, largest: int) -> bytes:
+    raw, until = b"", time.monotonic() + PIPE_S
+    while len(raw) < largest:
+        try:
+            piece = os.read(file, largest - len(raw))
+        except BlockingIOError:
+            if not select.select([file], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TimeoutError(errno.ETIMEDOUT, f"it did not end within {PIPE_S:g} s") from None
+            continue
+        if not piece:
+            break
+        raw += piece
     return raw
 
 

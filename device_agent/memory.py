@@ -15,11 +15,14 @@ from typing import Any
 
 from .files import read_whole
 from .files import replace_whole as _replace
+from .paths import home_directory
 
 log = logging.getLogger(__name__)
 
 LARGEST = 64 * 1024
 """Bytes of the file."""
+LARGEST_FOUND = LARGEST // 2
+"""Bytes of a file from before: there is room for what is put next, which is a quarter of that at most."""
 SETTLE_S = 1.0
 """The keeper waits so long for more of the same: a knob that is turned is one write, not thirty."""
 AGAIN_S = 60.0
@@ -32,7 +35,7 @@ def default_path() -> Path:
         return Path(given, "memory.json")
     home = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():  # the specification says: ignore it
-        home = Path.home() / ".local" / "state"
+        home = home_directory() / ".local" / "state"
     return home / "device-agent" / "memory.json"
 
 
@@ -135,7 +138,10 @@ def _read(path: Path) -> dict[str, str]:
         values = json.loads(read_whole(path, LARGEST))
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
-        return {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+        known = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+        if len(_document(known)) > LARGEST_FOUND:
+            raise ValueError(f"it has more than {LARGEST_FOUND} bytes")
+        return known
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

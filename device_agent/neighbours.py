@@ -9,14 +9,12 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 from .config import Config
-from .credentials import find_password
+from .credentials import MQTT_PASSWORD, find_password
 from .errors import ConfigError
 from .events import Action, Event
 from .worker import Worker
 
 log = logging.getLogger(__name__)
-
-MQTT_PASSWORD = "mqtt_password"  # noqa: S105  the name of a systemd credential
 
 
 class Neighbour(Protocol):

@@ -18,13 +18,15 @@ from .assembly import (
     stays_connected,
 )
 from .config import Config
-from .conversation import RESTING
-from .edits import Edits, Reading, differences, located
+from .conversation import MUTED, RESTING, STARTING, TROUBLE
+from .edits import Edits, Reading, Unforeseen, differences, judging, located
 from .errors import AgentError, ConfigError, DeviceFailed
 from .events import EditRefused, EditTaken, Event, MuteAsked
 from .parts import Parts
 from .vad import VoiceDetector
 
+WORKS_NOT = frozenset({STARTING, TROUBLE, MUTED})
+"""In these states it has not been seen that both sound devices work."""
 ANEW = frozenset({"microphone.device", "microphone.channel", "speaker.device", "echo.mode", "talk.end"})
 """Keys that change only when nobody speaks, by a device that is assembled anew: the way that sound goes, and who ends a
 turn, on which gate and service have to agree. The rate of sound is such a one, too: more than one key makes it."""
@@ -95,35 +97,30 @@ class Caretaker:
         self._edits, self._parts = edits, parts
         self._told = False  # the mistakes that there were before this device
         self.next: Reading | None = None
-        """What the device is to be assembled anew for, when nobody speaks."""
+        """What the device is to be assembled anew for, when nobody speaks: an edit, or what is in use."""
 
-    def look(self, resting: bool) -> Event | None:
-        """Return what has become of an edit, if there was one. *resting* says that nobody speaks or waits.
-
-        Raises AgentError where the device cannot go on.
-        """
-        if (found := self._edits.look()) is not None:
+    def look(self, now: float) -> Event | None:
+        """Return what has become of an edit, if there was one."""
+        if (found := self._edits.look(now)) is not None:
             self._told = True
             return self._take(found)
-        if resting:
-            self._edits.keep()
+        if (state := self._parts.conversation.state) in RESTING | WORKS_NOT:
+            self._edits.keep(now, well=state not in WORKS_NOT)
         if not self._told:
             self._told = True
             return self._refused() if self._edits.mistakes else None
         return None
 
-    def fail(self, key: str, reason: str) -> bool:
-        """A device did not open, and *key* names it: return whether that is a reason to go back to what was before.
-
-        It is where that key was changed, or another one that says which device it is.
-        """
+    def fail(self, error: AgentError, key: str = "") -> bool:
+        """The device cannot go on for *error*, which is about *key* where that is known: return whether an edit is to
+        blame, and what was before it is in use now. It is to blame where it changed that key, or another one that says
+        which device it is."""
         section = key.partition(".")[0]
-        keys = [key, *sorted(each for each in ANEW if each.startswith(f"{section}."))]
+        keys = [key, *sorted(each for each in ANEW if key and each.startswith(f"{section}."))]
         changed = [each for each in keys if self._edits.on_trial(each)]
         if not changed:
             return False
-        key = next((each for each in changed if each in reason), changed[0])
-        self._edits.go_back(DeviceFailed(reason), key)
+        self._edits.go_back(error, next((each for each in changed if each and each in str(error)), changed[0]))
         self.next = None
         return True
 
@@ -131,12 +128,15 @@ class Caretaker:
         self.next = None  # a newer one goes before it
         if isinstance(found, ConfigError):
             return self._refused(found)
-        if begins_anew(self._edits.config, found.config):
-            self.next = found
-            return None
         try:
-            retune(self._parts, self._edits.config, found.config)
-        except (ConfigError, DeviceFailed) as error:
+            with judging(self._edits.path):
+                if begins_anew(self._edits.config, found.config):
+                    self.next = found
+                    return None
+                retune(self._parts, self._edits.config, found.config)
+        except AgentError as error:
+            if isinstance(error, Unforeseen) or not isinstance(error, ConfigError | DeviceFailed):
+                self.next = self._edits.reading  # some of it may have changed, or be gone: assembled anew, it is back
             return self._refused(located(error, self._edits.path, found))
         self._edits.take(found)
         return EditTaken()

@@ -1,4 +1,4 @@
-"""One timer and one alarm: when they ring, by clocks that cannot be trusted.
+"""One timer, one alarm, and what rings: when they ring and for how long, by clocks that cannot be trusted.
 
 Two clocks are given, both in seconds. *wall* is the time of day since 1970; on a Raspberry Pi it is wrong from the
 start until the network comes, and then jumps. *steady* only ever goes on, and means nothing after a restart. So:
@@ -12,7 +12,6 @@ start until the network comes, and then jumps. *steady* only ever goes on, and m
 from __future__ import annotations
 
 import logging
-import math
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
@@ -26,8 +25,12 @@ LONGEST_S = 24 * 3600
 LONGEST_NAME = 40
 """Characters."""
 LARGEST_NUMBER = 99
+RINGING_S = 120.0
+"""How long it rings where nobody hushes it; it was heard, or there was no loudspeaker to hear it by."""
 MISSED_S = 3600.0
 """What should have rung longer ago than this (there was no power, or the clock was wrong) does not ring any more."""
+NOTED_S = 10.0
+"""So often what rings is noted: what is cut short by the power rings longer by no more than this."""
 SLACK_S = 300.0
 """Smaller corrections of the wall clock let no alarm ring twice."""
 DRIFT_S = 2.0
@@ -160,6 +163,41 @@ class Alarm:
         raise AssertionError("a week has every day")
 
 
+@dataclass(frozen=True)
+class Ringing:
+    """Something that is due rings until it is hushed or has rung RINGING_S, whatever ends the process meanwhile."""
+
+    name: str
+    at: float
+    """When it rang, by the wall clock: now, or NOTED_S ago at most."""
+    rung: float = 0.0
+    """For how many seconds it was heard."""
+    unheard: float = 0.0
+    """For how many seconds it was not, in this process."""
+    counted: float | None = None
+    """Up to when that is, by the steady clock; None until one that was loaded is first seen."""
+
+    def rings_again(self, wall: float) -> bool:
+        """Whether one that was loaded is to be taken up: a clock that is behind has yet to be set."""
+        if (missed := wall - self.at) <= MISSED_S:
+            return True
+        log.warning("an alarm was cut short %s ago; it rings no more", _about(missed))
+        return False
+
+    def heard(self, wall: float, steady: float, *, audible: bool) -> Ringing | None:
+        """Return it as it is now, None where it has rung its time, or was not *audible* for too long."""
+        passed = max(0.0, steady - self.counted) if self.counted is not None else 0.0
+        rung, unheard = (self.rung + passed, self.unheard) if audible else (self.rung, self.unheard + passed)
+        if rung >= RINGING_S or unheard >= MISSED_S:
+            return None
+        noted = (rung + unheard) // NOTED_S == (self.rung + self.unheard) // NOTED_S
+        return replace(self, at=self.at if noted else wall, rung=rung, unheard=unheard, counted=steady)
+
+    def written(self) -> dict[str, Any]:
+        """Return what a restart has to know."""
+        return {"name": self.name, "at": self.at, "rung": NOTED_S * (self.rung // NOTED_S)}
+
+
 Entry = Timer | Alarm
 
 
@@ -179,6 +217,18 @@ def read(fields: Any) -> Entry:
     raise ValueError("its kind should be timer or alarm")
 
 
+def read_ringing(fields: Any) -> Ringing | None:
+    """Return what ``Ringing.written`` told of, None where nothing rang. Raises ValueError like ``read``."""
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise ValueError("it is no object")
+    name = fields.get("name")
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise ValueError(f"its name should have up to {LONGEST_NAME} characters")
+    return Ringing(name, _number(fields, "at", 0, LAST_S), _number(fields, "rung", 0, RINGING_S))
+
+
 def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
     at, days, once = fields.get("time"), fields.get("days"), fields.get("once")
     match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", at) if isinstance(at, str) else None
@@ -195,9 +245,9 @@ def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
 
 def _number(fields: dict[str, Any], name: str, low: float, high: float) -> float:
     value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"its {name} should be a number")
-    if not low <= value <= high:
+    if not low <= value <= high:  # as it is: an int may be too large for a float
         raise ValueError(f"its {name} should be from {low:g} to {high:g}")
     return float(value)
 

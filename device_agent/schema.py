@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import yaml
 
 from .errors import ConfigError
+from .files import read_stream
 
 LARGEST = 64 * 1024
 """How many bytes a file may have."""
@@ -74,8 +75,7 @@ def one_of(*names: str) -> Must:
 def read(path: Path) -> str:
     """Return what stands in the file. Raises ConfigError where it is none, or none that people write."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
+        raw = read_stream(path, LARGEST)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
     if len(raw) > LARGEST:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import trust
+from .errors import ConfigError
+from .paths import expand_user
 
 KEPT_S = 24 * 3600.0
 """How long a ticket is used: its owner showed a certificate no longer ago than this, and one that is valid still."""
@@ -104,7 +106,10 @@ def _expires(tls: ssl.SSLSocket) -> float:
 def _stamp(ca_file: str) -> _Stamp:
     """Return what changes whenever the authorities do; () where it cannot be told."""
     if ca_file:
-        places = [Path(ca_file).expanduser()]
+        try:
+            places = [expand_user(ca_file)]
+        except ConfigError:
+            return ()
     else:
         system = ssl.get_default_verify_paths()
         places = [Path(each) for each in (system.cafile, system.capath) if each]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ssl
 import time
-from pathlib import Path
 
 from .errors import ConfigError
+from .files import read_whole
+from .paths import expand_user
 
+LARGEST = 1 << 20
+"""Bytes of a file with authorities; all that a system trusts are a quarter of that."""
 NOT_YET, EXPIRED, OTHER_HOST, NOBODY_VOUCHES = {9}, {10}, {62, 64}, {18, 19, 20, 21}
 """OpenSSL's codes for what is wrong with a certificate."""
 
@@ -19,14 +22,19 @@ def context(ca_file: str = "") -> ssl.SSLContext:
     """
     if not ca_file:
         return ssl.create_default_context()
-    path = Path(ca_file).expanduser()
+    path = expand_user(ca_file)
     try:
-        made = ssl.create_default_context(cafile=str(path))
-    except ssl.SSLError as error:
-        raise ConfigError(f"{path} is no PEM file with certificates; export that of your CA as PEM") from error
+        # Read here, and not by OpenSSL: it would wait for ever for a pipe without a writer.
+        pem = read_whole(path, LARGEST).decode("ascii", "replace").replace("\ufffd", "?")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"the CA file {path} cannot be read: {reason}") from error
+    try:
+        if not pem.strip():  # which the library would take for a wish for the authorities of the system
+            raise ssl.SSLError("it is empty")
+        made = ssl.create_default_context(cadata=pem)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{path} is no PEM file with certificates; export that of your CA as PEM") from error
     if not made.cert_store_stats()["x509_ca"]:
         raise ConfigError(f"{path} holds no certificate of a CA; take that of who signed the one of the service")
     return made

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.alarms import KEY, MOST, AlarmRefused, Alarms
+from device_agent.alarms import KEY, MOST, RINGING, AlarmRefused, Alarms
+from device_agent.events import AlarmDue, RingEnded
 from device_agent.memory import Memory
-from device_agent.rings import LONGEST_NAME, LONGEST_S, MISSED_S, SLACK_S
+from device_agent.rings import LONGEST_NAME, LONGEST_S, MISSED_S, NOTED_S, RINGING_S, SLACK_S
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
 """Central Europe, spelled out, so that no machine needs to know it."""
@@ -51,9 +52,19 @@ class World:
     def __init__(self, path: Path, begin: str = "2026-11-21T12:00:00") -> None:
         self.path, self.wall, self.steady = path, at(begin), 1000.0
         self.alarms = Alarms(Memory(path))
+        self.audible, self.ended = True, 0
 
     def look(self) -> list[str]:
-        return [each.name for each in self.alarms.due(self.wall, self.steady)]
+        """Look, and press where something rings."""
+        names = self.begins()
+        self.alarms.hush()
+        return names
+
+    def begins(self) -> list[str]:
+        """Look, and let ring."""
+        due = self.alarms.due(self.wall, self.steady, audible=self.audible)
+        self.ended += due.count(RingEnded())
+        return [each.name for each in due if isinstance(each, AlarmDue)]
 
     def wait(self, seconds: float) -> list[str]:
         self.wall += seconds
@@ -584,3 +595,156 @@ def test_whatever_the_clock_does_an_alarm_rings_only_near_its_time_and_goes_on(t
     assert (
         abs(len(world.days_go_by(8 * DAY)) - 8) <= 1
     )  # one less where it has just rung, one more where a day has 25 h
+
+
+# What rings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ringing(tmp_path) -> World:
+    world = World(tmp_path / "memory.json")
+    world.timer(60, "pasta")
+    world.wall += 60
+    world.steady += 60
+    assert world.begins() == ["pasta"]
+    return world
+
+
+def rings_on(world: World, seconds: float) -> list[str]:
+    """Look every second for so long, and touch nothing."""
+    begun = []
+    for _ in range(round(seconds)):
+        world.wall += 1
+        world.steady += 1
+        begun += world.begins()
+    return begun
+
+
+def begins_again(world: World, off: float = 0.0) -> list[str]:
+    """The power goes without a word, and nobody touches anything."""
+    world.wall += off
+    world.steady = 5.0
+    world.alarms = Alarms(Memory(world.path))
+    return world.begins()
+
+
+def test_it_rings_its_time_and_is_forgotten(ringing):
+    assert rings_on(ringing, RINGING_S - 2) == []
+    assert ringing.alarms.ringing
+    rings_on(ringing, 3)
+    assert (ringing.alarms.ringing, ringing.ended) == (False, 1)
+    assert begins_again(ringing) == []
+
+
+def test_what_was_hushed_is_forgotten(ringing):
+    ringing.alarms.hush()
+    assert not ringing.alarms.ringing
+    assert begins_again(ringing) == []
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 50, 110])
+def test_what_ends_the_process_does_not_end_the_alarm(ringing, after):
+    rings_on(ringing, after)
+    assert begins_again(ringing, off=3) == ["pasta"]
+    left = RINGING_S - after
+    rings_on(ringing, left - 2)
+    assert ringing.alarms.ringing
+    rings_on(ringing, NOTED_S + 4)
+    assert (ringing.alarms.ringing, ringing.ended) == (False, 1)
+
+
+def test_a_clock_that_is_behind_after_the_power_cut_lets_it_ring_all_the_same(ringing):
+    assert begins_again(ringing, off=-1000 * DAY) == ["pasta"]
+
+
+def test_what_was_cut_short_too_long_ago_rings_no_more(ringing, caplog):
+    assert begins_again(ringing, off=MISSED_S + 1) == []
+    assert "an alarm was cut short 1 h ago" in caplog.text
+    assert "pasta" not in caplog.text
+    assert not ringing.alarms.ringing
+
+
+def test_without_a_loudspeaker_it_waits_to_be_heard(ringing):
+    ringing.audible = False
+    rings_on(ringing, 5 * RINGING_S)
+    assert ringing.alarms.ringing
+    ringing.audible = True
+    rings_on(ringing, RINGING_S - 2)
+    assert ringing.alarms.ringing
+    rings_on(ringing, 3)
+    assert not ringing.alarms.ringing
+
+
+def test_it_does_not_wait_for_a_loudspeaker_for_ever(ringing):
+    ringing.audible = False
+    rings_on(ringing, MISSED_S + 1)
+    assert (ringing.alarms.ringing, ringing.ended) == (False, 1)
+
+
+def test_another_one_rings_its_own_time(ringing):
+    ringing.timer(100, "tea")
+    assert rings_on(ringing, 101) == ["tea"]
+    rings_on(ringing, RINGING_S - 3)
+    assert ringing.alarms.ringing
+    assert begins_again(ringing) == ["tea"]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [0, [], "pasta", {}, {"name": 3}, {"name": "", "at": "x", "rung": 1}, {"name": "", "at": 10**400, "rung": 1},
+     {"name": "", "at": 1, "rung": 1e9}, {"name": "x" * 99, "at": 1, "rung": 1}],
+)  # fmt: skip
+def test_nonsense_does_not_ring(tmp_path, caplog, nonsense):
+    memory = Memory(tmp_path / "memory.json")
+    memory.put(RINGING, nonsense)
+    alarms = Alarms(memory)
+    assert not alarms.ringing
+    assert alarms.due(at("2026-11-21T12:00:00"), 5.0) == []
+    assert "makes no sense" in caplog.text
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("rings"), st.integers(1, 60)),
+            st.tuples(st.just("cut"), st.integers(0, round(MISSED_S) // 20)),
+            st.tuples(st.just("clock"), JUMPS),
+            st.tuples(st.just("deaf"), st.integers(1, 60)),
+        ),
+        max_size=15,
+    )
+)
+def test_whatever_comes_between_it_is_heard_for_its_time_and_no_longer_than_that(tmp_path_factory, deeds):
+    world = World(tmp_path_factory.mktemp("world") / "memory.json")
+    world.timer(1, "pasta")
+    rings_on(world, 1)
+    assert world.alarms.ringing
+    heard, cuts = 0, 0
+    for deed, value in deeds:
+        if not world.alarms.ringing:
+            break
+        match deed:
+            case "cut":
+                assert begins_again(world, off=value) == ["pasta"]
+                cuts += 1
+            case "clock":
+                world.wall += value
+                heard += hears(world, NOTED_S)
+            case _:
+                world.audible = deed == "rings"
+                heard += hears(world, value)
+                world.audible = True
+    heard += hears(world, 2 * RINGING_S)
+    assert not world.alarms.ringing
+    assert RINGING_S - 1 <= heard <= RINGING_S + (NOTED_S + 1) * cuts + 1
+    assert world.ended == 1
+
+
+def hears(world: World, seconds: float) -> int:
+    """Return how many seconds of the next ones it was heard."""
+    heard = 0
+    for _ in range(round(seconds)):
+        heard += world.audible and world.alarms.ringing
+        assert rings_on(world, 1) == []
+    return heard

@@ -622,7 +622,7 @@ TOOL = "name: lamp, description: d, command: [sh]"
         (f"tools: [{{{TOOL}, parameters: {{type: object, required: [a]}}}}]", "tools[0].parameters should be a JSON"),
         (f"tools: [{{{TOOL}, timeout_s: 99}}]", "tools[0].timeout_s should be a number from 1 to 60, not 99"),
         ("tools: [{name: a, description: d, command: [/no/such]}]", "tools[0].command begins with /no/such, which"),
-        ("tools: [{name: a, description: d, command: []}]", "tools[0].command begins with nothing, which is no"),
+        ("tools: [{name: a, description: d, command: []}]", "tools[0].command is empty; it should begin"),
         (f"tools: [{{{TOOL}}}, {{{TOOL}}}]", "tools[1].name is lamp again"),
         ("tools: lamp", "tools should be a list"),
         ("tools: [lamp]", "tools[0] should be a section with keys, not"),

@@ -111,6 +111,31 @@ def test_a_microphone_without_any_life_in_it_is_opened_by_another_process(device
     assert "digital silence" in str(devices.standstill(1.0, 0.0).error)
 
 
+@pytest.mark.parametrize("trouble", ["zeros", "gone", "hangs", "never opened"])
+def test_no_microphone_is_a_reason_to_end_an_alarm_that_rings(devices, ears, mouth, trouble):
+    devices.found("speaker")
+    if trouble != "never opened":
+        devices.found("microphone")
+    ears.lifeless = LIFELESS_S + 1 if trouble == "zeros" else 0.0
+    if trouble == "gone":
+        devices.lost("microphone", "unplugged", 0.0)
+    if trouble == "hangs":
+        ears.pulse.beat()
+        devices.standstill(1.0, 0.0)
+    assert devices.standstill(GONE_S + 1, 0.0, ringing=True) is None
+    assert devices.standstill(GONE_S + 1, 0.0).worker == "microphone"
+
+
+def test_a_loudspeaker_that_hangs_or_is_gone_is_a_reason(devices, mouth):
+    devices.found("microphone")
+    assert not devices.audible
+    devices.found("speaker")
+    assert devices.audible
+    devices.lost("speaker", "unplugged", 0.0)
+    assert not devices.audible
+    assert devices.standstill(GONE_S + 1, 0.0, ringing=True).worker == "speaker"
+
+
 def test_gaps_are_told_when_there_are_new_ones(devices, ears, mouth, caplog):
     devices.tell_gaps()
     ears.gaps, mouth.gaps = 2, (0, 1)

@@ -164,7 +164,7 @@ def test_the_contract_is_a_whole_one():
 
 def test_the_service_takes_its_settings_from_the_configuration(cellar):
     config = ServiceConfig(name="cellar", voice="bert")
-    service = open_service(config, TalkConfig(), Secret("k"))
+    service = open_service(config, TalkConfig(), {"key": Secret("k")})
     assert (service.voice, service.model) == ("bert", "small-voice")
     assert {each.name for each in fields(cellar)} == {each.name for each in fields(RealtimeSettings)}
     (update,) = (json.loads(message) for message in greeting(service))

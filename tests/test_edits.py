@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import stat
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from device_agent.assembly import open_services
 from device_agent.config import Config, ServiceConfig, TalkConfig
-from device_agent.edits import KEPT, Edits, Reading, differences, leaves, located
-from device_agent.errors import ConfigError, DeviceFailed
+from device_agent.credentials import variable
+from device_agent.dial import Dial
+from device_agent.edits import (
+    AGAIN_S,
+    KEPT,
+    PROVEN_S,
+    TRIAL,
+    WHOLE_S,
+    Edits,
+    Reading,
+    Unforeseen,
+    differences,
+    leaves,
+    located,
+)
+from device_agent.errors import ConfigError, DeviceFailed, LinkRefused
+from device_agent.retune import begins_anew
+from device_agent.services import SERVICES
+from device_agent.trial import MOST, Trial
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +49,37 @@ class Desk:
     """A file that somebody edits, and who watches it."""
 
     def __init__(self, folder: Path, text: str = "talk: {vad: 1}\n") -> None:
-        self.path, self.kept = folder / "config.yaml", folder / "state" / KEPT
+        self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / KEPT, 0.0
         self.path.write_text(text)
         self.edits = Edits(self.path, self.kept)
 
     def began(self) -> Desk:
         self.edits.begin()
-        assert self.edits.look() is None
+        assert self.look() is None
         return self
+
+    def look(self) -> Reading | ConfigError | None:
+        """Look a second later."""
+        self.now += 1
+        return self.edits.look(self.now)
+
+    def works(self, seconds: float = 0.0) -> None:
+        """The device works for so long with what is in use."""
+        self.edits.keep(self.now, well=True)
+        self.now += seconds
+        self.edits.keep(self.now, well=True)
 
     def save(self, text: str) -> None:
         self.path.write_text(text)
 
     def looks(self) -> Reading | ConfigError | None:
         """Look twice, as often as it takes to believe."""
-        assert self.edits.look() is None, "believed at once"
-        return self.edits.look()
+        assert self.look() is None, "believed at once"
+        return self.look()
+
+    def sees(self, seconds: float) -> Reading | ConfigError | None:
+        """Look every second for so long, until there is something."""
+        return next((found for _ in range(round(seconds)) if (found := self.look()) is not None), None)
 
 
 @pytest.fixture
@@ -78,7 +118,7 @@ def test_a_save_is_noticed_however_it_is_done(desk, save):
     found = desk.looks()
     assert isinstance(found, Reading)
     assert found.config.talk.vad == 3
-    assert desk.edits.look() is None, "told twice"
+    assert desk.look() is None, "told twice"
 
 
 def test_what_a_link_in_the_way_leads_to_is_watched(tmp_path):
@@ -90,20 +130,21 @@ def test_what_a_link_in_the_way_leads_to_is_watched(tmp_path):
     edits.begin()
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "now")
-    assert edits.look() is None
-    assert edits.look().config.talk.vad == 2
+    assert edits.look(1.0) is None
+    assert edits.look(2.0).config.talk.vad == 2
 
 
 def test_a_file_that_is_being_written_is_not_read_half(desk):
     for text in ("talk: {va", "talk: {vad: ", "talk: {vad: 3, sil", "talk: {vad: 3, silence_ms: 900}\n"):
         desk.save(text)
-        assert desk.edits.look() is None
-    assert desk.edits.look().config.talk == TalkConfig(vad=3, silence_ms=900)
+        assert desk.look() is None
+    assert desk.look().config.talk == TalkConfig(vad=3, silence_ms=900)
 
 
 def test_a_half_file_that_stays_is_a_mistake_until_it_is_whole(desk):
     desk.save("talk: {vad: ")
-    found = desk.looks()
+    assert desk.sees(WHOLE_S) is None
+    found = desk.sees(3)
     assert str(found).startswith(f"{desk.path}:1:13: is not YAML")
     desk.save("talk: {vad: 2}\n")
     assert desk.looks().config.talk.vad == 2
@@ -118,29 +159,29 @@ def test_a_change_while_it_is_read_is_noticed(desk, monkeypatch):
         return text
 
     desk.save("talk: {vad: 3}\n")
-    assert desk.edits.look() is None
+    assert desk.look() is None
     with monkeypatch.context() as patched:
         patched.setattr(module, "read", read)
-        assert desk.edits.look().config.talk.vad == 3
+        assert desk.look().config.talk.vad == 3
     assert desk.looks().config.talk.vad == 0
 
 
 def test_nothing_is_read_while_nothing_changes(desk, monkeypatch):
     monkeypatch.setattr("device_agent.edits.read", lambda _path: pytest.fail("read"))
-    assert [desk.edits.look() for _ in range(5)] == [None] * 5
+    assert [desk.look() for _ in range(5)] == [None] * 5
 
 
 def test_a_signal_reads_it_again_changed_or_not(desk):
     desk.edits.ask()
-    assert desk.edits.look().config == desk.edits.config
-    assert desk.edits.look() is None
+    assert desk.look().config == desk.edits.config
+    assert desk.look() is None
 
 
 def test_a_file_that_vanished_is_told_once_and_noticed_when_it_is_back(desk, caplog):
     desk.path.unlink()
     desk.edits.refuse(desk.looks())
     assert desk.edits.mistakes == [f"{desk.path}: cannot be read: No such file or directory"]
-    assert [desk.edits.look() for _ in range(3)] == [None] * 3
+    assert [desk.look() for _ in range(3)] == [None] * 3
     assert desk.edits.config.talk.vad == 1
     desk.save("talk: {vad: 3}\n")
     assert desk.looks().config.talk.vad == 3
@@ -213,12 +254,12 @@ def test_who_wants_to_know_is_told_of_right_and_wrong(desk):
 
 
 def test_what_the_device_runs_well_with_is_kept_for_nobody_else_to_read(desk, monkeypatch):
-    desk.edits.keep()
+    desk.works()
     assert stat.S_IMODE(desk.kept.stat().st_mode) == 0o600
     assert desk.kept.read_text().endswith("\ntalk: {vad: 1}\n")
     monkeypatch.setattr("device_agent.edits.replace_whole", lambda *_: pytest.fail("written again"))
-    desk.edits.keep()
-    Desk.began(Desk(desk.path.parent)).edits.keep()
+    desk.works()
+    Desk.began(Desk(desk.path.parent)).works(2 * PROVEN_S)
 
 
 def test_what_is_in_use_is_kept_also_when_the_file_is_wrong_by_now(desk):
@@ -226,18 +267,18 @@ def test_what_is_in_use_is_kept_also_when_the_file_is_wrong_by_now(desk):
     desk.edits.take(desk.looks())
     desk.save("talk: {vad: 9}\n")
     desk.edits.refuse(desk.looks())
-    desk.edits.keep()
+    desk.works()
     assert "vad: 2" in desk.kept.read_text()
 
 
 def test_a_start_with_a_wrong_file_uses_the_last_good_one(desk, tmp_path, caplog):
-    desk.edits.keep()
+    desk.works()
     again = Desk(tmp_path, "talk: {vad: 9}\n").began()
     assert again.edits.config.talk.vad == 1
     assert again.edits.state == "last good"
     assert again.edits.mistakes == [f"{again.path}:1:13: talk.vad should be a whole number from 0 to 3, not 9"]
     assert str(again.kept) in caplog.text
-    again.edits.keep()
+    again.works()
     again.save("talk: {vad: 3}\n")
     again.edits.take(again.looks())
     assert (again.edits.config.talk.vad, again.edits.state) == (3, "in use")
@@ -254,14 +295,14 @@ def test_without_a_last_good_one_of_this_file_a_wrong_start_is_an_error(tmp_path
 
 
 def test_a_last_good_one_that_is_wrong_by_now_is_of_no_use(desk, tmp_path):
-    desk.edits.keep()
+    desk.works()
     desk.kept.write_text(desk.kept.read_text().replace("vad: 1", "vad: 8"))
     with pytest.raises(ConfigError, match="not 9"):
         Desk(tmp_path, "talk: {vad: 9}\n").edits.begin()
 
 
 def test_what_cannot_be_used_is_gone_back_from(desk):
-    desk.edits.keep()
+    desk.works()
     desk.save("talk: {vad: 2}\nspeaker: {device: hall}\n")
     desk.edits.take(desk.looks(), tried=False)
     assert desk.edits.on_trial("speaker.device")
@@ -269,32 +310,334 @@ def test_what_cannot_be_used_is_gone_back_from(desk):
     desk.edits.go_back(DeviceFailed("there is no hall"), "speaker.device")
     assert desk.edits.config.talk.vad == 1
     assert desk.edits.mistakes == [f"{desk.path}:2:19: there is no hall"]
+    assert not desk.edits.on_trial()
     with pytest.raises(DeviceFailed):
         desk.edits.go_back(DeviceFailed("there is nothing"))  # and nothing to go back to
 
 
-def test_what_has_proved_itself_is_not_gone_back_from(desk):
+def test_several_edits_that_fail_go_back_to_what_has_worked(desk):
+    desk.works()
+    for text in ("speaker: {device: hall}\n", "speaker: {device: attic}\n"):
+        desk.save(text)
+        desk.edits.take(desk.looks(), tried=False)
+    desk.edits.go_back(DeviceFailed("there is no attic"), "speaker.device")
+    assert desk.edits.config.talk.vad == 1
+
+
+def test_an_edit_is_good_when_it_has_worked_for_a_minute_without_a_break(desk):
+    desk.works()
     desk.save("speaker: {device: hall}\n")
     desk.edits.take(desk.looks(), tried=False)
-    desk.edits.keep()
-    assert not desk.edits.on_trial("speaker.device")
+    desk.works(PROVEN_S - 1)
+    desk.edits.keep(desk.now, well=False)
+    desk.works(PROVEN_S - 1)
+    assert desk.edits.on_trial("speaker.device")
+    assert "vad: 1" in desk.kept.read_text()
+    desk.works(2)
+    assert not desk.edits.on_trial()
     assert "hall" in desk.kept.read_text()
 
 
-def test_a_configuration_that_cannot_be_assembled_at_the_start_gives_way_to_the_last_good_one(desk, tmp_path):
-    desk.edits.keep()
-    again = Desk(tmp_path, "echo: {mode: cancel}\n").began()
-    again.edits.go_back(ConfigError("echo.mode: cancel needs a library"))
+def test_an_edit_that_is_taken_back_is_on_trial_no_more(desk):
+    desk.works()
+    for text in ("talk: {vad: 3}\n", "talk: {vad: 1}\n"):
+        desk.save(text)
+        desk.edits.take(desk.looks())
+    assert not desk.edits.on_trial()
+
+
+@pytest.mark.parametrize(
+    ("error", "key"),
+    [(ConfigError("echo.mode: cancel needs a library"), ""), (DeviceFailed("there is no hall"), "speaker.device")],
+)
+def test_what_was_refused_while_it_ran_is_refused_at_the_next_start(desk, tmp_path, error, key):
+    desk.works()
+    again = Desk(tmp_path, "echo: {mode: cancel}\nspeaker: {device: hall}\ntalk: {vad: 1}\n").began()
+    assert again.edits.on_trial(key)
+    again.edits.go_back(error, key)
     assert again.edits.config == desk.edits.config
-    assert again.edits.mistakes == [f"{again.path}:1:14: echo.mode: cancel needs a library"]
+    assert again.edits.state == "last good"
+    assert again.edits.mistakes[0].endswith(f": {error}")
     with pytest.raises(ConfigError, match="again"):
         again.edits.go_back(ConfigError("again"))
 
 
+def test_what_ends_the_process_again_and_again_in_its_first_minute_is_tried_no_more(desk, tmp_path):
+    desk.works()
+    killed = []
+    for _ in range(MOST + 1):  # a driver crashes, or the watchdog bites
+        killed.append(Desk(tmp_path, "microphone: {device: bad}\ntalk: {vad: 1}\n"))
+        killed[-1].edits.begin()
+    assert [each.edits.config.microphone.device for each in killed] == ["bad"] * MOST + ["default"]
+    last = killed[-1]
+    assert last.edits.mistakes == [f"{last.path}: ended the process {MOST} times. To try it again, save it again"]
+    last.works(2 * PROVEN_S)
+    assert last.look() is None
+    last.save("microphone: {device: good}\ntalk: {vad: 1}\n")
+    last.edits.take(last.looks(), tried=False)
+    assert last.edits.mistakes == []
+
+
+@pytest.mark.parametrize("ending", ["asked to", "proven", "taken back"])
+def test_an_end_that_is_no_fault_of_the_edit_does_not_count(desk, tmp_path, ending):
+    desk.works()
+    for _ in range(2 * MOST):
+        again = Desk(tmp_path, "microphone: {device: good}\ntalk: {vad: 1}\n").began()
+        assert again.edits.config.microphone.device == "good"
+        match ending:
+            case "asked to":
+                again.edits.end()
+            case "proven":
+                again.works(PROVEN_S)
+            case "taken back":
+                again.edits.go_back(DeviceFailed("there is no good"))
+                again.works()
+
+
+@pytest.mark.parametrize("noted", [b"", b"x", b"x y", b"\xff\xfe 3", b"1" * 9000])
+def test_a_note_that_makes_no_sense_counts_nothing(tmp_path, noted):
+    (tmp_path / TRIAL).write_bytes(noted)
+    assert Trial(tmp_path / TRIAL).begin("a") == 0
+    assert Trial(tmp_path / TRIAL).begin("a") == 1
+    assert Trial(tmp_path / TRIAL).begin("b") == 0
+
+
+def test_where_nothing_can_be_noted_nothing_is_counted(tmp_path):
+    (tmp_path / "in the way").touch()
+    trial = Trial(tmp_path / "in the way" / TRIAL)
+    assert [trial.begin("a"), trial.begin("a")] == [0, 0]
+    trial.over()
+
+
+def test_a_pipe_in_place_of_the_file_holds_nothing_up(desk):
+    desk.path.unlink()
+    os.mkfifo(desk.path)
+    assert "nothing is written into this pipe" in str(desk.looks())
+
+
+# A file that is not whole ---------------------------------------------------------------------------------------------
+
+WHOLE = "service: {name: xai}\nconnection: {daily_minutes: 30}\ntalk: {vad: 1}\n"
+LOST = ["", "\n\n", "# nothing\n", "connection: {daily_minutes: 30}\n", "talk: {vad: 3}\nlog: {transcript: info}\n"]
+
+
+@pytest.fixture
+def served(tmp_path) -> Desk:
+    desk = Desk(tmp_path, WHOLE).began()
+    desk.works()
+    return desk
+
+
+@pytest.mark.parametrize("left", LOST)
+def test_a_file_that_has_lost_its_services_is_no_edit(served, left):
+    served.save(left)
+    assert served.sees(WHOLE_S) is None, "it may come to itself"
+    found = served.sees(3)
+    assert isinstance(found, ConfigError)
+    assert "has lost its section service" in str(found)
+    served.edits.refuse(found)
+    assert served.sees(100) is None, "told twice"
+    served.save(WHOLE.replace("30", "40"))
+    assert served.looks().config.connection.daily_minutes == 40
+
+
+@pytest.mark.parametrize("left", LOST)
+def test_nor_is_it_at_a_start(served, tmp_path, left):
+    again = Desk(tmp_path, left)
+    again.edits.begin()
+    assert again.edits.config == served.edits.config
+    assert isinstance(again.sees(WHOLE_S + 3), ConfigError)
+    assert again.kept.read_text().endswith(WHOLE)
+
+
+@given(cut=st.integers(0, len(WHOLE) - 1), back=st.integers(1, 20))
+def test_a_file_that_is_cut_off_anywhere_is_waited_for(cut, back):
+    with TemporaryDirectory() as folder:
+        desk = Desk(Path(folder), WHOLE).began()
+        desk.works(2 * PROVEN_S)
+        desk.save(WHOLE[:cut])
+        found = desk.sees(back)
+        assert found is None or back >= WHOLE_S
+        if isinstance(found, Reading):
+            assert "service" in found.places
+            desk.edits.take(found)
+            desk.works(PROVEN_S - 1)
+        desk.save(WHOLE)
+        found = desk.looks()
+        assert found is None or found.config == desk.edits._copy.config
+        assert desk.kept.read_text().endswith(WHOLE)
+
+
+def test_the_last_section_may_be_taken_out(served):
+    served.save(WHOLE.replace("talk: {vad: 1}\n", ""))
+    assert served.sees(WHOLE_S) is None
+    assert served.sees(3).config.talk == TalkConfig()
+
+
+def test_who_asks_for_it_has_it_read_at_once(served):
+    served.save(WHOLE.removesuffix("\n"))
+    served.edits.ask()
+    assert served.look().config == served.edits.config
+
+
+# What a file names, and the machine does not have ---------------------------------------------------------------------
+
+
+CERTIFICATES = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+
+
+class Named:
+    """A configuration that names a file, and the file."""
+
+    def __init__(self, folder: Path, text: str, *, mode: int = 0o600, content: bytes = b"k") -> None:
+        self.file = folder / "named"
+        self._mode, self._content = mode, content
+        self.text = text.replace("FILE", str(self.file))
+        self.mend()
+
+    def mend(self) -> None:
+        self.remove()
+        self.file.write_bytes(self._content)
+        self.file.chmod(self._mode)
+
+    def remove(self) -> None:
+        if self.file.is_dir() and not self.file.is_symlink():
+            self.file.rmdir()
+        self.file.unlink(missing_ok=True)
+
+    def damage(self, how: str) -> None:
+        self.remove()
+        match how:
+            case "folder":
+                self.file.mkdir()
+            case "pipe without a writer":
+                os.mkfifo(self.file, 0o600)
+            case "loop":
+                self.file.symlink_to(self.file)
+            case "disk error":  # EIO, from a file that may be opened
+                self.file.symlink_to("/proc/self/mem")
+            case "empty" | "noise" | "huge":
+                self.file.write_bytes({"empty": b"", "noise": bytes(range(256)), "huge": b"k" * 3_000_000}[how])
+                self.file.chmod(0o600)
+
+
+DAMAGES = ["gone", "folder", "pipe without a writer", "loop", "disk error", "empty", "noise", "huge"]
+KEY: dict[str, Any] = {}
+AUTHORITY = {"content": Path(CERTIFICATES).read_bytes()}
+PROGRAM = {"content": b"#!/bin/sh\n", "mode": 0o755}
+KINDS = {
+    "key": ("service:\n  api_key_file: FILE\n", "2:17", KEY),
+    "key of a fallback": ("service: {}\nfallback:\n  - {name: openai, api_key_file: FILE}\n", "3:34", KEY),
+    "token key": ("service:\n  token_url: https://127.0.0.1/\n  token_key_file: FILE\n", "3:19", KEY),
+    "authority": ("service: {ca_file: FILE}\n", "1:20", AUTHORITY),
+    "authority of the broker": ("service: {}\nmqtt: {host: h, tls: true, ca_file: FILE}\n", "2:37", AUTHORITY),
+    "password": ("service: {}\nmqtt: {host: h, user: u, password_file: FILE}\n", "2:41", KEY),
+    "program": ("service: {}\ntools:\n  - {name: lamp, description: Lamp., command: [FILE]}\n", "3:47", PROGRAM),
+}
+
+
+@pytest.fixture(params=[(kind, how) for kind in KINDS for how in DAMAGES], ids=" ".join)
+def damaged(request, tmp_path, monkeypatch):
+    """A desk with a configuration that works, the place where it names a file, that file, and what befalls it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    kind, how = request.param
+    text, place, more = KINDS[kind]
+    named = Named(tmp_path, text, **more)
+    desk = Desk(tmp_path, named.text).began()
+    desk.works()
+    return desk, place, named, how
+
+
+def test_whatever_becomes_of_a_file_while_it_runs_the_settings_stay(damaged):
+    desk, place, named, how = damaged
+    before = desk.edits.config
+    named.damage(how)
+    found = desk.sees(2 * AGAIN_S)
+    if "command" in named.text:
+        assert found is None, "a program may change as it likes"
+        return
+    assert isinstance(found, ConfigError), found
+    assert str(found).startswith(f"{desk.path}:{place}: "), found
+    desk.edits.refuse(found)
+    assert desk.sees(3 * AGAIN_S) is None, "told twice"
+    named.mend()
+    assert desk.sees(2 * AGAIN_S).config == before
+
+
+def test_whatever_became_of_a_file_before_it_starts_it_starts(damaged, tmp_path):
+    desk, place, named, how = damaged
+    named.damage(how)
+    again = Desk(tmp_path, named.text)
+    again.edits.begin()
+    assert again.edits.config == desk.edits.config
+    assert [line.startswith(f"{again.path}:{place}: ") for line in again.edits.mistakes] in ([True], [])
+    for service in open_services(again.edits.config, patient=True):
+        with suppress(LinkRefused):
+            service.invitation("")
+    named.mend()
+    if again.edits.mistakes:
+        again.edits.take(again.sees(2 * AGAIN_S))
+    assert again.edits.mistakes == []
+
+
+def test_no_text_whatsoever_ends_in_anything_but_a_sentence(tmp_path, monkeypatch):
+    """Every key that takes a text, with what people never write; services, too, as far as no socket is needed."""
+    for service in SERVICES:
+        monkeypatch.setenv(variable(service), "k")
+
+    @settings(max_examples=300)
+    @given(config=st.fixed_dictionaries({}, optional=ODD))
+    def odd(config: dict[str, dict[str, str]]) -> None:
+        config["service"] = {"model": "m"} | config.get("service", {})
+        desk = Desk(tmp_path, yaml.safe_dump(config, allow_unicode=True))
+        try:
+            desk.edits.begin()
+        except Unforeseen as error:
+            pytest.fail(str(error.__cause__))
+        except ConfigError:
+            return
+        begins_anew(Config(), desk.edits.config)
+        for service in open_services(desk.edits.config):
+            service.session()
+            if service.invitation("") is None:
+                service.endpoint(None, "x")
+            Dial("x", ca_file=service.ca_file).close()
+
+    odd()
+
+
+ADDRESSES = st.sampled_from(
+    ["wss://[", "wss://[::1", "wss://a:99999/", "wss://a..b/", f"wss://{'a' * 70}.com/", "wss://\u0130.com/", "wss://.a/",
+     "ws://[::ffff:10.0.0.1]/", "wss://[fe80::1%25eth0]/", "https://[v1.a]/", "wss://\uff0e/", "wss://a:\u0661/", "http://a",
+     "https://a/", "wss://%00/", "wss://a\\b/", "wss://a?x=[", "wss://1.2.3.4.5/", "ws://0x7f.1/", "wss://\u2100/"]
+)  # fmt: skip
+FILES = st.sampled_from(
+    ["~", "~/x", "~root/x", "~nosuchuser/x", "~\u00e9/x", "/", "/dev/null", ".", "a" * 300, "/proc/self/mem",
+     "/etc/shadow", "\u00e9", "/dev/zero", "/dev/stdin", "~" + "a" * 5000]
+)  # fmt: skip
+TEXTS = st.text(max_size=20) | st.sampled_from(["\u202e", "\ud800", "\x1b[2J", "\u200c", "&x=1#", "x" * 5000])
+ODD = {
+    "service": st.fixed_dictionaries(
+        {},
+        optional={
+            "name": st.sampled_from(list(SERVICES)), "url": ADDRESSES, "token_url": ADDRESSES, "api_key_file": FILES,
+            "ca_file": FILES, "token_key_file": FILES, "model": TEXTS, "voice": TEXTS, "instructions": TEXTS,
+        },
+    ),
+    "mqtt": st.fixed_dictionaries(
+        {"host": st.sampled_from(["h", "a" * 70, "..", "-", "\u0130", "::::", "_", ".a", "a.", "1.2.3.4.5"])},
+        optional={"name": TEXTS, "discovery": TEXTS, "user": TEXTS, "password_file": FILES, "ca_file": FILES,
+                  "tls": st.booleans()},
+    ),
+    "microphone": st.fixed_dictionaries({"device": TEXTS | FILES.map("wav:{}".format)}),
+    "speaker": st.fixed_dictionaries({"device": TEXTS | FILES.map("wav:{}".format)}),
+}  # fmt: skip
+
+
 def test_a_disk_that_takes_nothing_is_told_once(desk, caplog):
     desk.kept.parent.write_text("in the way")
-    desk.edits.keep()
-    desk.edits.keep()
+    desk.works()
+    desk.works()
     assert caplog.text.count("cannot be written") == 1
 
 

@@ -16,10 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from room import RoomMicrophone, RoomSpeaker
 
 from device_agent import memory as memory_module
+from device_agent.alarms import MOST
+from device_agent.assembly import assemble
+from device_agent.config import ButtonConfig, Config, LightConfig
+from device_agent.credentials import Secret
 from device_agent.memory import LARGEST, Memory, default_path
 
 PATIENCE_S = 20.0
@@ -394,3 +399,99 @@ def test_where_it_is_when_nobody_says_where(environment, expected, monkeypatch):
     for name, value in {"HOME": "/home/u", **environment}.items():
         monkeypatch.setenv(name, value)
     assert default_path() == Path(expected)
+
+
+# A file that makes no sense -------------------------------------------------------------------------------------------
+
+NUMBERS = st.integers() | st.sampled_from([10**400, -(10**400), 1e308, 2**63, 0, -1]) | st.floats(allow_nan=False)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | NUMBERS
+    | st.text(max_size=50)
+    | st.sampled_from(["\ud800", "\x1b[2J", "07:00", "timer"])
+)
+NONSENSE = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+ENTRY = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["timer", "alarm", "x"]) | NONSENSE,
+        "number": st.integers(-1, 100) | NONSENSE,
+        "name": st.just("tea") | NONSENSE,
+    },
+    optional={
+        "seconds": st.integers(0, 90000) | NONSENSE,
+        "ends": st.floats(0, 2e9) | NONSENSE,
+        "time": st.sampled_from(["07:00", "24:00", "\u0660\u0667:00"]) | NONSENSE,
+        "days": st.lists(st.sampled_from(["monday", "x"])) | NONSENSE,
+        "once": st.booleans() | NONSENSE,
+        "since": st.floats(0, 1e11) | NONSENSE,
+    },
+)
+KNOWN = {
+    "alarms": st.lists(ENTRY | NONSENSE, max_size=25) | NONSENSE,
+    "ringing": st.fixed_dictionaries({"name": LEAVES, "at": NUMBERS, "rung": NUMBERS}) | NONSENSE,
+    "connected": st.fixed_dictionaries({"day": LEAVES, "today": NUMBERS, "total": LEAVES}, optional={"days": NONSENSE})
+    | NONSENSE,
+    "volume": NONSENSE,
+    "configured_volume": st.just(80) | NONSENSE,
+    "muted": NONSENSE,
+    "machine": NONSENSE,
+}
+
+
+def lives_with(document: bytes, folder: Path) -> None:
+    """A speaker that finds this starts, uses all of it, and remembers what it is told."""
+    path = folder / "memory.json"
+    path.write_bytes(document)
+    memory = Memory(path)
+    agent = assemble(
+        Config(button=ButtonConfig(pin=None), light=LightConfig(pin=None)),
+        key=Secret("k"),
+        microphone=RoomMicrophone(),
+        speaker=RoomSpeaker(),
+        memory=memory,
+        care=lambda parts: parts,
+    )
+    parts = agent._care
+    try:
+        for second in range(3):
+            parts.meter.look("2026-11-30", float(second))
+            parts.alarms.due(1.79e9 + second, float(second))
+            parts.alarms.all(1.79e9 + second, float(second))
+        parts.meter.connected(3.0)
+        parts.meter.disconnected(4.0)
+        agent.gauges()
+        agent._mute(False)
+        agent._turn_volume(7, 0)
+        parts.alarms.cancel(range(100))
+        for number in range(MOST):
+            parts.alarms.set_timer(60 + number, "\U0001f468" * 40, wall=1.79e9, steady=5.0)
+        memory.flush()
+    finally:
+        parts.outbox.close()
+        parts.panel.close()
+    again = Memory(path)
+    assert (again.get("volume"), again.get("muted"), len(again.get("alarms"))) == (7, False, MOST)
+    assert not path.with_name("memory.json.broken").exists() or path.exists()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.fixed_dictionaries({}, optional=KNOWN), st.dictionaries(st.text(), NONSENSE, max_size=3))
+def test_whatever_the_file_says_the_speaker_starts_and_remembers(tmp_path, known, unknown):
+    lives_with(json.dumps({**unknown, **known}, allow_nan=True).encode(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"", b"null", b"[]", b"{", b"\xff\xfe", b"\0" * 100, b'{"volume": NaN}', b'{"volume": 1e999}',
+        b'{"volume": ' + b"9" * 400 + b"}", b'{"volume": ' + b"9" * 9000 + b"}", b"[" * 60000, b'{"a":' * 10000,
+        b'{"a": "' + b"x" * 60000 + b'"}', '{{"a": "{}"}}'.format("\u00e9" * 30000).encode(), b'{"a": 1}' * 9000,
+        b'{"connected": {"days": {"' + b"x" * 9000 + b'": 1}}}',
+    ],
+    ids=lambda document: repr(document[:20]),
+)  # fmt: skip
+def test_a_file_that_is_torn_or_too_large_is_laid_aside(tmp_path, document):
+    lives_with(document, tmp_path)

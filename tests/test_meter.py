@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from device_agent.memory import Memory
-from device_agent.meter import SAVE_S, Meter
+from device_agent.meter import BELIEVED_S, SAVE_S, Meter
 
 
 def meter(daily_minutes: int = 0, memory: Memory | None = None) -> Meter:
@@ -82,7 +84,84 @@ def test_a_power_cut_in_a_long_connection_costs_a_minute_at_most():
     assert 999 - Meter(memory).total <= SAVE_S
 
 
-@pytest.mark.parametrize("nonsense", [None, 5, [], {"day": 3}, {"today": "x", "total": -4}])
+def use(m: Meter, day: str, seconds: float, now: float = 0.0) -> float:
+    """Be connected for so long; return the time then."""
+    m.look(day, now)
+    m.connected(now)
+    m.look(day, now + seconds - 1)
+    m.disconnected(now + seconds)
+    return now + seconds
+
+
+def test_what_an_older_version_noted_is_known():
+    memory = Memory(None)
+    memory.put("connected", {"day": "2026-11-30", "today": 61, "total": 100})
+    m = Meter(memory, 1)
+    assert m.spent
+    m.look("2026-11-30", 1.0)
+    assert m.spent
+    m.look("2026-12-01", 2.0)
+    assert (m.today, m.total) == (0.0, 100.0)
+
+
+@pytest.mark.parametrize("wrong", ["1970-01-01", "2026-11-29", "2026-12-01", "2031-01-01"])
+def test_a_clock_that_is_wrong_after_a_start_gives_no_minutes_back(wrong):
+    memory = Memory(None)
+    use(Meter(memory, 30), "2026-11-30", 1801)
+    for _ in range(9):  # starts
+        m = Meter(memory, 30)
+        m.look(wrong, 1.0)
+        m.look("2026-11-30", 30.0)
+        assert m.spent
+    assert m.today == 1801
+    m.look("2026-12-01", 30.0 + BELIEVED_S)
+    assert not m.spent
+
+
+def test_what_was_used_while_the_clock_was_behind_counts():
+    memory = Memory(None)
+    use(Meter(memory), "2026-11-30", 1000)
+    m = Meter(memory)
+    now = use(m, "2026-11-29", 500)
+    m.look("2026-11-30", now)
+    assert m.today == 1500
+
+
+def test_minutes_of_a_day_that_never_was_do_not_count_for_ever():
+    memory = Memory(None)
+    use(Meter(memory, 30), "2031-01-01", 1801)  # the clock was ahead
+    m = Meter(memory, 30)
+    m.look("2026-11-30", 0.0)
+    assert m.spent
+    m.look("2026-11-30", BELIEVED_S)
+    m = Meter(memory, 30)
+    m.look("2026-12-01", 0.0)
+    assert not m.spent
+
+
+DAYS = ["1970-01-01", *(f"2026-11-{day}" for day in range(25, 31)), "2026-12-01", "2031-01-01"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(DAYS), st.integers(1, int(BELIEVED_S) - 1), st.integers(0, 900)), max_size=12)
+)
+def test_a_cap_that_is_used_up_stays_so_whatever_the_clock_says_in_between(starts):
+    memory, real = Memory(None), "2026-11-28"
+    used = 0.0
+    for wrong, seconds, spent in starts:
+        m = Meter(memory, 30)
+        m.look(wrong, 0.0)
+        m.look(wrong, seconds)
+        used += spent
+        use(m, real, max(2.0, spent), now=seconds)
+        assert m.today >= used
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [None, 5, [], {"day": 3}, {"today": "x", "total": -4}, {"day": "x", "today": 10**400, "total": True},
+     {"days": {"x" * 99: 5, "2026-11-30": 10**400}}, {"days": [1, 2]}, {"days": {"": None}}],
+)  # fmt: skip
 def test_nonsense_in_the_memory_is_nothing(nonsense):
     memory = Memory(None)
     memory.put("connected", nonsense)

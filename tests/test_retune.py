@@ -18,12 +18,12 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 from room import RoomMicrophone, RoomSpeaker
 
-from device_agent.assembly import assemble
+from device_agent.assembly import assemble, open_services
 from device_agent.config import Config, MetricsConfig, MqttConfig, ServiceConfig, ToolConfig
 from device_agent.credentials import Secret
 from device_agent.daemon import Daemon
 from device_agent.edits import Reading, leaves
-from device_agent.errors import ConfigError, DeviceFailed
+from device_agent.errors import ConfigError, DeviceFailed, LinkRefused
 from device_agent.events import AlarmDue, Attention, Cue, EditTaken, MuteAsked, Nudged, Started
 from device_agent.memory import Memory
 from device_agent.parts import Parts
@@ -270,6 +270,28 @@ def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     assert settled == [new]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key_file": "/nowhere"},
+        {"token_url": "https://127.0.0.1/", "token_key_file": "/nowhere"},
+        {"name": "openai", "token_url": "https://127.0.0.1/", "token_key_file": "~nosuchuser/key"},
+    ],
+)
+def test_what_the_rate_of_the_sound_is_takes_no_secret(settings):
+    assert not begins_anew(Config(), with_service(**settings))
+
+
+def test_a_service_without_its_key_refuses_and_the_others_serve(monkeypatch):
+    found = Config(service=ServiceConfig(api_key_file="/nowhere"), fallback=(ServiceConfig("openai"),))
+    with pytest.raises(ConfigError, match="/nowhere"):
+        open_services(found)
+    shut, open_ = open_services(found, patient=True)
+    assert (shut.rate, shut.session().ready, open_.invitation("")) == (24000, False, None)
+    with pytest.raises(LinkRefused, match="/nowhere cannot be read"):
+        shut.invitation("")
+
+
 def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
@@ -278,7 +300,7 @@ def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monke
     with asked_by_hangup(daemon.reread):
         os.kill(os.getpid(), signal.SIGHUP)
     assert told == [Nudged()]
-    assert isinstance(daemon._edits.look(), Reading)
+    assert isinstance(daemon._edits.look(1.0), Reading)
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -343,7 +365,10 @@ def test_an_alarm_that_rings_goes_on_as_loud_as_it_is_to_be_now(device):
         light=parts.panel,
     )
     agent._handle(Started(), 0.0)
-    agent._handle(AlarmDue("pasta"), time.monotonic())
+    agent._alarms.set_timer(1, "pasta", wall=0.0, steady=0.0)
+    (due,) = agent._alarms.due(2.0, 2.0)
+    assert due == AlarmDue("pasta")
+    agent._handle(due, time.monotonic())
     before = agent._playback._cues._ring
     agent._cues.tune(volume=50, alarm_volume=10, wanted=())
     agent._handle(EditTaken(), time.monotonic())

@@ -274,13 +274,32 @@ def test_the_process_takes_edits_signals_and_the_last_good_file(tmp_path, monkey
             agent.says("nothing.wav: No such file")
             assert agent.end(signal.SIGTERM) == 0, agent.log
         with running("run", "--config", config, env=env) as agent:
+            agent.says(f"{config}:3:")
             agent.says("nothing.wav: No such file")
-            assert agent.end() == 1, "a file that is not there may come: no reason for the last good one"
+            agent.says("light: mistake")
+            assert agent.end(signal.SIGTERM) == 0, "what was refused while it ran is refused at a start"
         config.write_text("talk: {vad: 9}\n")
         with running("run", "--config", config, env=env) as agent:
             agent.says("starting with the last good one")
             agent.says("light: mistake")
             assert agent.end(signal.SIGTERM) == 0, agent.log
+        key = tmp_path / "key"
+        key.write_text("a-key-that-is-secret")
+        key.chmod(0o600)
+        config.write_text(text.replace("service: {", f"service: {{api_key_file: {key}, "))
         os.unlink(tmp_path / "state" / KEPT)
+        with running("run", "--config", config, env=env) as agent:
+            agent.says("-> ready")
+            assert any((tmp_path / "state" / KEPT).exists() or threading.Event().wait(0.1) for _ in range(200))
+        key.unlink()
+        with running("run", "--config", config, env=env) as agent:
+            agent.says(f"the key file {key} cannot be read")
+            agent.says("light: mistake")
+            key.write_text("a-key-that-is-secret")
+            key.chmod(0o600)
+            agent.says("light: ready")
+            assert agent.end(signal.SIGTERM) == 0, agent.log
+        os.unlink(tmp_path / "state" / KEPT)
+        config.write_text("talk: {vad: 9}\n")
         with running("run", "--config", config, env=env) as agent:
             assert agent.end() == 78, agent.log

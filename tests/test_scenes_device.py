@@ -264,6 +264,21 @@ def test_a_timer_rings_after_a_restart_and_without_a_network(tmp_path: Path):
             assert hears_cue(room, Cue.ALARM)
 
 
+def test_what_rings_when_the_process_ends_rings_on_in_the_next_one_until_somebody_presses(tmp_path: Path):
+    path = tmp_path / "memory.json"
+    memory = Memory(path)
+    Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
+    with Simulator() as simulator:
+        with Room(simulator, memory=Memory(path)) as room:
+            assert room.happened(AlarmDue) == AlarmDue("eggs")
+        with Room(simulator, memory=Memory(path)) as room:
+            assert room.happened(AlarmDue) == AlarmDue("eggs")
+            assert hears_cue(room, Cue.ALARM)
+            room.finger.tap()
+            room.happened(Hush)
+    assert not Alarms(Memory(path)).ringing
+
+
 def test_when_the_minutes_of_the_day_are_used_up_nobody_is_called(simulator):
     memory = Memory(None)
     memory.put("connected", {"day": time.strftime("%Y-%m-%d"), "today": 61, "total": 4711})

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from test_commands import PATIENCE_S, ROOM, running, write_config
 
-from device_agent.assembly import TOKEN_KEY
-from device_agent.credentials import credential_names
-from device_agent.neighbours import MQTT_PASSWORD
+from device_agent.credentials import MQTT_PASSWORD, TOKEN_KEY, credential_names
 from device_agent.services import SERVICES
 from device_agent.simulator import Simulator
 from device_agent.systemd import notify
