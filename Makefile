@@ -23,7 +23,7 @@ BESIDE := $(if $(SHORT),bare,$(PEERS))
 # Clients that others wrote, as in tests/clients: pinned, in environments of their own.
 CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ edits: .venv/.ready-to-test ## config.yaml is edited at random while turns run: 
 
 soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
 	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
+
+aborts: .venv/.ready-to-test ## connections over TLS are broken off at any instant: is anything left? twelve minutes; SHORT=1: one
+	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)
 
 frames: .venv/.ready-to-test ## instructions for 20 ms of each state, against those kept; SHORT=1: in a minute; KEEP=1: keep these
 	$(call apt,qemu-user valgrind)

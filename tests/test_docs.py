@@ -210,8 +210,8 @@ def produced() -> Iterator[str]:
     yield complaint("service: {voice: xai-0123456789abcdef0123}")
     yield complaint("button: {pin: 4}\nlight: {pin: 4}")
     yield complaint("talk: [")
-    for status in (401, 403, 404, 429):
-        yield str(rejection("xai at api.x.ai", status, {}, None))
+    for status in (401, 403, 404, 429, 503):
+        yield str(rejection("xai at api.x.ai", status, {}, b'{"error": "why"}'))
     timeout = ResponseTimeout("the service")
     timeout.ask()
     timeout.check(0.0)

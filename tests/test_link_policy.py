@@ -145,6 +145,16 @@ def test_that_there_may_be_a_connection_again_is_told():
     assert one.allow(True, 1.0) is None
 
 
+def test_a_request_that_waited_until_there_may_be_a_connection_does_not_wait_in_vain():
+    one = policy()
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(LinkLost("429", retry_after=600.0), 0.0)
+    one.allow(False, 1.0)
+    assert one.ask(1.0) is None
+    assert isinstance(one.allow(True, 2.0), Refused)
+
+
 # Pauses ---------------------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +384,19 @@ def test_a_request_tries_every_service_once_more_after_a_refusal_and_the_log_kno
         assert verdict.known is known
 
 
+def test_a_request_in_the_middle_of_a_round_begins_it_anew():
+    one = policy(3)
+    one.notice(0.0)
+    dialled(one, 0.0)
+    one.lost(LOST, 0.0)
+    assert dialled(one, 0.0) == 1
+    one.ask(0.0)
+    tried = [1]
+    while one.lost(LOST, 0.0).event is None:
+        tried.append(dialled(one, 0.0))
+    assert tried == [1, 2, 0]
+
+
 def test_a_service_that_refused_is_left_alone_while_another_one_is_only_away():
     one = policy(2)
     one.ask(0.0)
@@ -431,6 +454,7 @@ def test_a_connection_to_a_service_that_is_named_no_more_is_renewed_with_one_tha
     connected(one, 0.0)  # the fallback
     one.linger()
     one.use([PATIENCE_S], 5.0, always=False)
+    assert one.renew_at == 5.0
     for n in range(3):
         now = one.renew_at
         assert one.renew(now) == Connect(0, NEXT_S, NEXT_S, 1)
@@ -496,6 +520,8 @@ def test_a_service_that_asks_for_time_is_not_asked_to_renew_meanwhile():
     one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
     assert one.renew(RENEW_S + AGAIN_S) is None
     assert one.renew_at == RENEW_S + 600.0
+    assert one.ask(RENEW_S + AGAIN_S) is None  # the old one is there
+    one.linger()
     assert one.renew(RENEW_S + 600.0)
 
 

@@ -99,6 +99,12 @@ def test_an_error_before_anything_else_is_about_the_key(error):
         Peer("xai-live").say({"type": "error", "error": error})
 
 
+def test_an_error_before_anything_else_that_says_busy_is_busy():
+    with pytest.raises(LinkLost, match="try again in 20s") as lost:
+        Peer("xai-live").say({"type": "error", "error": {"message": "rate limit: try again in 20s"}})
+    assert lost.value.retry_after == 20.0
+
+
 @pytest.mark.parametrize("code", [1000, 1008, 4001])
 def test_a_close_before_anything_else_is_about_the_key(code):
     peer = Peer("xai-live")

@@ -48,12 +48,17 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
     said = f"{code} {message} {closed.reason}".lower()
     if _holds(said, FOR_GOOD) or (not ready and _holds(said, NO_KEY)):
         return LinkRefused(text)
-    wait = asked_wait(said)
-    if wait or closed.code == TRY_AGAIN_LATER or _holds(said, FOR_NOW):
-        return LinkLost(text, retry_after=wait or BUSY_S)
+    wait = busy_for(said) or (BUSY_S if closed.code == TRY_AGAIN_LATER else 0.0)
+    if wait:
+        return LinkLost(text, retry_after=wait)
     if closed.code in REFUSING and not ready:
         return LinkRefused(text)
     return LinkLost(text)
+
+
+def busy_for(said: str) -> float:
+    """Return how many seconds a service that says *said* (lower case) asks us to stay away, 0 where it is not busy."""
+    return asked_wait(said) or (BUSY_S if _holds(said, FOR_NOW) else 0.0)
 
 
 def _holds(said: str, words: tuple[str, ...]) -> bool:

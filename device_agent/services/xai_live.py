@@ -16,6 +16,7 @@ from ..errors import LinkClosed, LinkLost, LinkRefused
 from ..events import Event
 from . import Can, Endpoint, Request, Said, Session, Settings, complaints
 from .calls import function_tools
+from .closing import busy_for
 from .fields import Fields
 from .realtime import EVENTS, READY_BY_RULE_S, RealtimeSession
 
@@ -106,7 +107,9 @@ class XaiLiveSession(RealtimeSession):
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
-            reason = complaints.read(event)[1]
+            code, reason = complaints.read(event)
+            if wait := busy_for(f"{code} {reason}".lower()):
+                raise LinkLost(f"the service is busy: {reason}", retry_after=wait)
             raise LinkRefused(f"the service refuses us: {reason} (are the key and the settings right?)")
         self._heard = True
         yield from super()._understand(event)
