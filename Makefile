@@ -84,7 +84,7 @@ bench: .venv/.ready-to-test .venv/.cards $(BESIDE:%=.peers/%/.ready) ## beside t
 	$(if $(SHORT),,$(BIN)/python tests/bench_jitter.py --json build/bench/jitter.json)
 	$(BIN)/python tests/beside/figures.py build/bench/*.json --into $(if $(KEEP),docs,build)/bench.json
 
-faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; ten minutes
+faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; twenty minutes
 	$(BIN)/python tests/bench_faults.py --namespace
 
 recovery: .venv/.ready-to-test .venv/.cards ## each part of it killed or frozen in turn: back to a working turn; ten minutes
