@@ -90,6 +90,7 @@ class Carrier:
         session.spare = spare
         self._began = self._heard = self._asked = time.monotonic()
         self._spoke = False  # the service has said something
+        self._probe = 0  # the ping behind what the session wants to know the arrival of
         self._reminded = False  # the service knows what was said before
         self._renew_at: Callable[[], float] = lambda: math.inf
         self._awaited: Callable[[], bool] = lambda: False
@@ -214,6 +215,9 @@ class Carrier:
             self._arrive(self._session.receive(message))
         elif not self._spoke:
             self._tell(ReplyProgress())  # it answers pings: a server that loads a model does no more than that
+        if self._probe and self._wire.ponged >= self._probe:
+            self._probe = 0
+            self._session.arrived(now)
 
     def _arrive(self, events: Iterable[Event]) -> None:
         """Take *events* of the session, their sound at the device's rate."""
@@ -259,6 +263,8 @@ class Carrier:
     def _send_all(self) -> None:
         for message in self._session.outgoing():
             self._wire.send(message)
+        if self._session.probe:
+            self._session.probe, self._probe = False, self._wire.ping()
 
     def _deliver_all(self) -> None:
         """Sound goes to the playback as far as there is room, everything else to the inbox, in the order it came."""

@@ -60,6 +60,9 @@ class Wire:
         self._hide = secrets(endpoint.url, endpoint.headers)
         self._dial = Dial(endpoint.name, patience, ca_file=ca_file)
         self._line: Line | None = None
+        self._pinged = 0
+        self.ponged = 0
+        """The latest ping that was answered: the other side has received all that was sent before it."""
         self._upgraded = self._over = False  # we may talk; the service has said goodbye
         self._broken = False  # there is no use in a goodbye: the rules were broken, or the other side is gone
         self._ws = _Socket(enable_multithread=False, skip_utf8_validation=True)
@@ -137,9 +140,11 @@ class Wire:
         else:
             self._send(_framed(websocket.ABNF.OPCODE_TEXT, message.encode()))
 
-    def ping(self) -> None:
-        """Ask for a sign of life. As ``send``."""
-        self._send(_framed(websocket.ABNF.OPCODE_PING, b""))
+    def ping(self) -> int:
+        """Ask for a sign of life. As ``send``. Return the number that ``ponged`` has once it was answered."""
+        self._pinged += 1
+        self._send(_framed(websocket.ABNF.OPCODE_PING, self._pinged.to_bytes(4, "big")))
+        return self._pinged
 
     def _send(self, frame: bytes) -> None:
         self._open.allow(PATIENCE_S)
@@ -165,6 +170,8 @@ class Wire:
                 return bytes(data).decode(errors="replace")
             case websocket.ABNF.OPCODE_BINARY:
                 return bytes(data)
+            case websocket.ABNF.OPCODE_PONG if len(data) == 4:
+                self.ponged = max(self.ponged, int.from_bytes(data, "big"))
             case websocket.ABNF.OPCODE_CLOSE:
                 self._over = True
                 raise _closed(self._endpoint.name, bytes(data), self._hide)

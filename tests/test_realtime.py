@@ -20,6 +20,7 @@ from device_agent.events import (
     ReplyProgress,
     ReplyStarted,
     ReplyText,
+    ReplyWithdrawn,
     ServiceError,
     TalkEnded,
     TalkStarted,
@@ -541,6 +542,8 @@ def test_a_commit_is_answered_without_a_request():
 @pytest.mark.parametrize("acknowledged", [True, False])
 def test_a_commit_that_is_not_answered_is_followed_by_a_request(acknowledged):
     talk = committed(Talk(Xai))
+    assert talk.session.probe
+    talk.session.arrived(100.0)
     if acknowledged:
         talk.says("input_audio_buffer.committed", item_id="u")
     by = ANSWERED_S if acknowledged else UNACKNOWLEDGED_S
@@ -551,6 +554,42 @@ def test_a_commit_that_is_not_answered_is_followed_by_a_request(acknowledged):
     assert talk.audio("r")[0] == ReplyStarted("r")
 
 
+def test_no_request_goes_up_while_it_is_not_known_that_the_commit_has_arrived():
+    talk = committed(Talk(Xai))
+    talk.at(4.0)
+    assert talk.sent() == []
+
+
+def test_what_overtook_the_speech_is_not_its_answer():
+    talk = committed(Talk(Xai))
+    talk.session.arrived(100.0)
+    talk.at(UNACKNOWLEDGED_S)
+    assert talk.sent() == ["response.create"]
+    talk.created("r0")
+    talk.audio("r0")
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [ReplyWithdrawn("r0"), TurnReceived()]
+    assert talk.sent() == ["response.cancel"]
+    assert talk.audio("r0") == []
+    talk.created("r1")
+    assert talk.audio("r1")[0] == ReplyStarted("r1")
+
+
+def test_a_server_that_has_said_nothing_yet_is_not_asked_because_it_answers_pings():
+    session = Xai(Secret("k")).session()
+    session.tick(100.0)
+    session.greet()
+    list(session.tick(105.0))  # ready by rule
+    for item in TURN:
+        session.send(item)
+    session.arrived(106.0)
+    session.outgoing()
+    list(session.tick(110.0))
+    assert session.outgoing() == []
+    list(session.receive('{"type": "session.created"}'))
+    list(session.tick(110.0 + UNACKNOWLEDGED_S))
+    assert [json.loads(each)["type"] for each in session.outgoing()] == ["response.create"]
+
+
 def test_a_service_that_acknowledged_before_and_does_not_now_has_heard_no_speech():
     talk = committed(Talk(Xai))
     talk.says("input_audio_buffer.committed", item_id="u")
@@ -558,6 +597,7 @@ def test_a_service_that_acknowledged_before_and_does_not_now_has_heard_no_speech
     talk.audio("r")
     talk.done("r")
     committed(talk)
+    talk.session.arrived(100.0)
     assert talk.at(UNACKNOWLEDGED_S) == [ReplyEnded("", NO_SPEECH)]
     assert talk.sent() == []
     assert talk.session.deadline is None

@@ -111,6 +111,8 @@ class Scripted:
             pass
         elif kind == "begin":
             self.begin(**fields)
+        elif kind == "pong":
+            self.session.arrived(self.now)
         elif kind == "over":
             self.running = "" if fields["reply"] == self.running else self.running
         else:
@@ -130,6 +132,7 @@ class Scripted:
                     self.committed = self.turn
                     if self.running and self.manner.service != "openai":  # speech ends the reply under way
                         self.cancel(self.running)
+                    self.later(0.0, "pong")
                     self.later(self.manner.ack_s, "input_audio_buffer.committed", item_id=f"u{self.turn}")
                     if self.manner.service == "answers":
                         self.answered = self.turn

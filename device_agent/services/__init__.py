@@ -132,6 +132,9 @@ class Session:
     spare = False
     """Whether another service may be tried in place of this one, so that it is left earlier when it does not answer."""
 
+    probe = False
+    """Set where the session wants to know when what it has just said has arrived: ``arrived`` is called then, once."""
+
     input_rate = output_rate = 0
     """Samples per second of PCM up and down, where the service told other ones than were asked for; 0: as asked for."""
 
@@ -149,6 +152,9 @@ class Session:
 
     def greet(self) -> None:
         """The connection is open."""
+
+    def arrived(self, now: float) -> None:
+        """What was said when *probe* was set has arrived at the other end of the connection."""
 
     def goes_on(self, resume: str) -> bool:
         """Whether this is the conversation that was called *resume*. Known as soon as the session is ready."""

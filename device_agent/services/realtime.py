@@ -310,7 +310,8 @@ class RealtimeSession(Session):
         self._say("input_audio_buffer.commit")
         self._commits += 1
         if self._answers_commits:
-            self._replies.commit(self._now)
+            self._replies.commit()
+            self.probe = True
         else:
             self._replies.ask(self._now)
 
@@ -344,6 +345,11 @@ class RealtimeSession(Session):
 
     def knows(self, call: str) -> bool:
         return self._calls.knows(call)
+
+    def arrived(self, now: float) -> None:
+        """A server that has not said a word yet may take our turn and answer pings, and look at neither."""
+        if self._timeout.spoke:
+            self._replies.arrived(now)
 
     def _answer(self, result: ToolResult) -> None:
         """A call of an earlier connection is told first: without it, its result would be an error here.
@@ -423,7 +429,7 @@ class RealtimeSession(Session):
         yield from self._understand(event)
 
     def _understand(self, event: Fields) -> Iterator[Event]:
-        kind = event["type"]
+        kind, first = event["type"], not self._timeout.spoke
         if self.listens and kind in self._events and kind not in GREETING:
             yield from self._become_ready()  # it takes what we say without a word about our settings
         if kind in self._events and (self.ready or kind in GREETING):
@@ -433,6 +439,8 @@ class RealtimeSession(Session):
             log.debug("%s is nothing to us", kind)
         if kind != "ping":
             yield from self._note_sign(kind)
+        if first:
+            self._replies.arrived(self._now)  # it looks at what has come by now
 
     def _note_sign(self, kind: str) -> Iterator[Event]:
         """An event is a sign of life, and one about a reply that nothing can be heard of yet a sign of work."""
@@ -497,7 +505,8 @@ class RealtimeSession(Session):
         if self._commits:
             self._commits -= 1
             self._acknowledges = True
-            self._replies.acknowledge(self._now)
+            if withdrawn := self._replies.acknowledge(self._now):
+                yield ReplyWithdrawn(withdrawn)
         yield TurnReceived()
 
     def _on_item(self, event: Fields) -> Iterator[Event]:

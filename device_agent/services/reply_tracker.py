@@ -64,6 +64,7 @@ class ReplyTracker:
         self._dead: deque[str] = deque(maxlen=REMEMBERED)
         self._dying: list[str] = []  # of the dead: those that the service has not ended yet
         self._unnamed = ""  # what a piece without id belongs to
+        self._overtaking = False  # a request was made although the commit was not acknowledged
         self._announces = self._strays = False  # it tells of replies; pieces of a cancelled one may come under any id
         self._count = 0
 
@@ -122,10 +123,16 @@ class ReplyTracker:
         if self._postponed is not None and not (self._dying or self._void or self._open):
             self._request()
 
-    def commit(self, now: float) -> None:
-        """A turn was committed: the service may answer it by itself."""
+    def commit(self) -> None:
+        """A turn was committed: the service may answer it by itself. No time runs before it is there: a request that
+        reaches the service together with the commit would be answered first."""
         self._due, self._acknowledged, self._requests = Due.COMMITTED, False, 0
-        self._ask_at = now + UNACKNOWLEDGED_S
+        self._ask_at, self._overtaking = None, False
+
+    def arrived(self, now: float) -> None:
+        """The commit has reached the service."""
+        if self._due is Due.COMMITTED and self._ask_at is None and not self._acknowledged:
+            self._ask_at = now + UNACKNOWLEDGED_S
 
     def expect(self) -> None:
         """The service ended the turn by itself, and will reply without being asked."""
@@ -143,6 +150,7 @@ class ReplyTracker:
 
     def ask_now(self) -> None:
         """Ask for what the service was to begin by itself."""
+        self._overtaking |= self._due is Due.COMMITTED and not self._acknowledged
         self._ask_at = None
         if self._requests < MOST_REQUESTS:
             self._request()
@@ -168,6 +176,7 @@ class ReplyTracker:
     def cancel(self) -> None:
         """The replies that were asked for so far are not wanted any more."""
         self._postponed = self._ask_at = None
+        self._overtaking = False
         if self._due is Due.ASKED:
             self._void = min(self._void + 1, MOST_REQUESTS)
         self._due = Due.NOTHING
@@ -190,14 +199,22 @@ class ReplyTracker:
 
     # What the service does --------------------------------------------------------------------------------------------
 
-    def acknowledge(self, now: float) -> None:
+    def acknowledge(self, now: float) -> str:
         """The service has the committed turn. What was cancelled before is over: speech ends a reply, at xAI without
-        ``response.done``."""
+        ``response.done``. And so is what it began on a request that came before the turn: that has not heard it. Return
+        the name of such a reply, "" where there is none."""
+        overtaker = ""
+        if self._overtaking and (self._open or self._candidates):
+            overtaker = self._current
+            self.cancel()
+            self._due = Due.COMMITTED
+        self._overtaking = False
         if self._due is Due.COMMITTED:
             self._acknowledged = True
             self._ask_at = now + ANSWERED_S
             self._void = 0
             self._dying.clear()
+        return overtaker
 
     def begin(self, name: str, now: float) -> None:
         """A reply was announced."""

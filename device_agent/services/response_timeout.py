@@ -31,7 +31,8 @@ class ResponseTimeout:
     def __init__(self, name: str, patience_s: float = PATIENCE_S, *, acknowledges: bool = True) -> None:
         self._name, self._patience_s = name, patience_s
         self._to_take = UNTAKEN if acknowledges else QUICK
-        self._spoke = not acknowledges
+        self.spoke = not acknowledges
+        """Whether the service has said anything on this connection."""
         self.spare = False
         """Whether another service may be tried in its place."""
         self._sent = False  # a turn went up, and only the next ``check`` knows when that was
@@ -48,7 +49,7 @@ class ResponseTimeout:
     def heard(self, now: float, *, owed: bool, works: bool) -> None:
         """The service said something that is no mere sign of life; *owed*: a reply has still to begin; *works*: one has
         begun, and nothing of it can be heard yet."""
-        self._spoke = True
+        self.spoke = True
         began = self._began if self._began is not None else now
         if not owed and self._began is not None:
             self._slowest = max(self._slowest, now - self._began)
@@ -86,7 +87,7 @@ class ResponseTimeout:
         """Raise ResponseTimedOut where the service has been silent for too long."""
         if self._sent:
             self._sent, self._began = False, now
-            self._wait(now, self._to_take if self._spoke else SLOW, "did not take the turn")
+            self._wait(now, self._to_take if self.spoke else SLOW, "did not take the turn")
         if self._until is not None and now >= self._until:
             self.settle()
             raise ResponseTimedOut(f"{self._name} {self._failure} within {self._limit:g} s")
