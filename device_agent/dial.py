@@ -175,8 +175,8 @@ class Dial:
     def abort(self) -> None:
         """Break whatever the owner is blocked in, now or later. Safe from any thread, at any time.
 
-        The connection is shut down below TLS. ``SSLSocket.shutdown`` would take the TLS object away from under its
-        owner, whose call fails then in a way of its own, and who would send in plain text what comes next.
+        The connection is shut down below TLS. ``SSLSocket.shutdown`` would remove the TLS object that its owner is
+        using: a call of the owner would fail with an AttributeError, or send in plain text.
         """
         self._aborted = True
         if self._inquiry is not None:

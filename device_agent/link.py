@@ -53,7 +53,7 @@ class Link:
         recall: Recall | None = None,
     ) -> None:
         """*services* are tried in their order; the sound of the device has the rate of the first. While *crowded* says
-        that more was told than anybody listened to, nothing is read. *recall* is what was said before."""
+        that the inbox holds too much, nothing is read. *recall* is what was said before."""
         self._outbox, self._playback, self._tell = outbox, playback, tell
         self._services = tuple(services)
         self._lock = threading.Lock()  # of the policy, and of which switchboard there is; held for no wait
