@@ -18,6 +18,7 @@ from .events import Action, Clip, Event, LinkDown, Refused, ReplyEnded, ReplyTex
 from .hardware.silent import SilentSpeaker
 from .hardware.wav import read_wav
 from .post import Post
+from .printable import printable
 from .services.access import read_token
 from .signals import stopped_by_signals
 
@@ -93,7 +94,7 @@ class Answer:
     def __call__(self, word: Event | Action, _now: float) -> None:
         match word:
             case ReplyText(_, text):
-                print(text, end="", file=self._out, flush=True)
+                print(printable(text, keep="\n\t"), end="", file=self._out, flush=True)
                 self._said = True
             case ReplyEnded(_, "", False):
                 self._whole = True
@@ -109,7 +110,7 @@ class Answer:
         if self._said:
             print(file=self._out)
         if not self._whole:
-            print(self._trouble, file=sys.stderr)
+            print(printable(self._trouble, keep="\n"), file=sys.stderr)
         return 0 if self._whole else 1
 
     def show(self, mood: str) -> None: ...

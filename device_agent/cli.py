@@ -20,6 +20,7 @@ from . import __version__
 from .config import Config, default_path, load
 from .errors import AgentError, ConfigError
 from .log import LEVELS, start_log
+from .printable import printable
 from .services import SERVICES
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return os.EX_CONFIG
     except AgentError as error:
-        print(error, file=sys.stderr)
-        return EX_FAILED
+        print(printable(str(error), keep="\n"), file=sys.stderr)
+        return os.EX_CONFIG if isinstance(error, ConfigError) else EX_FAILED
     except BrokenPipeError:  # who read our output has seen enough; the end of the process must not write either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_FAILED
@@ -136,7 +134,7 @@ def config(options: argparse.Namespace) -> int:
     from .effective import as_json, as_yaml
 
     show = as_json if options.json else as_yaml
-    print(show(options.config or default_path()), end="")
+    print(printable(show(options.config or default_path()), keep="\n"), end="")
     return 0
 
 

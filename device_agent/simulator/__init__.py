@@ -34,6 +34,7 @@ from importlib.resources.abc import Traversable
 from types import TracebackType
 from typing import Any
 
+from ..printable import printable
 from .faults import FAULTS, Act, Fault, Say, Stall, Weather
 from .voice import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
 
@@ -218,8 +219,3 @@ def serve(
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)
-
-
-def printable(line: str) -> str:
-    """Return *line* without anything that could move a cursor or break an encoder: it quotes strangers."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
