@@ -640,12 +640,15 @@ def test_any_bytes_are_a_configuration_or_a_complaint(tmp_path_factory, raw):
         assert printable(said, keep="\n") == said
 
 
-def test_the_file_here_goes_before_the_one_of_the_system(tmp_path, monkeypatch):
+def test_the_file_of_the_speaker_that_is_installed_goes_before_the_one_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert config.default_path() == Path("/etc/device-agent/config.yaml")
-
+    assert Path("/etc/device-agent/config.yaml") == config.INSTALLED
+    monkeypatch.setattr(config, "INSTALLED", tmp_path / "etc.yaml")
+    assert config.default_path() == tmp_path / "etc.yaml"
     Path("config.yaml").touch()
     assert config.default_path() == Path("config.yaml")
+    (tmp_path / "etc.yaml").touch()
+    assert config.default_path() == tmp_path / "etc.yaml"
 
 
 TOOL = "name: lamp, description: d, command: [sh]"
