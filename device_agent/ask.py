@@ -19,6 +19,7 @@ from .hardware.channels import Channels
 from .hardware.silent import SilentSpeaker
 from .hardware.wav import read_wav
 from .post import Post
+from .printable import printable
 from .services.access import read_token
 from .signals import stopped_by_signals
 
@@ -96,7 +97,7 @@ class Answer:
         match word:
             case ReplyText(reply, text):
                 apart = "\n" if self._said and reply != self._reply else ""
-                print(apart + text, end="", file=self._out, flush=True)
+                print(apart + printable(text, keep="\n\t"), end="", file=self._out, flush=True)
                 self._said, self._reply = True, reply
             case ReplyEnded(_, "", False, silent):
                 self._whole = self._said or not silent
@@ -113,7 +114,7 @@ class Answer:
         if self._said:
             print(file=self._out)
         if not self._whole:
-            print(self._trouble, file=sys.stderr)
+            print(printable(self._trouble, keep="\n"), file=sys.stderr)
         return 0 if self._whole else 1
 
     def show(self, mood: str) -> None: ...

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .config import Config, default_path, load
+from .config import HERE, INSTALLED, Config, default_path, load
 from .errors import AgentError, ConfigError
 from .log import LEVELS, start_log
+from .printable import printable
 from .services import SERVICES
 from .streams import open_missing
 
@@ -50,12 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return os.EX_CONFIG
     except AgentError as error:
-        print(error, file=sys.stderr)
-        return EX_FAILED
+        print(printable(str(error), keep="\n"), file=sys.stderr)
+        return os.EX_CONFIG if isinstance(error, ConfigError) else EX_FAILED
     except BrokenPipeError:  # who read our output has seen enough; the end of the process must not write either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_FAILED
@@ -65,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     """The daemon."""
     from .daemon import run as run_daemon
 
-    return run_daemon(options.config or default_path())
+    return run_daemon(_path(options))
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -73,7 +71,7 @@ def demo(options: argparse.Namespace) -> int:
     from .demo import converse, rehearse
 
     if options.mic:
-        return converse(_config(options) if options.config or default_path().exists() else Config())
+        return converse(load(_path(options)) if options.config or default_path().exists() else Config())
     return rehearse(options.save)
 
 
@@ -81,7 +79,7 @@ def ask(options: argparse.Namespace) -> int:
     """One turn by text or by a recorded clip; prints the answer."""
     from .ask import ask as ask_once
 
-    config = _config(options)
+    config = load(_path(options))
     return ask_once(config, " ".join(options.text), options.audio, save=options.save, text_only=options.text_only)
 
 
@@ -89,7 +87,7 @@ def token(options: argparse.Namespace) -> int:
     """Fetch a short-lived token with the key, and print it: for who runs a token server."""
     from .ask import fetch_token
 
-    print(fetch_token(_config(options)))
+    print(fetch_token(load(_path(options))))
     return 0
 
 
@@ -116,8 +114,7 @@ def check(options: argparse.Namespace) -> int:
     """Try everything that the configuration names."""
     from .check import check as check_all
 
-    path = options.config or default_path()
-    return check_all(path, sys.stdout, offline=options.offline, quiet=options.quiet, as_json=options.json)
+    return check_all(_path(options), sys.stdout, offline=options.offline, quiet=options.quiet, as_json=options.json)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -139,12 +136,18 @@ def config(options: argparse.Namespace) -> int:
     from .effective import as_json, as_yaml
 
     show = as_json if options.json else as_yaml
-    print(show(options.config or default_path()), end="")
+    print(printable(show(_path(options)), keep="\n"), end="")
     return 0
 
 
-def _config(options: argparse.Namespace) -> Config:
-    return load(options.config or default_path())
+def _path(options: argparse.Namespace) -> Path:
+    """Return which configuration to read; say so where --config does not: there may be one here and one in /etc."""
+    if options.config:
+        return Path(options.config)
+    path = default_path()
+    other = " (not the one in this folder: --config config.yaml)" if path == INSTALLED and HERE.exists() else ""
+    print(printable(f"configuration: {path}{other}"), file=sys.stderr)
+    return path
 
 
 class _Command(argparse.ArgumentParser):
@@ -177,7 +180,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def add_config(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--config", type=Path, metavar="FILE", help="default: ./config.yaml, else /etc/device-agent")
+        sub.add_argument(
+            "--config", type=Path, metavar="FILE", help="default: /etc/device-agent/config.yaml, else ./config.yaml"
+        )
 
     add_config(add(run))
 

@@ -472,6 +472,11 @@ def _all_that_is_wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from absences(config)
 
 
+INSTALLED, HERE = Path("/etc/device-agent/config.yaml"), Path("config.yaml")
+"""Where the unit reads it, and where one tries it out."""
+
+
 def default_path() -> Path:
-    """Return where the configuration is when nobody says where."""
-    return Path("config.yaml" if os.path.exists("config.yaml") else "/etc/device-agent/config.yaml")
+    """Return where the configuration is when nobody says where: that of the speaker that is installed here, else the
+    one in this folder."""
+    return INSTALLED if INSTALLED.exists() or not HERE.exists() else HERE

@@ -20,6 +20,7 @@ from .audio import level, likeness, seconds
 from .config import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
 from .credentials import Secret
 from .events import Action, Event, LinkDown, Refused, ReplyText, ServiceError, UserText
+from .printable import printable
 from .signals import stopped_by_signals
 from .simulator import QUESTION, Simulator
 from .times import Stopwatch, TurnTimes
@@ -123,14 +124,14 @@ class Screen:
                 self._stamped(now, f"the service complains: {message}")
 
     def _stamped(self, now: float, text: str) -> None:
-        self.line(f"{now - self._began:6.2f} s  {text}")
+        self.line(f"{now - self._began:6.2f} s  {printable(text)}")
 
     def _words(self, reply: str, text: str, now: float) -> None:
         if reply != self._reply:
             self.close()
             self._reply = reply
             print(f"{now - self._began:6.2f} s  {'':10} assistant: ", end="", file=self._out)
-        print(text, end="", file=self._out, flush=True)
+        print(printable(text), end="", file=self._out, flush=True)
 
     def close(self) -> None:
         """End the line that is open."""

@@ -14,6 +14,7 @@ from typing import Any
 from . import systemd
 from .errors import AgentError
 from .memory import default_path as memory_path
+from .printable import printable
 from .window import LONGEST, NAME, SNAPSHOT, WATCH, default_path
 
 Snapshot = dict[str, Any]
@@ -158,7 +159,7 @@ def _explained(told: dict[str, str]) -> Iterator[str]:
 def _clean(value: Any) -> Any:
     """Return *value* without what a terminal would obey."""
     if isinstance(value, str):
-        return "".join(letter if letter.isprintable() else "?" for letter in value)
+        return printable(value)
     if isinstance(value, list):
         return [_clean(each) for each in value]
     return {name: _clean(each) for name, each in value.items()} if isinstance(value, dict) else value

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from .printable import printable
+
 LEVELS = ("debug", "info", "warning", "error")
 
 LONGEST = 4000
@@ -136,12 +138,12 @@ class _ForPerson(logging.Formatter):
         super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(threadName)s: %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is given
-        record.message = _printable(record.message)
+        record.message = _bounded(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  the name is given
         text = super().formatException(ei)
-        return "\n".join(_visible(text if len(text) <= LONGEST_TRACE else f"[...]{text[-LONGEST_TRACE:]}"))
+        return printable(text if len(text) <= LONGEST_TRACE else f"[...]{text[-LONGEST_TRACE:]}", keep="\n")
 
 
 _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
@@ -158,15 +160,8 @@ class _ForJournal(_ForPerson):
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
-def _printable(text: str) -> str:
+def _bounded(text: str) -> str:
     """Return *text* bounded, and so that it can neither move a cursor nor pass for another line of the log."""
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}[... {len(text)} characters]"
-    return "\n    ".join(_visible(text))
-
-
-def _visible(text: str) -> list[str]:
-    """Return the lines of *text* with everything that cannot be printed as one would write it in Python."""
-    if text.isprintable():
-        return [text]
-    return ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in text.split("\n")]
+    return printable(text, keep="\n").replace("\n", "\n    ")

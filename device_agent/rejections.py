@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import LinkLost, LinkRefused
+from .printable import printable
 
 REFUSING = {400, 401, 402, 403, 404, 405, 410, 422}
 """Answers that another try will not change: wrong address, key, model or plan."""
@@ -121,8 +122,7 @@ def quoted(text: str, hide: Iterable[str] = ()) -> str:
     """Return what a stranger said: in one line, not too long, and without what must not be repeated."""
     for secret in hide:
         text = text.replace(secret, "***")
-    line = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)[:MOST_QUOTED]
+    return printable(" ".join(text[: 4 * MOST_QUOTED].split()))[:MOST_QUOTED]
 
 
 def _reason(body: bytes | None) -> str:

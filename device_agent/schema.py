@@ -18,6 +18,7 @@ import yaml
 
 from .errors import ConfigError
 from .files import read_stream
+from .printable import CONTROL, OBEYED
 
 LARGEST = 64 * 1024
 """How many bytes a file may have."""
@@ -25,17 +26,26 @@ MOST_ITEMS = 32
 """How many entries a list may have."""
 MOST_NODES = 500
 """How many values may stand where anything may stand."""
+DEEPEST = 64
+"""How many levels there may be; two are usual, and the JSON schema of a tool has some more."""
 MOST_MISTAKES = 50
 """How many mistakes are told one by one; whoever makes more has opened the wrong file."""
 LONGEST_SHOWN = 40
 """How many characters of a wrong value are repeated; keys are longer."""
 
-SECRET = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
-"""How the keys of the services begin."""
+SECRET = re.compile(
+    r"(?:sk|ek|pk)[-_](?=\S*\d)[\w-]{16,}(?!\S)|xai-\w{16}|(?i:bearer)\s+\S{6,}\Z",
+    re.ASCII,
+)
+"""What a key of a service looks like: one word, long, with a digit; a voice sk-SK-LukasNeural or a device PK-910H is
+none."""
+SUSPECT = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
+"""What may be one, and is not repeated in a message."""
 SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IGNORECASE)
 """What people call them."""
 MASK = "***"
 """What is shown in their place."""
+NO_MERGE = "merge keys are not supported: write out what is to be there"
 NO_SECRETS = "keys and tokens never stand here: put it in a file of its own and name that in service.api_key_file"
 
 _TEXT = "tag:yaml.org,2002:str"
@@ -93,7 +103,7 @@ def understand(
     """Return a *cls* made of *text*, which stands in *path*, and where its keys stand. Raises ConfigError."""
     try:
         # The parser written in Python: the one in C may crash on a file of nothing but brackets.
-        root = yaml.compose(text, yaml.SafeLoader)
+        root = yaml.compose(text, _Loader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path}:{_syntax(error, text)}") from None  # the cause would quote the file
     reader = _Reader()
@@ -110,10 +120,30 @@ def written(value: Any) -> str:
     """Return *value* as it may stand behind a key, on one line; what is read there is the same value."""
     if value is None:
         return ""
-    if isinstance(value, str) and not value.isprintable():
-        return json.dumps(value)  # a text of several lines
     line: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
-    return line.removesuffix("...\n").rstrip("\n")
+    line = line.removesuffix("...\n").rstrip("\n")
+    if not OBEYED.search(line):
+        return line
+    # A text of several lines, or letters that a terminal would obey: JSON is YAML, too.
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+class _Loader(yaml.SafeLoader):
+    """Goes DEEPEST levels down and no further: what is below would cost seconds, and the stack."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        self._go_down(self.flow_level)
+        super().fetch_flow_collection_start(token_class)
+
+    def add_indent(self, column: int) -> bool:
+        self._go_down(len(self.indents))
+        added: bool = super().add_indent(column)
+        return added
+
+    def _go_down(self, level: int) -> None:
+        if level >= DEEPEST:
+            problem = f"nested more than {DEEPEST} levels deep"
+            raise yaml.scanner.ScannerError(problem=problem, problem_mark=self.get_mark())
 
 
 class _Mistake(Exception):
@@ -238,10 +268,21 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self._free(item, key, budget) for item in node.value]
         if isinstance(node, yaml.MappingNode):
+            for name, _ in node.value:
+                self._judge_name(name, key)
             return {str(name.value): self._free(value, key, budget) for name, value in node.value}
         if SECRET.match(node.value.strip()):
             raise _Mistake(node, f"{key} looks like a key; {NO_SECRETS}")
+        if not _is_writing(node.value):
+            raise _Mistake(node, f"{key} holds a control character")
         return _plain(node)
+
+    def _judge_name(self, node: yaml.Node, key: str) -> None:
+        """Raises _Mistake where JSON knows no such name."""
+        if _is_merge(node):
+            raise _Mistake(node, f"{key} has <<; {NO_MERGE}")
+        if not isinstance(node, yaml.ScalarNode) or not _is_writing(node.value):
+            raise _Mistake(node, f"{key} has a name that is no text")
 
     def _items(self, hint: Any, node: yaml.Node, key: str) -> tuple[Any, ...]:
         if _is_empty(node):
@@ -281,7 +322,12 @@ def _scalar(kind: Any, node: yaml.ScalarNode, musts: list[Must]) -> Any:
 
 def _text(node: yaml.ScalarNode) -> str | None:
     text: str = node.value.strip()
-    return text if node.tag == _TEXT and text.replace("\n", "").isprintable() else None
+    return text if node.tag == _TEXT and _is_writing(text) else None
+
+
+def _is_writing(text: str) -> bool:
+    """Whether *text* is of any script whatsoever, in lines and with tabs."""
+    return not CONTROL.search(text.translate(dict.fromkeys(map(ord, "\n\t"))))
 
 
 def _digits(pattern: str, make: Callable[[str], Any]) -> Callable[[yaml.ScalarNode], Any]:
@@ -313,6 +359,10 @@ def _plain(node: yaml.Node) -> Any:
     return next((number for number in numbers if number is not None), node.value)
 
 
+def _is_merge(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value == "<<" and node.style is None
+
+
 def _is_empty(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and (node.tag == _NULL or not node.value.strip())
 
@@ -322,9 +372,13 @@ def _shown(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
         return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
     text: str = node.value
-    if len(text) > LONGEST_SHOWN or SECRET.match(text.strip()) or re.search("[@?]", text):  # a URL may hold a password
+    if len(text) > LONGEST_SHOWN or _is_suspect(text) or re.search("[@?]", text):  # a URL may hold a password
         return f"a text of {len(text)} characters"
     return text if node.tag != _TEXT and text.isprintable() else json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _is_suspect(text: str) -> bool:
+    return bool(SUSPECT.match(text.strip()) or SECRET.match(text.strip()))
 
 
 def _join(path: str, name: str) -> str:
@@ -341,8 +395,10 @@ def _meant(word: str, known: Sequence[str]) -> str:
 def _unknown(node: yaml.Node, path: str, known: list[str]) -> str:
     """Return what is wrong with a key that nobody knows. What stands behind it is never shown."""
     name = node.value if isinstance(node, yaml.ScalarNode) else ""
-    key = _join(path, name if re.fullmatch(r"\w{1,40}", name) and not SECRET.match(name) else _shown(node))
-    if SECRET_NAME.search(name) or SECRET.match(name):
+    if _is_merge(node):
+        return f"{path or 'the file'} has <<; {NO_MERGE}"
+    key = _join(path, name if re.fullmatch(r"\w{1,40}", name) and not _is_suspect(name) else _shown(node))
+    if SECRET_NAME.search(name) or _is_suspect(name):
         return f"{key} is not allowed; {NO_SECRETS}"
     return f"{key} is unknown" + (_meant(name, known) or f"; {path or 'the file'} has {', '.join(known)}")
 

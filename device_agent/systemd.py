@@ -7,6 +7,8 @@ import os
 import socket
 from contextlib import suppress
 
+from .printable import printable
+
 UNIT = "device-agent"
 PATIENCE_S = 3.0
 """How long it may take to answer."""
@@ -21,7 +23,7 @@ def notify(**fields: object) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    message = "\n".join(f"{name}={value}" for name, value in fields.items())
+    message = "\n".join(f"{name}={printable(str(value))}" for name, value in fields.items())  # a line for each
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(1.0 if NOT_TO_MISS & fields.keys() else 0.0)
         sock.sendto(message.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

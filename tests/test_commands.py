@@ -18,6 +18,8 @@ from types import MappingProxyType
 import pytest
 from weather import Weather
 
+from device_agent import cli
+from device_agent import config as config_module
 from device_agent.audio import likeness
 from device_agent.cli import main
 from device_agent.simulator import QUESTION, Simulator
@@ -326,3 +328,18 @@ def test_a_manner_that_a_service_does_not_have_is_wrong_usage(capsys):
 def test_a_port_that_is_taken_is_said(simulator, capsys):
     assert main(["simulate", "--port", str(simulator.port)]) == 1
     assert f"port {simulator.port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["check", "--offline", "--quiet"], ["config"], ["ask", "a"], ["token"]], ids=str)
+def test_every_command_says_which_file_it_reads(tmp_path, monkeypatch, capsys, command):
+    installed = tmp_path / "etc.yaml"
+    for module in (config_module, cli):
+        monkeypatch.setattr(module, "INSTALLED", installed)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("config.yaml"), installed):
+        path.write_text("talk: {vad: 9}\n")
+        assert cli.main([command[0], *command[1:]]) == 78
+        said = capsys.readouterr()
+        assert said.err.startswith(f"configuration: {path}")
+        assert f"{path}:1:13" in said.out + said.err
+    assert "(not the one in this folder: --config config.yaml)" in said.err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from device_agent import config, schema
@@ -18,6 +18,7 @@ from device_agent.alarms import Alarms
 from device_agent.config import ABILITIES, Config, load
 from device_agent.errors import ConfigError
 from device_agent.memory import Memory
+from device_agent.printable import OBEYED, printable
 from device_agent.services import SERVICES
 from device_agent.services.xai import Xai
 from device_agent.tools.device import abilities
@@ -340,7 +341,7 @@ speaker: {volume: 101}
             "1:8: talk.5 is unknown; talk has start, end, vad, silence_ms, preroll_ms, follow_up_s, interrupt",
         ),
         ("light: {[a]: 6}", "1:9: light.a list is unknown; light has pin, rgb, inverted"),
-        ("light: {<<: {pin: 5}}", "1:9: light.<< is unknown; light has pin, rgb, inverted"),
+        ("light: {<<: {pin: 5}}", "1:9: light has <<; merge keys are not supported: write out what is to be there"),
         ("talk: {vad: 1,\n vad: 2}", "2:2: talk.vad is in line 1 already; remove one of them"),
         ("light: {pin: 5}\ntalk:\nlight: {pin: 6}", "3:1: light is in line 1 already; remove one of them"),
     ],
@@ -414,14 +415,76 @@ def test_an_address_is_refused_with_the_reason(complaints, url, wish):
     assert "hunter2" not in complaint
 
 
+# Text -----------------------------------------------------------------------------------------------------------------
+
+WRITING = {
+    "Persian": "\u0641\u0627\u0631\u0633\u06cc \u0645\u06cc\u200c\u062f\u0627\u0646\u06cc",
+    "Japanese": "\u53f0\u6240\u306e\u58f0\u3067\u3059\u3002\u3000\u77ed\u304f",
+    "French": "R\u00e9ponds bri\u00e8vement\u00a0: deux phrases",
+    "German": "Antworte kurz, z.\u202fB. so; Silben\u00adtrennung",
+    "Hebrew": "\u05e2\u05e0\u05d4 \u05d1\u05e7\u05e6\u05e8\u05d4\u200f, \u2067so\u2069",
+    "emoji": "Greet the \U0001f468\u200d\U0001f469\u200d\U0001f467 family",
+    "lines and tabs": "One.\n\tTwo.",
+    "newer than this Python": "\U0001fae8 \U00011f00 \ue000",
+}
+
+
+def quoted(text: str) -> str:
+    """Return *text* as YAML that people with an ASCII keyboard write."""
+    return yaml.safe_dump(text, default_style='"', allow_unicode=False, width=1000).strip()
+
+
+@pytest.mark.parametrize("text", WRITING.values(), ids=WRITING)
+def test_every_script_is_text(loaded, text):
+    config_ = loaded(f"service: {{instructions: {quoted(text)}}}")
+    assert config_.service.instructions == text
+    shown = schema.written(text)
+    assert "\n" not in shown
+    assert loaded(f"service:\n  instructions: {shown}\n") == config_
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])).map(str.strip).filter(bool))
+@example("\u202egnp.exe")
+@example("a\u2028b")
+@example("\U0001f468\u200d")
+@example("'\"{}[]#: ,&*!|>%@`")
+def test_what_is_no_control_is_text_and_is_written_as_it_is_read(tmp_path_factory, text):
+    assume(not schema.SECRET.match(text))
+    file = tmp_path_factory.getbasetemp() / "text.yaml"
+    for form in (quoted(text), schema.written(text)):
+        file.write_text(f"service:\n  instructions: {form}\n")
+        assert load(file).service.instructions == text
+        assert not OBEYED.search(form)
+
+
+@pytest.mark.parametrize("code", [*range(9), *range(11, 32), *range(127, 160), 0xD800, 0xDFFF], ids=hex)
+def test_a_control_or_half_a_character_is_no_text(complaints, code):
+    (said,) = complaints(f'service: {{voice: "a\\u{code:04x}b"}}')
+    assert said.startswith("1:18: service.voice should be text, not ")
+    assert printable(said) == said
+
+
 # Keys -----------------------------------------------------------------------------------------------------------------
 
 KEY = "sk-proj-Ab1Cd2Ef3Gh4Ij5Kl6"
+KEYS = [
+    f"xai-{'Ab1Cd2Ef' * 10}",
+    f"ek_{'Ab1Cd2' * 6}",
+    f"sk-{'Ab1Cd2' * 8}",
+    f"sk-{'Ab1Cd2-_' * 3}",
+    "Bearer Ab1Cd2Ef3Gh4",
+]
+HARMLESS = [
+    "PK-910H", "pk-910h", "PK-910H Wireless Conference Microphone 2", "sk-Lukas1", "sk-SK-LukasNeural",
+    "sk-SK-ViktoriaNeural", "ek-2", "Bearer of good news, be cheerful.", "bearer of 2 rings", "xai-live-voice-2",
+    "sk-learn is a library, and pk-4 a device",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        *(f"service: {{voice: {key}}}" for key in KEYS),
         f"service: {{api_key: {KEY}}}",
         f"service: {{key: {KEY}}}",
         f"service: {{token: [{KEY}]}}",
@@ -449,6 +512,12 @@ def test_a_key_in_the_file_is_refused_and_never_shown(complaints, text):
 
     assert KEY not in said
     assert "Ab1Cd2" not in said
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_a_name_that_begins_like_a_key_is_a_name(loaded, text):
+    assert loaded(f"microphone: {{device: '{text}'}}").microphone.device == text
+    assert loaded(f"service: {{instructions: '{text}'}}").service.instructions == text
 
 
 def test_who_writes_a_key_into_the_file_is_told_where_it_belongs(complaints):
@@ -548,8 +617,8 @@ def test_rules_do_not_complain_about_values_that_were_not_understood(complaints)
         (b"talk:\n  vad: \xff\n", "2:8:", "is not UTF-8"),
         ("talk".encode("utf-16"), "1:1:", "is not UTF-8"),
         ('talk: "\\UFFFFFFFF"\n', "", "is not YAML"),
-        ("[" * 30_000, "", " is nested too deeply"),
-        ("- " * 30_000, "", " is nested too deeply"),
+        ("[" * 30_000, "1:65", " is not YAML: nested more than 64 levels deep"),
+        ("- " * 30_000, "1:129", " is not YAML: nested more than 64 levels deep"),
         (b"#" * (64 * 1024 + 1), "", " is larger than 64 KiB"),
     ],
 )
@@ -599,15 +668,18 @@ def test_any_bytes_are_a_configuration_or_a_complaint(tmp_path_factory, raw):
     except ConfigError as refusal:
         said = str(refusal)
         assert all(line.startswith(f"{file}:") for line in said.splitlines())
-        assert said.replace("\n", "").isprintable()
+        assert printable(said, keep="\n") == said
 
 
-def test_the_file_here_goes_before_the_one_of_the_system(tmp_path, monkeypatch):
+def test_the_file_of_the_speaker_that_is_installed_goes_before_the_one_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert config.default_path() == Path("/etc/device-agent/config.yaml")
-
+    assert Path("/etc/device-agent/config.yaml") == config.INSTALLED
+    monkeypatch.setattr(config, "INSTALLED", tmp_path / "etc.yaml")
+    assert config.default_path() == tmp_path / "etc.yaml"
     Path("config.yaml").touch()
     assert config.default_path() == Path("config.yaml")
+    (tmp_path / "etc.yaml").touch()
+    assert config.default_path() == tmp_path / "etc.yaml"
 
 
 TOOL = "name: lamp, description: d, command: [sh]"
@@ -643,10 +715,37 @@ TOOL = "name: lamp, description: d, command: [sh]"
         ("mqtt: {discovery: 'a/#'}", "mqtt.discovery should be a topic without # and +"),
         ("service: {token_url: 'ws://x/'}", "service.token_url should be an address that begins with https://"),
         ("service: {tools: [{type: mcp, authorization: Bearer abcdef}]}", "looks like a key"),
+        ("a: &a {b: 1}\nservice: {tools: [{type: mcp, <<: *a}]}", "service.tools[0] has <<; merge keys are not"),
+        ('service: {tools: [{type: mcp, a: "\\e[2J"}]}', "service.tools[0] holds a control character"),
+        ('service: {tools: [{type: mcp, "\\e": a}]}', "service.tools[0] has a name that is no text"),
+        ("service: {tools: [{type: mcp, ? [a] : a}]}", "service.tools[0] has a name that is no text"),
+        ("fallback: [{<<: *a}]", "found undefined alias"),
+        ("x: &a {name: xai}\nfallback: [{<<: *a, voice: v}]", "fallback[0] has <<; merge keys are not supported"),
+        ("<<: {talk: {vad: 1}}", "the file has <<; merge keys are not supported"),
     ],
 )
 def test_a_mistake_in_a_list_of_sections_is_told_with_its_place(complaints, text, sentence):
     assert any(sentence in said for said in complaints(text)), complaints(text)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        *("[", "{", "[\n", "- ", "? ", "[a: ", "{a: ", "? [", "tools: [{x: [", "!a [", "&a [", '"a": ['),
+        "".join(f"{' ' * level}a:\n" for level in range(340)),
+    ],
+    ids=repr,
+)
+def test_the_deepest_nesting_costs_no_more_than_a_large_file(file, bomb):
+    def cpu(text: str) -> float:
+        file.write_text(text)
+        began = time.thread_time()
+        with pytest.raises(ConfigError):
+            load(file)
+        return time.thread_time() - began
+
+    flat = "".join(f"a{number}: {{b: [c, d]}}\n" for number in range(2000))
+    assert cpu((bomb * 65536)[:65000]) < 2 * cpu(flat)
 
 
 def test_aliases_do_not_multiply_without_end(complaints):

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 import pytest
 import websocket
 
-from device_agent.simulator import FAULTS, MANNERS, SERVICES, Simulator, listed, printable
+from device_agent.simulator import FAULTS, MANNERS, SERVICES, Simulator, listed
 from device_agent.simulator.server import MAX_MESSAGE
 
 HEADER = ["Authorization: Bearer a-key"]
@@ -666,7 +666,3 @@ def test_serving_prints_what_happens_and_ends_on_a_signal(sign: signal.Signals) 
     assert lines[4].startswith("[1] replied 1.20 s, completed: You said")
     assert lines[5] == "[1] over: client said 1000"
     assert (process.returncode, rest, errors) == (0, "", "")
-
-
-def test_what_strangers_say_cannot_move_the_cursor() -> None:
-    assert printable("a\x1b[2Jb\nc\ud800é") == "a?[2Jb?c?é"

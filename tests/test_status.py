@@ -184,8 +184,8 @@ def test_an_answer_without_end_is_not_read(path, monkeypatch):
 def test_no_terminal_is_given_orders(path):
     with opened(path, Talker(service="\x1b[2Jxai", turns=[{"outcome": "a\x07b"}])):
         snapshot = ask([path])
-    assert snapshot["service"] == "?[2Jxai"
-    assert snapshot["turns"] == [{"outcome": "a?b"}]
+    assert snapshot["service"] == r"\x1b[2Jxai"
+    assert snapshot["turns"] == [{"outcome": r"a\x07b"}]
 
 
 @pytest.mark.parametrize(

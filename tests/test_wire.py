@@ -396,7 +396,7 @@ def test_a_header_without_end_is_not_read():
             "LinkLost: the peer answered 302: not what",
         ),
         ("200 OK\r\nContent-Length: 6\r\nX: y", "<html>", "LinkLost: the peer answered 200: not what was asked for"),
-        ("401 No", json.dumps({"error": f"the key {KEY} is\nnot\x1b[31m known"}), "the key *** is not?[31m known"),
+        ("401 No", json.dumps({"error": f"the key {KEY} is\nnot\x1b[31m known"}), r"the key *** is not\x1b[31m known"),
         ("101 Switching Protocols", "", "LinkLost: the peer did not answer as a WebSocket does"),
         ("200", "", "LinkLost"),
         ("OK", "", "did not answer as a WebSocket does (Invalid status line"),
@@ -470,7 +470,7 @@ def test_a_frame_that_is_compressed_all_the_same_is_an_error():
 
 def test_a_goodbye_is_one_line_without_the_key():
     text = broken(frame(8, (1011).to_bytes(2, "big") + f"no\n{KEY}\x07".encode()))
-    assert text == "LinkClosed: the peer closed the connection with 1011: no ***?"
+    assert text == r"LinkClosed: the peer closed the connection with 1011: no ***\x07"
 
 
 def test_a_reset_is_told():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from .. import __version__
+from ..printable import printable
 from .findings import Finding, Mark, Now
 
 WIDTH, WIDEST = 80, 100
@@ -62,12 +63,12 @@ class ForPeople:
     def group(self, title: str) -> None:
         if self._begun:
             self._write("")
-        self._write(self._paint(title, BOLD))
+        self._write(self._paint(printable(title), BOLD))
         self._begun = True
 
     def now(self, doing: Now) -> None:
         if self.live:
-            line = f"{'..':4}  {doing.name:13}  {_passing(doing)}"[: self.width - 1]
+            line = printable(f"{'..':4}  {doing.name:13}  {_passing(doing)}")[: self.width - 1]
             self._passing = True
             self.out.write(f"\r{self._paint(line, DIM)}\x1b[K")
             self.out.flush()
@@ -75,10 +76,10 @@ class ForPeople:
     def show(self, finding: Finding) -> None:
         mark = self._paint(f"{finding.mark.value:4}", COLOURS[finding.mark])
         lines = [*self._lines(finding.text, ""), *self._lines(finding.advice, "-> ")]
-        self._write(f"{mark}  {finding.name:13}  {BELOW.join(lines)}")
+        self._write(f"{mark}  {printable(finding.name):13}  {BELOW.join(lines)}")
 
     def end(self, verdict: str, *, ok: bool) -> None:
-        text = textwrap.fill(verdict, self.width)
+        text = textwrap.fill(printable(verdict), self.width)
         self._write("")
         self._write(self._paint(text, COLOURS[Mark.OK if ok else Mark.FAIL]))
 
@@ -91,7 +92,7 @@ class ForPeople:
             break_long_words=False,
             break_on_hyphens=False,
         )
-        return [line for paragraph in text.splitlines() for line in wrapper.wrap(paragraph)]
+        return [line for paragraph in printable(text, keep="\n").split("\n") for line in wrapper.wrap(paragraph)]
 
     def _write(self, text: str) -> None:
         if self._passing:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..events import Event, ReplyEnded, ReplyStarted, ReplyText, ServiceError
+from ..printable import printable
 from ..services import Message, Service, Session
 from ..services.fields import Fields, event_of, part, text
 
@@ -104,4 +105,4 @@ class _Overheard:
 
 def _word(text: str) -> str:
     """Return what a stranger said as one may print it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:LONGEST]
+    return printable(text[:LONGEST])[:LONGEST]

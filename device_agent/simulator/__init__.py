@@ -34,6 +34,7 @@ from importlib.resources.abc import Traversable
 from types import TracebackType
 from typing import Any
 
+from ..printable import printable
 from .faults import FAULTS, Act, Fault, Say, Stall, Weather
 from .manners import MANNERS, Manner
 from .voice import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
@@ -248,8 +249,3 @@ def listed(table: Mapping[str, Manner]) -> str:
         only = f" ({', '.join(entry.services)})" if entry.services else ""
         lines.append(f"{name:{width}}  {entry.says}{only}")
     return "\n".join(lines)
-
-
-def printable(line: str) -> str:
-    """Return *line* without anything that could move a cursor or break an encoder: it quotes strangers."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
