@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .backoff import FIRST, MOST_DOUBLINGS, backoff, calm
 from .conversation import REFUSED_S, SENDING, patience
-from .errors import LinkLost, LinkRefused
+from .errors import LinkClosed, LinkLost, LinkRefused
 from .events import LinkDown, LinkIdle, Refused
 from .failover import AWAY_S, Failover
 
@@ -30,6 +30,8 @@ WAITED_FOR_S = 1.0
 """The longest pause for what was asked for: it is given up after TURN_S, so there are few of them."""
 GOOD_S = 60.0
 """A connection that lasted so long was a good one: the pauses begin short again."""
+AT_ONCE_S = 1.0
+"""A session that is closed sooner than so many seconds after it was ready has done no work."""
 PREPARE_S = 2.0
 """Seconds without a need after which the first connection is prepared: a start has other things to do."""
 
@@ -134,6 +136,7 @@ class LinkPolicy:
         self._pause = self._calm = -math.inf  # no dial before: for a need, and for none
         self._failures = self._unattended = 0  # pauses of each kind, in a row
         self._failed_at = -math.inf
+        self._closed_at_once = 0  # times in a row that a session was closed as soon as it was there
         self._reason = self._said = ""  # of the latest failure; the refusal that was told last
         self._prepare_at: float | None = None  # known at the first rest, infinite when there is nothing to prepare
 
@@ -293,11 +296,19 @@ class LinkPolicy:
     def lost(self, error: LinkLost | LinkRefused, now: float, *, mute: bool = False) -> Verdict:
         """The connection was not made, or ended with *error*; *mute*: the service is connected and does not answer."""
         plan, reached = self._current, self._phase is _Phase.CONNECTED
+        error = self._judged_again(error, now)
         self._left(now)
         self._reason = str(error)
         if plan.generation == self._generation:
             self._note(plan.service, error, now, reached=reached and not mute)
         return self._verdict(now, refused=isinstance(error, LinkRefused))
+
+    def _judged_again(self, error: LinkLost | LinkRefused, now: float) -> LinkLost | LinkRefused:
+        """A service that takes us and closes the session at once, with a code that refuses, may have had a reason of the
+        moment; twice in a row it does not want us."""
+        at_once = isinstance(error, LinkClosed) and now - self._ready_at < AT_ONCE_S
+        self._closed_at_once = self._closed_at_once + 1 if at_once else 0
+        return LinkRefused(str(error)) if self._closed_at_once > 1 else error
 
     @property
     def _current(self) -> Connect:

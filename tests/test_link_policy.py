@@ -12,11 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from device_agent.backoff import FIRST, LIMIT
 from device_agent.conversation import REFUSED_S
-from device_agent.errors import LinkLost, LinkRefused
+from device_agent.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.events import LinkDown, LinkIdle, Refused
 from device_agent.failover import AWAY_S
 from device_agent.link_policy import (
     AGAIN_S,
+    AT_ONCE_S,
     BELIEVED_S,
     BROKEN_OFF_S,
     DIAL_S,
@@ -308,6 +309,17 @@ def test_a_service_that_was_reached_and_lost_is_tried_again():
     assert dialled(one, now) == 0
     assert one.lost(LOST, now).event is None  # not there any more
     assert dialled(one, now) == 1
+
+
+@pytest.mark.parametrize(("lasts", "refused"), [(0.1, True), (AT_ONCE_S + 1, False)])
+def test_a_service_that_takes_us_and_closes_the_session_at_once_twice_does_not_want_us(lasts, refused):
+    one, now = policy(), 0.0
+    one.ask(now)
+    for event in (LinkDown, Refused if refused else LinkDown):
+        connected(one, now)
+        assert isinstance(one.lost(LinkClosed("4000", code=4000), now + lasts).event, event)
+        now += lasts
+        now += 0.0 if event is Refused else waits(one, now)
 
 
 @pytest.mark.parametrize(

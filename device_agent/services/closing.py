@@ -41,7 +41,8 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
     """Return the error that *closed* is.
 
     *code* and *message* are of the error event that came no more than JUST_BEFORE_S before the close frame, "" where
-    there was none; *ready* says whether the session had worked.
+    there was none; *ready* says whether the session had worked. A LinkClosed is one that would refuse us otherwise: it
+    does, where that happens again at once (``LinkPolicy.lost``).
     """
     complaint = f"{code}: {message}" if code and code not in message else message
     text = f"{closed} ({complaint})" if complaint else str(closed)
@@ -51,8 +52,8 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
     wait = busy_for(said) or (BUSY_S if closed.code == TRY_AGAIN_LATER else 0.0)
     if wait:
         return LinkLost(text, retry_after=wait)
-    if closed.code in REFUSING and not ready:
-        return LinkRefused(text)
+    if closed.code in REFUSING:
+        return LinkClosed(text, code=closed.code, reason=closed.reason) if ready else LinkRefused(text)
     return LinkLost(text)
 
 
