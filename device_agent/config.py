@@ -38,6 +38,14 @@ def _is_address(url: str, *schemes: str) -> bool:
     )
 
 
+def _is_host(text: str) -> bool:
+    """Whether *text* can be looked up: some that look like names make the library of the broker fail."""
+    try:
+        return bool(re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:]+", text) and text.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _has_no_secret(url: str) -> bool:
     parts = urlsplit(url)
     return "@" not in parts.netloc and not SECRET_NAME.search(parts.query)
@@ -91,7 +99,7 @@ EFFORT = one_of("none", "minimal", "low", "medium", "high", "xhigh")
 OVER_HTTP = {"ultravox"}
 """Services whose address is not that of the connection itself: it is asked for one."""
 DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: text != "wav:")
-HOST = Must("a name or an address, without port", lambda text: bool(re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:]+", text)))
+HOST = Must("a name or an address, without port", _is_host)
 TOPIC = Must("a topic without # and +", lambda text: bool(re.fullmatch(r"[^#+\s/][^#+\s]*[^#+\s/]|[^#+\s/]", text)))
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
 PULLED_UP = (2, 3)

@@ -56,7 +56,7 @@ class Daemon:
         self._recorder = Recorder(config, state)
         self._statistics = Statistics(path, config.connection.price_per_minute, began=time.monotonic())
         self._transcript = Transcript(config.log.transcript)
-        self._neighbours = Neighbours(lambda: self._statistics.snapshot(time.monotonic()), self.tell)
+        self._neighbours = Neighbours(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
         self._edits.changed = self._configured
         self._stopped_by = ""
         self._caretaker: Caretaker | None = None

@@ -31,15 +31,19 @@ _ON, _OFF = "ON", "OFF"
 
 
 class Home:
-    """The names of one speaker in its home: *name* is for people, *prefix* where the home looks for new devices."""
+    """The names of one speaker in its home: *name* is for people and topics, *prefix* where the home looks for new
+    devices. *machine* is what tells two speakers of one name apart: broker and home know them by it, too."""
 
-    def __init__(self, name: str = "", prefix: str = "homeassistant") -> None:
+    def __init__(self, name: str = "", prefix: str = "homeassistant", machine: str = "") -> None:
         self.name = name or socket.gethostname()
         self.id = re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_") or "speaker"
+        self.unique = f"{self.id}-{machine}" if machine else self.id
         base = f"device-agent/{self.id}"
         self.state = f"{base}/state"
         self.available = f"{base}/available"
-        self.discovery = f"{prefix}/device/device-agent-{self.id}/config" if prefix else ""
+        self.discovery = f"{prefix}/device/device-agent-{self.unique}/config" if prefix else ""
+        self.former = f"{prefix}/device/device-agent-{self.id}/config" if prefix and machine else ""
+        """Where a version before this one announced it: nothing is to be left there."""
         self.mute, self.volume = f"{base}/mute/set", f"{base}/volume/set"
         self.say, self.stop = f"{base}/say", f"{base}/stop"
 
@@ -53,7 +57,7 @@ class Home:
         return json.dumps(
             {
                 "device": {
-                    "identifiers": [f"device-agent-{self.id}"],
+                    "identifiers": [f"device-agent-{self.unique}"],
                     "name": self.name,
                     "manufacturer": "device_agent",
                     "model": "smart speaker",
@@ -67,7 +71,7 @@ class Home:
         )
 
     def _part(self, key: str, part: Mapping[str, Any]) -> dict[str, Any]:
-        return {"unique_id": f"device-agent-{self.id}-{key}", **part}
+        return {"unique_id": f"device-agent-{self.unique}-{key}", **part}
 
     def _parts(self) -> dict[str, dict[str, Any]]:
         moods = sorted(set(MOODS.values()))

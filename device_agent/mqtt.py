@@ -15,6 +15,7 @@ from .credentials import Secret
 from .errors import ConfigError, missing
 from .events import Action, Event
 from .home import Announcements, Home
+from .mqtt_limits import LARGEST, LimitedSocket
 
 try:
     from paho.mqtt import client as paho
@@ -33,10 +34,8 @@ EVERY_S = 60.0
 FAREWELL_S = 0.4
 """How long the last message may take."""
 KEEPALIVE_S = 30
-AGAIN_S = (1, 120)
-"""Seconds to wait before the broker is tried again: the first time, and at most."""
-LARGEST = 8192
-"""Bytes of a message that the broker may send us; it is told so."""
+AGAIN_S, FLOODED_S = (1, 120), (120, 120)
+"""Seconds to wait before the broker is tried again, the first time and at most; and one that has sent too much."""
 QUEUED = 32
 """Messages that may wait for the broker."""
 
@@ -44,7 +43,8 @@ QUEUED = 32
 class Mqtt:
     """Shows the speaker to its home, and takes what the home asks for. It watches the agent, in the main thread.
 
-    ``run`` is the work of a thread of its own; the library has one more. *snapshot* returns what there is to show, and
+    ``run`` is the work of a thread of its own; the library has one more. *machine* tells this speaker from another one
+    of the same name. *snapshot* returns what there is to show, and
     *tell* puts into the inbox; both are called by these two threads. Raises ConfigError where the CA file is none; so
     does the import of this module where the library is missing.
     """
@@ -53,10 +53,11 @@ class Mqtt:
         self,
         config: MqttConfig,
         password: Secret | None,
+        machine: str,
         snapshot: Callable[[], dict[str, Any]],
         tell: Callable[[Event], None],
     ) -> None:
-        self._home = Home(config.name or "", config.discovery or "")
+        self._home = Home(config.name or "", config.discovery or "", machine)
         self._announcements = Announcements(tell)
         self._where = f"{config.host}:{config.port}"
         self._address = (config.host or "", config.port)
@@ -64,7 +65,8 @@ class Mqtt:
         self._changed = threading.Event()
         self._told = ""
         self._complained = ""
-        self._client = _client(f"device-agent-{self._home.id}")
+        self._flooded = False
+        self._client = _client(f"device-agent-{self._home.unique}", self._refuse)
         self._client.on_connect = self._connected
         self._client.on_connect_fail = lambda *_: self._complain("it does not answer")
         self._client.on_disconnect = self._disconnected
@@ -115,17 +117,27 @@ class Mqtt:
             self._complain(f"it says: {reason}; see mqtt.user and mqtt.password_file")
             return
         log.info("the broker at %s has us as %s", self._where, self._home.id)
-        self._complained = self._told = ""
+        self._told = ""
+        if not self._flooded:
+            self._complained = ""
         for topic in self._home.commands:
             client.subscribe(topic, qos=1)
+        if self._home.former:
+            client.publish(self._home.former, b"", qos=1, retain=True)
         if self._home.discovery:
             client.publish(self._home.discovery, self._home.announced(), qos=1, retain=True)
         client.publish(self._home.available, "online", qos=1, retain=True)
         self._changed.set()
 
     def _disconnected(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
+        if reason.is_failure and not self._flooded:
             self._complain(f"the connection broke: {reason}")
+
+    def _refuse(self, why: str) -> None:
+        """The broker sends what it must not: it is left, and tried again seldom from now on."""
+        self._flooded = True
+        self._client.reconnect_delay_set(*FLOODED_S)
+        self._complain(why)
 
     def _received(self, _client: Any, _userdata: Any, message: Any) -> None:
         if message.retain:
@@ -147,8 +159,18 @@ class Mqtt:
         self._complained = about
 
 
-def _client(name: str) -> paho.Client:
-    made = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+class _Client(paho.Client):
+    """Has a socket with limits: those of the library are a request to the broker, and nothing else."""
+
+    refuse: Callable[[str], None]
+
+    def _create_socket(self) -> Any:
+        return LimitedSocket(super()._create_socket(), self.refuse)
+
+
+def _client(name: str, refuse: Callable[[str], None]) -> paho.Client:
+    made = _Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+    made.refuse = refuse
     made.suppress_exceptions = True  # it logs them; the device does not end for its home
     made.enable_logger(logging.getLogger("paho"))
     made.reconnect_delay_set(*AGAIN_S)

@@ -12,6 +12,8 @@ from .config import Config
 from .credentials import MQTT_PASSWORD, find_password
 from .errors import ConfigError
 from .events import Action, Event
+from .machine_id import machine_id
+from .memory import Memory
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -33,11 +35,14 @@ class Neighbour(Protocol):
 class Neighbours:
     """All methods belong to the main thread. It is a Watch itself: whoever lives there is shown what happens.
 
-    *snapshot* returns what there is to show, and *tell* puts into the inbox; both are called by any thread.
+    *snapshot* returns what there is to show, and *tell* puts into the inbox; both are called by any thread. What this
+    machine is called is kept in *memory*.
     """
 
-    def __init__(self, snapshot: Callable[[], dict[str, Any]], tell: Callable[[Event], None]) -> None:
-        self._snapshot, self._tell = snapshot, tell
+    def __init__(
+        self, snapshot: Callable[[], dict[str, Any]], tell: Callable[[Event], None], memory: Memory | None = None
+    ) -> None:
+        self._snapshot, self._tell, self._memory = snapshot, tell, memory or Memory(None)
         self._living: dict[str, Neighbour] = {}
         self._workers = ExitStack()
         self._wanted: object = None
@@ -83,4 +88,4 @@ class Neighbours:
         from .mqtt import Mqtt
 
         password = find_password(config.mqtt.password_file, MQTT_PASSWORD)
-        return Mqtt(config.mqtt, password, self._snapshot, self._tell)
+        return Mqtt(config.mqtt, password, machine_id(self._memory), self._snapshot, self._tell)

@@ -11,6 +11,7 @@ keys=/etc/credstore
 key=$keys/device-agent.api_key
 drop_ins=/etc/systemd/system/device-agent.service.d
 state=/var/lib/device-agent
+lock=/run/device-agent.install            # not in /run/lock, where everybody may make a file of that name
 user=device-agent
 changed=
 
@@ -34,9 +35,9 @@ is_running_systemd() {
 # The owner is root, and one at a time.
 begin() {
   [ "$(id -u)" = 0 ] || fail "This changes the system: run it with sudo."
+  umask 077 # only root may open the lock: whoever may, may hold it
+  exec 9>"$lock"
   umask 022
-  mkdir -p /run/lock
-  exec 9>/run/lock/device-agent.install
   flock --nonblock 9 || fail "Another installation is under way."
   if dpkg-query --show --showformat='${db:Status-Abbrev}' device-agent 2>/dev/null | grep -q '^.i'; then
     fail "device-agent is here as a Debian package: upgrade or remove it with apt."

@@ -194,8 +194,8 @@ FLOORS: dict[str, str] = {
     "The way down": "playback prefill mouth cues devices panel",
     "What is configured": "config schema edits trial retune effective",
     "What is remembered": "memory files paths meter alarms rings timezone recall",
-    "What is shown": "statistics times levels window status live screen log transcript postmortem",
-    "Neighbours": "neighbours metrics mqtt home",
+    "What is shown": "statistics times levels window status live screen log printable transcript postmortem",
+    "Neighbours": "neighbours metrics mqtt mqtt_limits home machine_id",
     "Other commands": "demo ask",
 }
 """What to read together, in which order; a file that is named nowhere stands under "And"."""

@@ -712,6 +712,10 @@ TOOL = "name: lamp, description: d, command: [sh]"
         ("mqtt: {password_file: /run/key}", "mqtt.password_file means nothing without mqtt.user"),
         ("mqtt: {ca_file: /run/ca.pem}", "mqtt.ca_file means nothing without mqtt.tls: true"),
         ("mqtt: {host: 'http://broker'}", "mqtt.host should be a name or an address, without port"),
+        *(
+            (f"mqtt: {{host: '{name}'}}", "mqtt.host should be a name or an address")
+            for name in ("a..b", ".a", "a" * 70, "..", "\u3002", "\u0130" * 60)
+        ),
         ("mqtt: {discovery: 'a/#'}", "mqtt.discovery should be a topic without # and +"),
         ("service: {token_url: 'ws://x/'}", "service.token_url should be an address that begins with https://"),
         ("service: {tools: [{type: mcp, authorization: Bearer abcdef}]}", "looks like a key"),

@@ -278,7 +278,7 @@ def test_the_picture_shows_the_pins_of_the_shipped_configuration():
 
 def test_the_topics_of_a_home_are_those_of_the_table():
     told = [row[0].strip("`") for row in rows("docs/home.md", "topic")]
-    home = Home("Kitchen")
+    home = Home("Kitchen", machine="…")
     assert sorted(told) == sorted([home.state, home.available, home.discovery, *home.commands])
     state = json.loads(home.told(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(time.monotonic())))
     (about,) = (row[2] for row in rows("docs/home.md", "topic") if "/state" in row[0])

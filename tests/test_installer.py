@@ -52,6 +52,33 @@ def test_nobody_but_root_installs(script: str) -> None:
     assert done.stderr == "This changes the system: run it with sudo.\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can see who is locked out")
+def test_nobody_but_root_can_hold_up_an_installation(tmp_path: Path) -> None:
+    """The lock is where only root can make it, and only root can open it: to open a file is enough to lock it."""
+    lock = Path(place("lock"))
+    assert lock.parent == Path("/run")
+    places = (SYSTEMD / "places.sh").read_text().replace(str(lock), str(tmp_path / "lock"))
+    (tmp_path / "places.sh").write_text(places)
+    tmp_path.chmod(0o755)
+    installer = subprocess.Popen(
+        ["bash", "-c", f". {tmp_path}/places.sh; dpkg-query() {{ :; }}; begin; echo begun; read -r"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert installer.stdout
+    assert installer.stdout.readline() == "begun\n"
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups"]
+    for how in ("9<", "9>"):
+        tried = subprocess.run([*nobody, "sh", "-c", f"exec {how}{tmp_path}/lock"], capture_output=True, text=True)
+        assert "ermission denied" in tried.stderr
+    second = subprocess.run(
+        ["bash", "-c", f". {tmp_path}/places.sh; begin"], capture_output=True, text=True, check=False
+    )
+    assert second.stderr == "Another installation is under way.\n"
+    installer.communicate("\n")
+
+
 def test_whatever_the_unit_is_shown_a_purge_takes_away() -> None:
     unit = (SYSTEMD / "device-agent.service").read_text()
     shown = re.findall(r"^LoadCredential=\w+:(.*)$", unit, re.MULTILINE)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from device_agent.worker import Worker
 pytestmark = pytest.mark.slow
 
 
+MACHINE = "5eed0001"
 PASSWORD = "open sesame"  # noqa: S105  of a broker that lives for a second
 
 
@@ -48,12 +50,13 @@ class Broker:
             lines += [f"certfile {certificate}", f"keyfile {key}"]
         self._login = ["-u", "kitchen", "-P", password] if password else []
         self._login += ["--cafile", str(authority.certificate)] if authority else []
-        self._config = folder / "broker.conf"
+        self._config, self.log = folder / "broker.conf", folder / "broker.log"
         self._config.write_text("\n".join([*lines, "user root", ""]))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Broker:
-        self._process = subprocess.Popen(["mosquitto", "-c", self._config], stderr=subprocess.DEVNULL)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(["mosquitto", "-v", "-c", self._config], stderr=log)
         ends = time.monotonic() + PATIENCE_S
         while time.monotonic() < ends:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
@@ -114,12 +117,20 @@ class Listener:
 
 
 @contextmanager
-def at_home(broker: Broker, simulator: Simulator, **config: Any) -> Iterator[Room]:
+def at_home(
+    broker: Broker | HostileBroker, simulator: Simulator, *, machine: str = MACHINE, **config: Any
+) -> Iterator[Room]:
     """A speaker that is called Kitchen."""
     statistics = Statistics(Path("config.yaml"), 0.0, began=time.monotonic())
     wanted = MqttConfig(host="127.0.0.1", port=broker.port, name="Kitchen", **config)
     password = Secret(PASSWORD) if wanted.user else None
-    mqtt = Mqtt(wanted, password, lambda: statistics.snapshot(time.monotonic()), lambda event: room.agent.tell(event))
+    mqtt = Mqtt(
+        wanted,
+        password,
+        machine,
+        lambda: statistics.snapshot(time.monotonic()),
+        lambda event: room.agent.tell(event),
+    )
     with Room(simulator, watch=(statistics, mqtt)) as room:
         statistics.look_at(room.agent)
         with Worker("mqtt", mqtt.run, room.agent.tell, nudge=mqtt.wake):
@@ -140,8 +151,9 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def test_a_home_is_told_of_it_and_what_it_does(broker, simulator):
     with broker.listener() as home, at_home(broker, simulator) as room:
-        announced = json.loads(home.until("homeassistant/device/device-agent-kitchen/config"))
+        announced = json.loads(home.until(f"homeassistant/device/device-agent-kitchen-{MACHINE}/config"))
         assert announced["device"]["name"] == "Kitchen"
+        assert announced["device"]["identifiers"] == [f"device-agent-kitchen-{MACHINE}"]
         home.until("device-agent/kitchen/available", lambda text: text == "online")
         home.state(mood="ready", muted="OFF", connected="OFF")
         room.ask()
@@ -214,3 +226,100 @@ def test_a_wrong_password_is_told_once_and_without_it(tmp_path, simulator, caplo
             room.happened(PlaybackEnded)
     assert "mqtt.user and mqtt.password_file" in caplog.text
     assert PASSWORD not in caplog.text
+
+
+def test_two_speakers_of_one_name_do_not_throw_each_other_out(broker, simulator):
+    with broker.listener() as home, at_home(broker, simulator), at_home(broker, simulator, machine="5eed0002"):
+        for machine in (MACHINE, "5eed0002"):
+            home.until(f"homeassistant/device/device-agent-kitchen-{machine}/config")
+        home.state(mood="ready")
+        threading.Event().wait(3.0)  # whoever is thrown out is back after a second
+    assert b"already connected" not in broker.log.read_bytes()
+
+
+def test_what_an_older_version_announced_is_taken_back(broker, simulator):
+    former = "homeassistant/device/device-agent-kitchen/config"
+    broker.send(former, "{}", keep=True)
+    with broker.listener() as home, at_home(broker, simulator):
+        home.until(former, lambda text: text == "(null)")
+
+
+# A broker that means us ill -------------------------------------------------------------------------------------------
+
+CONNACK = b"\x20\x03\x00\x00\x00"
+SAY = b"device-agent/kitchen/say"
+
+
+def packet(first: int, body: bytes, size: int | None = None) -> bytes:
+    """Return an MQTT packet that says it has *size* bytes."""
+    left, length = len(body) if size is None else size, b""
+    while left > 0x7F:
+        length += bytes([left & 0x7F | 0x80])
+        left >>= 7
+    return bytes([first]) + length + bytes([left]) + body
+
+
+def publish(payload: bytes, flags: int = 0, size: int | None = None) -> bytes:
+    mid = b"\0\1" if flags & 0b0110 else b""
+    return packet(0x30 | flags, len(SAY).to_bytes(2, "big") + SAY + mid + b"\0" + payload, size)
+
+
+class HostileBroker:
+    """Greets everybody who connects, and then sends *flood* again and again for as long as one listens."""
+
+    def __init__(self, flood: bytes) -> None:
+        self._flood = flood
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._door.getsockname()[1]
+        self.sent: queue.SimpleQueue[int] = queue.SimpleQueue()
+        """How many bytes each took before it left."""
+
+    def __enter__(self) -> HostileBroker:
+        threading.Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._door.close()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = self._door.accept()
+                with closing(sock):
+                    self.sent.put(self._serve(sock))
+
+    def _serve(self, sock: socket.socket) -> int:
+        sent = 0
+        with suppress(OSError):
+            sock.settimeout(PATIENCE_S)
+            sock.recv(4096)
+            sock.sendall(CONNACK)
+            while sent < 100_000_000:
+                sent += sock.send(self._flood)
+        return sent
+
+
+FLOODS = {
+    "one message of 256 MB": publish(b"x" * 60_000, size=0x0FFFFFFF),
+    "messages of quality 2": publish(b"x", 0b0100) * 100,
+    "many small messages": publish(b"x") * 100,
+    "greetings": CONNACK * 100,
+    "what only a client sends": packet(0x10, b"\0" * 9) * 100,
+    "a packet without end": b"\x30" + b"\xff" * 999,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_a_broker_that_floods_is_left_and_costs_no_memory(flood, simulator, caplog):
+    tracemalloc.start()
+    try:
+        with caplog.at_level(logging.WARNING), HostileBroker(flood) as broker, at_home(broker, simulator) as room:
+            assert broker.sent.get(timeout=PATIENCE_S) < 20_000_000, "what fits into the buffers of two sockets"
+            _, peak = tracemalloc.get_traced_memory()
+            room.ask()
+            room.happened(PlaybackEnded)
+    finally:
+        tracemalloc.stop()
+    assert peak < 30_000_000, "a reply has its room, and a flood none"
+    assert "no connection to the broker" in caplog.text
+    assert "it sends" in caplog.text or "it greets" in caplog.text

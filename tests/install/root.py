@@ -120,7 +120,7 @@ class Root:
             stderr=log,
             preexec_fn=lambda: (group / "cgroup.procs").write_text("0"),  # noqa: PLW1509  there is one thread
         )
-        entered = self._enter
+        entered, ours = self._enter, nodes()
         try:
             init = self._process_one(machine)
             self._enter = ["nsenter", f"--target={init}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
@@ -134,6 +134,8 @@ class Root:
             machine.wait()
             wait_for("the end of it", lambda: _is_removed(group))
             log.close()
+            if nodes() != ours:
+                raise Broken(f"it has changed this machine: {sorted(nodes() ^ ours)}")
 
     def _process_one(self, machine: subprocess.Popen[bytes]) -> int:
         children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children")
@@ -143,6 +145,12 @@ class Root:
         init = int(children.read_text().split()[0])
         wait_for("systemd as process 1", lambda: Path(f"/proc/{init}/comm").read_text() == "systemd\n")
         return init
+
+
+def nodes() -> set[tuple[str, int, int, int]]:
+    """Return the devices of this machine that any program needs, and who may use them."""
+    found = {name: os.stat(f"/dev/{name}") for name in ("null", "zero", "full", "random", "urandom", "tty")}
+    return {(name, about.st_mode, about.st_uid, about.st_gid) for name, about in found.items()}
 
 
 def _control_groups() -> str:
