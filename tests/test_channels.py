@@ -106,6 +106,7 @@ def test_a_channel_that_comes_to_life_is_heard_again():
 
 
 def test_a_channel_that_takes_the_place_of_a_dead_one_is_told_once(caplog):
+    caplog.set_level("WARNING", "device_agent")
     picker = Channels(2, RATE, name="microphone 'default'")
     for waves in ([DEAD, VOICE], [OTHER / 20, VOICE], [DEAD, VOICE]):
         picker.whole(np.column_stack([sound(wave) for wave in waves]).tobytes())

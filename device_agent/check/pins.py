@@ -18,7 +18,7 @@ BLINK_S = 0.3
 BLINK = "listening"
 """A mood that is steady light."""
 REST_S, LOOK_S = 1.0, 0.05
-"""A button that is pressed for so long is not pressed by a finger; how often one looks whether it came up."""
+"""How long a button has to look pressed before that is told, so that a finger may come up; and how often it is read."""
 
 
 @contextmanager

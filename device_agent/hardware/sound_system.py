@@ -30,8 +30,8 @@ ODD_RATES = range(8000, 384001)
 """And the one that a card prefers, if it is one of these: there are cards that have no other."""
 
 SMALL_ARRAY = 8
-"""A card that records so many channels at most has them really, and is opened with all of them. More are mostly those
-of a plugin or a sound server, which makes as many as one likes."""
+"""A card that records so many channels at most has them really, and is opened with all of them. A larger number is
+mostly that of a plugin or a sound server, which makes as many as it is asked for."""
 MOST_CHANNELS = 32
 """Numbers of channels up to this one are tried where a card does not say which it takes."""
 
