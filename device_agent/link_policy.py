@@ -304,8 +304,8 @@ class LinkPolicy:
         return self._verdict(now, refused=isinstance(error, LinkRefused))
 
     def _judged_again(self, error: LinkLost | LinkRefused, now: float) -> LinkLost | LinkRefused:
-        """A service that takes us and closes the session at once, with a code that refuses, may have had a reason of the
-        moment; twice in a row it does not want us."""
+        """A service that takes us and closes the session at once, with a code that refuses, may have had a reason of
+        the moment; twice in a row it does not want us."""
         at_once = isinstance(error, LinkClosed) and now - self._ready_at < AT_ONCE_S
         self._closed_at_once = self._closed_at_once + 1 if at_once else 0
         return LinkRefused(str(error)) if self._closed_at_once > 1 else error

@@ -28,8 +28,8 @@ differ by a few dB, and what leaks from one wire into the next is weaker."""
 ALIKE = 0.1
 """With more than this part of it, a channel hears as well as the loudest."""
 SURE_S = 1.0
-"""A first channel that heard clearly for so long is not dead, and is not judged again: a chip may silence it later
-while it takes out the device's own voice, or noise."""
+"""A first channel that heard clearly for so long is not dead, and is not judged again: later a chip may silence it
+while it takes out the device's own voice or noise."""
 LEAST_S = 0.005
 """A shorter piece says little about how loud anything is."""
 
