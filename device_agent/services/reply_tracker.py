@@ -64,6 +64,7 @@ class ReplyTracker:
         self._dead: deque[str] = deque(maxlen=REMEMBERED)
         self._dying: list[str] = []  # of the dead: those that the service has not ended yet
         self._unnamed = ""  # what a piece without id belongs to
+        self._busy_with_another = False  # our request was refused, and nothing has begun since
         self._overtaking = False  # a request was made although the commit was not acknowledged
         self._announces = self._strays = False  # it tells of replies; pieces of a cancelled one may come under any id
         self._count = 0
@@ -170,13 +171,13 @@ class ReplyTracker:
 
     def _request(self) -> None:
         self._requests += 1
-        self._postponed, self._ask_at, self._due = None, None, Due.ASKED
+        self._postponed, self._ask_at, self._due, self._busy_with_another = None, None, Due.ASKED, False
         self._create()
 
     def cancel(self) -> None:
         """The replies that were asked for so far are not wanted any more."""
         self._postponed = self._ask_at = None
-        self._overtaking = False
+        self._overtaking = self._busy_with_another = False
         if self._due is Due.ASKED:
             self._void = min(self._void + 1, MOST_REQUESTS)
         self._due = Due.NOTHING
@@ -218,7 +219,7 @@ class ReplyTracker:
 
     def begin(self, name: str, now: float) -> None:
         """A reply was announced."""
-        self._announces = True
+        self._announces, self._busy_with_another = True, False
         name = name or self._new_name()
         if name in self._candidates or (name == self._current and self._open) or name in self._dying:
             return  # announced twice
@@ -228,7 +229,8 @@ class ReplyTracker:
         if self._void:
             self._void -= 1
             self._kill(name)
-            self._ask_at = now + AGAIN_S if self._due is Due.ASKED else None
+            if self._due is Due.ASKED:  # the reply to the later request follows, unless it was lost
+                self._ask_at = now + AGAIN_S
         elif self._due is not Due.NOTHING:
             self._due, self._ask_at, self._strays = Due.NOTHING, None, False
             self._dying.clear()
@@ -243,7 +245,7 @@ class ReplyTracker:
         """Return the wanted reply that a piece with the id *name* belongs to, "" where it is not wanted. *heard* is
         False for words, which decide nothing: a reply that has not sounded may be replaced."""
         name = name or self._meant()
-        if name in self._dead:
+        if self._unwanted(name):
             self._flows_on(name in self._dying, now)
             return ""
         if name and name == self._current:
@@ -256,6 +258,9 @@ class ReplyTracker:
         if self._open:
             return self._alias(name)
         return self._unannounced(name, now)
+
+    def _unwanted(self, name: str) -> bool:
+        return name in self._dead or name in self._dying
 
     def _flows_on(self, dying: bool, now: float) -> None:
         """A cancelled reply is evidently not over: what waits for its end waits on."""
@@ -306,7 +311,7 @@ class ReplyTracker:
     def end(self, name: str) -> str:
         """A reply is over: return its name if it was wanted, else ""."""
         name = name or self._meant()
-        if name in self._dead:
+        if self._unwanted(name):
             self._dying = [each for each in self._dying if each != name]
             return ""
         if name in self._candidates and len(self._candidates) > 1:
@@ -322,6 +327,8 @@ class ReplyTracker:
         """A reply ended, or failed, that was never announced."""
         if self._void:
             self._void -= 1
+        elif self._busy_with_another:
+            self._busy_with_another, self._ask_at = False, 0.0  # that was it: ask at once
         elif self._due is not Due.NOTHING:
             self._due, self._ask_at = Due.NOTHING, None
             self._current = name or self._new_name()
@@ -350,6 +357,7 @@ class ReplyTracker:
             self._due, self._postponed = Due.NOTHING, now + BLOCKED_S
         else:
             self._due, self._ask_at = Due.DETECTED, now + AGAIN_S
+            self._busy_with_another = True
 
     def _close(self) -> None:
         """Another reply is the wanted one: what comes late of the one before is not."""
