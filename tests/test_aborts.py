@@ -20,7 +20,7 @@ def test_a_dial_that_is_aborted_leaves_nothing_behind(tmp_path):
 
 @pytest.mark.slow
 def test_thousands_of_dials_that_are_aborted_leave_nothing_behind(tmp_path):
-    assert clean(aborted_dials(5000, tmp_path, seed=2), 5000)
+    assert clean(aborted_dials(2000, tmp_path, seed=2), 2000)
 
 
 def test_a_press_in_a_renewal_is_answered_and_leaves_nothing_behind(tmp_path):
@@ -28,10 +28,10 @@ def test_a_press_in_a_renewal_is_answered_and_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.slow
-def test_hundreds_of_presses_in_renewals_are_answered_and_leave_nothing_behind(tmp_path):
-    found = presses_in_renewals(300, tmp_path, seed=2)
-    assert clean(found, 300)
-    assert found.outcomes["inside"] > 250
+def test_a_hundred_presses_in_renewals_are_answered_and_leave_nothing_behind(tmp_path):
+    found = presses_in_renewals(100, tmp_path, seed=2)
+    assert clean(found, 100)
+    assert found.outcomes["inside"] > 80
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 7, 100])
