@@ -90,13 +90,13 @@ class Window:
 def _opened(path: Path) -> Iterator[socket.socket]:
     """Open the socket at *path*, in place of one that a crashed process left. Raises OSError.
 
-    The directory is locked for as long as it is open: so what lies there without a lock is nobody's any more, and an
-    agent that runs is not robbed.
+    A file beside it is locked for as long as it is open: so what lies there without a lock is nobody's any more, and an
+    agent that runs is not robbed. Only we can open that file, and so nobody else can lock it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        _lock(directory)
+        _lock(lock)
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as door:
             os.fchmod(door.fileno(), 0o600)  # before anybody can see it
@@ -109,12 +109,12 @@ def _opened(path: Path) -> Iterator[socket.socket]:
             finally:
                 path.unlink(missing_ok=True)
     finally:
-        os.close(directory)
+        os.close(lock)
 
 
-def _lock(directory: int) -> None:
+def _lock(file: int) -> None:
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OSError(error.errno, "another device-agent runs, and has it") from error
 

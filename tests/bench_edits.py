@@ -35,6 +35,7 @@ from room import RATE, RoomMicrophone, RoomSpeaker, speech
 
 from device_agent import agent as agent_module
 from device_agent import assembly, echo, panel
+from device_agent import edits as edits_module
 from device_agent.audio import likeness, resample
 from device_agent.canceller import Canceller
 from device_agent.config import ButtonConfig, MicrophoneConfig, load
@@ -214,6 +215,8 @@ WRONG: dict[str, Callable[[Owner], tuple[str, int]]] = {
     ),
     "half a file": _half,
     "no such key file": lambda owner: owner.with_value("service.api_key_file", "/nowhere/key"),
+    "a user that is not there": lambda owner: owner.with_value("service.api_key_file", "~nosuchuser/key"),
+    "a disk that fails": lambda owner: owner.with_value("service.api_key_file", "/proc/self/mem"),
     "key for all to read": lambda owner: owner.with_value(
         "service.api_key_file", str(owner.path.with_name("readable.key"))
     ),
@@ -537,6 +540,7 @@ def world(folder: Path, seed: int) -> Iterator[tuple[House, Owner, list[Simulato
     with contextlib.ExitStack() as owned:
         for module, name, here in (
             (agent_module, "TICK_S", TICK_S),
+            (edits_module, "WHOLE_S", TICK_S),
             (echo, "ROOM_S", echo.ROOM_S / room.PACE),  # here sound dies away sooner, too
             (echo, "CUE_ROOM_S", echo.CUE_ROOM_S / room.PACE),
             (panel, "TAP_S", PATIENCE_S),  # here nobody holds a button, and the machine is busy

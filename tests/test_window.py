@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -230,12 +231,22 @@ def test_an_agent_that_runs_is_not_robbed(path, caplog):
         assert Guest(path, SNAPSHOT).hears()
 
 
+def test_who_may_only_look_into_the_folder_cannot_keep_it_closed(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with opened(path):
+        assert Guest(path, SNAPSHOT).hears()
+    os.close(folder)
+
+
 def test_only_the_group_may_look_whatever_the_umask(path):
     for mask in (0o077, 0o000):
         before = os.umask(mask)
         try:
             with opened(path):
                 assert stat.S_IMODE(path.stat().st_mode) == 0o660
+                assert stat.S_IMODE(path.with_suffix(".lock").stat().st_mode) == 0o600, "who opens it can lock it"
                 assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         finally:
             os.umask(before)
@@ -247,7 +258,7 @@ def test_a_closed_window_leaves_nothing(path):
         assert guest.hears()
     while guest.hears():
         pass
-    assert list(path.parent.iterdir()) == []
+    assert [each.name for each in path.parent.iterdir()] == ["status.lock"]
 
 
 def test_where_there_can_be_no_window_there_is_none(tmp_path, caplog):
