@@ -203,7 +203,7 @@ def sound(turn: int) -> str:
 
 
 def unknowable(manner: Manner) -> bool:
-    """Whether no client can tell the sound of a cut reply from that of the next: it flows on, or cannot be ended because
+    """Whether no client can tell the sound of a cut reply from that of the next: it flows on, or cannot be ended as
     nothing tells its id, and nothing announces the next, or its pieces have other ids than were announced."""
     anonymous = manner.named in {"random", "none", "other"}
     endless = manner.cut == "flows on" or (manner.announced == "never" and manner.named in {"other", "random"})
