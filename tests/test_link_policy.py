@@ -706,8 +706,9 @@ class AnyOrder(RuleBasedStateMachine):
             return
         assert self.need < Need.NOTICED
         assert self.now >= self.busy_until[plan.service]
-        if not self.edited:
+        if self.current(self.connected):  # otherwise an edit wants it
             assert self.now >= self.ready_at + YOUNGEST_S
+        if not self.edited:
             assert self.now >= self.renewed_at + BROKEN_OFF_S
         self.renewal, self.renewed_at, self.edited = plan, self.now, False
 
