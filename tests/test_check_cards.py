@@ -142,7 +142,7 @@ def test_the_way_from_loudspeaker_to_microphone_is_measured(tmp_path, simulator,
     [(0.0, 0, None), (0.3, 0, (400, 1000)), (0.3, 400, None), (0.8, 0, (1000, 1000)), (0.8, 500, (900, 1000))],
 )
 def test_a_loudspeaker_that_wakes_late_is_noticed_and_the_line_is_told(tmp_path, swallows, wake, advised):
-    """And with what is told, it wakes in time. Where this machine is too busy, the card falls asleep once more."""
+    """And with what is told, it wakes in time. On a busy machine the card runs dry and sleeps again."""
     with EchoCard(swallows=swallows) as card:
         config = write_config(tmp_path, "ws://127.0.0.1:1")
         config.write_text(config.read_text().replace("volume: 100", f"volume: 100, wake_ms: {wake}"))

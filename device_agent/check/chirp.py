@@ -35,6 +35,8 @@ FIRST = 0.5
 
 SLOT_S, SLACK_S = 0.05, 0.005
 """A part of it in which it has a pitch of its own, and how far from its place that may be."""
+EARLY_S = 0.3
+"""How much earlier its beginning may be, where a loudspeaker ran dry in the middle of it."""
 ALIGN_S = 0.4
 """How much earlier or later than it is due a sound may begin, on a machine that is too busy to keep time."""
 MISSING = 0.4
@@ -85,14 +87,16 @@ def swallowed(sound: bytes, recorded: bytes, rate: int, begins: float, others: S
 def _parts(played: Wave, heard: Wave, begins: float, rate: int) -> Wave:
     """Return for each SLOT_S of *played* how loud it is in *heard*, where it *begins* or beside that; 1 is as it was
     played."""
-    slot, slack, margin = samples(SLOT_S, rate), samples(SLACK_S, rate), samples(ALIGN_S, rate)
-    size = len(played) + 2 * (margin + slack)
-    begin = max(0, samples(begins, rate) - margin)
-    part = heard[begin : begin + size]
-    part = np.pad(part - part.mean() if len(part) else part, (slack, size - len(part)))
-    at = int(np.argmax(_fit(played, part[slack:])))  # what is left of it fits there best
+    slot, slack, early = samples(SLOT_S, rate), samples(SLACK_S, rate), samples(EARLY_S, rate)
+    margin = samples(ALIGN_S, rate)
+    begin, end = samples(begins, rate) - margin, samples(begins, rate) + margin + len(played)
+    part = heard[max(0, begin - early) : max(0, end + slack)]
+    part = part - part.mean() if len(part) else part
+    part = np.pad(part, (max(0, early - begin), 0))
+    part = np.pad(part, (0, max(0, end + slack - begin + early - len(part))))
+    at = int(np.argmax(_fit(played, part[early:])))  # what is left of it fits there best
     starts = range(at, at + len(played) - slot + 1, slot)
-    return np.array([_fit(played[n - at : n - at + slot], part[n : n + slot + 2 * slack]).max() for n in starts])
+    return np.array([_fit(played[n - at : n - at + slot], part[n : n + early + slot + slack]).max() for n in starts])
 
 
 def _glide(rate: int) -> Wave:

@@ -82,11 +82,9 @@ def judge(heard: Heard, config: Config) -> Finding:
     return Finding("echo", text, mark, advice, figures)
 
 
-def judge_wake(swallowed: float, length: float, config: Config) -> Finding | None:
+def judge_wake(swallowed: float, length: float, config: Config) -> Finding:
     """Return what to say where the loudspeaker swallowed so many seconds of a sound of that *length*, which came after
-    it was quiet; None where it did not."""
-    if not swallowed:
-        return None
+    it was quiet."""
     now, lost = config.speaker.wake_ms, round(1000 * swallowed)
     all_of_it = swallowed >= length
     wanted = now + (2 * lost if all_of_it else lost + WAKE_MARGIN_MS)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -35,6 +36,9 @@ METER_S = 0.1
 CHIRPS = 3
 """So many are listened for, after one that tells whether the loudspeaker was awake, and fills its buffer: from then on
 both cards keep time."""
+AGAIN, PAUSE_S = 2, 1.5
+"""A chirp whose beginning is missing is played so many times more, after a silence as long as before the first: what a
+busy machine tears is torn elsewhere the next time."""
 EVERY_S = LATEST_S + LENGTH_S + NOISE_S + 0.05
 """From one chirp to the next."""
 TELEPHONE_HZ = 16000
@@ -168,14 +172,32 @@ class SoundCheck:
         recorder = _Recorder(open_microphone(self._config.microphone, self._rate))
         with closing(speaker), recorder.recording():
             speaker.open()
-            first, *handed = self._chirp(speaker, sound)
-        heard = self._found(sound, handed, recorder, speaker.latency)
-        yield room.judge(heard, self._config)
-        if room.trusted(heard):
-            first, *others = [recorder.at(moment) + heard.delay for moment in (first, *handed)]
-            lost = swallowed(sound, recorder.pcm, self._rate, first, others)
-            if late := room.judge_wake(lost, LENGTH_S, self._config):
-                yield late
+            first, *handed = self._chirp(speaker, sound, 1 + CHIRPS)
+            heard = self._found(sound, handed, recorder, speaker.latency)
+            yield room.judge(heard, self._config)
+            if room.trusted(heard):
+                others = [recorder.at(moment) + heard.delay for moment in handed]
+                yield from self._wakes(speaker, sound, recorder, heard.delay, first, others)
+
+    def _wakes(
+        self,
+        speaker: Speaker,
+        sound: bytes,
+        recorder: _Recorder,
+        delay: float,
+        first: float,
+        others: Sequence[float],
+    ) -> Progress:
+        """Does it swallow the beginning of what it gets? *first* is when the first chirp was handed over; it comes back
+        after *delay*, and *others* are when whole ones began in what was recorded; all of that in seconds."""
+        lost = [swallowed(sound, recorder.pcm, self._rate, recorder.at(first) + delay, others)]
+        while all(lost) and len(lost) <= AGAIN:
+            yield Now("echo", "listening again for the beginning")
+            time.sleep(PAUSE_S)
+            (again,) = self._chirp(speaker, sound, 1)
+            lost.append(swallowed(sound, recorder.pcm, self._rate, recorder.at(again) + delay, others))
+        if all(lost):
+            yield room.judge_wake(median(lost), LENGTH_S, self._config)
 
     def _unmeasurable(self, sound: bytes) -> str:
         if self._in.startswith(WAV) or self._out.startswith(WAV):
@@ -193,12 +215,12 @@ class SoundCheck:
     def _silence(self, length: float) -> bytes:
         return bytes(2 * round(length * self._rate))
 
-    def _chirp(self, speaker: Speaker, sound: bytes) -> list[float]:
-        """Play the chirps; return for each when it was handed over, in seconds of the monotonic clock."""
+    def _chirp(self, speaker: Speaker, sound: bytes, count: int) -> list[float]:
+        """Play so many chirps; return for each when it was handed over, in seconds of the monotonic clock."""
         gap = self._silence(EVERY_S)[len(sound) :]
-        began = _play(speaker, self._silence(self._wake_s) + (sound + gap) * (1 + CHIRPS), self._rate)
+        began = _play(speaker, self._silence(self._wake_s) + (sound + gap) * count, self._rate)
         speaker.drop()
-        starts = [self._wake_s + number * EVERY_S for number in range(1 + CHIRPS)]
+        starts = [self._wake_s + number * EVERY_S for number in range(count)]
         return [start + min(began[frames(1000 * start) : frames(1000 * (start + LENGTH_S))]) for start in starts]
 
     def _found(self, sound: bytes, handed: list[float], recorder: _Recorder, latency: float) -> room.Heard:
