@@ -250,6 +250,7 @@ class Device:
             Recall(RATE),
             self.parts.inbox.put,
             lambda: None,
+            patience=service.patience_s,
             rates=(RATE, RATE),
         )
         self._carrier.greet(lambda: True)

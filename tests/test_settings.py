@@ -39,7 +39,7 @@ GERMAN = "Speak the language de"
 
 def told(config: ServiceConfig, talk: TalkConfig | None = None, **given: Any) -> dict[str, Any]:
     """Return what a service is told of its settings, as JSON: the body of the call, or of session.update."""
-    service = open_service(config, talk or TalkConfig(), Secret(KEY), **{"functions": (TIMER,), **given})
+    service = open_service(config, talk or TalkConfig(), {"key": Secret(KEY)}, **{"functions": (TIMER,), **given})
     if isinstance(service, Ultravox):
         return json.loads(json.dumps(service.invitation("").body))
     session = service.session()
@@ -253,9 +253,9 @@ def test_no_default_is_a_model_that_ends():
 
 def test_every_service_has_the_patience_of_the_configuration():
     for config in CASES.values():
-        assert open_service(config, TalkConfig(), Secret(KEY)).patience_s == 30
+        assert open_service(config, TalkConfig(), {"key": Secret(KEY)}).patience_s == 30
         patient = dataclasses.replace(config, patience_s=90.0)
-        assert open_service(patient, TalkConfig(), Secret(KEY)).patience_s == 90
+        assert open_service(patient, TalkConfig(), {"key": Secret(KEY)}).patience_s == 90
 
 
 # Addresses ------------------------------------------------------------------------------------------------------------
