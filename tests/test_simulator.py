@@ -410,21 +410,17 @@ def outcome(simulator: Simulator, service: str = "xai", patience: float = 5.0) -
         ("close-1008-mid-turn", "error", "done"),
         ("close-1001", "nonsense", "nonsense"),  # recv() returns an empty text for a goodbye
         ("close-4000", "nonsense", "nonsense"),
+        ("close-4000-reset", "lost or nonsense", "lost or nonsense"),  # the reset can overtake what was not read yet
     ],
 )
 def test_each_fault_does_what_it_says(fault: str, first: str, second: str) -> None:
     service = "xai" if "xai" in (FAULTS[fault].services or SERVICES) and fault != "drop-after-call" else "openai"
     with Simulator(service, think_s=0.0, pace=50.0, faults=[fault]) as simulator:
         patience = 0.5 if "silence" in (first, second) else 5.0
-        assert (outcome(simulator, service, patience), outcome(simulator, service, patience)) == (first, second)
+        for expected in (first, second):
+            assert outcome(simulator, service, patience) in expected.split(" or ")
         simulator.heal()
         assert outcome(simulator, service) == "done"
-
-
-def test_a_close_frame_before_a_reset_may_be_read_or_not() -> None:
-    """The reset can overtake what the client has not read yet."""
-    with Simulator("xai", think_s=0.0, pace=50.0, faults=["close-4000-reset"]) as simulator:
-        assert {outcome(simulator, "xai", 5.0), outcome(simulator, "xai", 5.0)} <= {"lost", "nonsense"}
 
 
 def test_every_fault_is_tried_and_explained() -> None:
