@@ -10,9 +10,9 @@ PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3
 # Releases of LiteLLM, as in tests/proxy.py: 760 and 520 MB, in environments of their own.
 PROXIES := 1.108.7 1.81.9
 # Tests that need neither thread nor socket, and no more than a second each.
-QUICK := audio backoff closing config conversation echo failover gate home link_policy litellm meter outbox patterns \
-  playback rate_adapter realtime recall rejections reply_tracker sequences sessions sessions_access sessions_g711 \
-  statistics times truncation trust ultravox vad xai_live
+QUICK := audio backoff closing config conversation echo failover gate home link_policy litellm machine_id meter \
+  mqtt_limits outbox paths patterns playback printable rate_adapter realtime recall rejections reply_tracker \
+  sequences sessions sessions_access sessions_g711 statistics times timezone truncation trust ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
 # A server of OpenAI Realtime that others wrote, from npm, as in tests/test_aimock.py. It wants node 20.15 or newer.
