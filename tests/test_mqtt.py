@@ -180,7 +180,7 @@ def test_a_home_has_it_say_something_and_be_silent(broker, simulator):
         home.state(mood="ready")
         broker.send("device-agent/kitchen/say", "Dinner is ready.")
         home.state(mood="speaking")
-        assert "Dinner is ready." in simulator.turns[0].text
+        assert "Dinner is ready." in str(simulator.connections[0].events)
         broker.send("device-agent/kitchen/stop", "PRESS")
         home.state(mood="ready")
         assert room.all(LinkUp)
