@@ -94,6 +94,8 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+ASKS = {"input_audio_buffer.commit", "response.create"}
+"""What wants a reply: xAI answers what is committed."""
 GREETING = event("session.created", session={}) + event("session.updated", session={})
 
 
@@ -184,7 +186,7 @@ class Hostile:
     def _note(self, message: bytes) -> None:
         with self._news:
             said = json.loads(message)
-            self._asked += said["type"] == "response.create"
+            self._asked += said["type"] in ASKS
             if said.get("item", {}).get("type") == "function_call_output":
                 self._answers.append(said["item"]["output"])
             self._news.notify_all()
