@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
@@ -51,6 +52,9 @@ class Marker(Enum):
     """A cut, or the end of a cue: the device is to forget what it has not played yet."""
     REOPEN = "reopen"
     """The device is to be closed and opened again."""
+
+
+Stops = TypeVar("Stops", Marker, PlaybackEnded)
 
 
 class _Reply:
@@ -268,26 +272,25 @@ class Playback:
     def read(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
         """Wait for what comes next: a frame, an event, a marker; None: the end."""
         with self._changed:
-            item = self._awaited()
-            if isinstance(item, (PlaybackEnded, Marker)):
-                self._asleep, self._waking = True, 0  # the loudspeaker stops with it
-            return item
+            self._ending = None
+            while True:
+                if self._closed:
+                    return None
+                if self._drop:
+                    self._drop = False
+                    self._uncut.acquire(blocking=False)
+                    return self._stopping(Marker.DROP)
+                if self._reopen or (self._reopen is False and self.quiet):
+                    self._reopen = None
+                    return self._stopping(Marker.REOPEN)
+                if (item := self._next()) is not None:
+                    return item
+                self._wait()
 
-    def _awaited(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
-        self._ending = None
-        while True:
-            if self._closed:
-                return None
-            if self._drop:
-                self._drop = False
-                self._uncut.acquire(blocking=False)
-                return Marker.DROP
-            if self._reopen or (self._reopen is False and self.quiet):
-                self._reopen = None
-                return Marker.REOPEN
-            if (item := self._next()) is not None:
-                return item
-            self._wait()
+    def _stopping(self, item: Stops) -> Stops:
+        """Return *item*, with which the loudspeaker stops: what sounds next has to wake it."""
+        self._asleep, self._waking = True, 0
+        return item
 
     def _next(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
         if self.wake and self._wakes():
@@ -300,7 +303,8 @@ class Playback:
             return Sound(mix(voice, cue), voice, cue=bool(cue))
         if self._replies and self._replies[0].flowing:
             return None  # no silence in the middle of a reply, and nothing forgotten that the device still has of it
-        return self._cues.rest()
+        rest = self._cues.rest()
+        return self._stopping(rest) if isinstance(rest, Marker) else rest
 
     def _wakes(self) -> bool:
         """Whether silence is next, because the loudspeaker is to be awake before something sounds, or to stay so until
@@ -333,7 +337,7 @@ class Playback:
         if reply.complete and not reply.waiting:
             self._ending = self._replies[0]
             self._end_first()
-            return PlaybackEnded(reply.name)
+            return self._stopping(PlaybackEnded(reply.name))
         return None
 
     def _held(self, reply: _Reply) -> float:
