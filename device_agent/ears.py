@@ -141,11 +141,12 @@ class Ears:
     def _send(self, speech: Iterable[Speech]) -> None:
         """The main thread hears of a beginning when it can be forgotten, of an end before the service can answer it."""
         items = tuple(speech)
+        if not items:
+            return
         markers = [item for item in items if not isinstance(item, bytes)]
         before = [type(item) for item in markers] == [TalkEnded]
         for item in markers if before else ():
             self._tell(item)
-        if items:
-            self._outbox.put(*items)
+        self._outbox.put(*items)
         for item in () if before else markers:
             self._tell(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .audio import Resampler, resample
 from .events import Action, Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
@@ -21,8 +21,11 @@ class RateAdapter:
         self._up_rate = self._down_rate = rate
         self._reply = ""
 
-    def up(self, item: Speech | Action, rate: int) -> Iterator[Speech | Action]:
-        """Yield *item* with its sound at *rate*, and before the end of a turn what the filter held back."""
+    def up(self, item: Speech | Action, rate: int) -> Iterable[Speech | Action]:
+        """Return *item* with its sound at *rate*, and before the end of a turn what the filter held back."""
+        return (item,) if rate == self._rate else self._converted_up(item, rate)
+
+    def _converted_up(self, item: Speech | Action, rate: int) -> Iterator[Speech | Action]:
         if rate != self._up_rate:
             self._up, self._up_rate = Resampler(self._rate, rate), rate
         match item:
@@ -31,7 +34,7 @@ class RateAdapter:
                     yield sound
                 return
             case Clip(pcm):
-                item = Clip(resample(pcm, self._rate, rate)) if rate != self._rate else item
+                item = Clip(resample(pcm, self._rate, rate))
             case TalkStarted():
                 self._up.clear()
             case TalkEnded():
@@ -39,8 +42,11 @@ class RateAdapter:
                     yield rest
         yield item
 
-    def down(self, event: Event, rate: int) -> Iterator[Event]:
-        """Yield *event*, whose sound has *rate*, with the device's rate, and at its end what the filter held back."""
+    def down(self, event: Event, rate: int) -> Iterable[Event]:
+        """Return *event*, whose sound has *rate*, with the device's rate, and at its end what the filter held back."""
+        return (event,) if rate == self._rate else self._converted_down(event, rate)
+
+    def _converted_down(self, event: Event, rate: int) -> Iterator[Event]:
         if rate != self._down_rate:
             self._down, self._down_rate = Resampler(rate, self._rate), rate
         if isinstance(event, ReplyAudio):

@@ -183,8 +183,11 @@ class RealtimeSession(Session):
     @property
     def deadline(self) -> float | None:  # type: ignore[override]  # the earliest of several
         """When to call ``tick``: something is due, or the service owes us something."""
-        times = self._due, self._timeout.deadline(self._now), self._replies.deadline, self._quiet_at
-        return min((each for each in times if each is not None), default=None)
+        soonest = self._due
+        for each in (self._timeout.deadline(self._now), self._replies.deadline, self._quiet_at):
+            if each is not None and (soonest is None or each < soonest):
+                soonest = each
+        return soonest
 
     @property
     def busy(self) -> bool:  # type: ignore[override]
@@ -207,6 +210,8 @@ class RealtimeSession(Session):
     def tick(self, now: float) -> Iterable[Event]:
         self._now = now
         self._timeout.check(now)
+        if self._due is None and self._quiet_at is None and self._replies.deadline is None:
+            return ()
         return tuple(self._do_what_is_due(now))
 
     def _do_what_is_due(self, now: float) -> Iterator[Event]:

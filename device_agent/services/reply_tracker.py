@@ -107,8 +107,9 @@ class ReplyTracker:
     @property
     def deadline(self) -> float | None:
         """When to call ``overdue`` and ``ask_now``, or ``tick``."""
-        times = [each for each in (self._ask_at, self._postponed) if each is not None]
-        return min(times, default=None)
+        if self._ask_at is None or self._postponed is None:
+            return self._postponed if self._ask_at is None else self._ask_at
+        return min(self._ask_at, self._postponed)
 
     # What we do -------------------------------------------------------------------------------------------------------
 
