@@ -45,13 +45,16 @@ def main() -> int:
     chance = random.Random(options.seed)
     dials = [chance.uniform(0, LONGEST_DIAL_S) for _ in range(options.count)]
     first = []
-    with Simulator(think_s=0.05, pace=32) as simulator, Weather(simulator.port) as weather:
+    with Simulator(think_s=0.05, pace=32, commits="asked") as simulator, Weather(simulator.port) as weather:
         service = replace(ServiceConfig(), url=f"ws://127.0.0.1:{weather.port}/v1/realtime")
         with Room(service=service, cues=CUES, echo=LOUDNESS, idle_s=0.1) as room:
             for number, dial in enumerate(dials, 1):
                 weather.dial_s = dial / world.PACE
                 first.append(first_word(room, simulator, number, chance.uniform(0, 0.3)))
-    with Simulator(think_s=0.05, pace=32) as simulator, Room(simulator, cues=CUES, echo=LOUDNESS, idle_s=0.1) as room:
+    with (
+        Simulator(think_s=0.05, pace=32, commits="asked") as simulator,
+        Room(simulator, cues=CUES, echo=LOUDNESS, idle_s=0.1) as room,
+    ):
         left = [beep(room, simulator, number) for number in range(1, QUIET + 1)]
         audible = room.hears(BEEP)
     lost, middle = sum(fit < VOICE for fit in first), statistics.median
