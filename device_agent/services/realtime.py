@@ -193,14 +193,6 @@ class RealtimeSession(Session):
     def busy(self) -> bool:  # type: ignore[override]
         return self._talking or self._calls.open or not self._replies.idle
 
-    @property
-    def spare(self) -> bool:
-        return self._timeout.spare
-
-    @spare.setter
-    def spare(self, spare: bool) -> None:
-        self._timeout.spare = spare
-
     # What we say ------------------------------------------------------------------------------------------------------
 
     def greet(self) -> None:
@@ -455,7 +447,7 @@ class RealtimeSession(Session):
         sounds = self._replies.open and self._sounding == self._reply
         works = (self._replies.silent or self._replies.open) and (not sounds or self._tool_runs)
         self._quiet_at = self._now + self._unended_s if sounds and not self._tool_runs else None
-        self._timeout.heard(self._now, owed=self._replies.owed, works=works)
+        self._timeout.heard(self._now, owed=self._replies.owed, works=works, spare=self.spare)
         if of_reply and works and self._now - self._progress_told >= PROGRESS_S:
             self._progress_told = self._now
             yield ReplyProgress()

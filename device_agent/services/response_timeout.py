@@ -33,8 +33,6 @@ class ResponseTimeout:
         self._to_take = UNTAKEN if acknowledges else QUICK
         self.spoke = not acknowledges
         """Whether the service has said anything on this connection."""
-        self.spare = False
-        """Whether another service may be tried in its place."""
         self._sent = False  # a turn went up, and only the next ``check`` knows when that was
         self._began: float | None = None  # when the turn had gone up that waits for its reply
         self._until: float | None = None
@@ -46,9 +44,9 @@ class ResponseTimeout:
         """A turn went up whole, just now. To send it may have taken long: the time runs from the next ``check`` on."""
         self._sent, self._began, self._until = True, None, None
 
-    def heard(self, now: float, *, owed: bool, works: bool) -> None:
+    def heard(self, now: float, *, owed: bool, works: bool, spare: bool = False) -> None:
         """The service said something that is no mere sign of life; *owed*: a reply has still to begin; *works*: one has
-        begun, and nothing of it can be heard yet."""
+        begun, and nothing of it can be heard yet; *spare*: another service may be tried in its place."""
         self.spoke = True
         began = self._began if self._began is not None else now
         if not owed and self._began is not None:
@@ -56,18 +54,17 @@ class ResponseTimeout:
         if works:
             self._wait(now, WORKING, "said no more of its reply")
         elif owed:
-            self._wait(now, self._to_begin, "began no reply")
+            self._wait(now, self._to_begin(spare), "began no reply")
         else:
             self._until = None
         self._sent, self._began = False, began if owed or works else None
         if self._until is not None:
             self._until = min(self._until, began + LIMIT * self._patience_s)
 
-    @property
-    def _to_begin(self) -> float:
-        """The part of P that a reply may take to begin."""
+    def _to_begin(self, spare: bool) -> float:
+        """Return the part of P that a reply may take to begin."""
         known = self._slowest > 0
-        if self.spare or (known and self._slowest * SLOWER <= QUICK * self._patience_s):
+        if spare or (known and self._slowest * SLOWER <= QUICK * self._patience_s):
             return QUICK
         return SLOW
 

@@ -89,14 +89,6 @@ class UltravoxSession(Session):
         waits = self._talking or self._turn_open or self._speech or self._calls
         return bool(waits or self._reply or self._state in {"thinking", "speaking"})
 
-    @property
-    def spare(self) -> bool:
-        return self._timeout.spare
-
-    @spare.setter
-    def spare(self, spare: bool) -> None:
-        self._timeout.spare = spare
-
     # What we say ------------------------------------------------------------------------------------------------------
 
     def goes_on(self, resume: str) -> bool:
@@ -227,7 +219,7 @@ class UltravoxSession(Session):
         elif event["type"] in EVENTS:
             yield from getattr(self, EVENTS[event["type"]])(event)
             owed = self._state == "thinking" and not self._calls
-            self._timeout.heard(self._now, owed=owed, works=bool(self._reply) and not self._sounding)
+            self._timeout.heard(self._now, owed=owed, works=bool(self._reply) and not self._sounding, spare=self.spare)
         else:
             log.debug("%s is nothing to us", event["type"])
 
