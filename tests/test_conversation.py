@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_agent import conversation
 from device_agent.conversation import (
     ANYWAY,
     FOLLOW_UP,
@@ -86,6 +87,7 @@ from device_agent.events import (
     Unmuted,
     Words,
 )
+from device_agent.services import response_timeout
 
 WAY_TO = {
     STARTING: [],
@@ -328,6 +330,15 @@ def test_patience_is_what_the_owner_says():
     conversation.handle(TurnReceived(), 1.0)
     conversation.handle(TimeUp(), 9.0)
     assert conversation.deadline == 101.0
+
+
+def test_it_waits_by_the_same_numbers_as_the_session_and_a_little_longer():
+    """The session leaves a service that is silent, and tries another one, before the turn is given up."""
+    assert (conversation.PATIENCE_S, conversation.LIMIT_P) == (response_timeout.PATIENCE_S, response_timeout.LIMIT)
+    assert conversation.WORKING_P == response_timeout.WORKING
+    waits = conversation.patience(60.0)
+    assert waits[SENDING] > 2 * response_timeout.UNTAKEN * 60.0
+    assert waits[THINKING] + waits[LATE] > response_timeout.SLOW * 60.0
 
 
 def test_the_deadline_is_that_of_the_state_alone():

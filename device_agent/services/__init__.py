@@ -19,6 +19,7 @@ from ..credentials import Secret
 from ..errors import LinkClosed, LinkLost, LinkRefused
 from ..events import Action, Event, Speech
 from .closing import judge
+from .response_timeout import PATIENCE_S
 
 Message = str | bytes
 """A text frame or a binary frame."""
@@ -206,7 +207,7 @@ class Settings:
     text_only: bool = False
     ca_file: str = ""
     language: str = ""
-    patience_s: float = 30.0
+    patience_s: float = PATIENCE_S
 
     efforts: ClassVar[tuple[str, ...]] = ()
     """What *reasoning* may be, where a service has it."""
