@@ -73,9 +73,9 @@ def assemble(
     """Build the device that *config* describes; nothing is opened yet but what is on pins.
 
     A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process;
-    *recall* is what was said before. *care* makes who sees to its configuration. Raises ConfigError where a key is
-    missing, DeviceFailed where a pin is; then nothing stays open. *text_only* asks for replies without sound, from
-    services that can. *patient* says that a sound card or a key which is gone will come back.
+    *recall* is what was said before. *care* makes the part that sees to its configuration. Raises ConfigError where a
+    key is missing, DeviceFailed where a pin is; then nothing stays open. *text_only* asks for replies without sound,
+    from services that can. *patient* says that a sound card or a key which is gone will come back.
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     memory = memory or Memory(None)
@@ -223,7 +223,7 @@ def _settings(config: ServiceConfig) -> dict[str, Any]:
 
 
 def token_key_of(config: ServiceConfig) -> Secret | None:
-    """Return what the token server knows this device by; None where it takes everybody. Raises ConfigError."""
+    """Return what the token server knows this device by; None where it asks for none. Raises ConfigError."""
     return find_password(config.token_key_file, TOKEN_KEY) if config.token_url else None
 
 

@@ -111,7 +111,7 @@ class Carrier:
         return self._session.expires_at
 
     def greet(self, needed: Callable[[], bool]) -> None:
-        """Converse until the service is ready, or nobody needs it any more. Raises LinkLost and LinkRefused."""
+        """Converse until the service is ready, or is not needed any more. Raises LinkLost and LinkRefused."""
         self._session.tick(self._began)
         self._session.greet()
         self._converse(lambda: needed() and not self.ready)
@@ -136,7 +136,7 @@ class Carrier:
             self._send_all()
 
     def keep(self) -> None:
-        """The session could not be renewed, and nobody listened meanwhile: it goes on."""
+        """The session could not be renewed, and nothing was read from this one meanwhile: it goes on."""
         self._recall.begin()
         self._heard = time.monotonic()
 

@@ -61,7 +61,7 @@ class PacketLimits:
         if size + len(self._header) > LARGEST:
             raise BrokerFloods(f"it sends a packet of {size} bytes, and was told to send {LARGEST} at most")
         if kind not in FROM_BROKER or (kind == PUBLISH and flags & QOS > 0b0010):
-            raise BrokerFloods(f"it sends a packet of kind {kind}, flags {flags:04b}, that nobody asked for")
+            raise BrokerFloods(f"it sends a packet of kind {kind}, flags {flags:04b}, that we did not ask for")
         if kind == CONNACK and self._greeted:
             raise BrokerFloods("it greets us again and again")
         self._greeted |= kind == CONNACK

@@ -90,8 +90,8 @@ class Window:
 def _opened(path: Path) -> Iterator[socket.socket]:
     """Open the socket at *path*, in place of one that a crashed process left. Raises OSError.
 
-    A file beside it is locked for as long as it is open: so what lies there without a lock is nobody's any more, and an
-    agent that runs is not robbed. Only we can open that file, and so nobody else can lock it.
+    A file beside it is locked for as long as it is open: so a socket without a lock is left over from an agent that has
+    ended, and one in use is never taken away. Only this user can open that file, so no other can lock it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

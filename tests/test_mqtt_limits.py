@@ -50,7 +50,7 @@ def test_an_honest_broker_passes_in_pieces_of_any_size(packets, data):
         (packet(0x30, LARGEST - 2), "a packet of 8190 bytes, and was told to send 8192"),
         (b"\x30\xff\xff\xff\x7f", "a packet of 268435455 bytes"),
         (b"\x30\xff\xff\xff\xff", "a packet without end"),
-        (b"\x34\x05", "of kind 3, flags 0100, that nobody asked for"),
+        (b"\x34\x05", "of kind 3, flags 0100, that we did not ask for"),
         (b"\x36\x05", "of kind 3, flags 0110"),
         (GREETING + GREETING, "greets us again"),
         *((bytes([kind << 4, 0]), f"of kind {kind}") for kind in sorted(set(range(16)) - FROM_BROKER)),

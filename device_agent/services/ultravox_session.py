@@ -81,7 +81,7 @@ class UltravoxSession(Session):
         self._agent_text: tuple[int, str] = (-1, "")  # ordinal, what was said so far
         self._agent_past = -1  # texts up to this ordinal belong to replies that are over
         self._user_text: tuple[int, str] = (-1, "")
-        self._calls: dict[str, bool] = {}  # open calls; whether somebody wants to hear what follows
+        self._calls: dict[str, bool] = {}  # open calls; whether what follows is wanted
         self._worth = False  # one of the answers since no call was open is worth a word
 
     @property
@@ -160,7 +160,7 @@ class UltravoxSession(Session):
         self._disown()
 
     def _disown(self) -> None:
-        """Nobody wants to hear any more what is said until the service listens again, or takes our next turn."""
+        """What the service says is unwanted from here on, until it listens again or takes our next turn."""
         self._unwanted = bool(self._reply) or self._state in {"thinking", "speaking"}
         self._calls = dict.fromkeys(self._calls, False)
         self._worth = False

@@ -110,7 +110,7 @@ FAULTS: dict[str, Fault] = {
         services=JSON,
     ),
     "binary": Fault(
-        "sends binary frames that nobody asked for in the middle of each reply",
+        "sends unexpected binary frames in the middle of each reply",
         moment="replying",
         acts=(Say(b""), Say(b"\x00\xff\x01"), Say(bytes(960))),
         services=JSON,
@@ -121,7 +121,7 @@ FAULTS: dict[str, Fault] = {
         acts=(_event("response.output_audio.delta", delta="A" * 20_000_000),),
     ),
     "unknown-events": Fault(
-        "sends events that nobody has heard of, in the middle of each reply",
+        "sends events of unknown types in the middle of each reply",
         moment="replying",
         acts=(
             _event("response.hologram.delta", delta="?", response_id=None),
