@@ -1,12 +1,15 @@
-"""Years in minutes: one agent lives through turns of all kinds, a fault every few: `python tests/bench_soak.py`.
+"""Years in minutes: one daemon lives through turns of all kinds, a fault every few, and a hardship: `python
+tests/bench_soak.py`.
 
-The agent lives in a process of its own, in the environment that its unit gives it; service, diary and report are in
-this one, so that what is measured is the agent's alone (and its room's, which is emptied after each turn).
+The daemon lives in a process of its own, in the environment that its unit gives it; service, diary and report are in
+this one, so that what is measured is the daemon's alone (and its house's, which is emptied after each turn). Hardships
+are presses while the device is assembled anew or the connection renewed, right and wrong edits of config.yaml, cards
+that are gone for a while, and a clock that jumps.
 
-Prints memory, threads, descriptors and latencies after a warm-up and at the end, and how fast memory grows in the
-second half (least squares over blocks of turns, with the limits that hold the truth 95 times in 100). Exit status 1
-where a turn was lost, doubled or left without an answer, where threads or descriptors grew, or memory did beyond
-BOUNDS.
+Prints what was done and what came of it, memory, threads, descriptors and latencies after a warm-up and at the end, and
+how fast memory grows in the second half (least squares over blocks of turns, with the limits that hold the truth 95
+times in 100). Exit status 1 where a turn was lost, doubled or left without an answer, a press was without effect, a
+hardship was never met, where threads or descriptors grew, or memory did beyond BOUNDS.
 """
 
 from __future__ import annotations
@@ -28,12 +31,13 @@ import tracemalloc
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from life import Service, course, living
+from life import HARDSHIPS, Life, Service, course, live_through
 
 from device_agent.simulator import Simulator
 
@@ -52,6 +56,8 @@ BLOCKS = 10
 """How many points the regression sees: turns next to each other are no independent witnesses."""
 STUDENT = 2.31
 """So many standard errors to each side hold the truth 95 times in 100, with eight degrees of freedom."""
+PRESSED = {"assembling": "the device is assembled anew", "renewing": "the connection is renewed"}
+"""When somebody presses on purpose; inside is while it lasts, the others are just before or after."""
 HUNG_S = 300.0
 """After so long without a word the agent's process is ended: each wait in it has less patience."""
 SAY_EVERY = 250
@@ -78,28 +84,36 @@ less than that. Where it is really 0, chance and caches that fill up stay far be
 
 
 def live(pipe: Connection, options: argparse.Namespace) -> None:
-    """Be the agent, and the hands in its room; tell everything through *pipe*."""
+    """Be the daemon, and the hands in its house; tell everything through *pipe*."""
     logging.basicConfig(level=options.log.upper(), format="%(relativeCreated)6d %(message)s")
-    began = time.monotonic()
 
     def note(name: str, value: float) -> None:
         pipe.send(("note", name, value))
 
-    with tempfile.TemporaryDirectory() as directory, living(options.pace, Service(pipe), Path(directory), note) as life:
-        first = None
-        for kind, is_fault in course(random.Random(options.seed)):
-            trouble = life.turn(kind, is_fault=is_fault)
-            state, seconds = look(), time.monotonic() - began
-            pipe.send(("turn", kind if is_fault else "", trouble, (seconds, *state)))
-            log.info("turn %d, %s: %s", life.turns, kind, dict(zip(STATE, state, strict=True)))
-            gone = max(seconds / (60 * options.minutes), life.turns / options.turns)
-            if (gone >= 1 and life.turns >= LEAST_TURNS) or life.lost >= MOST_LOST:
-                break
-            if options.trace and gone >= 0.5 and first is None:
-                tracemalloc.start(8)
-                first = tracemalloc.take_snapshot()
-        _tell_growth(first)
-        pipe.send(("over", life.late))
+    with tempfile.TemporaryDirectory() as folder:
+        drive = partial(spend, pipe=pipe, options=options)
+        status = live_through(options.pace, options.seed, Service(pipe), Path(folder), note, drive)
+    sys.exit(status)
+
+
+def spend(life: Life, pipe: Connection, options: argparse.Namespace) -> None:
+    """Live through one turn after the other, until it was long enough and every hardship was met."""
+    began, first, unmet = time.monotonic(), None, set(HARDSHIPS)
+    for kind, is_fault in course(random.Random(options.seed)):
+        trouble = life.turn(kind, is_fault=is_fault)
+        unmet.discard(kind)
+        state, seconds = look(), time.monotonic() - began
+        pipe.send(("tally", dict(life.tally)))
+        pipe.send(("turn", kind, is_fault, trouble, (seconds, *state)))
+        log.info("turn %d, %s: %s", life.turns, kind, dict(zip(STATE, state, strict=True)))
+        gone = max(seconds / (60 * options.minutes), life.turns / options.turns)
+        if (gone >= 1 and life.turns >= LEAST_TURNS and not unmet) or life.lost >= MOST_LOST:
+            break
+        if options.trace and gone >= 0.5 and first is None:
+            tracemalloc.start(8)
+            first = tracemalloc.take_snapshot()
+    _tell_growth(first)
+    pipe.send(("over",))
 
 
 def look() -> tuple[float, ...]:
@@ -156,8 +170,10 @@ class Diary:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     took: defaultdict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
     faults: Counter[str] = field(default_factory=Counter)
+    hardships: Counter[str] = field(default_factory=Counter)
+    tally: Counter[str] = field(default_factory=Counter)
+    """What was done, and what came of it: ``life.TALLY``."""
     troubles: list[str] = field(default_factory=list)
-    late: int = 0
 
     def watch(self, pipe: Connection, simulator: Simulator) -> None:
         """Write down what comes through *pipe*, and be the service's hands, until the life is over."""
@@ -171,13 +187,15 @@ class Diary:
                         pipe.send(serve(simulator, name, args))
                     case ("note", name, value):
                         self.took[name].append((len(self.rows), value))
-                    case ("turn", fault, trouble, row):
+                    case ("tally", tally):
+                        self.tally = Counter(tally)
+                    case ("turn", kind, is_fault, trouble, row):
                         self.rows.append(row)
                         self.troubles += [trouble] if trouble else []
-                        self.faults.update([fault] if fault else [])
+                        self.faults.update([kind] if is_fault else [])
+                        self.hardships.update({kind} & set(HARDSHIPS))
                         self._say_how_far()
-                    case ("over", late):
-                        self.late = late
+                    case ("over",):
                         return
             except (EOFError, ConnectionError):
                 self.troubles.append(f"the agent's process ended in turn {len(self.rows) + 1}")
@@ -214,7 +232,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bare", action="store_true", help="without the environment of the unit")
     parser.add_argument("--trace", action="store_true", help="show where what grew in the second half was allocated")
-    parser.add_argument("--log", default="error", help="what the agent logs")
+    parser.add_argument("--log", default="critical", help="what the agent logs")
     options = parser.parse_args()
     if not options.bare:
         os.environ.update(unit_environment())  # read by the C library when a process begins
@@ -287,6 +305,11 @@ def failures(trends: Mapping[str, Trend], diary: Diary) -> list[str]:
     """Return what must not be."""
     rows = np.array(diary.rows)
     found = list(diary.troubles)
+    for when in PRESSED:
+        if lost := diary.tally[f"{when}: lost"]:
+            found.append(f"{lost} of {diary.tally[f'{when}: presses']} presses while {when} were without effect")
+    if unmet := sorted(set(HARDSHIPS) - set(diary.hardships)):
+        found.append(f"never met: {', '.join(unmet)}")
     if not trends:
         return [*found, f"{len(rows)} turns are too few to say anything"]
     for name, bound in BOUNDS.items():
@@ -321,7 +344,8 @@ def report(diary: Diary) -> int:
         "turns": len(rows),
         "seconds": round(rows[-1, 0]) if len(rows) else 0,
         "lost": len(diary.troubles),
-        "late": diary.late,
+        "tally": dict(diary.tally),
+        "hardships": dict(sorted(diary.hardships.items())),
         "faults": dict(sorted(diary.faults.items())),
         "trends": {name: {key: round(value, 4) for key, value in vars(each).items()} for name, each in trends.items()},
         "latency_ms": took,
@@ -337,7 +361,17 @@ def report(diary: Diary) -> int:
 def _print_table(summary: Mapping[str, Any]) -> None:
     turns, seconds = summary["turns"], summary["seconds"]
     print(f"{turns} turns in {seconds} s, {summary['lost']} lost, doubled or without an answer")
-    print(f"{summary['late']} interruptions were too late to be one")
+    tally = Counter(summary["tally"])
+    print(f"{tally['asked']} turns asked, {tally['answered']} answered")
+    for when, what in PRESSED.items():
+        presses, inside, lost = (tally[f"{when}: {name}"] for name in ("presses", "inside", "lost"))
+        print(f"{presses} presses around the time when {what}, {inside} inside, {lost} lost")
+    print(
+        ", ".join(
+            f"{tally[name]} {name}" for name in ("wrong edits", "right edits", "cards lost", "clock jumps", "caps")
+        )
+    )
+    print(f"{tally['late']} interruptions were too late to be one")
     faults = ", ".join(f"{count} {name}" for name, count in summary["faults"].items())
     print(f"{sum(summary['faults'].values())} with a fault: {faults}")
     print(f"{'':14}{'start':>11}{'end':>11}{'more a turn':>24}{'more an hour':>28}   (second half, 95 %)")

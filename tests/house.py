@@ -98,10 +98,10 @@ class House:
 
 
 @contextmanager
-def lived_in(house: House, folder: Path, *, tap_s: float) -> Iterator[None]:
+def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = edits.PROVEN_S) -> Iterator[None]:
     """Let a daemon find *house* around it, and *folder* for what it keeps; put everything back at the end.
 
-    A press of less than *tap_s* seconds is a tap.
+    A press of less than *tap_s* seconds is a tap; an edit that has worked for *proven_s* is good.
     """
     for name, mode in (("good.key", 0o600), ("other.key", 0o600), ("readable.key", 0o644)):
         (folder / name).write_text(KEY)
@@ -113,6 +113,7 @@ def lived_in(house: House, folder: Path, *, tap_s: float) -> Iterator[None]:
         for module, name, here in (
             (agent, "TICK_S", TICK_S),
             (edits, "WHOLE_S", TICK_S),
+            (edits, "PROVEN_S", proven_s),
             (echo, "ROOM_S", echo.ROOM_S / room.PACE),  # here sound dies away sooner, too
             (echo, "CUE_ROOM_S", echo.CUE_ROOM_S / room.PACE),
             (contacts, "BOUNCE_S", contacts.BOUNCE_S / room.PACE),  # and a finger is quicker

@@ -1,46 +1,60 @@
-"""One agent lives: turns of all kinds, a fault every few, and what was seen of each.
+"""One daemon lives: turns of all kinds, a fault every few, hardships between them, and what was seen of each.
 
-The whole agent with real threads and real sockets, with all that the daemon has around it, in the room of the tests,
-where time goes faster. Every sentence carries a mark that the service looks for: heard by nobody it is lost, heard
-twice without a fault it is doubled.
+The whole daemon with real threads, real sockets and a real config.yaml, in a house where time goes faster. Every
+sentence carries a mark that the service looks for: heard by nobody it is lost, heard twice without a fault it is
+doubled. Hardships are what the house does to it: edits, cards that come and go, a clock that jumps, and presses at the
+moments when it is busy with itself.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import gpiozero
 import numpy as np
 import room
-from room import RATE, Room, speech
-from test_scenes_device import Knobs
+from house import TICK_S, House, Lost, live, lived_in, settled, until
+from owner import WRONG, Owner
+from room import RATE, RoomSpeaker, speech
 
+from device_agent.agent import Agent
 from device_agent.audio import frame_bytes
-from device_agent.config import Config, ServiceConfig, TalkConfig
-from device_agent.conversation import RESTING, State
+from device_agent.config import Config
+from device_agent.conversation import RESTING, TROUBLE, State
+from device_agent.daemon import Daemon
 from device_agent.echo import CUE_ROOM_S
+from device_agent.errors import DeviceFailed
 from device_agent.events import (
     Action,
     AlarmDue,
     Attention,
+    CapReached,
+    Cue,
     Event,
     Hush,
     LinkDown,
+    MicrophoneLost,
     Muted,
     NothingSaid,
+    OpenGate,
+    Play,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
     Released,
+    SpeakerLost,
+    Started,
     StopAsked,
     TalkEnded,
     TalkStarted,
@@ -49,12 +63,9 @@ from device_agent.events import (
     VolumeAsked,
     Words,
 )
-from device_agent.memory import Memory
-from device_agent.postmortem import Recorder
-from device_agent.statistics import Statistics
+from device_agent.hardware import contacts
 from device_agent.status import ask
-from device_agent.window import NAME, Window
-from device_agent.worker import Worker
+from device_agent.window import default_path
 
 log = logging.getLogger("soak")
 
@@ -62,8 +73,30 @@ PATIENCE_S = 60.0
 """How long a turn may take, faults and all; longer, and it is lost."""
 FOLLOW_UP_S = 3.0
 """Long for who speaks at once, also on a machine that is busy: what is not heard then was not listened to."""
+TAP_S = 0.12
+"""A button that is held is held for longer than this, also where words go faster."""
+PROVEN_S = 0.5
+"""Here an edit is good after so long: no card is gone before."""
 MARK_AT = 30
 """In which frame of a sentence its mark is."""
+WAITS = 80
+"""Frames that a person waits for a cue to die away, where cues are heard: what is taken out of the frames with it could
+be the mark."""
+AROUND_S = (0.01, 0.04, 0.4)
+"""Within such a time after a device has begun to be assembled anew somebody presses; that takes so long here."""
+RENEWAL_S, BEGUN_S = 0.03, 5.0
+"""A renewal takes about so long here; it has begun after so long at most, or it does not."""
+LISTENS_S = 5.0
+"""So long after a press the device listens, whatever it was busy with; later, and the press is lost."""
+TIMER_S, LATE_S = 1.0, 2.0
+"""How long a timer takes, and how late it may ring, besides a tick, on a machine that is busy."""
+HOUR_S, DAY_S = 3600.0, 86400.0
+TALKED_S = 3600
+"""Seconds that it has been connected on the day when it begins to live."""
+CAP_MIN, FAR_CAP_MIN = 1, 900
+"""Minutes of a cap that is reached, and of one that never is."""
+UP, DOWN, MUTE = 16, 20, 26
+"""Pins of the knobs."""
 
 
 class Service:
@@ -80,90 +113,142 @@ class Service:
         return ask
 
 
-# The room -------------------------------------------------------------------------------------------------------------
+# The house ------------------------------------------------------------------------------------------------------------
 
 
-class Lost(Exception):
-    """Something that had to happen did not."""
+class LastingHouse(House):
+    """A house that counts what happens and remembers nothing else, so that it does not grow itself."""
 
-
-class LastingRoom(Room):
-    """A room that counts what happens and remembers nothing else, so that it does not grow itself.
-
-    What the daemon has around an agent is in it, too: *directory* holds what is remembered, and the window.
-    """
-
-    def __init__(self, directory: Path, **how: Any) -> None:
-        self.counts: Counter[type] = Counter()
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[Any] = Counter()
+        """By the type of what happened, and by the cue that was played."""
         self.at: dict[type, float] = {}
         self.dropped = 0.0  # when the loudspeaker forgot what it had
+        self.moves = 0  # how often a device has gone, to be assembled anew
+        self.gone_at: float | None = None
+        """When one has gone, and the next does not work yet."""
+        self.took = 0.0  # from there to the next, the last time
         self._then: dict[type, Callable[[], None]] = {}
-        self.window = directory / NAME
-        memory = Memory(directory / "memory.json")
-        super().__init__(memory=memory, **how)
-        self.agent._playback._buffer.fill(0)  # else it becomes memory page by page, with the first minute of replies
-        statistics = Statistics(directory / "config.yaml", 0.0, began=time.monotonic())
-        statistics.look_at(self.agent)
-        self.agent._watch += (statistics, Recorder(Config(), directory))
-        window = Window(statistics, self.window)
-        self._looking = Worker("window", window.run, self.agent.tell, nudge=window.wake)
-        self._drop, self.speaker.drop = self.speaker.drop, self._note_drop  # type: ignore[method-assign]
-        self._tell, self.agent._ears._tell = self.agent._ears._tell, self._heard
+        self._happened = threading.Condition()
+        self.daemon: Daemon
 
-    def __enter__(self) -> LastingRoom:
-        self._looking.__enter__()
-        super().__enter__()
-        return self
+    # What is around each device ---------------------------------------------------------------------------------------
 
-    def __exit__(self, *exc: object) -> None:
-        with ExitStack() as owned:
-            owned.push(self._looking.__exit__)
-            super().__exit__(*exc)
+    def speaker(self, device: str, rate: int) -> RoomSpeaker:
+        made = super().speaker(device, rate)
+        drop = made.drop
+
+        def dropped() -> None:
+            drop()
+            with self._happened:
+                self.dropped = time.monotonic()
+                self._happened.notify_all()
+
+        made.drop = dropped  # type: ignore[method-assign]
+        return made
+
+    def watch(self, agent: Agent) -> None:
+        """See what a device hears and does, and when it goes."""
+        agent._watch += (self._note,)
+        agent._playback._buffer.fill(0)  # else it becomes memory page by page, with the first minutes of replies
+        tell, take_care = agent._ears._tell, agent._take_care
+
+        def heard(event: Event) -> None:
+            tell(event)
+            with self._happened:
+                then = self._then.pop(type(event), None)
+            if then is not None:
+                then()
+
+        def goes(now: float) -> bool:
+            again = take_care(now)
+            if again:
+                self._gone()
+            return again
+
+        agent._ears._tell, agent._take_care = heard, goes  # type: ignore[method-assign]
+
+    def _gone(self) -> None:
+        with self._happened:
+            self.moves += 1
+            self.gone_at = time.monotonic()
+            self._happened.notify_all()
 
     def _note(self, word: Event | Action, now: float) -> None:
         with self._happened:
             self.counts[type(word)] += 1
             self.at[type(word)] = now
-            if not self.counts[PlaybackEnded]:
-                self.words.append(word)  # the first turn is waited for in the usual way
+            if isinstance(word, Play):
+                self.counts[word.cue] += 1
+            elif isinstance(word, Started) and self.gone_at is not None:
+                self.took, self.gone_at = now - self.gone_at, None
             self._happened.notify_all()
 
-    def _heard(self, event: Event) -> None:
-        self._tell(event)
-        with self._happened:
-            then = self._then.pop(type(event), None)
-        if then is not None:
-            then()
+    # What a person does -----------------------------------------------------------------------------------------------
 
-    def _note_drop(self) -> None:
-        self._drop()
-        with self._happened:
-            self.dropped = time.monotonic()
-            self._happened.notify_all()
+    @property
+    def config(self) -> Config:
+        """The configuration in use."""
+        return self.daemon._edits.config
+
+    def press_button(self) -> None:
+        self.press(self.config.button.pin or 0)
+
+    def release_button(self) -> None:
+        self.release(self.config.button.pin or 0)
+
+    def tap_pin(self, pin: int) -> None:
+        """Tap, and leave the contact the time to come to rest: a finger is not sooner there again."""
+        self.press(pin)
+        self.release(pin)
+        time.sleep(2 * contacts.BOUNCE_S)
+
+    def tap_button(self) -> None:
+        self.tap_pin(self.config.button.pin or 0)
 
     def when(self, kind: type, then: Callable[[], None]) -> None:
         """Do *then* when the ears tell of *kind* next, before they hear another frame."""
         with self._happened:
             self._then[kind] = then
 
+    def speak(self, words: bytes) -> None:
+        """Speak into the microphone that is open."""
+        assert self.ear is not None
+        self.ear.say(words)
+
     @contextmanager
     def between_frames(self) -> Iterator[None]:
         """Let no frame be heard meanwhile: a machine may be so busy that many are heard at once."""
-        self.microphone.freeze()
+        ear = self.ear
+        assert ear is not None
+        ear.freeze()
         try:
             yield
         finally:
-            self.microphone._frozen.set()
+            ear._frozen.set()
 
-    def until(self, what: str, holds: Callable[[], object]) -> None:
+    # What is waited for -----------------------------------------------------------------------------------------------
+
+    def until(self, what: str, holds: Callable[[], object], patience: float = PATIENCE_S) -> None:
         """Wait until *holds*; raise Lost if that takes too long."""
+        ends = time.monotonic() + patience
         with self._happened:
-            if not self._happened.wait_for(holds, PATIENCE_S):
-                raise Lost(f"waited for {what} in {self.state.value}")
+            while not holds():
+                if time.monotonic() >= ends:
+                    raise Lost(f"waited for {what} in {self.state.value}")
+                self._happened.wait(TICK_S)  # what is waited for may not be told
 
-    def more(self, kind: type, than: Counter[type]) -> None:
+    def more(self, kind: object, than: Counter[Any]) -> None:
         """Wait until *kind* has happened more often *than* before."""
-        self.until(kind.__name__, lambda: self.counts[kind] > than[kind])
+        self.until(getattr(kind, "__name__", str(kind)), lambda: self.counts[kind] > than[kind])
+
+    @property
+    def agent(self) -> Agent:
+        """The device of now."""
+        agent = self.daemon._agent
+        assert agent is not None
+        return agent
 
     @property
     def state(self) -> State:
@@ -189,22 +274,81 @@ class LastingRoom(Room):
 
     def empty(self) -> None:
         """Forget what was heard and seen."""
-        self.words.clear()
-        self.light.moods.clear()
         self._then.clear()
-        with self.speaker._lock:
-            self.speaker._heard.clear()
+        self.heard()
+        for pin in gpiozero.Device.pin_factory.pins.values():
+            pin.clear_states()
+
+
+class LastingDaemon(Daemon):
+    """A daemon whose devices are all watched by one *house*."""
+
+    def __init__(self, path: Path, house: LastingHouse) -> None:
+        super().__init__(path, {})
+        self._house = house
+        house.daemon = self
+
+    def _assemble(self) -> Agent:
+        agent = super()._assemble()
+        self._house.watch(agent)
+        return agent
+
+
+class Clock:
+    """The time of day as this process sees it: ``ahead`` of the true one, by as many seconds as one likes."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._time, self._localtime, self._strftime = time.time, time.localtime, time.strftime
+
+    def __enter__(self) -> Clock:
+        time.time, time.localtime, time.strftime = self.time, self._local, self._formatted  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        time.time, time.localtime, time.strftime = self._time, self._localtime, self._strftime
+
+    def time(self) -> float:
+        """Return the seconds since 1970, as they are shown."""
+        return self._time() + self.ahead
+
+    def show(self, seconds: float) -> None:
+        """From now on it is so many *seconds* since 1970."""
+        self.ahead = seconds - self._time()
+
+    @property
+    def day(self) -> str:
+        """The date that is shown."""
+        return self._formatted("%Y-%m-%d")
+
+    def _local(self, seconds: float | None = None) -> time.struct_time:
+        return self._localtime(self.time() if seconds is None else seconds)
+
+    def _formatted(self, form: str, when: Any = None) -> str:
+        return self._strftime(form, self._local() if when is None else when)
 
 
 # The life -------------------------------------------------------------------------------------------------------------
 
 
 class Life:
-    """Turns of all kinds and faults of all kinds. *note* is told how long things took: a name, and milliseconds."""
+    """Turns, faults and hardships of all kinds. *note* is told how long things took: a name, and milliseconds.
 
-    def __init__(self, inside: LastingRoom, service: Service, knobs: Knobs, note: Callable[[str, float], None]) -> None:
-        self.room, self.service, self.knobs, self.note = inside, service, knobs, note
-        self.turns = self.lost = self.late = 0
+    ``tally`` counts what was done besides turns, and what came of it.
+    """
+
+    def __init__(
+        self, house: LastingHouse, service: Service, owner: Owner, clock: Clock, note: Callable[[str, float], None]
+    ) -> None:
+        self.house, self.service, self.owner, self.clock, self.note = house, service, owner, clock, note
+        self.chance = owner.chance
+        self.turns = self.lost = 0
+        self.tally: Counter[str] = Counter(dict.fromkeys(TALLY, 0))
+        self._basis = dict(owner.values)
+        self._anew = itertools.cycle(ANEW)
+        self._mistakes = itertools.cycle(self.chance.sample(list(WRONG), len(WRONG)))
+        self._renewals = itertools.cycle((self._grow_old, self._instruct))
+        self._jumps = itertools.cycle(JUMPS)
         self._said = b""
         self._sentences = 0
         self._faulty = False
@@ -214,163 +358,193 @@ class Life:
     def turn(self, kind: str, *, is_fault: bool) -> str:
         """Live through one turn of this *kind*; return what went wrong, if anything did."""
         self.turns += 1
-        self._faulty, before = is_fault, self.room.counts.copy()
+        self._faulty, before = is_fault, self.house.counts.copy()
         try:
             self.with_fault(kind) if kind in NAMED else getattr(self, kind)()
+            if kind != "capped" and self.house.counts[CapReached] > before[CapReached]:
+                raise Lost("the cap of the day was reached, and is far")
         except (Lost, AssertionError) as error:
-            seen = (f"{count} {what.__name__}" for what, count in (self.room.counts - before).items())
+            new = self.house.counts - before
+            seen = (f"{count} {what.__name__}" for what, count in new.items() if isinstance(what, type))
             self.lost += 1
-            self.service.heal()
+            self._mend()
             return f"turn {self.turns}, {kind}: {error}; seen: {', '.join(sorted(seen))}"
         finally:
-            self.room.empty()
+            self.house.empty()
         return ""
+
+    def _mend(self) -> None:
+        """Let what went wrong not be the end of what comes next."""
+        self.service.heal()
+        self._plug_in()
+        self.clock.ahead = 0.0
+        self.owner.values = dict(self._basis)
+        self.owner.save(self.owner.text())
+        with suppress(Lost):
+            self.owner.expect_taken(self.house.daemon, "what it began with")
 
     # What one says --------------------------------------------------------------------------------------------------
 
     def words(self) -> bytes:
         """Return a sentence with a mark of its own in its middle."""
         self._sentences += 1
+        self.tally["asked"] += 1
         noise = np.random.default_rng(self._sentences).integers(-60, 60, frame_bytes(RATE) // 2)
         self._said = noise.astype(np.int16).tobytes()
         middle = MARK_AT * frame_bytes(RATE)
-        return self._speech[:middle] + self._said + self._speech[middle:]
+        wait = bytes(WAITS * frame_bytes(RATE)) if self.house.config.cues.volume else b""
+        return wait + self._speech[:middle] + self._said + self._speech[middle:]
 
     def say(self, words: bytes) -> None:
         """Speak without a gap."""
-        with self.room.between_frames():
-            self.room.microphone.say(words)
+        with self.house.between_frames():
+            self.house.speak(words)
+
+    def heard_out(self) -> None:
+        """Wait until the device has heard all that was said."""
+        assert self.house.ear is not None
+        self.house.ear.wait_until_said()
 
     def tap(self) -> None:
         """Tap, so quickly that it cannot be a hold."""
-        before = self.room.counts.copy()
-        with self.room.between_frames():
-            self.room.finger.tap()
-            self.room.more(Released, before)
-            while self.room.agent._gate._down:
+        before = self.house.counts.copy()
+        with self.house.between_frames():
+            self.house.tap_button()
+            self.house.more(Released, before)
+            while self.house.agent._gate._down:
                 threading.Event().wait(0.001)
 
     def tap_and_say(self, words: bytes) -> None:
         """Tap, and speak as soon as somebody listens."""
-        self.room.when(TalkStarted, lambda: self.room.microphone.say(words))
+        self.house.when(TalkStarted, lambda: self.house.speak(words))
         self.tap()
 
     def answered(self, before: Counter[type]) -> None:
         """Wait for the end of an answer; see whether the turn was heard, and how often."""
-        self.room.more(PlaybackEnded, before)
-        self.room.rest()
+        self.house.more(PlaybackEnded, before)
+        self.house.rest()
         found = self.service.found(self._said)
         if not found or (found > 1 and not self._faulty):
             raise Lost(f"it was heard {found} times")
-        if not self._faulty:
-            self.note("first sound", 1000 * (self.room.at[PlaybackStarted] - self.room.at[TalkEnded]))
+        self.tally["answered"] += 1
+        if not self._faulty and self.house.counts[TalkEnded] > before[TalkEnded]:  # else the service has ended it
+            self.note("first sound", 1000 * (self.house.at[PlaybackStarted] - self.house.at[TalkEnded]))
 
     # Turns ----------------------------------------------------------------------------------------------------------
 
     def held(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Hold the button, speak, let go."""
-        before = self.room.counts.copy()
-        self.room.finger.press()
-        self.room.more(TalkStarted, before)
+        before = self.house.counts.copy()
+        self.house.press_button()
+        self.house.more(TalkStarted, before)
         self.say(self.words())
-        self.room.microphone.wait_until_said()
+        self.heard_out()
         meanwhile()
-        self.room.finger.release()
+        self.house.release_button()
         self.answered(before)
 
     def tapped(self) -> None:
         """Tap the button and speak."""
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.tap_and_say(self.words())
         self.answered(before)
 
     def interrupted(self) -> None:
         """Press in the middle of an answer, and ask something else. Whoever presses when it is over, was late."""
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.tap_and_say(self._speech * 3)
-        self.room.more(PlaybackStarted, before)
+        self.house.more(PlaybackStarted, before)
         pressed = time.monotonic()
-        self.room.finger.press()
-        self.room.until("a cut", lambda: self.room.dropped > pressed or self._pressed_late(before))
-        if self.room.dropped > pressed:
-            self.note("cut", 1000 * (self.room.dropped - pressed))
+        self.house.press_button()
+        self.house.until("a cut", lambda: self.house.dropped > pressed or self._pressed_late(before))
+        if self.house.dropped > pressed:
+            self.note("cut", 1000 * (self.house.dropped - pressed))
         else:
-            self.late += 1
+            self.tally["late"] += 1
         self.say(self.words())
-        self.room.microphone.wait_until_said()
-        before = self.room.counts.copy()
-        self.room.finger.release()
+        self.heard_out()
+        before = self.house.counts.copy()
+        self.house.release_button()
         self.answered(before)
 
     def _pressed_late(self, before: Counter[type]) -> bool:
-        counts, at = self.room.counts, self.room.at
+        counts, at = self.house.counts, self.house.at
         both = counts[PlaybackEnded] > before[PlaybackEnded] and counts[Pressed] > before[Pressed] + 1
         return both and at[PlaybackEnded] < at[Pressed]
 
     def nothing(self) -> None:
         """Tap, and say nothing."""
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.tap()
-        self.room.more(NothingSaid, before)
-        self.room.rest()
+        self.house.more(NothingSaid, before)
+        self.house.rest()
 
     def followed_up(self) -> None:
         """Speak, and speak again without a press."""
         self.tapped()
-        before = self.room.counts.copy()
-        self.room.calm()
-        if self.room.listens():
+        before = self.house.counts.copy()
+        self.house.calm()
+        if self.house.listens():
             self.say(self._silence + self.words())
             self.answered(before)
 
     def tool(self) -> None:
         """Type something that needs a tool, and its answer another reply."""
-        before = self.room.counts.copy()
-        self.room.agent.ask(Words(f'set_volume {{"percent": {60 + self.turns % 40}}}'))
-        self.room.more(ToolCall, before)
-        self.room.more(VolumeAsked, before)
-        self.room.more(PlaybackEnded, before)
-        self.room.rest()
+        before = self.house.counts.copy()
+        self.house.agent.ask(Words(f'set_volume {{"percent": {60 + self.turns % 40}}}'))
+        self.house.more(ToolCall, before)
+        self.house.more(VolumeAsked, before)
+        self.house.more(PlaybackEnded, before)
+        self.house.rest()
 
     def stop(self) -> None:
         """Ask for silence by name."""
-        before = self.room.counts.copy()
-        self.room.agent.ask(Words("stop {}"))
-        self.room.more(StopAsked, before)
-        self.room.rest()
+        before = self.house.counts.copy()
+        self.house.agent.ask(Words("stop {}"))
+        self.house.more(StopAsked, before)
+        self.house.rest()
 
-    def timer(self) -> None:
-        """Set a timer, hear it ring, and press."""
-        before = self.room.counts.copy()
-        self.room.agent.ask(Words('set_timer {"seconds": 1, "name": "tea"}'))
-        self.room.more(AlarmDue, before)
-        self.room.until("the answer", lambda: self.room.state in RESTING)
-        self.room.finger.tap()
-        self.room.more(Hush, before)
-        self.room.rest()
-        self.room.calm()
+    def timer(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Set a timer, hear it ring in time, and press."""
+        before = self.house.counts.copy()
+        self.house.agent.ask(Words(f'set_timer {{"seconds": {TIMER_S:g}, "name": "tea"}}'))
+        self.house.more(ToolCall, before)
+        meanwhile()
+        self.house.more(AlarmDue, before)
+        late = self.house.at[AlarmDue] - self.house.at[ToolCall] - TIMER_S
+        if not 0.0 <= late <= TICK_S + LATE_S:
+            raise Lost(f"a timer of {TIMER_S:g} s rang {late:.2f} s late")
+        self.house.until("the answer", lambda: self.house.state in RESTING)
+        self.house.tap_button()
+        self.house.more(Hush, before)
+        self.house.rest()
+        self.house.calm()
 
     def muted(self) -> None:
         """Mute, and unmute."""
-        before = self.room.counts.copy()
-        self.knobs.press_mute()
-        self.room.more(Muted, before)
-        self.room.rest()
-        self.knobs.press_mute()
-        self.room.more(Unmuted, before)
-        self.room.rest()
+        before = self.house.counts.copy()
+        self.house.tap_pin(MUTE)
+        self.house.more(Muted, before)
+        self.house.rest()
+        self.house.tap_pin(MUTE)
+        self.house.more(Unmuted, before)
+        self.house.rest()
 
     def volume(self) -> None:
         """Turn the knob."""
-        before = self.room.counts.copy()
-        self.knobs.turn(1 if self.turns % 2 else -1)
-        self.room.more(VolumeAsked, before)
-        self.room.rest()
+        before = self.house.counts.copy()
+        self.house.tap_pin(UP if self.turns % 2 else DOWN)
+        self.house.more(VolumeAsked, before)
+        self.house.rest()
 
     def looked_at(self) -> None:
         """Look through the window, as ``device-agent status`` does."""
-        if ask([self.room.window])["mood"] == "trouble":
+        if self._mood() == "trouble":
             raise Lost("it says that it is in trouble")
+
+    @staticmethod
+    def _mood() -> str:
+        return str(ask([default_path()])["mood"])
 
     # Faults ---------------------------------------------------------------------------------------------------------
 
@@ -381,9 +555,9 @@ class Life:
     def dropped_in_thought(self) -> None:
         """The connection dies before the answer."""
         self.service.fault("silent")
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.tap_and_say(self.words())
-        self.room.more(TalkEnded, before)
+        self.house.more(TalkEnded, before)
         threading.Event().wait(0.05)  # for the turn to arrive
         self.service.heal()
         self.service.drop()
@@ -391,9 +565,9 @@ class Life:
 
     def dropped_in_reply(self) -> None:
         """The connection dies while the answer is heard; what came of it is heard to its end."""
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.tap_and_say(self.words())
-        self.room.more(PlaybackStarted, before)
+        self.house.more(PlaybackStarted, before)
         self.service.drop()
         self.answered(before)
 
@@ -401,9 +575,9 @@ class Life:
         """The service is away when somebody speaks, and comes back."""
         self.service.refuse(503)
         self.service.drop()
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.tap_and_say(self.words())
-        self.room.more(LinkDown, before)
+        self.house.more(LinkDown, before)
         self.service.heal()
         self.answered(before)
 
@@ -421,12 +595,226 @@ class Life:
     def stalled(self) -> None:
         """The service falls silent without dying, until we hang up."""
         self.tapped()
-        before = self.room.counts.copy()
+        before = self.house.counts.copy()
         self.service.stall(True)
         self.tap_and_say(self.words())
-        self.room.more(LinkDown, before)
+        self.house.more(LinkDown, before)
         self.service.stall(False)
         self.answered(before)
+
+    # Hardships ------------------------------------------------------------------------------------------------------
+
+    def assembled_anew(self) -> None:
+        """Edit what only another device can be, and press while it is assembled, or just before or after."""
+        key, *values = next(self._anew)
+        for value in values:
+            self._hush()
+            moves = self.house.moves
+            self.owner.save(self.owner.one(key, value))
+            if self.chance.random() < 0.5:
+                time.sleep(TICK_S + self.chance.uniform(0.0, TICK_S))  # it is believed between one tick and two
+            else:
+                self.house.until("another device", lambda moves=moves: self.house.moves > moves)
+                time.sleep(self.chance.uniform(0.0, self.chance.choice(AROUND_S)))
+            self._press("assembling", lambda: self.house.gone_at is not None)
+            self._hush()
+            self._expect_taken(key)
+            self.note("assembled anew", 1000 * self.house.took)
+
+    def renewed(self) -> None:
+        """Press while the connection is renewed."""
+        self.tapped()
+        next(self._renewals)()
+        policy, ends = self.house.agent._link._policy, time.monotonic() + BEGUN_S
+        while not policy.renewing and time.monotonic() < ends:
+            time.sleep(0.0005)
+        time.sleep(self.chance.uniform(0.0, RENEWAL_S))
+        self._press("renewing", lambda: policy.renewing)
+        self._expect_taken("service.instructions")
+
+    def _grow_old(self) -> None:
+        """The session becomes so old that it is to be renewed."""
+        link = self.house.agent._link
+        with link._lock:
+            link._policy._renew_at = time.monotonic()
+        link.wake()
+
+    def _instruct(self) -> None:
+        """Edit what a session is told at its beginning, so that another one is wanted."""
+        self.owner.save(self.owner.one("service.instructions", f"This is version {self.turns}."))
+
+    def _press(self, when: str, busy: Callable[[], bool]) -> None:
+        """Tap and speak as soon as it listens, *when* it is *busy* or was; see whether it does, and answers."""
+        before, words = self.house.counts.copy(), self.words()
+        self.house.when(TalkStarted, lambda: self.house.speak(words))
+        self.tally[f"{when}: presses"] += 1
+        self.tally[f"{when}: inside"] += busy()
+        self.house.tap_button()
+        try:
+            self.house.until(
+                "an effect of the press", lambda: self.house.counts[OpenGate] > before[OpenGate], LISTENS_S
+            )
+        except Lost:
+            self.tally[f"{when}: lost"] += 1
+            raise
+        self.answered(before)
+
+    def wrong_edit(self) -> None:
+        """Make a mistake in config.yaml: the device goes on as before, and answers."""
+        kind, text, line = self.owner.wrong(next(self._mistakes))
+        before = self.house.config
+        self.owner.save(text)
+        self._about(kind, lambda: self.owner.expect_refused(self.house.daemon, line))
+        if self.house.config != before:
+            raise Lost(f"{kind}: it runs by another configuration than before")
+        self.tapped()
+        self.tally["wrong edits"] += 1
+        self.owner.save(self.owner.text())
+        self._expect_taken(f"{kind}, put right")
+
+    def edited(self) -> None:
+        """Edit config.yaml, and speak to the device that it becomes."""
+        self.owner.save(self.owner.right())
+        self._expect_taken("an edit")
+        self.tapped()
+        self.tally["right edits"] += 1
+
+    def _expect_taken(self, name: str) -> None:
+        self.owner.expect_taken(self.house.daemon, name)
+
+    @staticmethod
+    def _about(kind: str, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except Lost as error:
+            raise Lost(f"{kind}: {error}") from error
+
+    def microphone_lost(self) -> None:
+        """The microphone is pulled out at rest, and comes back."""
+        self._prove()
+        before = self.house.counts.copy()
+        self._pull_out_microphone()
+        self.house.more(MicrophoneLost, before)
+        self._trouble()
+
+    def microphone_lost_in_speech(self) -> None:
+        """The microphone is pulled out when all was said, and the button is still down."""
+        self._prove()
+        before = self.house.counts.copy()
+        self.held(self._pull_out_microphone)
+        self.house.more(MicrophoneLost, before)
+        self._trouble()
+
+    def loudspeaker_lost(self) -> None:
+        """The loudspeaker is pulled out at rest: that shows as soon as it is to sound."""
+        self._prove()
+        before = self.house.counts.copy()
+        self._pull_out_loudspeaker()
+        self.tap_and_say(self._speech)
+        self.house.more(SpeakerLost, before)
+        self._trouble()
+
+    def loudspeaker_lost_in_reply(self) -> None:
+        """The loudspeaker is pulled out while an answer is heard; too late, and that shows with the next one."""
+        self._prove()
+        before = self.house.counts.copy()
+        self.tap_and_say(self._speech * 3)
+        self.house.more(PlaybackStarted, before)
+        self._pull_out_loudspeaker()
+        counts = self.house.counts
+        self.house.until(
+            "the loss",
+            lambda: counts[SpeakerLost] > before[SpeakerLost] or counts[PlaybackEnded] > before[PlaybackEnded],
+        )
+        if counts[SpeakerLost] == before[SpeakerLost]:
+            self.tally["late"] += 1
+            self.house.rest()
+            self.tap_and_say(self._speech)
+            self.house.more(SpeakerLost, before)
+        self._trouble()
+
+    def _prove(self) -> None:
+        """Wait until no edit can be to blame for what comes."""
+        until(lambda: not self.house.daemon._edits.on_trial() and settled(self.house.daemon), lambda: "never proven")
+
+    def _pull_out_microphone(self) -> None:
+        assert self.house.ear is not None
+        self.house.ear.fail(DeviceFailed("microphone 'default': it is not there any more; check its cable"))
+
+    def _pull_out_loudspeaker(self) -> None:
+        assert self.house.mouth is not None
+        self.house.mouth.fault = DeviceFailed("speaker 'default': it is not there any more; check its cable")
+
+    def _plug_in(self) -> None:
+        assert self.house.ear is not None
+        assert self.house.mouth is not None
+        self.house.ear.fail(None)
+        self.house.mouth.fault = None
+
+    def _trouble(self) -> None:
+        """See that a card is gone, press, plug it in again, and be answered."""
+        self.house.until("trouble", lambda: self.house.state is TROUBLE and self.house.agent._playback.quiet)
+        until(lambda: self._mood() == "trouble", lambda: f"a card is gone, and it shows {self._mood()}")
+        before = self.house.counts.copy()
+        self.house.tap_button()
+        self.house.more(Cue.TROUBLE, before)
+        self.tally["cards lost"] += 1
+        self._plug_in()
+        self.house.until("an end of trouble", lambda: self.house.state in RESTING and self.house.state is not TROUBLE)
+        self.house.rest()
+        self.house.calm()
+        self.tapped()
+
+    def clock_jumped(self) -> None:
+        """The clock jumps while a timer waits; it rings in time, and what was used of today's minutes is known."""
+        meter = self.house.agent._meter
+        self.timer(self._jump)
+        until(lambda: meter._day == self.clock.day, lambda: f"it is {self.clock.day}, and {meter._day} is counted")
+        if not 0.0 <= meter.today <= meter.total:
+            raise Lost(f"{meter.today} s of today, {meter.total} s in all")
+        self.tapped()
+
+    def _jump(self, to: float | None = None) -> None:
+        """Set the clock, to the next of JUMPS where it is not said to which time."""
+        if to is None:
+            ahead = next(self._jumps)
+            to = self.clock._time() + ahead if ahead is not None else HOUR_S
+        self.clock.show(to)
+        self.tally["clock jumps"] += 1
+
+    def capped(self) -> None:
+        """Use up the minutes of a day: they stay used up where the clock goes back, and there are others tomorrow."""
+        self._see_day(self.clock._time())
+        self.owner.save(self.owner.one("connection.daily_minutes", CAP_MIN))
+        self._expect_taken("a cap")
+        self._expect_cap()
+        self._see_day(self.clock.time() - DAY_S)
+        self._expect_cap()
+        latest = max(self.house.agent._meter._days)
+        self._see_day(time.mktime(time.strptime(latest, "%Y-%m-%d")) + 1.5 * DAY_S)
+        until(lambda: not self.house.agent._meter.spent, lambda: "the minutes of a new day are used up")
+        self.tapped()
+        self.owner.save(self.owner.one("connection.daily_minutes", FAR_CAP_MIN))
+        self._expect_taken("no cap")
+        self._see_day(self.clock._time())
+        self.tapped()
+        self.tally["caps"] += 1
+
+    def _see_day(self, seconds: float) -> None:
+        """Set the clock, and wait until the device knows which day that is."""
+        self._jump(seconds)
+        until(lambda: self.house.agent._meter._day == self.clock.day, lambda: f"it never was {self.clock.day}")
+
+    def _expect_cap(self) -> None:
+        before = self.house.counts.copy()
+        self.house.tap_button()
+        self.house.more(CapReached, before)
+        self.house.more(Cue.CAP, before)
+        self.house.rest()
+
+    def _hush(self) -> None:
+        """Let nobody be expected to go on: a device in which somebody may is not assembled anew."""
+        self.house.agent.tell(StopAsked())
 
 
 TURNS = {
@@ -451,28 +839,108 @@ EVERY, EVERY_SLOW = 4, 200
 """How many turns there are to one with a fault."""
 
 
+HARDSHIPS = (
+    *3 * ("assembled_anew", "wrong_edit", "edited"),
+    *2 * ("renewed", "clock_jumped"),
+    "microphone_lost", "microphone_lost_in_speech", "loudspeaker_lost", "loudspeaker_lost_in_reply", "capped",
+)  # fmt: skip
+"""As often as they are there."""
+ANEW = (
+    ("microphone.channel", 1),
+    ("talk.end", "service", "device"),
+    ("microphone.device", "kitchen"),
+    ("speaker.device", "kitchen"),
+    ("microphone.channel", None),
+    ("talk.end", "service", "device"),
+    ("microphone.device", "default"),
+    ("speaker.device", "default"),
+)
+"""Edits for which a device is assembled anew: a key, and its values one after the other."""
+JUMPS = (5.0, -5.0, 3 * HOUR_S, -3 * HOUR_S, 0.0, 2 * DAY_S, 0.0, -2 * DAY_S, 0.0, None, 0.0)
+"""Seconds that the clock is ahead of the true time; None: it shows 1970. The true day comes in between, so that it is
+among the few that are remembered."""
+TALLY = (
+    "asked", "answered", "late", "wrong edits", "right edits", "cards lost", "clock jumps", "caps",
+    *(f"{when}: {what}" for when in ("assembling", "renewing") for what in ("presses", "inside", "lost")),
+)  # fmt: skip
+CHOICES: dict[str, list[Any]] = {
+    "service.voice": [None],
+    "service.instructions": [None, "Sing.", "Be brief.\nAnd kind."],
+    "service.patience_s": [30, 90],
+    "talk.silence_ms": [400, 500, 700],
+    "talk.preroll_ms": [100, 300, 1000],
+    "connection.idle_s": [30, 60],
+    "speaker.volume": [80, 90, 100],
+    "button.pin": [17, 4, 22],
+    "light.pin": [25, 5],
+    "light.rgb": [[], [6, 12, 13]],
+    "cues.volume": [0, 10],
+    "cues.play": [["listening"], ["done", "failed", "trouble"], ["listening", "trouble", "cap"]],
+    "alarms.volume": [50, 70],
+}
+"""What right edits may say."""
+
+
 def course(rng: random.Random) -> Iterator[tuple[str, bool]]:
-    """Yield what to do next, for ever: all kinds in turn, and whether it is a fault."""
+    """Yield what to do next, for ever: all kinds in turn, and whether it is a fault of the service or the network."""
     faults, slow = itertools.cycle(rng.sample(FAULTS, len(FAULTS))), itertools.cycle(SLOW)
+    hardships = itertools.cycle(rng.sample(HARDSHIPS, len(HARDSHIPS)))
     for number in itertools.count(1):
         if number % EVERY_SLOW == 0:
             yield next(slow), True
         elif number % EVERY == 0:
             yield next(faults), True
+        elif number % EVERY == EVERY // 2:
+            yield next(hardships), False
         else:
             yield rng.choices(tuple(TURNS), weights=tuple(TURNS.values()))[0], False
 
 
-@contextmanager
-def living(pace: float, service: Service, directory: Path, note: Callable[[str, float], None]) -> Iterator[Life]:
-    """An agent that lives at *pace* times the speed of the world."""
+def values(url: str) -> dict[str, Any]:
+    """Return what config.yaml says at first: key -> value."""
+    return {
+        **{key: each[0] for key, each in CHOICES.items()},
+        "service.name": "xai",
+        "service.url": url,
+        "talk.vad": 1,
+        "talk.end": "device",
+        "talk.follow_up_s": FOLLOW_UP_S,
+        "connection.daily_minutes": FAR_CAP_MIN,
+        "microphone.device": "default",
+        "microphone.channel": None,
+        "speaker.device": "default",
+        "speaker.volume": 100,
+        "controls.volume_up": UP,
+        "controls.volume_down": DOWN,
+        "controls.mute": MUTE,
+        "abilities": ["volume", "stop", "alarms"],
+    }
+
+
+def live_through(
+    pace: float,
+    seed: int,
+    service: Service,
+    folder: Path,
+    note: Callable[[str, float], None],
+    drive: Callable[[Life], None],
+) -> int:
+    """Let a daemon live at *pace* times the speed of the world as *drive* wants it; return its exit status.
+
+    For the main thread. It has been connected for an hour today.
+    """
     room.PACE = pace  # type: ignore[assignment]
-    knobs = Knobs()
-    with LastingRoom(
-        directory,
-        service=ServiceConfig(url=service.url()),
-        talk=TalkConfig(silence_ms=400, follow_up_s=FOLLOW_UP_S),
-        abilities=("volume", "stop", "alarms"),
-        controls=knobs,
-    ) as inside:
-        yield Life(inside, service, knobs, note)
+    house = LastingHouse()
+    with ExitStack() as owned:
+        owned.enter_context(lived_in(house, folder, tap_s=TAP_S, proven_s=PROVEN_S))
+        clock = owned.enter_context(Clock())
+        day = clock.day
+        known = {"day": day, "today": TALKED_S, "total": TALKED_S, "days": {day: TALKED_S}}
+        (folder / "state").mkdir()
+        (folder / "state" / "memory.json").write_text(json.dumps({"connected": known}))
+        owner = Owner(random.Random(seed), folder / "config.yaml", {}, CHOICES, values(service.url()))
+        owner.path.write_text(owner.text())
+        daemon = LastingDaemon(owner.path, house)
+        daemon._statistics._wall = clock.time
+        life = Life(house, service, owner, clock, note)
+        return live(daemon, lambda: drive(life))
