@@ -434,5 +434,6 @@ class Agent:
             self._link.allow(True)
         elif self._conversation.state in RESTING:
             self._link.allow(False)
+        self._outbox.look(now, awaited=self._conversation.state not in RESTING)
         self._devices.tell_gaps()
         systemd.notify(WATCHDOG=1)

@@ -5,6 +5,7 @@ The parts that depend on a library are imported here and only when the configura
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -48,6 +49,8 @@ from .unavailable import Unavailable
 from .vad import VoiceDetector
 from .worker import Meeting
 
+log = logging.getLogger(__name__)
+
 WAV = "wav:"
 MOST_WAITING = 1000
 """So many events may wait for the main thread before the link reads on."""
@@ -68,6 +71,7 @@ def assemble(
     care: Callable[[Parts], Care] | None = None,
     text_only: bool = False,
     patient: bool = False,
+    proven: bool = False,
 ) -> Agent:
     """Build the device that *config* describes; nothing is opened yet but what is on pins.
 
@@ -76,7 +80,7 @@ def assemble(
     what was said. *care* makes the part that sees to its configuration. Raises ConfigError where a key is missing,
     DeviceFailed where a pin is; then nothing stays open but the panel of *before*, as it was. *text_only* asks for
     replies without sound, from services that can. *patient* says that a sound card or a key which is gone will come
-    back.
+    back; *proven*, that *config* has worked before: a library that is gone is then done without.
     """
     inbox: queue.SimpleQueue[Event] = before.inbox if before else queue.SimpleQueue()
     memory = memory or Memory(None)
@@ -86,7 +90,7 @@ def assemble(
     tools = open_tools(config, alarms, playback, inbox)
     functions = tuple(tool.function for tool in tools)
     candidates = open_services(config, key, patient=patient, functions=functions, text_only=text_only)
-    echo = open_echo(config, rate)
+    echo = open_echo(config, rate, proven=proven)
 
     panel = open_panel(openers(config, button, light, controls), before)  # the last that can fail
     muted = begins_muted(config, panel.muted, memory)
@@ -294,13 +298,21 @@ def remembered_volume(memory: Memory, configured: int) -> int:
     return volume
 
 
-def open_echo(config: Config, rate: int) -> Echo:
-    """Return what keeps the device from hearing itself. Raises ConfigError where a library is missing."""
+def open_echo(config: Config, rate: int, *, proven: bool = False) -> Echo:
+    """Return what keeps the device from hearing itself.
+
+    Raises ConfigError where the canceller does not start; *proven*: then the device is deaf while it speaks.
+    """
     canceller = None
     if config.echo.mode == "cancel":
-        from .canceller import Canceller
+        try:
+            from .canceller import Canceller
 
-        canceller = Canceller(rate)
+            canceller = Canceller(rate)
+        except ConfigError as error:
+            if not proven:
+                raise
+            log.error("%s; going on without: deaf while it speaks", error)
     return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 

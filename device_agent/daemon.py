@@ -131,6 +131,7 @@ class Daemon:
             before=self._parts,
             care=self._care,
             patient=True,
+            proven=not self._edits.on_trial(),
             **self._given,
         )
 
