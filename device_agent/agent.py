@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from typing import Protocol
@@ -20,6 +21,7 @@ from typing import Protocol
 from . import systemd
 from .audio import FRAME_MS
 from .conversation import FOLLOW_UP, MOODS, RESTING, STARTING
+from .early import Early, left_over
 from .ears import MICROPHONE
 from .errors import AgentError, DeviceFailed
 from .events import (
@@ -70,6 +72,7 @@ from .events import (
 )
 from .levels import Level
 from .mouth import SPEAKER
+from .panel import Panel
 from .parts import Parts
 from .statistics import Gauges
 from .worker import Worker
@@ -120,6 +123,8 @@ class Agent:
         self._alarms, self._memory, self._meter = parts.alarms, parts.memory, parts.meter
         self._watch, self._care = tuple(watch), care
         self._mood, self._service, self._complaint = MOODS[STARTING], "", ""
+        self._backlog: deque[Event] = deque()  # comes before what is in the inbox
+        self._early = Early()
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
@@ -147,13 +152,20 @@ class Agent:
         )
 
     @property
+    def panel(self) -> Panel:
+        """What people touch and see. For the main thread."""
+        return self._panel
+
+    @property
     def levels(self) -> tuple[Level, Level]:
         """How loud it is at the microphone and at the loudspeaker. For any thread."""
         return self._ears.level, self._mouth.level
 
     def run(self) -> int:
-        """Be a smart speaker until told otherwise; return the exit status, or AGAIN."""
+        """Be a smart speaker until told otherwise; return the exit status, or AGAIN: then the panel stays open, for the
+        device that follows."""
         tell = self._inbox.put
+        self._backlog = left_over(self._inbox)
         speak = Worker(SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
         carry = Worker(LINK, self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
         listen = Worker(MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
@@ -162,13 +174,16 @@ class Agent:
             owned.callback(lambda: self._meter.disconnected(time.monotonic()))  # the last minute costs, too
             owned.callback(self._outbox.close)
             owned.enter_context(closing(self._toolbox))
-            owned.enter_context(closing(self._panel))
+            panel = owned.enter_context(ExitStack())
+            panel.callback(self._panel.close)
             self._panel.listen(tell)
             self._panel.show(self._mood)
             for worker in (speak, carry, listen):
                 owned.enter_context(worker)
             status = self._attend()
-            if status != AGAIN:
+            if status == AGAIN:
+                panel.pop_all()
+            else:
                 systemd.notify(STOPPING=1)
         if status == AGAIN and any(worker.alive for worker in (speak, carry, listen)):
             return 1  # it holds what the next one needs: this process cannot go on
@@ -209,6 +224,8 @@ class Agent:
 
     def _next_event(self, tick: float) -> Event | None:
         """Wait for the next event; TimeUp when the conversation's deadline passed, None when it is time for a tick."""
+        if self._backlog:
+            return self._backlog.popleft()
         now, deadline = time.monotonic(), self._conversation.deadline
         if deadline is not None and deadline <= now:
             return TimeUp()
@@ -219,6 +236,8 @@ class Agent:
 
     def _handle(self, event: Event, now: float) -> bool:
         """Do what *event* calls for; return whether that was to finish."""
+        if self._conversation.state is STARTING and self._early.keep(event):
+            return False
         self._show_all(event, now)
         started = False
         match event:
@@ -237,7 +256,11 @@ class Agent:
             case Released(tapped):
                 self._gate.release(tapped=tapped)
         finished = self._converse(event, now)
-        return self._handle(Started(), now) if started else finished
+        return self._start(now) if started else finished
+
+    def _start(self, now: float) -> bool:
+        """The device works: do what was asked of it before it did; return whether that was to finish."""
+        return any(self._handle(event, now) for event in (Started(), *self._early.take()))
 
     def _converse(self, event: Event, now: float) -> bool:
         """Ask the conversation what to do about *event*, and do it; return whether that was to finish."""
@@ -411,5 +434,6 @@ class Agent:
             self._link.allow(True)
         elif self._conversation.state in RESTING:
             self._link.allow(False)
+        self._outbox.look(now, awaited=self._conversation.state not in RESTING)
         self._devices.tell_gaps()
         systemd.notify(WATCHDOG=1)

@@ -5,6 +5,7 @@ The parts that depend on a library are imported here and only when the configura
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -38,16 +39,17 @@ from .memory import Memory
 from .meter import Meter
 from .mouth import Mouth
 from .outbox import Outbox
-from .panel import Panel
+from .panel import Opener, Openers, Panel
 from .parts import Parts
 from .playback import Playback
-from .recall import Recall
 from .services import Function
 from .tools import Tool, Toolbox
 from .tools.device import abilities
 from .unavailable import Unavailable
 from .vad import VoiceDetector
 from .worker import Meeting
+
+log = logging.getLogger(__name__)
 
 WAV = "wav:"
 MOST_WAITING = 1000
@@ -65,19 +67,22 @@ def assemble(
     light: Light | None = None,
     controls: Controls | None = None,
     memory: Memory | None = None,
-    recall: Recall | None = None,
+    before: Parts | None = None,
     care: Callable[[Parts], Care] | None = None,
     text_only: bool = False,
     patient: bool = False,
+    proven: bool = False,
 ) -> Agent:
     """Build the device that *config* describes; nothing is opened yet but what is on pins.
 
     A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process;
-    *recall* is what was said before. *care* makes the part that sees to its configuration. Raises ConfigError where a
-    key is missing, DeviceFailed where a pin is; then nothing stays open. *text_only* asks for replies without sound,
-    from services that can. *patient* says that a sound card or a key which is gone will come back.
+    *before* is the device that this one follows: its panel and its inbox go on, so that no press is lost, and so does
+    what was said. *care* makes the part that sees to its configuration. Raises ConfigError where a key is missing,
+    DeviceFailed where a pin is; then nothing stays open but the panel of *before*, as it was. *text_only* asks for
+    replies without sound, from services that can. *patient* says that a sound card or a key which is gone will come
+    back; *proven*, that *config* has worked before: a library that is gone is then done without.
     """
-    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Event] = before.inbox if before else queue.SimpleQueue()
     memory = memory or Memory(None)
     alarms = Alarms(memory)
     rate = sound_rate(config)
@@ -85,9 +90,9 @@ def assemble(
     tools = open_tools(config, alarms, playback, inbox)
     functions = tuple(tool.function for tool in tools)
     candidates = open_services(config, key, patient=patient, functions=functions, text_only=text_only)
-    echo = open_echo(config, rate)
+    echo = open_echo(config, rate, proven=proven)
 
-    panel = Panel(openers(config, button, light, controls))  # the last that can fail
+    panel = open_panel(openers(config, button, light, controls), before)  # the last that can fail
     muted = begins_muted(config, panel.muted, memory)
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
@@ -98,7 +103,7 @@ def assemble(
         inbox.put,
         always=stays_connected(config),
         crowded=lambda: inbox.qsize() > MOST_WAITING,
-        recall=recall,
+        recall=before.link.recall if before else None,
     )
     ears = Ears(
         microphone or open_microphone(config.microphone, rate),
@@ -293,13 +298,21 @@ def remembered_volume(memory: Memory, configured: int) -> int:
     return volume
 
 
-def open_echo(config: Config, rate: int) -> Echo:
-    """Return what keeps the device from hearing itself. Raises ConfigError where a library is missing."""
+def open_echo(config: Config, rate: int, *, proven: bool = False) -> Echo:
+    """Return what keeps the device from hearing itself.
+
+    Raises ConfigError where the canceller does not start; *proven*: then the device is deaf while it speaks.
+    """
     canceller = None
     if config.echo.mode == "cancel":
-        from .canceller import Canceller
+        try:
+            from .canceller import Canceller
 
-        canceller = Canceller(rate)
+            canceller = Canceller(rate)
+        except ConfigError as error:
+            if not proven:
+                raise
+            log.error("%s; going on without: deaf while it speaks", error)
     return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 
@@ -330,14 +343,22 @@ def open_gate(talk: TalkConfig, rate: int) -> Gate:
     return Gate(VoiceDetector(rate, talk.vad), **gate_rules(talk), device_ends=talk.end == "device")
 
 
+def open_panel(openers: Openers, before: Parts | None) -> Panel:
+    """Return the panel of *before*, changed to what *openers* want, or a new one. Raises DeviceFailed."""
+    if before is None:
+        return Panel(openers)
+    before.panel.exchange(openers)
+    return before.panel
+
+
 def openers(
     config: Config, button: Button | None = None, light: Light | None = None, controls: Controls | None = None
-) -> dict[str, Callable[[], Any]]:
+) -> Openers:
     """Return what opens button, light and controls. What is given is open."""
     return {
-        "controls": lambda: controls or open_controls(config.controls),
-        "button": lambda: button or open_button(config.button),
-        "light": lambda: light or open_light(config.light),
+        "controls": Opener(config.controls, lambda: controls or open_controls(config.controls)),
+        "button": Opener(config.button, lambda: button or open_button(config.button)),
+        "light": Opener(config.light, lambda: light or open_light(config.light)),
     }
 
 

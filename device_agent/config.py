@@ -11,14 +11,16 @@ import ipaddress
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from . import schema, trust
-from .errors import ConfigError
+from .errors import ConfigError, missing
 from .events import Cue
 from .schema import SECRET_NAME, Must, Places, number, one_of, whole
 from .services import SERVICES, options, reasons, rules
@@ -334,6 +336,22 @@ def absences(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         if tool.command and not shutil.which(tool.command[0]):
             key = f"tools[{index}].command"
             yield (key, key), f"begins with {tool.command[0]}, which is no program on this machine"
+
+
+def missing_extras(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the keys that need a library which is not installed, as ``absences`` does."""
+    for key, wanted, extra, module, without in (
+        ("echo.mode", config.echo.mode == "cancel", "echo", "livekit", "set it to off (the library is 64 bit only)"),
+        ("metrics.port", config.metrics.port is not None, "metrics", "prometheus_client", "leave it empty"),
+        ("mqtt.host", bool(config.mqtt.host), "mqtt", "paho", "leave it empty"),
+    ):
+        if wanted and not _is_installed(module):
+            yield (key, key), f"needs a library: {missing(extra)}; or {without}"
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether *module* can be imported. Without importing it: that may take a second."""
+    return sys.modules[module] is not None if module in sys.modules else find_spec(module) is not None
 
 
 def _wrong_broker(mqtt: MqttConfig) -> Iterator[tuple[tuple[str, str], str]]:

@@ -21,7 +21,6 @@ from .memory import Memory, default_path
 from .neighbours import Neighbours
 from .parts import Parts
 from .postmortem import Recorder
-from .recall import Recall
 from .retune import Caretaker
 from .signals import asked_by_hangup, stopped_by_signals
 from .statistics import Statistics
@@ -60,7 +59,7 @@ class Daemon:
         self._edits.changed = self._configured
         self._stopped_by = ""
         self._caretaker: Caretaker | None = None
-        self._recall: Recall | None = None
+        self._parts: Parts | None = None  # of the device of now
         self._agent: Agent | None = None
 
     def run(self) -> int:
@@ -73,7 +72,7 @@ class Daemon:
             # for 20 ms and more. Not after the next line: an agent may go.
             gc.freeze()
             agent = self._assembled()
-            with closing(self._neighbours), looking:
+            with closing(agent.panel), closing(self._neighbours), looking:  # all devices have the panel of the first
                 while (status := agent.run()) == AGAIN and not self._stopped_by:
                     agent = self._assembled_anew()
         if status <= 0:
@@ -129,14 +128,15 @@ class Daemon:
             self._edits.config,
             watch=(self._transcript, self._statistics, self._recorder, self._neighbours),
             memory=self._memory,
-            recall=self._recall,
+            before=self._parts,
             care=self._care,
             patient=True,
+            proven=not self._edits.on_trial(),
             **self._given,
         )
 
     def _care(self, parts: Parts) -> Caretaker:
-        self._caretaker, self._recall = Caretaker(self._edits, parts), parts.link.recall
+        self._caretaker, self._parts = Caretaker(self._edits, parts), parts
         return self._caretaker
 
     def _configured(self) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .assembly import key_of, token_key_of
-from .config import Config, absences, read, services_of, understand
+from .config import Config, absences, missing_extras, read, services_of, understand
 from .credentials import MQTT_PASSWORD, find_password
 from .errors import AgentError, ConfigError
 from .files import read_whole, replace_whole
@@ -325,9 +325,9 @@ def judging(path: Path) -> Iterator[None]:
 
 def lacks(reading: Reading, path: Path) -> Iterator[str]:
     """Yield a sentence, with its place in *path*, for everything that is named and cannot be used: keys, authorities,
-    programs."""
+    programs, libraries."""
     config, places = reading.config, reading.places
-    for (key, _), sentence in absences(config):
+    for (key, _), sentence in (*absences(config), *missing_extras(config)):
         yield f"{path}:{place_of(places, key)} {key} {sentence}"
     for keys, find in _secrets_of(config):
         try:

@@ -52,7 +52,7 @@ class Memory:
         self._disk = threading.Lock()  # one writes at a time; taken before the other lock, never after it
         self._values = {} if path is None else _read(path)  # as JSON, so that nobody can change them from outside
         self._dirty = self._failed = self._kept = False
-        self._changed = threading.Event()
+        self._changed, self._soon = threading.Event(), threading.Event()
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value called *name*, the caller's own, or *default*."""
@@ -93,9 +93,11 @@ class Memory:
                 self._failed = False
 
     def flush_soon(self) -> None:
-        """Have it written by the keeper within SETTLE_S; where there is no keeper, write it now."""
+        """Have it written by the keeper at once, SETTLE_S or not; where there is no keeper, write it now."""
         if not self._kept:
             self.flush()
+        elif self._dirty:
+            self._soon.set()
 
     def keep(self, stopping: threading.Event) -> None:
         """Write what is put, until *stopping* is set and ``wake`` is called."""
@@ -103,8 +105,9 @@ class Memory:
         try:
             while not stopping.is_set():
                 self._changed.wait(AGAIN_S)
+                self._soon.wait(SETTLE_S)
                 self._changed.clear()
-                stopping.wait(SETTLE_S)
+                self._soon.clear()
                 self.flush()
         finally:
             self._kept = False
@@ -113,6 +116,7 @@ class Memory:
     def wake(self) -> None:
         """Make the keeper look at the world."""
         self._changed.set()
+        self._soon.set()
 
     def _complain(self, path: Path, error: OSError) -> None:
         """Once for as long as it lasts."""

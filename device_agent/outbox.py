@@ -21,6 +21,8 @@ ENDS = (TalkEnded, Words, Clip)
 LARGEST = 4800
 """Bytes. Frames that waited together go up as one piece of at most about this size: a tenth of a second at 24 kHz. In
 base64 it is half of what TCP sends before it hears that anything arrived, so that the first piece waits for nobody."""
+STALE_S = 10.0
+"""Speech and results that no answer is awaited for are thrown away after so long."""
 RING = (1).to_bytes(8, sys.byteorder)
 """What an eventfd is told: so much more."""
 
@@ -39,7 +41,8 @@ class Outbox:
     """A turn stays here until its reply begins, and so does the result of a tool, so that a connection lost in between
     costs the user nothing.
 
-    ``put``, ``wake`` and ``forget`` may be called from any thread; the other methods belong to the link's thread.
+    ``put``, ``wake`` and ``forget`` may be called from any thread, ``look`` belongs to the main thread, and the other
+    methods to the link's.
     *limit* is in bytes of sound; beyond it the newest sound is dropped, but never a marker.
     """
 
@@ -52,6 +55,7 @@ class Outbox:
         self._talking = False  # the last marker that came was TalkStarted
         self._skipping = False  # the turn that comes in now was forgotten
         self._full = False
+        self._stale_since: float | None = None
         self._bell = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115  see close
 
     # Any thread -------------------------------------------------------------------------------------------------------
@@ -81,6 +85,23 @@ class Outbox:
         """Make the link look at the world. Nothing after ``close``."""
         with suppress(ValueError):
             self._bell.write(RING)
+
+    def look(self, now: float, *, awaited: bool) -> None:
+        """Throw away speech and results that no answer is *awaited* for, STALE_S after they were seen first: sound of a
+        room must not go up with a turn of another day. To be called about once a second; *now* is in seconds of one
+        clock."""
+        with self._lock:
+            left = bool(self._sent) or any(not isinstance(item, CancelReply) for item in self._unsent)
+        if awaited or not left:
+            self._stale_since = None
+        elif self._stale_since is None:
+            self._stale_since = now
+        elif now - self._stale_since >= STALE_S:
+            log.warning("no answer is awaited any more to what was said %.0f s ago: forgotten", STALE_S)
+            self._stale_since = None
+            with self._lock:
+                self._unsent = deque(item for item in self._unsent if isinstance(item, CancelReply))
+            self.forget()
 
     # The link's thread ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import AgentError, DeviceFailed
 from .events import Event, MuteAsked, Pressed, Released, VolumeAsked
@@ -16,8 +16,16 @@ TAP_S = 0.4
 STEP = 5
 """How many percent of volume one step of a knob is."""
 
-Openers = Mapping[str, Callable[[], Any]]
-"""``button``, ``light`` and ``controls`` -> what opens it. Raises DeviceFailed."""
+
+class Opener(NamedTuple):
+    """How a port is opened: ``open`` raises DeviceFailed. Where *wanted* is the same, so is the port."""
+
+    wanted: object
+    open: Callable[[], Any]
+
+
+Openers = Mapping[str, Opener]
+"""By name: ``button``, ``light`` and ``controls``."""
 
 
 class Panel:
@@ -38,7 +46,9 @@ class Panel:
             opened.pop_all()  # all went well: they stay open
 
     def listen(self, tell: Callable[[Event], None]) -> None:
-        """From now on *tell* what is pressed, turned and switched, and where the switch is."""
+        """From now on *tell* what is pressed, turned and switched, and where the switch is; nothing if it does."""
+        if tell == self._tell:
+            return  # a button that is down just now is timed still
         self._tell = tell
         self._wire(self._ports)
 
@@ -54,11 +64,12 @@ class Panel:
         return None if controls is None else controls.muted
 
     def exchange(self, openers: Openers) -> None:
-        """Close those that *openers* names, and open them anew by these.
+        """Close those of *openers* that are to be others than they are, and open them anew.
 
         Raises DeviceFailed where one does not open: then they are as before. Where not even that can be it is an
-        AgentError, and nobody can go on with this panel.
+        AgentError, and this panel is of no use any more.
         """
+        openers = {name: each for name, each in openers.items() if each.wanted != self._openers[name].wanted}
         before = {name: self._openers[name] for name in openers}
         self._close(openers)  # all of them first: the new light may hang on the pin of the old button
         try:
@@ -81,7 +92,7 @@ class Panel:
 
     def _open(self, openers: Openers) -> None:
         for name, opener in openers.items():
-            self._ports[name] = opener()
+            self._ports[name] = opener.open()
 
     def _close(self, names: Openers) -> None:
         for name in names:

@@ -45,8 +45,7 @@ def retune(parts: Parts, old: Config, new: Config) -> None:
     """
     tools = open_tools(new, parts.alarms, parts.playback, parts.inbox)
     services = open_services(new, functions=tuple(tool.function for tool in tools))
-    changed = {name: opener for name, opener in openers(new).items() if getattr(old, name) != getattr(new, name)}
-    parts.panel.exchange(changed)
+    parts.panel.exchange(openers(new))
     # From here on nothing can fail.
     parts.toolbox.use(tools)
     parts.link.use(services, always=stays_connected(new))

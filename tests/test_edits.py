@@ -6,6 +6,7 @@ import logging
 import os
 import ssl
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +17,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.assembly import open_services
-from device_agent.config import Config, ServiceConfig, TalkConfig
+from device_agent.assembly import open_echo, open_services
+from device_agent.config import Config, EchoConfig, ServiceConfig, TalkConfig
 from device_agent.credentials import variable
 from device_agent.dial import Dial
 from device_agent.edits import (
@@ -203,6 +204,42 @@ def test_a_key_that_is_not_there_is_a_mistake_in_its_line(desk, tmp_path, text, 
     found = desk.looks()
     assert isinstance(found, ConfigError)
     assert str(found).startswith(f"{desk.path}{said}"), found
+
+
+EXTRAS = [
+    ("echo: {mode: cancel}", "livekit", "echo.mode"),
+    ("metrics: {port: 9100}", "prometheus_client", "metrics.port"),
+    ("mqtt: {host: broker}", "paho", "mqtt.host"),
+]
+
+
+@pytest.mark.parametrize(("text", "module", "key"), EXTRAS)
+def test_a_library_that_is_not_installed_is_a_mistake_in_its_line(desk, monkeypatch, text, module, key):
+    monkeypatch.setitem(sys.modules, module, None)
+    desk.save(f"talk: {{vad: 1}}\n{text}\n")
+    refused = desk.looks()
+    assert isinstance(refused, ConfigError)
+    assert str(refused).startswith(f"{desk.path}:2:")
+    assert f"{key} needs a library: install again with EXTRAS=" in str(refused)
+
+
+@pytest.mark.parametrize(("text", "module", "key"), EXTRAS)
+def test_a_speaker_whose_library_is_gone_starts_without_it_and_says_so(tmp_path, monkeypatch, text, module, key):
+    desk = Desk(tmp_path, text + "\n").began()
+    desk.works(PROVEN_S)
+    monkeypatch.setitem(sys.modules, module, None)  # an update left it out
+    monkeypatch.setitem(sys.modules, "livekit.rtc", None)
+    again = Edits(desk.path, desk.kept)
+    again.begin()
+    assert key in again.mistakes[0]
+    assert not again.on_trial()
+    open_echo(again.config, 24000, proven=True)
+
+
+def test_a_canceller_that_never_worked_here_is_an_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "livekit.rtc", None)
+    with pytest.raises(ConfigError, match="canceller"):
+        open_echo(Config(echo=EchoConfig(mode="cancel")), 24000)
 
 
 def test_a_key_file_that_is_put_right_is_noticed(desk, tmp_path):

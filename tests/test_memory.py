@@ -307,7 +307,7 @@ class Keeper:
 
 
 class Slowly(threading.Event):
-    """Stopping, and the time that passes before it: as long as the test says."""
+    """What the keeper settles by, and the time that passes meanwhile: as long as the test says."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,20 +321,34 @@ class Slowly(threading.Event):
 
 
 def test_the_keeper_writes_what_is_put_and_a_knob_that_turns_is_one_write(path, monkeypatch):
-    disk, memory, time = Disk(monkeypatch), Memory(path), Slowly()
-    keeper = threading.Thread(target=memory.keep, args=(time,), daemon=True)
+    disk, memory, time, stopping = Disk(monkeypatch), Memory(path), Slowly(), threading.Event()
+    memory._soon = time
+    keeper = threading.Thread(target=memory.keep, args=(stopping,), daemon=True)
     keeper.start()
     memory.put("volume", 1)
     assert time.waits.get(timeout=PATIENCE_S) == memory_module.SETTLE_S
     for volume in range(2, 30):
         memory.put("volume", volume)
-    time.set()
+    stopping.set()
     memory.wake()
     time.passed.release()
     keeper.join(PATIENCE_S)
     assert not keeper.is_alive()
     assert disk.next() == {"volume": 29}
     assert disk.writes.empty()
+
+
+def test_what_cannot_wait_is_written_at_once_and_everything_else_with_it(path, monkeypatch):
+    monkeypatch.setattr(memory_module, "SETTLE_S", 10 * PATIENCE_S)
+    disk, memory = Disk(monkeypatch), Memory(path)
+    with Keeper(memory):
+        while not memory._kept:
+            threading.Event().wait(0.001)
+        for ringing in ("tea", None):  # it rings, and is hushed
+            memory.put("volume", 1)
+            memory.put("ringing", ringing)
+            memory.flush_soon()
+            assert disk.next() == {"volume": 1, "ringing": ringing}
 
 
 def test_the_keeper_ends_at_once_and_leaves_nothing_unwritten(path):

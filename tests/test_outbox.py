@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, Words
-from device_agent.outbox import LARGEST, Again, Outbox
+from device_agent.outbox import LARGEST, STALE_S, Again, Outbox
 
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
 JOINED = [TalkStarted(), b"aabb", TalkEnded()]
@@ -26,6 +26,34 @@ def test_what_is_put_is_taken_once_in_order_and_in_larger_pieces():
     box = outbox(*TURN, CancelReply())
     assert box.take() == [*JOINED, CancelReply()]
     assert box.take() == []
+
+
+@pytest.mark.parametrize("left", [TURN, [TalkStarted(), b"aa"], [Words("hello")], [ToolResult("1", "r", "{}")]])
+@pytest.mark.parametrize("sent", [False, True])
+def test_what_no_answer_is_awaited_for_is_forgotten_after_a_while(left, sent):
+    box = outbox(*left)
+    if sent:
+        box.take()
+    box.look(0.0, awaited=False)
+    box.look(STALE_S - 0.1, awaited=False)
+    assert not box.quiet
+    box.look(STALE_S, awaited=False)
+    box.rewind()
+    assert [item for item in box.take() if not isinstance(item, NothingSaid)] == []
+
+
+def test_what_an_answer_is_awaited_for_stays():
+    box = outbox(*TURN)
+    for second in range(0, 300, 7):
+        box.look(second, awaited=second % 14 == 0)
+    assert box.take() == JOINED
+
+
+def test_a_cut_without_a_connection_is_no_speech():
+    box = outbox(CancelReply())
+    for second in range(60):
+        box.look(second, awaited=False)
+    assert box.take_cancels() == [CancelReply()]
 
 
 def test_pieces_have_a_largest_size():

@@ -9,7 +9,7 @@ import pytest
 from device_agent import panel as panel_module
 from device_agent.errors import AgentError, DeviceFailed
 from device_agent.events import MuteAsked, Pressed, Released, VolumeAsked
-from device_agent.panel import Panel, _wire_button
+from device_agent.panel import Opener, Panel, _wire_button
 
 
 class Board:
@@ -20,12 +20,12 @@ class Board:
         self.broken: set[int] = set()
 
     def button(self, pin: int):
-        return lambda: Thing(self, pin)
+        return Opener(pin, lambda: Thing(self, pin))
 
     light = button
 
     def controls(self, pin: int | None, *, muted: bool | None = None):
-        return lambda: None if pin is None else Thing(self, pin, muted)
+        return Opener(pin, lambda: None if pin is None else Thing(self, pin, muted))
 
     def panel(self, button: int = 1, light: int = 2, controls: int | None = None) -> Panel:
         return Panel({"button": self.button(button), "light": self.light(light), "controls": self.controls(controls)})

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, RoomSpeaker, spe
 from test_commands import ROOM, running, write_config
 
 from device_agent import agent as agent_module
-from device_agent import echo
+from device_agent import echo, panel
 from device_agent.agent import AGAIN
 from device_agent.assembly import assemble
-from device_agent.edits import KEPT, Edits
+from device_agent.edits import KEPT, Edits, Reading
 from device_agent.events import (
     EditRefused,
     EditTaken,
@@ -27,12 +28,14 @@ from device_agent.events import (
     LinkUp,
     PlaybackEnded,
     PlaybackStarted,
+    Pressed,
     Refused,
     Started,
     TalkStarted,
     ToolCall,
 )
 from device_agent.memory import Memory
+from device_agent.parts import Parts
 from device_agent.retune import Caretaker
 from device_agent.simulator import Simulator
 
@@ -63,6 +66,11 @@ class Home(Room):
         self.words = []
         self.edits = Edits(self.file, folder / KEPT)
         self.edits.begin()
+        self.parts: list[Parts] = []  # of each device
+        self._happened = threading.Condition()
+        self._assemble()
+
+    def _assemble(self) -> None:
         self.agent = assemble(
             self.edits.config,
             watch=[self._note],
@@ -71,11 +79,24 @@ class Home(Room):
             button=self.finger,
             light=self.light,
             memory=Memory(None),
-            care=lambda parts: Caretaker(self.edits, parts),
+            before=self.parts[-1] if self.parts else None,
+            care=self._care,
         )
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status = None
-        self._happened = threading.Condition()
+
+    def _care(self, parts: Parts) -> Caretaker:
+        self.parts.append(parts)
+        return Caretaker(self.edits, parts)
+
+    def assemble_anew(self) -> None:
+        """Do what the daemon does when a device has ended with AGAIN: the next one follows it."""
+        caretaker = self.agent._care
+        assert isinstance(caretaker, Caretaker)
+        assert isinstance(caretaker.next, Reading)
+        self.edits.take(caretaker.next, tried=False)
+        self._assemble()
+        self._thread.start()
 
     def save(self, **sections: object) -> None:
         """Save the file with these sections changed."""
@@ -230,6 +251,30 @@ def test_what_changes_the_way_of_the_sound_waits_until_the_answer_was_heard(simu
         (turn,) = simulator.turns
         assert home.hears(turn.pcm) > 0.999
         assert home.words[-1] != home.happened(Started)
+
+
+@pytest.mark.parametrize("press", ["tapped", "tapped twice", "held and let go", "held"])
+def test_a_press_while_the_device_is_assembled_anew_is_done_when_it_works(simulator, tmp_path, press):
+    with Home(tmp_path, service=f"{{url: '{simulator.url}'}}") as home:
+        home.save(microphone="{channel: 2}")
+        assert home.ended() == AGAIN
+        home.finger.press()  # the panel outlives the device
+        if press != "held":
+            if press == "held and let go":
+                time.sleep(panel.TAP_S)
+            home.finger.release()
+        if press == "tapped twice":
+            home.finger.tap()
+        home.assemble_anew()
+        home.happened(TalkStarted)
+        home.microphone.say(speech())
+        if press == "held":
+            home.microphone.wait_until_said()
+            home.finger.release()
+        home.happened(PlaybackEnded)
+        (turn,) = simulator.turns
+        assert speech() in turn.pcm
+        assert len(home.all(Pressed)) == 1
 
 
 @pytest.mark.slow

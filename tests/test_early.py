@@ -1,0 +1,76 @@
+"""What is asked of a device that is being assembled. No thread."""
+
+from __future__ import annotations
+
+import queue
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agent.early import MOST, Early, left_over
+from device_agent.events import (
+    Announcement,
+    Clip,
+    DeviceReady,
+    Event,
+    LinkIdle,
+    MicrophoneLost,
+    MuteAsked,
+    PlaybackEnded,
+    Pressed,
+    Released,
+    ShutdownRequested,
+    VolumeAsked,
+    Words,
+)
+
+TAP, LET_GO = Released(tapped=True), Released(tapped=False)
+
+
+@pytest.mark.parametrize(
+    ("events", "done"),
+    [
+        ([], []),
+        ([Pressed()], [Pressed()]),
+        ([Pressed(), TAP], [Pressed(), TAP]),
+        ([Pressed(), LET_GO], [Pressed(), TAP]),
+        ([Pressed(), TAP, Pressed(), TAP], [Pressed(), TAP]),
+        ([Pressed(), TAP, Pressed()], [Pressed()]),
+        ([Pressed(), TAP, Words("one"), Clip(b"two")], [Words("one"), Clip(b"two"), Pressed(), TAP]),
+        ([Announcement("dinner", "dinner")], [Announcement("dinner", "dinner")]),
+    ],
+)
+def test_what_was_asked_is_done_once_in_order_and_the_last_press_counts(events, done):
+    early = Early()
+    assert all(early.keep(event) for event in events)
+    assert early.take() == done
+    assert early.take() == []
+
+
+@pytest.mark.parametrize("event", [TAP, LET_GO, VolumeAsked(by=5), MuteAsked(True), DeviceReady("speaker")])
+def test_what_does_not_wait_is_not_kept(event):
+    early = Early()
+    assert not early.keep(event)
+    assert early.take() == []
+
+
+def test_there_is_a_bound():
+    early = Early()
+    for number in range(3 * MOST):
+        early.keep(Words(str(number)))
+        early.keep(Pressed())
+    assert early.take() == [*(Words(str(number)) for number in range(2 * MOST, 3 * MOST)), Pressed()]
+
+
+PEOPLE: list[Event] = [Pressed(), TAP, VolumeAsked(by=5), MuteAsked(None), Words("x"), ShutdownRequested("SIGTERM")]
+PARTS: list[Event] = [DeviceReady("speaker"), MicrophoneLost("gone"), LinkIdle(), PlaybackEnded("r")]
+
+
+@given(st.lists(st.sampled_from(PEOPLE + PARTS)))
+def test_another_device_hears_of_people_and_not_of_the_parts_of_the_last(events):
+    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    for event in events:
+        inbox.put(event)
+    assert list(left_over(inbox)) == [event for event in events if event in PEOPLE]
+    assert inbox.empty()
