@@ -244,6 +244,7 @@ class Link:
             with self._lock:
                 edited = plan.generation != old.plan.generation and not self._policy.awaited
                 self._policy.not_renewed(error, time.monotonic())
+                self._switchboard.forget()  # a press that broke this dial off breaks no other
             log.log(logging.WARNING if edited else logging.INFO, "%s; the old session goes on", error)
             self._outbox.rewind()
             old.carrier.keep()

@@ -63,7 +63,6 @@ from device_agent.events import (
     VolumeAsked,
     Words,
 )
-from device_agent.hardware import contacts
 from device_agent.status import ask
 from device_agent.window import default_path
 
@@ -88,6 +87,9 @@ RENEWAL_S, BEGUN_S = 0.03, 5.0
 """A renewal takes about so long here; it has begun after so long at most, or it does not."""
 LISTENS_S = 5.0
 """So long after a press the device listens, whatever it was busy with; later, and the press is lost."""
+POLL_S = 0.01
+STILL_S = 3.0
+"""A microphone may stand still for so long, and nothing is done about it."""
 TIMER_S, LATE_S = 1.0, 2.0
 """How long a timer takes, and how late it may ring, besides a tick, on a machine that is busy."""
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -202,7 +204,13 @@ class LastingHouse(House):
         """Tap, and leave the contact the time to come to rest: a finger is not sooner there again."""
         self.press(pin)
         self.release(pin)
-        time.sleep(2 * contacts.BOUNCE_S)
+        until(self._at_rest, lambda: f"the contact on pin {pin} bounces for ever")
+
+    def _at_rest(self) -> bool:
+        """Whether no contact bounces."""
+        ports = self.agent._panel._ports
+        found = [port for name in ("button", "controls") if (port := ports.get(name)) is not None]
+        return all(wired.contact.deadline is None for port in found for wired in port._panel._wired)
 
     def tap_button(self) -> None:
         self.tap_pin(self.config.button.pin or 0)
@@ -237,7 +245,7 @@ class LastingHouse(House):
             while not holds():
                 if time.monotonic() >= ends:
                     raise Lost(f"waited for {what} in {self.state.value}")
-                self._happened.wait(TICK_S)  # what is waited for may not be told
+                self._happened.wait(POLL_S)  # what is waited for may not be told
 
     def more(self, kind: object, than: Counter[Any]) -> None:
         """Wait until *kind* has happened more often *than* before."""
@@ -410,9 +418,10 @@ class Life:
         before = self.house.counts.copy()
         with self.house.between_frames():
             self.house.tap_button()
-            self.house.more(Released, before)
-            while self.house.agent._gate._down:
-                threading.Event().wait(0.001)
+            self.house.until("a release", lambda: self._released(before), STILL_S)
+
+    def _released(self, before: Counter[Any]) -> bool:
+        return self.house.counts[Released] > before[Released] and not self.house.agent._gate._down
 
     def tap_and_say(self, words: bytes) -> None:
         """Tap, and speak as soon as somebody listens."""
@@ -427,7 +436,7 @@ class Life:
         if not found or (found > 1 and not self._faulty):
             raise Lost(f"it was heard {found} times")
         self.tally["answered"] += 1
-        if not self._faulty and self.house.counts[TalkEnded] > before[TalkEnded]:  # else the service has ended it
+        if not self._faulty and self.house.config.talk.end == "device":
             self.note("first sound", 1000 * (self.house.at[PlaybackStarted] - self.house.at[TalkEnded]))
 
     # Turns ----------------------------------------------------------------------------------------------------------
@@ -608,6 +617,8 @@ class Life:
         """Edit what only another device can be, and press while it is assembled, or just before or after."""
         key, *values = next(self._anew)
         for value in values:
+            if self.owner.values[key] == value:
+                continue  # what was lost has been mended meanwhile
             self._hush()
             moves = self.house.moves
             self.owner.save(self.owner.one(key, value))

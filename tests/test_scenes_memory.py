@@ -253,6 +253,24 @@ def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeyp
         assert agent.all(LinkDown) == []
 
 
+def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    with Simulator(**QUICK) as simulator, room(simulator, "xai") as agent:
+        agent.ask()
+        agent.happened(PlaybackEnded)
+        simulator.hang_handshake()
+        monkeypatch.setattr(agent.agent._link._policy, "_renew_at", 0.0)
+        agent.agent._link.wake()
+        assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
+        agent.ask()
+        agent.happened(PlaybackEnded, 2)
+        simulator.hang_handshake(False)
+        lose(agent, simulator)
+        agent.ask()
+        agent.happened(PlaybackEnded, 3)
+        assert agent.all(LinkDown) == []
+
+
 def test_no_session_is_renewed_while_somebody_speaks_or_listens(monkeypatch):
     monkeypatch.setattr("device_agent.link_policy.YOUNGEST_S", 0.0)
     monkeypatch.setattr("device_agent.link_policy.RENEW_S", 0.1)
