@@ -93,8 +93,8 @@ recovery: .venv/.ready-to-test .venv/.cards ## each part of it killed or frozen 
 edits: .venv/.ready-to-test ## config.yaml is edited at random while turns run: is anything lost? SHORT=1: in a minute
 	$(BIN)/python tests/bench_edits.py $(if $(SHORT),--count 30)
 
-soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
-	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
+soak: .venv/.ready-to-test ## a long and hard life in an hour: is anything lost, does anything grow? SHORT=1: in two minutes
+	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 2,--minutes 60)
 
 aborts: .venv/.ready-to-test ## connections over TLS are broken off at any instant: is anything left? twelve minutes; SHORT=1: one
 	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)

@@ -44,6 +44,7 @@ from device_agent.events import (
     Event,
     Hush,
     LinkDown,
+    LinkIdle,
     MicrophoneLost,
     Muted,
     NothingSaid,
@@ -83,7 +84,7 @@ WAITS = 80
 be the mark."""
 AROUND_S = (0.01, 0.04, 0.4)
 """Within such a time after a device has begun to be assembled anew somebody presses; that takes so long here."""
-RENEWAL_S, BEGUN_S = 0.03, 5.0
+RENEWAL_S, BEGUN_S = 0.01, 5.0
 """A renewal takes about so long here; it has begun after so long at most, or it does not."""
 LISTENS_S = 5.0
 """So long after a press the device listens, whatever it was busy with; later, and the press is lost."""
@@ -633,7 +634,7 @@ class Life:
             self.note("assembled anew", 1000 * self.house.took)
 
     def renewed(self) -> None:
-        """Press while the connection is renewed."""
+        """Press while the connection is renewed, lose the one that was left, and ask again."""
         self.tapped()
         next(self._renewals)()
         policy, ends = self.house.agent._link._policy, time.monotonic() + BEGUN_S
@@ -642,6 +643,10 @@ class Life:
         time.sleep(self.chance.uniform(0.0, RENEWAL_S))
         self._press("renewing", lambda: policy.renewing)
         self._expect_taken("service.instructions")
+        before = self.house.counts.copy()
+        self.service.drop()
+        self.house.more(LinkIdle, before)
+        self.tapped()
 
     def _grow_old(self) -> None:
         """The session becomes so old that it is to be renewed."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import time
+from collections import Counter
+
 import numpy as np
 import pytest
-from bench_soak import BOUNDS, LEAST_TURNS, STATE, Diary, failures, grew, too_much, trend, unit_environment
+from bench_soak import BOUNDS, LEAST_TURNS, STATE, Diary, failures, grew, report, too_much, trend, unit_environment
+from life import EVERY, FAULTS, HARDSHIPS, Clock, Life, course
 
 RNG = np.random.default_rng(1)
 
@@ -13,7 +19,7 @@ def life(turns: int, **more: np.ndarray) -> Diary:
     """An agent that does not grow but for what is said: name -> values by turn, on top of what is usual."""
     usual = {"resident_KiB": 80000.0, "heap_KiB": 30000.0, "objects": 200000.0, "threads": 8.0, "descriptors": 17.0}
     columns = [0.6 * np.arange(turns), *(value + more.get(name, np.zeros(turns)) for name, value in usual.items())]
-    return Diary(rows=[tuple(row) for row in np.column_stack(columns)])
+    return Diary(rows=[tuple(row) for row in np.column_stack(columns)], hardships=Counter(HARDSHIPS))
 
 
 def verdict(diary: Diary) -> list[str]:
@@ -66,10 +72,44 @@ def test_one_more_thread_for_good_is_found_and_one_that_ends_is_not():
 
 
 def test_a_lost_turn_is_said_and_so_is_a_life_that_was_too_short():
-    assert failures({}, Diary(rows=[(1.0,) * 6], troubles=["turn 1, held: waited"])) == [
-        "turn 1, held: waited",
-        "1 turns are too few to say anything",
-    ]
+    diary = Diary(rows=[(1.0,) * 6], hardships=Counter(HARDSHIPS), troubles=["turn 1, held: waited"])
+    assert failures({}, diary) == ["turn 1, held: waited", "1 turns are too few to say anything"]
+
+
+@pytest.mark.parametrize("when", ["assembling", "renewing"])
+def test_a_press_without_effect_is_said_and_fails(when, capsys):
+    diary = life(LEAST_TURNS)
+    diary.tally.update({f"{when}: presses": 7, f"{when}: inside": 4})
+    assert report(diary) == 0
+    diary.tally[f"{when}: lost"] = 2
+    assert verdict(diary) == [f"2 of 7 presses while {when} were without effect"]
+    assert report(diary) == 1
+    assert "4 inside, 2 lost" in capsys.readouterr().out
+
+
+def test_a_hardship_that_was_never_met_is_said():
+    diary = life(LEAST_TURNS)
+    del diary.hardships["capped"], diary.hardships["renewed"]
+    assert verdict(diary) == ["never met: capped, renewed"]
+
+
+def test_every_hardship_and_every_fault_has_its_turn():
+    turns = list(itertools.islice(course(random.Random(1)), EVERY * len(HARDSHIPS)))
+    kinds = Counter(kind for kind, _ in turns)
+    assert {kind: kinds[kind] for kind in HARDSHIPS} == Counter(HARDSHIPS)
+    assert set(FAULTS) <= {kind for kind, is_fault in turns if is_fault}
+    assert all(callable(getattr(Life, kind)) for kind in HARDSHIPS)
+
+
+def test_a_clock_shows_what_it_is_set_to_and_the_true_time_at_the_end():
+    with Clock() as clock:
+        clock.show(3600.0)
+        assert time.time() == pytest.approx(3600.0, abs=60.0)
+        assert time.strftime("%Y") == clock.day[:4] == "1970"
+        assert time.localtime().tm_year == 1970
+        assert time.localtime(86400.0 * 366).tm_year == 1971
+    assert time.localtime().tm_year > 2020
+    assert time.time() > 1.5e9
 
 
 def test_the_agent_lives_in_the_environment_of_its_unit():
