@@ -381,7 +381,7 @@ def _print_table(summary: Mapping[str, Any]) -> None:
             f"{each['per_turn']:14.3f} +- {each['margin']:<7.3f}{each['per_hour']:16.1f} +- {each['hour_margin']:<8.1f}"
         )
     for name, each in summary["latency_ms"].items():
-        print(f"{name + ' ms':16}" + ", ".join(f"{key} {value:.1f}" for key, value in each.items()))
+        print(f"{name + ' ms':19}" + ", ".join(f"{key} {value:.1f}" for key, value in each.items()))
 
 
 if __name__ == "__main__":

@@ -464,13 +464,14 @@ class Life:
         before = self.house.counts.copy()
         self.tap_and_say(self._speech * 3)
         self.house.more(PlaybackStarted, before)
-        pressed = time.monotonic()
+        pressed, listening = time.monotonic(), self.house.counts[TalkStarted]
         self.house.press_button()
         self.house.until("a cut", lambda: self.house.dropped > pressed or self._pressed_late(before))
         if self.house.dropped > pressed:
             self.note("cut", 1000 * (self.house.dropped - pressed))
         else:
             self.tally["late"] += 1
+        self.house.until("an open gate", lambda: self.house.counts[TalkStarted] > listening)
         self.say(self.words())
         self.heard_out()
         before = self.house.counts.copy()
