@@ -30,7 +30,7 @@ use_our_ways_out() { # ROOT
     esac
   done
   cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-  { echo 127.0.0.1 localhost && grep -v '^127\.\|^::1' /etc/hosts; } >"$root/etc/hosts" || true
+  { printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 speaker' && grep -v '^127\.\|^::1' /etc/hosts; } >"$root/etc/hosts" || true
   cp -L "${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}" "$root/etc/host-authorities.crt"
   ! [ -e /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
 }
@@ -47,7 +47,8 @@ add_user() { # ROOT
 enter() { # ROOT COMMAND...: by /bin/sh -c, as root
   local root=$1
   shift
-  unshare --mount --pid --fork --kill-child bash -c '
+  unshare --mount --pid --uts --fork --kill-child bash -c '
+    hostname speaker
     . "$1/devices.sh"
     mount --make-rprivate /
     mount_kernel "$2"
