@@ -23,7 +23,7 @@ BESIDE := $(if $(SHORT),bare,$(PEERS))
 # Clients that others wrote, as in tests/clients: pinned, in environments of their own.
 CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not slow and not proxy and not aimock and not clients and not fleet and not beside'
+
+clean-room: ## the two commands of README in a Debian 12 and a Debian 13 that have nothing yet; twenty minutes; SUITE=trixie
+	$(call apt,mmdebstrap git)
+	@for suite in $(or $(SUITE),bookworm trixie); do \
+	  $(SUDO) tests/install/clean-room.sh $$suite 'make demo' 'make test' || exit; done
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
