@@ -23,7 +23,7 @@ BESIDE := $(if $(SHORT),bare,$(PEERS))
 # Clients that others wrote, as in tests/clients: pinned, in environments of their own.
 CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm release format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,10 @@ test-unit: .venv/.machine ## the service under a real systemd, in a virtual mach
 test-install: ## install, upgrade, uninstall and the package, in clean Debians; ten minutes; SUITE=trixie ARCH=arm64
 	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support))
 	$(SUDO) /usr/bin/python3 tests/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
+
+release: ## sdist, wheel and packages of this version, each installed in a clean Debian; in build/release
+	$(call apt,mmdebstrap git)
+	$(SUDO) /usr/bin/python3 tests/install/release.py
 
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
