@@ -1,7 +1,7 @@
 """Writes what the documents show of the code: ``python tests/make_docs.py`` puts it between its marks.
 
-The states come from the conversation's table, the services from what each of them declares, the keys from the schema and
-the comments of config.yaml, the map of the code from the first sentence of each file, the measurements from
+The states come from the conversation's table, the services from what each of them declares, the keys from the schema
+and the comments of config.yaml, the map of the code from the first sentence of each file, the measurements from
 docs/bench.json, and the pictures from what is recorded in docs/pictures.
 """
 
