@@ -115,7 +115,7 @@ test-install: ## install, upgrade, uninstall and the package, in clean Debians; 
 	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support))
 	$(SUDO) /usr/bin/python3 tests/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
 
-format: .venv/.ready-to-test ## format the code
+format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
