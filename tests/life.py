@@ -385,6 +385,7 @@ class Life:
     def _mend(self) -> None:
         """Let what went wrong not be the end of what comes next."""
         self.service.heal()
+        self.house.release_button()
         self._plug_in()
         self.clock.ahead = 0.0
         self.owner.values = dict(self._basis)
@@ -960,4 +961,9 @@ def live_through(
         daemon = LastingDaemon(owner.path, house)
         daemon._statistics._wall = clock.time
         life = Life(house, service, owner, clock, note)
-        return live(daemon, lambda: drive(life))
+
+        def begun() -> None:
+            house.until("a device that works", lambda: house.counts[Started])
+            drive(life)
+
+        return live(daemon, begun)

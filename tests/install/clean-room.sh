@@ -3,8 +3,10 @@
 #
 # SUITE is bookworm or trixie. The commands are run by an ordinary user with sudo, whose home is closed to others, in
 # mount and process namespaces of their own: nothing of this machine can be written but the folder that is thrown away in
-# the end. The ways out are this machine's: its settings of apt and pip, its authorities, its resolver. Wants root,
-# mmdebstrap and git. Exit status: 0; 1, a command failed; 3, there is no room, because packages could not be had.
+# the end. The ways out are this machine's: its settings of apt and pip, its authorities, its resolver. TAKE=FOLDER puts
+# what is in that folder into build/ of the clone, before the commands; KEEP=FOLDER copies the files in build/ to that
+# folder, after them. Wants root, mmdebstrap and git. Exit status: 0; 1, a command failed; 3, there is no room, because
+# packages could not be had.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 project=$(realpath "$here/../..")
@@ -30,7 +32,7 @@ use_our_ways_out() { # ROOT
     esac
   done
   cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-  { echo 127.0.0.1 localhost && grep -v '^127\.\|^::1' /etc/hosts; } >"$root/etc/hosts" || true
+  { printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 speaker' && grep -v '^127\.\|^::1' /etc/hosts; } >"$root/etc/hosts" || true
   cp -L "${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}" "$root/etc/host-authorities.crt"
   ! [ -e /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
 }
@@ -40,6 +42,7 @@ add_user() { # ROOT
   chroot "$root" useradd -m -s /bin/bash owner
   printf '%s\n' 'owner ALL=(ALL) NOPASSWD: ALL' 'Defaults env_keep += "PIP_CERT"' >"$root/etc/sudoers.d/owner"
   git clone --quiet --no-hardlinks "$project" "$root/home/owner/device-agent"
+  [ -z "${TAKE:-}" ] || cp -r "$TAKE" "$root/home/owner/device-agent/build"
   chmod 700 "$root/home/owner"
   chroot "$root" chown -R owner: /home/owner/device-agent
 }
@@ -47,7 +50,8 @@ add_user() { # ROOT
 enter() { # ROOT COMMAND...: by /bin/sh -c, as root
   local root=$1
   shift
-  unshare --mount --pid --fork --kill-child bash -c '
+  unshare --mount --pid --uts --fork --kill-child bash -c '
+    hostname speaker
     . "$1/devices.sh"
     mount --make-rprivate /
     mount_kernel "$2"
@@ -75,3 +79,4 @@ for command; do
   }
   echo "== Debian $suite: $command took $((SECONDS - began)) s"
 done
+[ -z "${KEEP:-}" ] || find "$room/home/owner/device-agent/build" -maxdepth 1 -type f -exec cp -t "$KEEP" {} +
