@@ -20,10 +20,12 @@ AIMOCK := 1.43.0
 # What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
 PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
 BESIDE := $(if $(SHORT),bare,$(PEERS))
+# What makes single changes, in an environment of its own above .venv. Pinned: tests/changes.py asks for parts of it.
+MUTMUT := 3.8.1
 # Clients that others wrote, as in tests/clients: pinned, in environments of their own.
 CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts mutants frames arm format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +101,9 @@ soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? S
 aborts: .venv/.ready-to-test ## connections over TLS are broken off at any instant: is anything left? twelve minutes; SHORT=1: one
 	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)
 
+mutants: .mutmut-$(MUTMUT)/.ready ## what the tests do not notice: single changes of what decides; an hour; SHORT=1: a sample; MODULES=gate
+	.mutmut-$(MUTMUT)/bin/python tests/bench_mutants.py $(if $(SHORT),--short) $(MODULES)
+
 frames: .venv/.ready-to-test ## instructions for 20 ms of each state, against those kept; SHORT=1: in a minute; KEEP=1: keep these
 	$(call apt,qemu-user valgrind)
 	$(BIN)/python tests/bench_frames.py $(if $(SHORT),--short) $(if $(KEEP),--keep) $(if $(JSON),--json $(JSON))
@@ -123,7 +128,7 @@ docs: .venv/.ready-to-test ## write again what the documents show of the code: s
 	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv .litellm-* .aimock-* .clients .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+	rm -rf .venv .litellm-* .aimock-* .mutmut-* .clients .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
 	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
@@ -160,6 +165,13 @@ endef
 .aimock-%/.ready: | .venv/.packages
 	$(if $(shell command -v npm),,$(call apt,npm))
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .aimock-$* @copilotkit/aimock@$*
+	@touch $@
+
+.mutmut-%/.ready: .venv/.ready-to-test
+	@$(PYTHON) -m venv --clear .mutmut-$*
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))' && \
+	  $(BIN)/python -c "$$site" >"$$(.mutmut-$*/bin/python -c "$$site")/project.pth"
+	@.mutmut-$*/bin/pip install --quiet mutmut==$*
 	@touch $@
 
 .peers/%/.ready: tests/beside/peers/%.txt | .venv/.packages
