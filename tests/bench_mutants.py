@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -118,6 +119,18 @@ def file_of(module: str) -> Path:
     return PROJECT / f"device_agent/{module}.py"
 
 
+def warm(module: str) -> None:
+    """Import what the tests of *module* import, once for all processes, and forget what is ours of it."""
+    import pytest
+
+    with open(os.devnull, "w") as silence, redirect_stdout(silence):
+        pytest.main(["--collect-only", *_options(module)])
+    ours = [name for name, each in sys.modules.items() if str(getattr(each, "__file__", "")).startswith(str(PROJECT))]
+    for name in ours:
+        if name != "__main__":
+            del sys.modules[name]
+
+
 def start(module: str, source: str, scratch: Path, limit_s: int) -> int:
     """Run the tests of *module* with this *source* in a process of its own for *limit_s* seconds; return its id."""
     sys.stdout.flush()
@@ -137,12 +150,15 @@ def start(module: str, source: str, scratch: Path, limit_s: int) -> int:
 def _tested(module: str, source: str, scratch: Path) -> int:
     import pytest
 
-    os.chdir(PROJECT)
     os.environ.update(HYPOTHESIS_STORAGE_DIRECTORY=str(scratch), TMPDIR=str(scratch), PYTHONPATH=str(PROJECT))
     tempfile.tempdir = None
     sys.meta_path.insert(0, Changed(module, source))
+    return int(pytest.main(_options(module)))
+
+
+def _options(module: str) -> list[str]:
     tests = [str(HERE / word) if word.endswith(".py") else word for word in TESTS[module]]
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]))
+    return ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
 
 
 def noticed(sources: Sequence[str], module: str, scratch: Path, limit_s: int) -> list[bool]:
@@ -187,6 +203,7 @@ def tried(module: str, known: Iterable[Key], scratch: Path, most: int | None) ->
 
     result = Result(module)
     code = file_of(module).read_text()
+    warm(module)
     begun = time.monotonic()
     if noticed([code], module, scratch, 600) != [False]:
         result.wrong = "its tests fail, or take more than ten minutes, without a change"
@@ -246,14 +263,12 @@ def main() -> int:
     if unknown := set(options.modules) - set(TESTS):
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     sys.path.insert(0, str(PROJECT))
-    import hypothesis  # noqa: F401  what every test needs is there before the first one starts
-    import numpy as np  # noqa: F401
-    import pytest  # noqa: F401
-
     known = list(excused(EXCUSED.read_text()))
     print(HEAD, flush=True)
     results = []
+    os.chdir(PROJECT)
     with tempfile.TemporaryDirectory() as scratch:
+        sys.pycache_prefix, sys.dont_write_bytecode = scratch, False  # compiled once, and not into the tree
         for module in options.modules or TESTS:
             results.append(tried(module, known, Path(scratch), SAMPLE if options.short else None))
             print(row(results[-1]), flush=True)
