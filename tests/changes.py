@@ -23,8 +23,10 @@ from mutmut.mutation.pragma_handling import IgnoredCode
 
 WORDS = m.SimpleStatementLine([m.Raise() | m.Expr(m.Call(m.Attribute(m.Name("log"))))])
 NO_BEHAVIOUR = m.Call(m.Name("TypeVar") | m.Attribute(m.Name("logging")))
-FALSE = m.Assign(value=m.Name("False")) | m.AnnAssign(value=m.Name("False"))
-NONE = m.Assign(value=m.Name("None")) | m.AnnAssign(value=m.Name("None"))
+FALSE, NONE = (
+    m.Assign(value=m.Name(word)) | m.AnnAssign(value=m.Name(word)) | m.Arg(value=m.Name(word))
+    for word in ("False", "None")
+)
 ROW = m.Tuple([m.Element(m.Name()), m.Element(m.Tuple())])
 """Where a table leads, and what is done on the way."""
 Literal = cst.Dict | cst.List | cst.Set | cst.Tuple
@@ -124,8 +126,11 @@ class _Visitor(MutationVisitor):
 
 
 def _same(before: cst.CSTNode, after: cst.CSTNode) -> bool:
-    """Whether the change is none where both count as no: True is tried in the place of False as well."""
-    return m.matches(before, FALSE) and m.matches(after, NONE)
+    """Whether the change is None for False, where both count as no: True is tried as well."""
+    pairs: list[tuple[cst.CSTNode, cst.CSTNode]] = [(before, after)]
+    if isinstance(before, cst.Call) and isinstance(after, cst.Call) and len(before.args) == len(after.args):
+        pairs += zip(before.args, after.args, strict=True)
+    return any(m.matches(old, FALSE) and m.matches(new, NONE) for old, new in pairs)
 
 
 def _not_done(node: cst.Expr) -> Iterable[cst.CSTNode]:
