@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import PlaybackEnded, PlaybackStarted
-from device_agent.playback import CAPACITY_S, LULL_MS, Marker, Playback, Sound
+from device_agent.playback import CAPACITY_S, LULL_MS, STARVED_S, Marker, Playback, Sound
 from device_agent.prefill import KNOWN, MARGIN_S, Prefill
 
 RATE, FRAME, PREFILL = 1000, 20, 40
@@ -477,3 +477,55 @@ def test_a_reply_that_is_starved_is_over_and_what_comes_late_is_heard():
     p.write("r", sound(40, 40))
     p.finish("r")
     assert read_all(p) == [PlaybackStarted("r"), sound(40, 20), sound(60, 20), PlaybackEnded("r")]
+
+
+# Waiting --------------------------------------------------------------------------------------------------------------
+
+
+class Patience(threading.Condition):
+    """A reader that has to wait lets the time pass at once, and notes how much; what it would wait for in vain, too."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.waited: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout)
+        if timeout is None:
+            raise LookupError("it would wait for ever")
+        self._clock.ms += round(1000 * timeout)
+        return False
+
+
+def waiting() -> tuple[Playback, Patience]:
+    """Return one whose first replies wait for PREFILL of them, and what its reader waits by."""
+    p = patient(clock := Clock())
+    p._changed = patience = Patience(clock)
+    return p, patience
+
+
+def test_where_nothing_is_to_come_a_reader_waits_until_it_is_told():
+    p, patience = waiting()
+    with pytest.raises(LookupError):
+        p.read()
+    assert patience.waited == [None]
+
+
+def test_a_reader_waits_for_the_rest_of_the_prefill_alone():
+    p, patience = waiting()
+    p.write("a", sound(0, FRAME))
+    assert p.read() == PlaybackStarted("a")
+    assert patience.waited == pytest.approx([PREFILL / 1000])
+
+
+@pytest.mark.parametrize("rest", [0, 5, FRAME - 1])
+def test_a_reply_that_sends_nothing_more_is_over_and_what_there_is_of_it_was_heard(rest):
+    p, patience = waiting()
+    p.write("a", sound(0, PREFILL + rest))
+    items: list[object] = []
+    while not items or not isinstance(items[-1], PlaybackEnded):
+        items.append(p.read())
+    assert b"".join(item.pcm for item in items if isinstance(item, Sound)) == sound(0, PREFILL + rest)
+    assert patience.waited == [STARVED_S]
+    assert p.quiet
