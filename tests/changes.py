@@ -5,7 +5,7 @@ of functions: constants, and tables such as those of the conversation. Here its 
 and each change is a whole file of its own. Added are: a call that is not made, a condition that is reversed, an entry
 that a table lacks, and a row that leads elsewhere.
 
-Left out are the words of errors and of the log, what types alone are made of, and None in the place of False.
+Left out are the words of errors, of the log and of enumerations, type variables, and None in the place of False.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
 
 WORDS = m.SimpleStatementLine([m.Raise() | m.Expr(m.Call(m.Attribute(m.Name("log"))))])
-NO_BEHAVIOUR = m.Call(m.Name("TypeVar") | m.Attribute(m.Name("logging")))
+NO_BEHAVIOUR = m.ClassDef(bases=[m.Arg(m.Name("Enum"))]) | m.Call(m.Name("TypeVar") | m.Attribute(m.Name("logging")))
 FALSE, NONE = (
     m.Assign(value=m.Name(word)) | m.AnnAssign(value=m.Name(word)) | m.Arg(value=m.Name(word))
     for word in ("False", "None")

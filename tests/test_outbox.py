@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 
 import pytest
@@ -48,6 +49,12 @@ def test_it_wakes_who_waits_and_falls_silent(ring):
     assert select.select([box], [], [], 0)[0] == [box]
     box.hush()
     assert select.select([box], [], [], 0)[0] == []
+
+
+def test_the_bell_never_blocks_and_is_not_inherited():
+    box = outbox()
+    assert not os.get_blocking(box.fileno())
+    assert not os.get_inheritable(box.fileno())
 
 
 def test_a_turn_is_sent_again_from_its_beginning_on_a_new_connection():
@@ -150,6 +157,15 @@ def test_a_turn_in_which_nobody_spoke_is_not_kept():
     assert box.take() == [b"bb", NothingSaid()]
     box.rewind()
     assert box.take() == []
+
+
+def test_a_turn_in_which_nobody_spoke_does_not_take_the_one_before_with_it():
+    box = outbox(*TURN, TalkStarted(), b"cc")
+    box.take()
+    box.put(NothingSaid())
+    box.take()
+    box.rewind()
+    assert box.take() == JOINED
 
 
 def test_a_turn_in_which_nothing_was_said_does_not_wait_for_a_connection():
@@ -299,4 +315,6 @@ def test_who_rings_after_the_end_is_not_heard():
     box = outbox()
     box.close()
     box.close()
+    with pytest.raises(ValueError, match="closed"):
+        box.fileno()
     box.put(b"..")
