@@ -47,7 +47,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "prefill": ("test_prefill.py",),
     "failover": ("test_failover.py",),
     "link_policy": ("test_link_policy.py", *NOT_AT_LENGTH),
-    "rings": ("test_alarms.py",),
+    "rings": ("test_rings.py", "test_alarms.py"),
     "recall": ("test_recall.py",),
     "meter": ("test_meter.py",),
     "echo": ("test_echo.py",),
