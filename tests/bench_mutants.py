@@ -125,9 +125,9 @@ def warm(module: str) -> None:
 
     with open(os.devnull, "w") as silence, redirect_stdout(silence):
         pytest.main(["--collect-only", *_options(module)])
-    ours = [name for name, each in sys.modules.items() if str(getattr(each, "__file__", "")).startswith(str(PROJECT))]
-    for name in ours:
-        if name != "__main__":
+    ours = (f"{PROJECT / 'device_agent'}{os.sep}", f"{HERE}{os.sep}")
+    for name, each in list(sys.modules.items()):
+        if name != "__main__" and str(getattr(each, "__file__", "")).startswith(ours):
             del sys.modules[name]
 
 
@@ -161,17 +161,18 @@ def _options(module: str) -> list[str]:
     return ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
 
 
-def noticed(sources: Sequence[str], module: str, scratch: Path, limit_s: int) -> list[bool]:
-    """Return of each of *sources* in the place of *module* whether its tests notice; as many at once as there are
+def unnoticed(sources: Sequence[str], module: str, scratch: Path, limit_s: int) -> Iterator[int]:
+    """Yield which of *sources* in the place of *module* its tests do not notice; as many at once as there are
     processors."""
-    waiting, running, found = list(enumerate(sources))[::-1], {}, [False] * len(sources)
+    waiting, running = list(enumerate(sources))[::-1], {}
     while waiting or running:
         while waiting and len(running) < (os.cpu_count() or 1):
             number, source = waiting.pop()
             running[start(module, source, scratch, limit_s)] = number
         pid, status = os.wait()
-        found[running.pop(pid)] = status != 0
-    return found
+        number = running.pop(pid)
+        if status == 0:
+            yield number
 
 
 # One module -----------------------------------------------------------------------------------------------------------
@@ -198,17 +199,18 @@ class Result:
 
 
 def tried(module: str, known: Iterable[Key], scratch: Path, most: int | None) -> Result:
-    """Try the changes of *module* that are not *known* to change nothing, or *most* of them, evenly spread."""
+    """Try the changes of *module* that are not *known* to change nothing, or *most* of them, evenly spread; print those
+    that are not noticed."""
     from changes import changes
 
     result = Result(module)
     code = file_of(module).read_text()
     warm(module)
     begun = time.monotonic()
-    if noticed([code], module, scratch, 600) != [False]:
+    if list(unnoticed([code], module, scratch, 600)) != [0]:
         result.wrong = "its tests fail, or take more than ten minutes, without a change"
     limit_s = max(SLOWEST_S, round(SLOWER * (time.monotonic() - begun)))
-    if noticed(["raise AssertionError\n"], module, scratch, limit_s) != [True]:
+    if list(unnoticed(["raise AssertionError\n"], module, scratch, limit_s)):
         result.wrong = result.wrong or "its tests do not import it"
     if result.wrong:
         return result
@@ -219,9 +221,10 @@ def tried(module: str, known: Iterable[Key], scratch: Path, most: int | None) ->
     result.excused = len(every) - len(counted)
     if most is not None and len(counted) > most:
         counted = [counted[number * len(counted) // most] for number in range(most)]
-    found = noticed([change.source for change in counted], module, scratch, limit_s)
-    result.tried = len(found)
-    result.unnoticed = [change for change, was in zip(counted, found, strict=True) if not was]
+    result.tried = len(counted)
+    for number in unnoticed([change.source for change in counted], module, scratch, limit_s):
+        result.unnoticed.append(counted[number])
+        print(f"\ndevice_agent/{module}.py:{counted[number].line}", *told(key(module, counted[number])), sep="\n")
     return result
 
 
@@ -237,18 +240,16 @@ HEAD = f"{'module':26} {'changes':>8} {'noticed':>8} {'unnoticed':>10} {'excused
 
 
 def details(result: Result) -> Iterator[str]:
-    """Yield what there is to say of it: what was not noticed, as it would stand in the file of excuses."""
+    """Yield what is wrong with it besides that too little was noticed."""
     if result.wrong:
         yield f"{result.module}: {result.wrong}"
-    for change in result.unnoticed:
-        yield f"\ndevice_agent/{result.module}.py:{change.line}"
-        yield from told(key(result.module, change))
     for stale in result.stale:
         yield f"\nexcused in {EXCUSED.name}, but no change any more:"
         yield from told(stale)
 
 
 def told(known: Key) -> Iterator[str]:
+    """Yield the lines of a change as they would stand in the file of excuses."""
     scope, removed, added = known
     yield scope
     yield from (f"- {line}" for line in removed)
@@ -264,14 +265,13 @@ def main() -> int:
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     sys.path.insert(0, str(PROJECT))
     known = list(excused(EXCUSED.read_text()))
-    print(HEAD, flush=True)
     results = []
     os.chdir(PROJECT)
     with tempfile.TemporaryDirectory() as scratch:
         sys.pycache_prefix, sys.dont_write_bytecode = scratch, False  # compiled once, and not into the tree
         for module in options.modules or TESTS:
             results.append(tried(module, known, Path(scratch), SAMPLE if options.short else None))
-            print(row(results[-1]), flush=True)
+    print("", HEAD, *map(row, results), sep="\n")
     for line in (line for result in results for line in details(result)):
         print(line)
     return 1 if any(result.fails for result in results) else 0

@@ -22,7 +22,9 @@ from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
 
 WORDS = m.SimpleStatementLine([m.Raise() | m.Expr(m.Call(m.Attribute(m.Name("log"))))])
-NO_BEHAVIOUR = m.ClassDef(bases=[m.Arg(m.Name("Enum"))]) | m.Call(m.Name("TypeVar") | m.Attribute(m.Name("logging")))
+NO_BEHAVIOUR = m.ClassDef(bases=[m.Arg(m.Name("Enum"))]) | m.Assign(
+    value=m.Call(m.Name("TypeVar") | m.Attribute(m.Name("logging")))
+)
 FALSE, NONE = (
     m.Assign(value=m.Name(word)) | m.AnnAssign(value=m.Name(word)) | m.Arg(value=m.Name(word))
     for word in ("False", "None")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,12 @@ def test_a_reply_that_comes_faster_than_it_sounds_begins_as_soon_as_there_is_eno
     assert pcm(read_all(p)) == sound(0, PREFILL)
 
 
-def test_a_reply_shorter_than_the_prefill_sounds_when_it_is_complete():
-    p = playback()
-    p.write("a", sound(0, 5))
+@pytest.mark.parametrize("count", [1, 5, FRAME])
+def test_a_reply_shorter_than_the_prefill_sounds_when_it_is_complete(count):
+    p = patient(Clock())
+    p.write("a", sound(0, count))
     p.finish("a")
-    assert read_all(p) == [PlaybackStarted("a"), sound(0, 5), PlaybackEnded("a")]
+    assert read_all(p) == [PlaybackStarted("a"), sound(0, count), PlaybackEnded("a")]
 
 
 def test_the_end_is_told_exactly_once_and_after_the_last_sample():
@@ -340,6 +342,14 @@ def test_an_alarm_rings_until_it_is_hushed_also_over_a_cut():
     assert read_all(p) == LULL
 
 
+def test_an_alarm_is_silent_in_the_middle_of_its_sound_when_it_is_hushed():
+    p = playback()
+    p.ring(cue(5 * FRAME))
+    p.read()
+    p.ring(b"")
+    assert read_all(p) == LULL
+
+
 def test_a_reply_that_begins_in_the_silence_behind_a_cue_does_not_wait_for_its_end():
     p = playback()
     p.play(cue(FRAME))
@@ -432,6 +442,32 @@ def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
     assert not p.silenced(0.01)
 
 
+class Hurdle:
+    """What a speaker waits by for a cut: notes for how long, and lets the cut come meanwhile."""
+
+    def __init__(self, cut: Callable[[], object]) -> None:
+        self._cut = cut
+        self.waited: list[float] = []
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self.waited.append(timeout)
+        self._cut()
+        return True
+
+    def locked(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("seconds", [0.01, 60.0])
+def test_who_waits_for_a_cut_waits_for_as_long_as_it_says_and_who_asks_alone_does_not_wait(seconds):
+    p = playback()
+    p._uncut = hurdle = Hurdle(p.cut)
+    assert not p.silenced()
+    assert hurdle.waited == []
+    assert p.silenced(seconds)
+    assert hurdle.waited == [seconds]
+
+
 def test_a_cut_that_was_read_is_no_cut_of_what_follows():
     p = playback()
     for _ in range(3):
@@ -489,6 +525,7 @@ class Patience(threading.Condition):
         super().__init__()
         self._clock = clock
         self.waited: list[float | None] = []
+        self.woken = 0
 
     def wait(self, timeout: float | None = None) -> bool:
         self.waited.append(timeout)
@@ -497,12 +534,33 @@ class Patience(threading.Condition):
         self._clock.ms += round(1000 * timeout)
         return False
 
+    def notify_all(self) -> None:
+        self.woken += 1
+
 
 def waiting() -> tuple[Playback, Patience]:
     """Return one whose first replies wait for PREFILL of them, and what its reader waits by."""
     p = patient(clock := Clock())
     p._changed = patience = Patience(clock)
     return p, patience
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda p: p.write("a", sound(0, 1)),
+        Playback.finish,
+        lambda p: p.play(cue(1)),
+        lambda p: p.ring(cue(1)),
+        Playback.cut,
+        lambda p: p.ask_to_reopen(at_once=False),
+        Playback.close,
+    ],
+)
+def test_whatever_there_may_be_to_read_wakes_the_reader(act):
+    p, patience = waiting()
+    act(p)
+    assert patience.woken == 1
 
 
 def test_where_nothing_is_to_come_a_reader_waits_until_it_is_told():
