@@ -12,7 +12,8 @@ PROXIES := 1.108.7 1.81.9
 # Tests that need neither thread nor socket, and no more than a second each.
 QUICK := audio backoff closing config conversation echo failover gate home link_policy litellm machine_id meter \
   mqtt_limits outbox paths patterns playback printable rate_adapter realtime recall rejections reply_tracker \
-  sequences sessions sessions_access sessions_g711 statistics times timezone truncation trust ultravox vad xai_live
+  rings sequences sessions sessions_access sessions_g711 statistics times timezone truncation trust \
+  ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
 # A server of OpenAI Realtime that others wrote, from npm, as in tests/test_aimock.py. It wants node 20.15 or newer.
