@@ -12,7 +12,8 @@ PROXIES := 1.108.7 1.81.9
 # Tests that need neither thread nor socket, and no more than a second each.
 QUICK := audio backoff closing config conversation echo failover gate home link_policy litellm machine_id meter \
   mqtt_limits outbox paths patterns playback printable rate_adapter realtime recall rejections reply_tracker \
-  sequences sessions sessions_access sessions_g711 statistics times timezone truncation trust ultravox vad xai_live
+  rings sequences sessions sessions_access sessions_g711 statistics times timezone truncation trust \
+  ultravox vad xai_live
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
 # A server of OpenAI Realtime that others wrote, from npm, as in tests/test_aimock.py. It wants node 20.15 or newer.
@@ -20,10 +21,12 @@ AIMOCK := 1.43.0
 # What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
 PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
 BESIDE := $(if $(SHORT),bare,$(PEERS))
+# What makes single changes, in an environment of its own above .venv. Pinned: tests/changes.py asks for parts of it.
+MUTMUT := 3.8.1
 # Clients that others wrote, as in tests/clients: pinned, in environments of their own.
 CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm release format docs quick clean
+.PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts mutants frames arm release format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +107,9 @@ soak: .venv/.ready-to-test ## a long and hard life in an hour: is anything lost,
 aborts: .venv/.ready-to-test ## abort TLS connections at random times: does anything leak? twelve minutes; SHORT=1: one
 	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)
 
+mutants: .mutmut-$(MUTMUT)/.ready ## single changes of what decides that no test notices; an hour; SHORT=1: a sample; MODULES=gate
+	.mutmut-$(MUTMUT)/bin/python tests/bench_mutants.py $(if $(SHORT),--short) $(MODULES)
+
 frames: .venv/.ready-to-test ## instructions for 20 ms of each state, compared with the stored ones; SHORT=1: in a minute; KEEP=1: store them
 	$(call apt,qemu-user valgrind)
 	$(BIN)/python tests/bench_frames.py $(if $(SHORT),--short) $(if $(KEEP),--keep) $(if $(JSON),--json $(JSON))
@@ -132,7 +138,7 @@ docs: .venv/.ready-to-test ## update the generated parts of the documents: state
 	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv .litellm-* .aimock-* .clients .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
+	rm -rf .venv .litellm-* .aimock-* .mutmut-* .clients .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
 	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
@@ -169,6 +175,13 @@ endef
 .aimock-%/.ready: | .venv/.packages
 	$(if $(shell command -v npm),,$(call apt,npm))
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .aimock-$* @copilotkit/aimock@$*
+	@touch $@
+
+.mutmut-%/.ready: .venv/.ready-to-test
+	@$(PYTHON) -m venv --clear .mutmut-$*
+	@site='import sysconfig; print(sysconfig.get_path("purelib"))' && \
+	  $(BIN)/python -c "$$site" >"$$(.mutmut-$*/bin/python -c "$$site")/project.pth"
+	@.mutmut-$*/bin/pip install --quiet mutmut==$*
 	@touch $@
 
 .peers/%/.ready: tests/beside/peers/%.txt | .venv/.packages

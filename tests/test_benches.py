@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import supervisor
 from bench_faults import doubled, lost_ms
+from bench_mutants import LEAST, Result, excused, told
 from bench_recovery import culprit, trouble
 from room import RATE, speech
 from supervisor import Line, Unit
@@ -51,6 +52,39 @@ def test_a_table_has_titles_between_its_rows_and_keeps_its_columns():
     assert markdown(["a", "b"], [["The title"], ["x|y", ""]]) == (
         "| a | b |\n| --- | --- |\n| **The title** |  |\n| x\\|y |  |\n"
     )
+
+
+EXCUSED = """
+# A reason.
+gate Gate.feed
+- one
+- line
++ another
+- one
++ pass
+echo
+- A = 1
++ A = 2
+"""
+CHANGES = [("gate Gate.feed", ("one", "line"), ("another",)), ("gate Gate.feed", ("one",), ("pass",)),
+           ("echo", ("A = 1",), ("A = 2",))]  # fmt: skip
+
+
+def test_an_excused_change_is_known_by_its_place_and_by_its_lines_as_they_are_printed():
+    assert list(excused(EXCUSED)) == CHANGES
+    assert list(excused("\n".join(line for change in CHANGES for line in told(change)))) == CHANGES
+
+
+def test_a_module_fails_when_too_little_was_noticed_or_an_excuse_is_none_any_more():
+    def result(unnoticed: int, **more: object) -> Result:
+        return Result("gate", tried=100, unnoticed=[None] * unnoticed, **more)
+
+    most = round(100 * (1 - LEAST))
+    assert not result(most).fails
+    assert result(most + 1).fails
+    assert result(0, stale=CHANGES[:1]).fails
+    assert result(0, wrong="its tests fail").fails
+    assert not Result("gate").fails, "nothing was tried, for all of it is excused"
 
 
 def test_who_does_not_feed_the_watchdog_is_ended_and_started_again(tmp_path, monkeypatch):

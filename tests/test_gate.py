@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,7 +80,16 @@ def test_a_tap_after_which_nobody_speaks_is_forgotten():
     g = gate()
     g.press()
     g.release(tapped=True)
-    assert hear(g, "." * (NOBODY + 2)).rstrip(".").endswith("x")
+    assert hear(g, "." * 2 * NOBODY) == "<" + "." * (NOBODY + 1) + "x"
+
+
+def test_a_click_after_a_tap_is_no_speech_and_a_syllable_is():
+    click, syllable = gate(), gate()
+    for g in (click, syllable):
+        g.press()
+        g.release(tapped=True)
+    assert hear(click, "." + "s" * (ATTACK - 1) + "." * NOBODY).endswith("x")
+    assert hear(syllable, "." + "s" * ATTACK + "." * NOBODY).endswith(">")
 
 
 def test_a_held_button_is_believed_even_when_the_speech_was_not_recognised():
@@ -118,6 +128,13 @@ def test_to_our_own_voice_the_gate_is_deaf_and_keeps_nothing_of_it_but_obeys_the
     assert hear(g, "S") == "<S"
 
 
+def test_a_press_while_our_own_voice_sounds_begins_with_the_frame_of_the_press():
+    g = gate()
+    hear(g, "ss", Own.LOUD)
+    g.press()
+    assert hear(g, "S", Own.LOUD) == "<S"
+
+
 def test_while_our_voice_dies_away_a_first_syllable_is_kept_although_no_speech_counts():
     g = gate(Attention.VOICE)
     hear(g, "s" * 50, Own.LOUD)
@@ -141,6 +158,37 @@ def test_what_was_heard_before_a_pause_is_no_preroll_after_it():
     assert hear(g, "S") == "<S"
 
 
+def test_what_went_up_is_no_preroll_of_the_next_turn():
+    g = gate()
+    for up in ("<ab>", "<cd>"):
+        g.press()
+        begin, end = up[1:3]
+        hear(g, begin)
+        g.close()
+        assert hear(g, end) == end + ">"
+    g.press()
+    assert hear(g, "e") == "<e"
+
+
+@pytest.mark.parametrize("between", ["a pause", "our own voice", "nobody listens", "other ears"])
+def test_half_a_syllable_before_and_half_after_are_no_speech(between):
+    g = gate(Attention.VOICE)
+    assert hear(g, "s" * (ATTACK - 1)) == ""
+    match between:
+        case "a pause":
+            assert list(g.finish()) == []
+        case "our own voice":
+            hear(g, "s", Own.FADING)
+        case "nobody listens":
+            g.attend(Attention.BUTTON)
+            hear(g, "s")
+            g.attend(Attention.VOICE)
+        case "other ears":
+            g.tune(None, silence=SILENCE, preroll=PREROLL)
+    assert hear(g, "s" * (ATTACK - 1)) == ""
+    assert hear(g, "s").startswith("<")
+
+
 def test_when_the_service_ends_turns_the_gate_waits_to_be_closed():
     g = gate(Attention.VOICE, device_ends=False)
     assert ">" not in hear(g, "s" * 20 + "." * 200)
@@ -156,10 +204,18 @@ def test_closing_a_closed_gate_does_not_close_the_next_turn():
     assert hear(g, "ss") == "<...ss"
 
 
+def test_who_presses_again_wants_to_go_on():
+    g = gate(Attention.VOICE)
+    hear(g, "s" * 20)
+    g.close()
+    g.press()
+    assert hear(g, "s" * 20) == "s" * 20
+
+
 def test_a_turn_has_a_longest_length():
     g = gate()
     g.press()
-    assert hear(g, "s" * (LONGEST + 50)).count(">") == 1
+    assert hear(g, "s" * (LONGEST + 50)) == "<" + "s" * (LONGEST + 1) + ">"
 
 
 def test_a_recording_that_ends_in_the_middle_of_a_turn_ends_it():
@@ -197,6 +253,14 @@ def test_from_the_next_turn_on_other_rules_hold():
     g.tune(None, silence=3, preroll=1)
     assert hear(g, "abcdefghijkl" + "s" * ATTACK) == "<" + "ijkl" + "s" * ATTACK, "preroll and the window"
     assert hear(g, "...ss") == "...>"
+
+
+def test_other_rules_keep_what_was_just_heard():
+    g = gate()
+    hear(g, "abc")
+    g.tune(None, silence=3, preroll=3)
+    g.press()
+    assert hear(g, "d") == "<abcd"
 
 
 def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.memory import Memory
-from device_agent.meter import BELIEVED_S, SAVE_S, Meter
+from device_agent.meter import BELIEVED_S, MOST_DAYS, SAVE_S, Meter
 
 
 def meter(daily_minutes: int = 0, memory: Memory | None = None) -> Meter:
@@ -56,8 +56,8 @@ def test_each_day_begins_with_all_of_its_minutes():
     assert (m.today, m.total) == (0.0, 61.0)
 
 
-def test_without_a_limit_there_is_none():
-    m = meter()
+@pytest.mark.parametrize("m", [meter(), meter(0), Meter(Memory(None))])
+def test_without_a_limit_there_is_none(m):
     m.connected(0.0)
     m.look("monday", 1e6)
     assert not m.spent
@@ -84,6 +84,59 @@ def test_a_power_cut_in_a_long_connection_costs_a_minute_at_most():
     assert 999 - Meter(memory).total <= SAVE_S
 
 
+def test_however_often_it_looks_it_counts_the_same():
+    m = meter()
+    m.connected(0.0)
+    for quarter in range(41):
+        m.look("monday", quarter / 4)
+    m.disconnected(10.25)
+    assert (m.today, m.total) == (10.25, 10.25)
+
+
+class Noting(Memory):
+    """A memory that counts how often it was written."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.written = 0
+
+    def put(self, key: str, value: object) -> None:
+        self.written += 1
+        super().put(key, value)
+
+
+def test_a_connection_that_lasts_is_noted_once_in_a_while_and_no_connection_never():
+    memory = Noting()
+    m = meter(memory=memory)
+    m.connected(0.0)
+    noted = []
+    for second in range(1, 1000):
+        before = memory.written
+        m.look("monday", float(second))
+        noted += [second] * (memory.written - before)
+    assert noted == list(range(int(SAVE_S), 1000, int(SAVE_S)))
+    m.disconnected(1000.0)
+    before = memory.written
+    m.look("monday", 2000.0)
+    assert memory.written == before
+
+
+def test_what_is_noted_other_versions_can_read():
+    memory = Memory(None)
+    m = Meter(memory)
+    now = use(m, "2026-11-29", 100)
+    use(m, "2026-11-30", 61, now)
+    days = {"2026-11-29": 100, "2026-11-30": 61}
+    assert memory.get("connected") == {"day": "2026-11-30", "today": 61, "total": 161, "days": days}
+
+
+def test_a_new_day_is_noted_at_once():
+    memory = Memory(None)
+    m = Meter(memory, 1)
+    m.look("tuesday", use(m, "monday", 60))
+    assert not Meter(memory, 1).spent
+
+
 def use(m: Meter, day: str, seconds: float, now: float = 0.0) -> float:
     """Be connected for so long; return the time then."""
     m.look(day, now)
@@ -101,6 +154,14 @@ def test_what_an_older_version_noted_is_known():
     m.look("2026-11-30", 1.0)
     assert m.spent
     m.look("2026-12-01", 2.0)
+    assert (m.today, m.total) == (0.0, 100.0)
+
+
+def test_what_an_older_version_noted_of_yesterday_does_not_count_today():
+    memory = Memory(None)
+    memory.put("connected", {"day": "2026-11-30", "today": 61, "total": 100})
+    m = Meter(memory, 1)
+    m.look("2026-12-01", 1.0)
     assert (m.today, m.total) == (0.0, 100.0)
 
 
@@ -125,18 +186,48 @@ def test_what_was_used_while_the_clock_was_behind_counts():
     now = use(m, "2026-11-29", 500)
     m.look("2026-11-30", now)
     assert m.today == 1500
+    m.look("2026-11-28", now)
+    assert m.today == 1500, "minutes of a later day count on an earlier one, too"
+
+
+def test_a_power_cut_while_the_clock_is_behind_gives_no_minutes_back():
+    memory = Memory(None)
+    use(Meter(memory, 30), "2026-11-30", 1801)
+    use(Meter(memory, 30), "1970-01-01", 10)
+    m = Meter(memory, 30)
+    m.look("2026-11-30", 0.0)
+    assert m.today == 1811
+
+
+def test_what_is_used_on_a_later_day_is_not_used_on_an_earlier_one_as_well():
+    m = Meter(Memory(None))
+    now = use(m, "2026-11-29", 1800)
+    m.look("2026-11-29", now := use(m, "2026-11-30", 500, now))
+    assert m.today == 1800
+
+
+@pytest.mark.parametrize(("others", "kept"), [(MOST_DAYS - 1, True), (MOST_DAYS, False)])
+def test_the_days_that_the_clock_showed_last_are_kept(others, kept):
+    memory = Memory(None)
+    now = use(Meter(memory, 30), "2026-11-30", 1801)
+    for day in range(others):
+        Meter(memory).look(f"1970-01-0{1 + day}", now)
+    m = Meter(memory, 30)
+    m.look("2026-11-30", now)
+    assert m.spent is kept
 
 
 def test_minutes_of_a_day_that_never_was_do_not_count_for_ever():
     memory = Memory(None)
     use(Meter(memory, 30), "2031-01-01", 1801)  # the clock was ahead
-    m = Meter(memory, 30)
-    m.look("2026-11-30", 0.0)
-    assert m.spent
-    m.look("2026-11-30", BELIEVED_S)
-    m = Meter(memory, 30)
-    m.look("2026-12-01", 0.0)
-    assert not m.spent
+    for seconds, spent in [(BELIEVED_S - 1, True), (BELIEVED_S, False)]:
+        m = Meter(memory, 30)
+        m.look("2026-11-30", 5000.0)
+        m.look("2026-11-30", 5000.0 + seconds)
+        m.look("2026-11-30", 5000.5 + seconds)
+        again = Meter(memory, 30)
+        again.look("2026-12-01", 0.0)
+        assert again.spent is spent
 
 
 DAYS = ["1970-01-01", *(f"2026-11-{day}" for day in range(25, 31)), "2026-12-01", "2031-01-01"]

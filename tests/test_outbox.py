@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from device_agent.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, Words
 from device_agent.outbox import LARGEST, STALE_S, Again, Outbox
 
+RESULT = ToolResult("c", "{}")
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
 JOINED = [TalkStarted(), b"aabb", TalkEnded()]
 
@@ -61,11 +63,26 @@ def test_pieces_have_a_largest_size():
     assert all(len(item) <= LARGEST for item in box.take() if isinstance(item, bytes))
 
 
-def test_it_wakes_who_waits_and_falls_silent():
-    box = outbox(b"..")
+def test_a_piece_may_have_the_largest_size_and_what_is_beyond_it_is_the_next():
+    box = outbox(b"x" * (LARGEST - 1), b"y", b"z", limit=2 * LARGEST)
+    assert [len(item) for item in box.take()] == [LARGEST, 1]
+
+
+@pytest.mark.parametrize("ring", [lambda box: box.put(b".."), Outbox.forget, Outbox.wake])
+def test_it_wakes_who_waits_and_falls_silent(ring):
+    box = outbox()
+    assert select.select([box], [], [], 0)[0] == []
+    ring(box)
+    ring(box)
     assert select.select([box], [], [], 0)[0] == [box]
     box.hush()
     assert select.select([box], [], [], 0)[0] == []
+
+
+def test_the_bell_never_blocks_and_is_not_inherited():
+    box = outbox()
+    assert not os.get_blocking(box.fileno())
+    assert not os.get_inheritable(box.fileno())
 
 
 def test_a_turn_is_sent_again_from_its_beginning_on_a_new_connection():
@@ -170,6 +187,15 @@ def test_a_turn_in_which_nobody_spoke_is_not_kept():
     assert box.take() == []
 
 
+def test_a_turn_in_which_nobody_spoke_does_not_take_the_one_before_with_it():
+    box = outbox(*TURN, TalkStarted(), b"cc")
+    box.take()
+    box.put(NothingSaid())
+    box.take()
+    box.rewind()
+    assert box.take() == JOINED
+
+
 def test_a_turn_in_which_nothing_was_said_does_not_wait_for_a_connection():
     box = outbox(*TURN, TalkStarted(), b"aa", NothingSaid())
     assert box.take() == JOINED
@@ -177,27 +203,65 @@ def test_a_turn_in_which_nothing_was_said_does_not_wait_for_a_connection():
     assert not box.take()
 
 
+def test_a_turn_in_which_nothing_was_said_keeps_the_place_of_what_was_asked_for_meanwhile():
+    items = [TalkStarted(), b"aa", CancelReply(), b"bb", NothingSaid()]
+    assert outbox(*items).take() == items
+
+
+def test_what_is_whole_or_taken_back_needs_nothing_when_it_is_forgotten():
+    for said in (TURN, [*TURN, TalkStarted(), NothingSaid()], [Words("x")], [RESULT]):
+        box = outbox(*said)
+        box.take()
+        box.forget()
+        assert box.take() == []
+        assert box.quiet
+
+
+def test_what_was_to_be_done_is_done_although_the_speech_is_forgotten():
+    box = outbox(TalkStarted(), b"aa", RESULT, CancelReply(), Words("x"))
+    box.forget()
+    assert box.take() == [RESULT, CancelReply()]
+
+
+def test_a_turn_after_a_forgotten_one_is_heard():
+    for end in (TalkEnded(), NothingSaid()):
+        box = outbox(TalkStarted(), b"aa")
+        box.forget()
+        box.put(b"bb", end, *TURN)
+        assert box.take() == JOINED
+
+
+def test_each_turn_that_was_too_long_is_told_of_once(caplog):
+    outbox(*[TalkStarted(), *[b"xx"] * 9, TalkEnded()] * 2, limit=4)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
 def test_too_much_sound_is_dropped_but_never_a_marker():
     box = outbox(TalkStarted(), *[b"xx"] * 10, TalkEnded(), TalkStarted(), b"yy", TalkEnded(), limit=8)
     assert box.take() == [TalkStarted(), b"xx" * 4, TalkEnded(), TalkStarted(), TalkEnded()]
 
 
-def test_the_room_comes_back_with_the_answer():
-    box = outbox(*TURN, limit=4)
-    box.take()
-    box.settle()
-    for item in TURN:
-        box.put(item)
+@pytest.mark.parametrize("ends", ["answered", "forgotten", "forgotten unsent", "nothing said", "nothing said unsent"])
+def test_the_room_comes_back_with_the_answer_or_when_there_will_be_none(ends):
+    box = outbox(*(TURN[:-1] if "nothing" in ends else TURN), limit=4)
+    if "unsent" not in ends:
+        box.take()
+    match ends.split():
+        case ["answered"]:
+            box.settle()
+        case ["forgotten", *_]:
+            box.forget()
+        case ["nothing", *_]:
+            box.put(NothingSaid())
+            box.take()
+    box.put(*TURN)
     assert box.take() == JOINED
 
 
 def test_without_a_connection_only_the_cancels_are_taken():
-    box = outbox(TalkStarted(), CancelReply(), b"aa")
+    box = outbox(TalkStarted(), CancelReply(), b"aa", RESULT)
     assert box.take_cancels() == [CancelReply()]
-    assert box.take() == [TalkStarted(), b"aa"]
-
-
-RESULT = ToolResult("c", "{}")
+    assert box.take() == [TalkStarted(), b"aa", RESULT]
 
 
 def test_the_result_of_a_tool_is_kept_until_the_reply_that_follows_it_begins():
@@ -219,6 +283,12 @@ def test_a_result_that_leads_to_no_reply_is_not_kept():
     box.put(RESULT, CancelReply())
     assert box.take() == [RESULT, CancelReply()]
     assert box.quiet
+    box.put(*TURN, RESULT)
+    box.take()
+    box.put(CancelReply())
+    box.take()
+    box.rewind()
+    assert box.take() == JOINED, "speech still waits for its answer"
 
 
 HANDS = st.lists(st.sampled_from(["talk", "sound", "end", "nothing", "take", "rewind", "settle", "forget"]))
@@ -244,7 +314,8 @@ def test_whatever_happens_what_goes_up_is_whole_turns_within_the_limit(hands):
                 up = []
             case "settle" | "forget":
                 getattr(box, hand)()
-        assert 0 <= box._kept <= 6
+        kept = sum(len(item) for item in [*box._unsent, *box._sent] if isinstance(item, bytes))
+        assert box._kept == kept <= 6
     began = False
     for item in up:
         if isinstance(item, TalkStarted):
@@ -259,8 +330,19 @@ def test_what_is_put_at_once_waits_together():
     assert box.take() == JOINED
 
 
+def test_who_asks_whether_it_is_quiet_hears_of_a_turn_that_has_only_begun():
+    box = outbox(TalkStarted())
+    box.forget()
+    assert not box.quiet
+    box.put(TalkEnded())
+    box.take()
+    assert box.quiet
+
+
 def test_who_rings_after_the_end_is_not_heard():
     box = outbox()
     box.close()
     box.close()
+    with pytest.raises(ValueError, match="closed"):
+        box.fileno()
     box.put(b"..")

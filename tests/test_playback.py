@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.events import PlaybackEnded, PlaybackStarted
-from device_agent.playback import CAPACITY_S, LULL_MS, Marker, Playback, Sound
+from device_agent.playback import CAPACITY_S, LULL_MS, STARVED_S, Marker, Playback, Sound
 from device_agent.prefill import KNOWN, MARGIN_S, Prefill
 
 RATE, FRAME, PREFILL = 1000, 20, 40
@@ -85,11 +86,12 @@ def test_a_reply_that_comes_faster_than_it_sounds_begins_as_soon_as_there_is_eno
     assert pcm(read_all(p)) == sound(0, PREFILL)
 
 
-def test_a_reply_shorter_than_the_prefill_sounds_when_it_is_complete():
-    p = playback()
-    p.write("a", sound(0, 5))
+@pytest.mark.parametrize("count", [1, 5, FRAME])
+def test_a_reply_shorter_than_the_prefill_sounds_when_it_is_complete(count):
+    p = patient(Clock())
+    p.write("a", sound(0, count))
     p.finish("a")
-    assert read_all(p) == [PlaybackStarted("a"), sound(0, 5), PlaybackEnded("a")]
+    assert read_all(p) == [PlaybackStarted("a"), sound(0, count), PlaybackEnded("a")]
 
 
 def test_the_end_is_told_exactly_once_and_after_the_last_sample():
@@ -124,19 +126,28 @@ def test_what_the_loudspeaker_still_holds_is_no_gap():
     assert p.underruns == 0
 
 
+def test_what_the_loudspeaker_did_not_take_yet_is_no_gap():
+    p = patient(clock := Clock())
+    p.write("a", sound(0, 3 * FRAME))
+    assert len(read_all(p, 3)) == 3
+    clock.ms = 1000  # of three frames one is left, and could have been read long ago
+    p.write("a", sound(3 * FRAME, FRAME))
+    assert p.underruns == 0
+
+
 def test_after_it_fell_silent_it_waits_for_the_next_to_be_in_time_and_counts_it():
     p = patient(clock := Clock())
     p.write("a", sound(0, 50))
     clock.ms = PREFILL
     read_all(p)  # two frames; the loudspeaker is silent 40 ms later
     clock.ms = 110
-    p.write("a", sound(50, 30))  # 60 ms late
+    p.write("a", sound(50, 100))  # 60 ms late; that much of it comes at once is no reason to go on at once
     assert p.underruns == 1
     assert read_all(p) == []
     clock.ms = 119  # 40 ms were heard, and 60 is how late it was; a margin is added to that
     assert read_all(p) == []
     clock.ms = 40 + 60 + round(1000 * MARGIN_S)
-    assert read_all(p) == [sound(40, FRAME), sound(60, FRAME)]
+    assert pcm(read_all(p)) == sound(40, 100)
 
 
 def test_it_falls_silent_as_often_as_it_is_late_again():
@@ -340,6 +351,14 @@ def test_an_alarm_rings_until_it_is_hushed_also_over_a_cut():
     assert read_all(p) == LULL
 
 
+def test_an_alarm_is_silent_in_the_middle_of_its_sound_when_it_is_hushed():
+    p = playback()
+    p.ring(cue(5 * FRAME))
+    p.read()
+    p.ring(b"")
+    assert read_all(p) == LULL
+
+
 def test_a_reply_that_begins_in_the_silence_behind_a_cue_does_not_wait_for_its_end():
     p = playback()
     p.play(cue(FRAME))
@@ -432,6 +451,32 @@ def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
     assert not p.silenced(0.01)
 
 
+class Hurdle:
+    """What a speaker waits by for a cut: notes for how long, and lets the cut come meanwhile."""
+
+    def __init__(self, cut: Callable[[], object]) -> None:
+        self._cut = cut
+        self.waited: list[float] = []
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self.waited.append(timeout)
+        self._cut()
+        return True
+
+    def locked(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("seconds", [0.01, 60.0])
+def test_who_waits_for_a_cut_waits_for_as_long_as_it_says_and_who_asks_alone_does_not_wait(seconds):
+    p = playback()
+    p._uncut = hurdle = Hurdle(p.cut)
+    assert not p.silenced()
+    assert hurdle.waited == []
+    assert p.silenced(seconds)
+    assert hurdle.waited == [seconds]
+
+
 def test_a_cut_that_was_read_is_no_cut_of_what_follows():
     p = playback()
     for _ in range(3):
@@ -477,3 +522,79 @@ def test_a_reply_that_is_starved_is_over_and_what_comes_late_is_heard():
     p.write("r", sound(40, 40))
     p.finish("r")
     assert read_all(p) == [PlaybackStarted("r"), sound(40, 20), sound(60, 20), PlaybackEnded("r")]
+
+
+# Waiting --------------------------------------------------------------------------------------------------------------
+
+
+class Patience(threading.Condition):
+    """A reader that has to wait lets the time pass at once, and notes how much; what it would wait for in vain, too."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.waited: list[float | None] = []
+        self.woken = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout)
+        if timeout is None:
+            raise LookupError("it would wait for ever")
+        self._clock.ms += round(1000 * timeout)
+        return False
+
+    def notify_all(self) -> None:
+        self.woken += 1
+
+
+def waiting() -> tuple[Playback, Patience]:
+    """Return one whose first replies wait for PREFILL of them, and what its reader waits by."""
+    p = patient(clock := Clock())
+    p._changed = patience = Patience(clock)
+    return p, patience
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda p: p.write("a", sound(0, 1)),
+        Playback.finish,
+        lambda p: p.play(cue(1)),
+        lambda p: p.ring(cue(1)),
+        Playback.cut,
+        lambda p: p.ask_to_reopen(at_once=False),
+        Playback.close,
+    ],
+)
+def test_whatever_there_may_be_to_read_wakes_the_reader(act):
+    p, patience = waiting()
+    act(p)
+    assert patience.woken == 1
+
+
+def test_where_nothing_is_to_come_a_reader_waits_until_it_is_told():
+    for wake in (0, 100):
+        p, patience = waiting()
+        p.wake = wake
+        with pytest.raises(LookupError):
+            p.read()
+        assert patience.waited == [None]
+
+
+def test_a_reader_waits_for_the_rest_of_the_prefill_alone():
+    p, patience = waiting()
+    p.write("a", sound(0, FRAME))
+    assert p.read() == PlaybackStarted("a")
+    assert patience.waited == pytest.approx([PREFILL / 1000])
+
+
+@pytest.mark.parametrize("rest", [0, 5, FRAME - 1])
+def test_a_reply_that_sends_nothing_more_is_over_and_what_there_is_of_it_was_heard(rest):
+    p, patience = waiting()
+    p.write("a", sound(0, PREFILL + rest))
+    items: list[object] = []
+    while not items or not isinstance(items[-1], PlaybackEnded):
+        items.append(p.read())
+    assert b"".join(item.pcm for item in items if isinstance(item, Sound)) == sound(0, PREFILL + rest)
+    assert patience.waited == [STARVED_S]
+    assert p.quiet

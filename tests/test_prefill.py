@@ -38,6 +38,7 @@ ONE_REPLY = [
     ((0, 100, 340, 380), 140, 140 + MARGIN),
     ((60, 100, 200, 300), -60, 0),  # the first late, which one cannot know: all others seem early
     ((0, 490, 500, 600), 390, MOST),  # no longer than it may be
+    ((0, 500, 600), 400, MOST),  # as late as jitter may be
     ((0, 10, 20, 730, 740), -90, 0),  # a pause: no prefill would have hidden it, and it teaches nothing
     ((0, 130, 260, 390, 520), 120, 120 + MARGIN),  # a link that is too slow
     ((0, 10, 310, 320), 110, 110 + MARGIN),  # a burst, and a wait that it did not outlast
@@ -67,6 +68,10 @@ def test_it_holds_for_each_of_the_last_replies_and_shrinks_when_the_worst_of_the
     assert heard(prefill, reply(0, 260), reply(0, 130), reply(0, 100)) == pytest.approx(180)
     waits = [heard(prefill, reply(0, 100)) for _ in range(REPLIES)]
     assert waits == pytest.approx([180] * (REPLIES - 3) + [50] + [MARGIN] * 2)
+
+
+def test_what_is_not_known_yet_costs_no_longer_wait_than_the_worst_that_may_be_learned():
+    assert 0 < Prefill().least <= MOST_S
 
 
 def test_of_the_first_replies_something_must_be_there_and_then_one_knows():
@@ -100,6 +105,7 @@ DUE = [
     ((50, 60), 80, 0, 0),  # what came behind the first is worth a wait
     ((50, 60), 120, 0, 170),
     ((50, 60, 70), 120, 0, 0),
+    ((50, 60), 100, 0, 0),
     ((50,), 0, 100, 0),  # enough is there
     ((50,), 0, 150, 200),  # it does not come within the time that it lasts
     ((50, 60), 0, 150, 0),
