@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from readme import prepare, walk
 from root import Broken, Root, base, unpacked, wait_for
 
 HERE = Path(__file__).parent
@@ -516,9 +517,8 @@ def main() -> int:
         f"device-agent on {options.suite}, {options.arch}: a clean Debian after {time.monotonic() - began:.0f} s",
         flush=True,
     )
-    parts = (
-        [options.only] if options.only else ["short"] if options.arch != "amd64" else ["source", "package", "systemd"]
-    )
+    usual = ["short"] if options.arch != "amd64" else ["readme", "source", "package", "systemd"]
+    parts = [options.only] if options.only else usual
     kept = [step for part in parts for step in PARTS[part](packed, options.keep.resolve())]
     print(f"{'all' if all(kept) else 'only'} {sum(kept)} of {len(kept)}, {time.monotonic() - began:.0f} s", flush=True)
     return 0 if all(kept) else 1
@@ -581,7 +581,15 @@ def make_it_run_anywhere(root: Root) -> None:
     root.file(KEY).write_text("a-key\n")
 
 
-PARTS = {"source": source, "short": short, "package": package, "systemd": systemd}
+def readme(packed: Path, keep: Path) -> list[bool]:
+    """As README says, command by command, on a machine that runs."""
+    with unpacked(packed, keep) as root:
+        prepare(root)
+        with root.booted():
+            return prove((walk,), root)
+
+
+PARTS = {"readme": readme, "source": source, "short": short, "package": package, "systemd": systemd}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Runs inside, with the Python of the installed program: a first turn through ``device-agent run`` on sound files.
 
 /opt/device-agent/bin/python turn.py
+/opt/device-agent/bin/python turn.py --question FILE       write the question, with ten minutes of silence behind it
+/opt/device-agent/bin/python turn.py --same FILE ANSWER    say yes or no: is the question of FILE in ANSWER?
 """
 
 from __future__ import annotations
@@ -29,6 +31,26 @@ cues: {{volume: 0}}
 
 
 def main() -> int:
+    """Do what the arguments say; return the exit status."""
+    match sys.argv[1:]:
+        case ["--question", file]:
+            return write_question(Path(file))
+        case ["--same", file, answer]:
+            print("yes" if same(samples(Path(file))[2 * RATE : 4 * RATE], samples(Path(answer))) > 0.5 else "no")
+            return 0
+    return take_turn()
+
+
+def write_question(path: Path) -> int:
+    """Write a question to be heard by a microphone that goes on listening."""
+    with as_file(QUESTION) as question, wave.open(str(path), "wb") as wav:
+        wav.setparams((1, 2, RATE, 0, "NONE", ""))
+        wav.writeframes(samples(question) + bytes(2 * RATE * 600))
+    path.chmod(0o644)
+    return 0
+
+
+def take_turn() -> int:
     """Ask, listen, compare; say how alike the question and its echo are."""
     with tempfile.TemporaryDirectory() as folder, as_file(QUESTION) as question, Simulator(key="a-key") as service:
         answer, settings = Path(folder, "answer.wav"), Path(folder, "config.yaml")
