@@ -1,8 +1,8 @@
 """README's own commands, line by line, by an ordinary user at a terminal, to a spoken answer of the service.
 
 Every block of shell commands in README.md, in its order. What is not possible in a folder is replaced: a log-in over
-SSH is left out, a sound card is a sound file, the editor writes the settings that README tells to write, and the service
-is the simulator on the same machine.
+SSH is left out, a sound card is a sound file, the editor writes the settings that README tells to write, and the
+service is the simulator on the same machine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from root import Broken, Root, wait_for
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent
-PI_OS_LITE = ("sudo", "python3", "ca-certificates", "nano", "procps", "systemd", "systemd-sysv", "dbus")
-"""What Raspberry Pi OS Lite has that the smallest Debian has not."""
+THERE = ("sudo", "python3", "ca-certificates", "procps", "systemd", "systemd-sysv", "dbus", "git", "make")
+"""What Raspberry Pi OS Lite has and the smallest Debian has not, and what README's first section asks for."""
 REPOSITORY = "/srv/device-agent.git"
 LEFT_OUT = {"ssh": "there is no second computer", "MIC=1": "there is no sound card"}
 LONGEST_S = 900.0
@@ -66,9 +66,7 @@ def walk(root: Root) -> str:
 def prepare(root: Root) -> None:
     """Make of the smallest Debian what a Raspberry Pi is after its first log-in."""
     root.run("apt-get", "-qq", "update")
-    root.run(
-        "apt-get", "-qq", "install", "-y", "--no-install-recommends", *PI_OS_LITE, DEBIAN_FRONTEND="noninteractive"
-    )
+    root.run("apt-get", "-qq", "install", "-y", "--no-install-recommends", *THERE, DEBIAN_FRONTEND="noninteractive")
     root.run("useradd", "--create-home", "--shell", "/bin/bash", "name")
     root.file("/etc/sudoers.d/name").write_text("name ALL=(ALL) NOPASSWD: ALL\nDefaults env_keep += PIP_CERT\n")
     subprocess.run(["git", "clone", "--quiet", "--bare", PROJECT, root.file(REPOSITORY)], check=True)
