@@ -472,7 +472,7 @@ class Conversation:
         """What follows from being in a state, however we came there."""
         if self.state is REFUSED:
             self.deadline = self._refused_until
-        elif self.state is not old or isinstance(event, ReplyEnded):
+        elif self.state is not old or isinstance(event, (ReplyEnded, Words, Clip)):
             self._wait(old, now)
         elif isinstance(event, TimeUp):
             self.deadline = None
@@ -493,7 +493,7 @@ class Conversation:
         """Set the deadline of the state."""
         seconds = self._patience.get(self.state)
         self.deadline = None if seconds is None else now + seconds
-        if self.state in _WAITS and (old not in _WAITS or self.state is old):
+        if self.state is SENDING or (self.state in _WAITS and (old not in _WAITS or self.state is old)):
             self._asked_at, self._works_until = now, 0.0
         elif self.state is LATE and self.deadline is not None:
             self.deadline = max(self.deadline, self._works_until)
