@@ -107,7 +107,7 @@ class Recall:
                 break
             if exchange.assistant or exchange.called:
                 for by_user, text in ((False, exchange.assistant), (True, exchange.user)):
-                    kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :] if room else ""
+                    kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :]
                     room -= len(kept)
                     found += [Said(by_user, kept)] if kept else []
         return tuple(reversed(found))

@@ -21,7 +21,7 @@ from device_agent.events import (
     UserText,
     Words,
 )
-from device_agent.recall import AGE_S, LONGEST, LONGEST_ONE, MOST, Recall
+from device_agent.recall import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, Recall
 from device_agent.services import Said
 
 RATE = 1000
@@ -145,6 +145,31 @@ def test_what_follows_a_cut_reply_was_not_heard_and_what_was_heard_to_its_end_st
     assert told(recall)[-1] == ("assistant", "One moment please.")
 
 
+def test_a_reply_of_an_earlier_turn_may_be_cut_while_it_still_sounds():
+    recall = exchanged(("Count.", "one two three four"), ("And on.", "five six"))
+    recall.sent(CancelReply("r0", 500), 0.0)
+    assert told(recall) == [
+        ("user", "Count."), ("assistant", "one two"), ("user", "And on."), ("assistant", "five six")
+    ]  # fmt: skip
+
+
+def test_how_much_was_heard_is_measured_at_the_rate_of_the_sound():
+    recall = exchanged(("Hello.", "Hello."))
+    assert recall.at(2 * RATE) is recall
+    ask(recall, "u", "Count.")
+    answer(recall, "r", "one two three four", seconds=2)  # one second, at this rate
+    recall.sent(CancelReply("r", 500), 0.0)
+    assert told(recall)[-1] == ("assistant", "one two")
+
+
+def test_of_a_long_reply_that_is_cut_the_end_is_known_and_that_was_not_heard():
+    recall = Recall(RATE)
+    ask(recall, "u", "Count.")
+    answer(recall, "r", "word " * LONGEST, seconds=10)
+    recall.sent(CancelReply("r", 5000), 0.0)
+    assert told(recall) == []
+
+
 def test_words_before_the_first_sound_are_not_heard_when_the_reply_is_cut():
     recall = Recall(RATE)
     ask(recall, "u", "Well?")
@@ -166,6 +191,43 @@ def test_a_reply_in_text_alone_is_told_too():
     recall.told(ReplyEnded("r"), 0.0)
     recall.sent(CancelReply(), 0.0)
     assert told(recall) == [("user", "Hi"), ("assistant", "Yes?")]
+
+
+def test_what_is_said_before_anything_was_asked_belongs_to_no_turn():
+    recall = Recall(RATE)
+    answer(recall, "r", "Welcome.")
+    recall.told(UserText("u", "Hello?", True), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    recall.sent(NothingSaid(), 0.0)
+    recall.sent(CancelReply("r", 0), 0.0)
+    assert told(recall) == []
+
+
+def test_nothing_said_takes_back_no_turn_that_was_answered():
+    recall = exchanged(("One?", "One."))
+    recall.sent(NothingSaid(), 0.0)
+    assert told(recall) == [("user", "One?"), ("assistant", "One.")]
+
+
+def test_an_answered_turn_is_told_to_each_new_connection():
+    recall = exchanged(("One?", "One."))
+    recall.begin()
+    recall.begin()
+    assert told(recall) == [("user", "One?"), ("assistant", "One.")]
+
+
+def test_a_turn_of_many_parts_has_a_limit_on_both_sides():
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    for number in range(MOST_PARTS + 1):
+        recall.told(UserText(f"u{number}", f"u{number}", True), 0.0)
+    for number in range(MOST_PARTS + 1):
+        recall.told(ReplyText(f"r{number}", f"r{number}"), 0.0)
+    recall.told(UserText("u0", "first", True), 0.0)
+    recall.told(ReplyText("r0", " more"), 0.0)
+    said = dict(told(recall))
+    assert said["user"].split() == ["first", *(f"u{number}" for number in range(1, MOST_PARTS))]
+    assert said["assistant"].split() == ["r0", "more", *(f"r{number}" for number in range(1, MOST_PARTS))]
 
 
 def test_where_the_service_ends_turns_its_word_is_the_end():
@@ -241,7 +303,15 @@ def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it()
     assert recall.awaits("c")
 
 
-@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Words("no")])
+def test_so_many_calls_are_awaited():
+    recall = Recall(RATE)
+    ask(recall, "u", "All lamps on.")
+    for number in range(MOST_CALLS + 1):
+        recall.told(ToolCall(f"c{number}", "lamp", "{}"), 1.0)
+    assert [recall.awaits(f"c{number}") for number in (0, 1, MOST_CALLS)] == [False, True, True]
+
+
+@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Clip(SECOND), Words("no")])
 def test_the_result_of_a_tool_is_awaited_until_something_else_is_wanted(over):
     recall = Recall(RATE)
     ask(recall, "u", "Is the lamp on?")
