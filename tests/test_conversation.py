@@ -177,11 +177,16 @@ def at(state: State, **settings: object) -> Conversation:
 
 def test_a_turn_goes_round():
     conversation = Conversation()
-    states = []
+    states, moods = [], []
     for event in [*WAY_TO[SPEAKING], ReplyEnded("r"), PlaybackEnded("r")]:
-        conversation.handle(event, 0.0)
+        moods += [action.mood for action in conversation.handle(event, 0.0) if isinstance(action, Show)]
         states.append(conversation.state)
     assert states == [READY, LISTENING, SENDING, THINKING, SPEAKING, SPEAKING, READY]
+    assert moods == ["ready", "listening", "thinking", "speaking", "ready"]
+
+
+def test_nothing_is_waited_for_before_it_has_started():
+    assert Conversation().deadline is None
 
 
 def test_a_press_dials_at_once():
@@ -222,10 +227,11 @@ def test_a_turn_in_one_piece_cuts_the_reply_but_an_announcement_interrupts_nobod
     assert conversation.state is state
 
 
+@pytest.mark.parametrize("turn", [Words("hello"), Clip(b"..")])
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
-def test_a_turn_in_one_piece_is_waited_for_as_long_as_any_other(state):
+def test_a_turn_in_one_piece_is_waited_for_as_long_as_any_other(state, turn):
     conversation = at(state)
-    conversation.handle(Words("hello"), 10.0)
+    conversation.handle(turn, 10.0)
     assert conversation.deadline == 10.0 + PATIENCE_S / 2
     conversation.handle(CutConfirmed(), 10.0)
     conversation.handle(TurnReceived(), 11.0)
@@ -241,7 +247,7 @@ def test_what_sounds_is_a_reply_whenever_it_begins(state, begun):
     conversation = at(state)
     conversation.handle(begun, 1.0)
     assert conversation.state is SPEAKING
-    conversation.handle(PlaybackEnded("r2"), 2.0)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r2"), 2.0)
     assert conversation.state in RESTING
 
 
@@ -278,6 +284,31 @@ def test_a_stale_reply_cannot_end_the_new_turn():
     conversation.handle(TalkEnded(), 2.0)
     conversation.handle(ReplyStarted("new"), 3.0)
     assert conversation.state is SPEAKING
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        TurnReceived(),
+        TurnTaken(),
+        ReplyStarted("r"),
+        ReplyText("r", "well"),
+        ReplyProgress(),
+        ReplyEnded("r", more=True),
+        ReplyWithdrawn("r"),
+        PlaybackStarted("r"),
+        PlaybackEnded("r"),
+        ToolCall("c", "lamp", "{}"),
+    ],
+)
+@pytest.mark.parametrize("sent", [False, True])
+def test_what_is_told_of_a_dead_reply_changes_nothing(word, sent):
+    conversation = at(SPEAKING)
+    conversation.handle(Pressed(), 1.0)
+    conversation.handle(TalkEnded(), 2.0) if sent else None
+    before = dict(vars(conversation))
+    assert conversation.handle(word, 3.0) == []
+    assert vars(conversation) == before
 
 
 def test_two_cuts_need_two_confirmations():
@@ -385,7 +416,7 @@ def test_a_service_that_thinks_for_long_is_excused_once_and_then_given_up():
     conversation = at(SENDING)
     conversation.handle(TurnReceived(), 100.0)
     assert conversation.deadline == 108.0
-    assert conversation.handle(TimeUp(), 108.0)[0] == Play(Cue.WAITING)
+    assert conversation.handle(TimeUp(), 108.0) == [Play(Cue.WAITING), Attend(Attention.BUTTON)]
     assert (conversation.state, conversation.deadline) == (LATE, 130.0)
     assert conversation.handle(TimeUp(), 130.0)[:3] == [CutReply(), ForgetTurn(), Play(Cue.FAILED)]
     assert conversation.state is READY
@@ -414,6 +445,36 @@ def test_a_server_that_answers_pings_before_it_is_ready_is_waited_for_once():
     for now in (105.0, 110.0):
         conversation.handle(ReplyProgress(), now)
         assert conversation.deadline == 100.0 + PATIENCE_S
+    conversation.handle(TurnReceived(), 111.0)
+    assert conversation.deadline == 119.0
+
+
+def test_words_are_a_sign_of_work_although_the_turn_was_not_acknowledged():
+    conversation = at(LISTENING)
+    conversation.handle(TalkEnded(), 100.0)
+    conversation.handle(ReplyText("r", "well"), 101.0)
+    assert conversation.deadline == 101.0 + 2 * PATIENCE_S
+
+
+@pytest.mark.parametrize("state", [READY, LISTENING, FOLLOW_UP])
+def test_signs_of_work_prolong_nothing_else(state):
+    conversation = at(state, idle=60.0)
+    deadline = conversation.deadline
+    for sign in (ReplyText("r", "well"), ReplyProgress()):
+        conversation.handle(sign, 1.0)
+        assert conversation.deadline == deadline
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_each_part_of_an_answer_is_waited_for_anew(spoken):
+    conversation = at(SPEAKING if spoken else THINKING)
+    conversation.handle(ReplyEnded("r", more=True), 100.0)
+    conversation.handle(PlaybackEnded("r"), 100.0) if spoken else None
+    assert (conversation.state, conversation.deadline) == (THINKING, 108.0)
+    conversation.handle(TimeUp(), 108.0)
+    for now in range(110, 1000, 10):
+        conversation.handle(ReplyText("r2", "well"), float(now))
+    assert conversation.deadline == 100.0 + 4 * PATIENCE_S
 
 
 def test_patience_is_what_the_owner_says():
@@ -494,7 +555,8 @@ def test_with_voice_interruption_speech_cuts_a_reply():
 
 def test_after_a_reply_speech_alone_may_go_on_for_a_while():
     conversation = at(SPEAKING, follow_up=8.0)
-    assert Attend(Attention.VOICE) in conversation.handle(PlaybackEnded("r"), 10.0)
+    actions = conversation.handle(PlaybackEnded("r"), 10.0)
+    assert actions == [Attend(Attention.VOICE), Show("follow-up"), Linger()]
     assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 18.0)
     assert Attend(Attention.BUTTON) in conversation.handle(TimeUp(), 18.0)
     assert conversation.state is READY
@@ -505,7 +567,7 @@ def test_the_end_of_the_recording_waits_for_the_reply(state):
     conversation = at(state, follow_up=8.0)
     assert Finish() not in conversation.handle(MicrophoneEnded(), 1.0)
     if state is not SPEAKING:
-        conversation.handle(ReplyStarted("r"), 1.0)
+        assert Finish() not in conversation.handle(ReplyStarted("r"), 1.0)
     assert Finish() in conversation.handle(PlaybackEnded("r"), 2.0)
 
 
@@ -535,16 +597,61 @@ def test_a_reply_that_follows_without_a_pause_is_heard_to_its_end():
     conversation = at(SPEAKING)
     conversation.handle(ReplyEnded("r", more=True), 1.0)
     conversation.handle(ReplyStarted("r2"), 2.0)
+    conversation.handle(PlaybackStarted("r"), 2.1)
     assert conversation.handle(PlaybackEnded("r"), 3.0) == []
     conversation.handle(PlaybackEnded("r2"), 4.0)
     assert conversation.state is READY
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_the_rest_of_an_answer_that_will_not_come_is_told_by_a_cue(late):
+def while_its_tools_work() -> Conversation:
     conversation = at(SPEAKING)
     conversation.handle(ReplyEnded("r", more=True), 1.0)
     conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is THINKING
+    return conversation
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([StopAsked()], READY),
+        ([Pressed(), NothingSaid()], READY),
+        ([TalkStarted(), NothingSaid()], READY),
+        ([TimeUp(), TimeUp()], READY),
+        ([LinkIdle()], READY),
+        ([Refused("no credit", REFUSED_S)], REFUSED),
+        ([CapReached()], REFUSED),
+    ],
+)
+def test_the_rest_of_an_answer_is_waited_for_until_it_cannot_come_or_is_not_wanted(events, state):
+    conversation = while_its_tools_work()
+    for event in events:
+        conversation.handle(event, 3.0)
+    assert conversation.state is state
+
+
+@pytest.mark.parametrize("gone", [LinkIdle(), Refused("no credit", REFUSED_S), CapReached()])
+@pytest.mark.parametrize("before", [ReplyEnded("r", more=True), ToolCall("c", "lamp", "{}")])
+def test_an_answer_whose_rest_cannot_come_ends_with_a_cue(before, gone):
+    conversation = at(SPEAKING)
+    conversation.handle(before, 1.0)
+    conversation.handle(gone, 1.5)
+    assert Play(Cue.FAILED) in conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is (READY if gone == LinkIdle() else REFUSED)
+
+
+def test_the_trouble_of_a_reply_that_goes_on_is_no_failure_of_the_answer():
+    conversation = at(THINKING)
+    assert Play(Cue.FAILED) not in conversation.handle(ReplyEnded("r", "too much", more=True), 1.0)
+    conversation = at(SPEAKING)
+    conversation.handle(ReplyEnded("r", "too much", more=True), 1.0)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is THINKING
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_rest_of_an_answer_that_will_not_come_is_told_by_a_cue(late):
+    conversation = while_its_tools_work()
     conversation.handle(TimeUp(), 2.5) if late else None
     assert Play(Cue.FAILED) in conversation.handle(LinkIdle(), 3.0)
     assert conversation.state is READY
@@ -569,10 +676,14 @@ def test_a_connection_is_needed_until_the_tools_have_answered_and_no_longer():
 @pytest.mark.parametrize("follow_up", [0.0, 5.0])
 def test_a_sentence_that_was_cut_off_is_followed_by_a_cue(gone, follow_up):
     conversation = at(SPEAKING, follow_up=follow_up)
-    assert Play(Cue.FAILED) not in conversation.handle(gone, 1.0)
+    for event in (gone, LinkDown("cable", 1.0)):
+        assert Play(Cue.FAILED) not in conversation.handle(event, 1.0)
     actions = conversation.handle(PlaybackEnded("r"), 2.0)
     assert Play(Cue.FAILED) in actions
     assert Linger() in actions
+    for event in (LinkUp(), LinkDown("cable", 1.0), PlaybackStarted("r")):
+        conversation.handle(event, 2.5)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.6)  # once is enough
     conversation.handle(TalkStarted(), 3.0)
     for event in (*WAY_TO[SPEAKING][2:-1], ReplyStarted("r2"), ReplyEnded("r2")):
         conversation.handle(event, 3.5)
@@ -592,6 +703,12 @@ def test_a_reply_that_the_service_takes_back_is_over(follow_up):
     conversation = at(SPEAKING, follow_up=follow_up)
     assert Linger() in conversation.handle(ReplyWithdrawn("r"), 1.0)
     assert conversation.state is (FOLLOW_UP if follow_up else READY)
+
+
+def test_a_sentence_that_was_cut_off_and_is_not_wanted_any_more_needs_no_cue():
+    conversation = at(SPEAKING)
+    conversation.handle(LinkDown("cable", 1.0), 1.0)
+    assert Play(Cue.FAILED) not in conversation.handle(StopAsked(), 2.0)
 
 
 def test_what_comes_late_of_a_reply_is_spoken_like_the_rest():
@@ -679,6 +796,7 @@ def test_it_begins_muted_when_it_ended_so():
 @pytest.mark.parametrize("state", [READY, MISTAKE, MUTED, TROUBLE])
 def test_what_nothing_needs_is_hung_up(state):
     conversation = at(state, idle=60.0)
+    conversation.handle(LinkUp(), 10.0)
     assert conversation.deadline == 60.0
     assert conversation.handle(TimeUp(), 60.0) == [HangUp()]
     assert (conversation.state, conversation.deadline) == (state, None)
@@ -690,16 +808,24 @@ def test_an_alarm_rings_whatever_goes_on_until_somebody_hushes_it(state, end):
     conversation = at(state)
     assert conversation.handle(AlarmDue("pasta"), 1.0) == [Ring()]
     assert conversation.state is state
+    assert conversation.handle(ReplyProgress(), 1.5) == []
     assert conversation.handle(end, 2.0)[0] == Hush()
     assert Hush() not in conversation.handle(end, 3.0)
 
 
 @pytest.mark.parametrize("state", [READY, MUTED, SPEAKING])
 def test_the_press_that_hushes_an_alarm_does_nothing_else(state):
-    conversation = at(state)
+    conversation = at(state, press_unmutes=True)
     conversation.handle(AlarmDue("pasta"), 1.0)
     assert conversation.handle(Pressed(), 2.0) == [Hush()]
     assert conversation.state is state
+
+
+def test_speech_that_hushes_an_alarm_begins_a_turn_as_well():
+    conversation = at(READY)
+    conversation.handle(AlarmDue("pasta"), 1.0)
+    assert conversation.handle(TalkStarted(), 2.0)[:2] == [Hush(), Dial(asked=False)]
+    assert conversation.state is LISTENING
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
@@ -750,8 +876,18 @@ def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_
     assert conversation.state is TROUBLE
 
 
-def test_a_microphone_that_goes_between_the_press_and_its_first_frame_ends_the_turn():
-    conversation = at(READY)
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE])
+def test_a_loudspeaker_that_goes_before_the_reply_is_told_of_after_it(state):
+    conversation = at(state, follow_up=8.0)
+    conversation.handle(SpeakerLost("unplugged"), 1.0)
+    for event in (ReplyStarted("r"), PlaybackEnded("r")):
+        conversation.handle(event, 2.0)
+    assert conversation.state is TROUBLE
+
+
+@pytest.mark.parametrize("state", [READY, SPEAKING])
+def test_a_microphone_that_goes_between_the_press_and_its_first_frame_ends_the_turn(state):
+    conversation = at(state)
     conversation.handle(Pressed(), 1.0)
     actions = conversation.handle(MicrophoneLost("unplugged"), 1.1)
     assert CloseGate() in actions
@@ -777,14 +913,14 @@ def test_a_press_on_a_device_that_cannot_hear_is_silence_and_a_cue(state, gone, 
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
-@pytest.mark.parametrize("gone", [Muted(), MicrophoneLost("unplugged")])
+@pytest.mark.parametrize("gone", [Muted(), MicrophoneLost("unplugged"), MicrophoneEnded()])
 def test_speech_of_the_last_moment_before_it_hears_no_more_is_silence_without_a_cue(state, gone):
     conversation = at(state)
     conversation.handle(gone, 1.0)
     actions = conversation.handle(TalkStarted(), 2.0)
     assert actions[:3] == [CutReply(), ForgetTurn(), CloseGate()]
     assert not any(isinstance(action, Play) for action in actions)
-    assert conversation.state in {MUTED, TROUBLE}
+    assert conversation.state in RESTING
 
 
 def test_a_reply_that_nobody_can_hear_is_cut():
