@@ -17,6 +17,7 @@ from device_agent.events import (
     TalkEnded,
     TalkStarted,
     ToolCall,
+    ToolResult,
     TurnTaken,
     UserText,
     Words,
@@ -84,6 +85,21 @@ def test_a_transcript_that_comes_when_the_next_turn_has_begun_belongs_to_the_tur
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "turn", [[TalkStarted(), TalkEnded()], [TalkStarted(), TurnTaken()], [Clip(SECOND)], [Words("Really?")]]
+)
+def test_a_transcript_that_comes_when_the_turn_is_over_is_of_no_earlier_one(turn):
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r1", "Yes.")  # to what the service never wrote down
+    for item in turn:
+        recall.told(item, 0.0) if isinstance(item, TurnTaken) else recall.sent(item, 0.0)
+    recall.told(UserText("u2", "Really?", True), 0.0)
+    answer(recall, "r2", "Really.")
+    assert told(recall) == [("assistant", "Yes."), ("user", "Really?"), ("assistant", "Really.")]
+
+
 def test_a_typed_turn_is_known_without_a_transcript_and_told_once():
     recall = Recall(RATE)
     recall.sent(Words("What time is it?"), 0.0)
@@ -110,6 +126,18 @@ def test_a_turn_that_waits_for_its_answer_is_not_told_because_it_is_sent_again()
     assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
 
 
+def test_on_a_new_connection_a_transcript_is_of_what_was_sent_again():
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    recall.begin()
+    recall.sent(TalkStarted(), 0.0)
+    recall.told(UserText("u", "Two?", True), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r", "Two.")
+    assert told(recall) == [("user", "Two?"), ("assistant", "Two.")]
+
+
 def test_what_was_not_said_is_no_turn():
     recall = exchanged(("One?", "One."))
     recall.sent(TalkStarted(), 0.0)
@@ -127,7 +155,8 @@ def test_a_reply_after_a_tool_goes_on_with_the_one_before():
 def test_of_a_cut_reply_the_words_are_kept_that_were_heard():
     recall = Recall(RATE)
     ask(recall, "u", "Count.")
-    answer(recall, "r", "one two three four five six seven eight nine ten", seconds=10)
+    recall.told(ReplyText("r", "one two three four five six "), 0.0)  # in pieces, as it comes
+    answer(recall, "r", "seven eight nine ten", seconds=10)
     recall.sent(CancelReply("r", 5000), 0.0)
     assert told(recall)[-1] == ("assistant", "one two three four five")
 
@@ -242,7 +271,10 @@ def test_where_the_service_ends_turns_its_word_is_the_end():
 def test_the_latest_are_told_and_not_more_than_the_limit():
     recall = exchanged(*[(f"{n}?", f"{n}.") for n in range(20)])
     assert told(recall) == [pair for n in range(15, 20) for pair in (("user", f"{n}?"), ("assistant", f"{n}."))]
-    assert len(told(recall)) == MOST
+    assert len(told(recall)) == len(recall._exchanges) == MOST
+    recall.begin()
+    ask(recall, "last", "last?")
+    assert len(recall._exchanges) == MOST
 
 
 def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
@@ -309,6 +341,15 @@ def test_so_many_calls_are_awaited():
     for number in range(MOST_CALLS + 1):
         recall.told(ToolCall(f"c{number}", "lamp", "{}"), 1.0)
     assert [recall.awaits(f"c{number}") for number in (0, 1, MOST_CALLS)] == [False, True, True]
+
+
+@pytest.mark.parametrize("item", [ToolResult("other", "done"), SECOND, TalkEnded()])
+def test_the_result_of_a_tool_is_awaited_whatever_else_goes_up_of_the_turn(item):
+    recall = Recall(RATE)
+    ask(recall, "u", "Is the lamp on?")
+    recall.told(ToolCall("c", "lamp", "{}"), 1.0)
+    recall.sent(item, 2.0)
+    assert recall.awaits("c")
 
 
 @pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Clip(SECOND), Words("no")])

@@ -146,6 +146,12 @@ def test_where_nothing_is_owed_any_more_silence_is_no_failure():
     assert timeout.deadline(1.0) == 1000.0 + WORKING * P
 
 
+def test_before_a_turn_nothing_is_waited_for():
+    timeout = watched()
+    assert timeout.deadline(1.0) is None
+    timeout.check(1000.0)
+
+
 def test_whether_it_has_spoken_is_known():
     assert watched(acknowledges=False).spoke
     timeout = watched()

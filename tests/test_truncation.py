@@ -33,6 +33,7 @@ def tracker() -> TruncationTracker:
         (1000, [("b", 0), ("words", 0), ("c", 0)]),
         (1200, [("b", 200), ("words", 0), ("c", 0)]),
         (3000, [("words", 0), ("c", 0)]),
+        (3001, [("c", 0)]),
     ],
 )
 def test_what_was_not_heard_is_shortened_or_taken_out_in_all_items_and_replies(heard, left):
