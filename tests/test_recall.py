@@ -103,6 +103,15 @@ def test_a_transcript_that_comes_when_the_turn_is_over_is_of_no_earlier_one(turn
     assert told(recall) == [("assistant", "Yes."), ("user", "Really?"), ("assistant", "Really.")]
 
 
+def test_a_transcript_may_come_while_the_user_still_speaks():
+    recall = exchanged(("One?", "One."))
+    recall.sent(TalkStarted(), 0.0)
+    recall.told(UserText("u", "Two?", False), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r", "Two.")
+    assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
+
+
 def test_a_typed_turn_is_known_without_a_transcript_and_told_once():
     recall = Recall(RATE)
     recall.sent(Words("What time is it?"), 0.0)
@@ -159,7 +168,8 @@ def test_of_a_cut_reply_the_words_are_kept_that_were_heard():
     recall = Recall(RATE)
     ask(recall, "u", "Count.")
     recall.told(ReplyText("r", "one two three four five six "), 0.0)  # in pieces, as it comes
-    answer(recall, "r", "seven eight nine ten", seconds=10)
+    recall.told(ReplyAudio("r", 4 * SECOND), 0.0)
+    answer(recall, "r", "seven eight nine ten", seconds=6)
     recall.sent(CancelReply("r", 5000), 0.0)
     assert told(recall)[-1] == ("assistant", "one two three four five")
 
@@ -310,7 +320,7 @@ def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
 def test_what_is_old_is_not_told():
     recall = Recall(RATE)
     for now in (0.0, 100.0):
-        ask(recall, f"u{now}", f"{now}?", now)
+        ask(recall, f"u{now}", f"{now}?", now - 20.0)
         answer(recall, f"r{now}", f"{now}.", now=now)
     assert len(told(recall, AGE_S)) == 4
     assert told(recall, AGE_S + 1) == [("user", "100.0?"), ("assistant", "100.0.")]
