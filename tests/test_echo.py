@@ -59,7 +59,7 @@ def test_it_is_deaf_to_a_reply_until_that_has_died_away_in_the_room():
 
 def test_what_waits_in_the_device_is_not_heard_yet():
     echo = Echo(RATE)
-    assert echo.unheard(5.0) == 0.0
+    assert echo.unheard(0.0) == echo.unheard(5.0) == 0.0
     now = speak(echo, 50, 1.0)
     assert echo.unheard(now) == pytest.approx(LATENCY)
     assert echo.unheard(now + 0.04) == pytest.approx(LATENCY - 0.04)  # it drains
@@ -177,3 +177,8 @@ def test_what_a_sound_server_adds_is_learnt_and_waited_for():
     speak(echo, 1, now)
     assert echo.hear(NOISE, now + FRAME_S + 0.26)[1] is Own.LOUD
     assert echo.hear(NOISE, now + FRAME_S + 0.36)[1] is Own.FADING
+    echo.sounds(Sound(NOISE, cue=True), LATENCY, now + 5.0)
+    over = now + 5.0 + FRAME_S
+    echo.hear(NOISE, over)
+    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.26)[0] != NOISE
+    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.36)[0] == NOISE
