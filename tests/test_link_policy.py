@@ -166,6 +166,12 @@ def test_where_there_may_be_no_connection_there_is_none_and_a_request_waits_unti
     assert dialled(one, 1.5) == 0
 
 
+def test_where_there_may_be_no_connection_none_is_prepared():
+    one = LinkPolicy([PATIENCE_S])
+    one.allow(False, 0.0)
+    assert one.decide(5.0) == Wait()
+
+
 def test_that_there_may_be_a_connection_again_is_told():
     one = policy()
     assert one.allow(False, 1.0) is None

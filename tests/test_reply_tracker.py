@@ -17,7 +17,7 @@ from device_agent.credentials import Secret
 from device_agent.errors import LinkLost
 from device_agent.events import Event, ReplyAudio, TalkEnded, TalkStarted
 from device_agent.services.openai import OpenAI
-from device_agent.services.reply_tracker import Due, ReplyTracker
+from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S, Due, ReplyTracker
 from device_agent.services.xai import Xai
 
 PIECES = 4
@@ -264,6 +264,29 @@ def asked() -> Tracked:
     tracked.replies.ask(0.0)
     assert tracked.said == ["create"]
     return tracked
+
+
+def test_what_is_under_way_is_known_at_each_step():
+    replies = Tracked().replies
+    steps = [
+        (lambda: replies.commit(), {"owed"}, None),
+        (lambda: replies.arrived(1.0), {"owed"}, 1.0 + UNACKNOWLEDGED_S),
+        (lambda: replies.acknowledge(1.5), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
+        (lambda: replies.arrived(1.6), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
+        (lambda: replies.begin("a", 2.0), {"silent", "acknowledged"}, None),
+        (lambda: replies.piece("a", 2.1), {"open", "acknowledged"}, None),
+        (lambda: replies.ask(3.0), {"owed", "open", "acknowledged"}, 3.0 + BLOCKED_S),
+        (lambda: replies.cancel(), {"dying", "acknowledged"}, None),
+        (lambda: replies.end("a"), {"idle", "acknowledged"}, None),
+        (lambda: replies.commit(), {"owed"}, None),
+        (lambda: replies.give_up(), {"idle"}, None),
+    ]
+    for step, so, deadline in steps:
+        step()
+        assert {
+            name for name in ("owed", "silent", "open", "idle", "dying", "acknowledged") if getattr(replies, name)
+        } == so
+        assert replies.deadline == deadline
 
 
 def test_what_was_asked_for_and_has_yielded_nothing_may_be_replaced(asked):
