@@ -118,6 +118,7 @@ def test_what_lingers_stays_and_is_not_made_again():
     assert one.wanted
     assert not one.awaited
     assert one.lost(LOST, 10.0).event == LinkIdle()
+    assert not one.wanted
     assert one.decide(10.0) == Wait()
 
 
@@ -130,6 +131,8 @@ def test_what_is_hung_up_is_over():
     assert one.ended(11.0) == LinkIdle()
     assert one.renew_at == math.inf
     assert one.decide(11.0) == Wait()
+    one.allow(False, 12.0)
+    assert one.allow(True, 12.0) == LinkIdle()
 
 
 @pytest.mark.parametrize("ends", [LinkPolicy.linger, LinkPolicy.hang_up, lambda one: one.allow(False, 9.0)])
@@ -141,6 +144,8 @@ def test_a_need_that_goes_in_a_pause_is_told_so(ends):
     assert ends(one) == LinkIdle()
     assert ends(one) is None
     assert not one.awaited
+    one.allow(False, 10.0)
+    assert one.allow(True, 10.0) == LinkIdle()
 
 
 def test_a_need_that_goes_while_it_is_dialled_or_in_a_pause_of_what_is_always_wanted_ends_nothing():
@@ -295,7 +300,8 @@ def test_a_connection_that_nothing_waits_for_comes_back_some_time():
 def test_what_is_waited_for_comes_back_soon_also_in_a_calm_pause():
     one = policy(always=True)
     connected(one, 0.0)
-    one.lost(LOST, 1000.0)
+    event = one.lost(LOST, 1000.0).event
+    assert event == LinkDown("broken", waits(one, 1000.0))
     assert waits(one, 1000.0) > FIRST
     one.notice(1000.0)
     assert waits(one, 1000.0) <= FIRST
@@ -751,6 +757,20 @@ def test_the_services_that_are_named_now_are_tried_in_turn_to_renew_a_session_of
         tried.append(plan.service)
         one.not_renewed(LOST, one.renew_at)
     assert tried == [0, 1, 0, 1]
+
+
+def test_a_session_is_renewed_with_its_own_service_although_another_one_comes_first():
+    one = policy(2)
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(LOST, 0.0)
+    connected(one, 0.0)
+    one.linger()
+    assert not one.renewed(1.0, RENEW_S)  # nothing is under way
+    assert one.renew(RENEW_S) == Connect(1, NEXT_S, NEXT_S, 0)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
+    assert one.renew(RENEW_S + AGAIN_S) is None
+    assert one.renew(RENEW_S + 600.0) == Connect(1, NEXT_S, NEXT_S, 0)
 
 
 def test_a_refused_renewal_refuses_no_turn():
