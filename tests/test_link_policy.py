@@ -773,6 +773,36 @@ def test_a_session_is_renewed_with_its_own_service_although_another_one_comes_fi
     assert one.renew(RENEW_S + 600.0) == Connect(1, NEXT_S, NEXT_S, 0)
 
 
+@pytest.mark.parametrize(("failed", "tried"), [(1, [1]), (2, [0, 1])])
+def test_a_renewal_that_failed_with_a_service_that_is_named_now_is_its_turn_of_the_round(failed, tried):
+    one = policy(always=True)
+    connected(one, 0.0)
+    one.use([PATIENCE_S] * 2, 5.0, always=True)
+    for _ in range(failed):
+        now = one.renew_at
+        assert one.renew(now)
+        one.not_renewed(LOST, now)
+    one.notice(now)
+    assert one.lost(LOST, now).event is None
+    for number in tried:
+        assert dialled(one, now) == number
+        event = one.lost(LOST, now).event
+    assert isinstance(event, LinkDown)
+
+
+def test_a_renewal_that_failed_says_nothing_of_the_session_that_there_is():
+    one = policy(2)
+    one.ask(0.0)
+    connected(one, 0.0)
+    one.linger()
+    assert one.renew(RENEW_S)
+    one.not_renewed(LOST, RENEW_S)
+    one.notice(RENEW_S + 1)
+    assert isinstance(one.lost(LOST, RENEW_S + 1).event, LinkDown)
+    now = RENEW_S + 1 + waits(one, RENEW_S + 1)
+    assert dialled(one, now) == 0
+
+
 def test_a_refused_renewal_refuses_no_turn():
     one = policy(always=True)
     connected(one, 0.0)
