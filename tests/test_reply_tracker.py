@@ -17,7 +17,15 @@ from device_agent.credentials import Secret
 from device_agent.errors import LinkLost
 from device_agent.events import Event, ReplyAudio, TalkEnded, TalkStarted
 from device_agent.services.openai import OpenAI
-from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S, Due, ReplyTracker
+from device_agent.services.reply_tracker import (
+    ANSWERED_S,
+    BLOCKED_S,
+    MOST_REQUESTS,
+    REMEMBERED,
+    UNACKNOWLEDGED_S,
+    Due,
+    ReplyTracker,
+)
 from device_agent.services.xai import Xai
 
 PIECES = 4
@@ -287,6 +295,127 @@ def test_what_is_under_way_is_known_at_each_step():
             name for name in ("owed", "silent", "open", "idle", "dying", "acknowledged") if getattr(replies, name)
         } == so
         assert replies.deadline == deadline
+
+
+def test_a_request_that_was_cancelled_is_owed_until_it_was_announced(asked):
+    replies = asked.replies
+    assert (replies.owed, replies.idle, replies.deadline) == (True, False, None)
+    replies.cancel()
+    assert (replies.due, replies.owed, replies.deadline) == (Due.NOTHING, True, None)
+    replies.begin("a", 1.0)
+    assert (replies.owed, replies.dying, replies.idle) == (False, True, False)
+    replies.ask(2.0)
+    assert (replies.due, replies.owed, replies.deadline) == (Due.NOTHING, True, 2.0 + BLOCKED_S)
+    assert asked.said == ["create", "cancel a"]
+
+
+def test_the_sooner_of_two_waits_ends_first(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.cancel()
+    asked.replies.ask(1.0)
+    for after in (0.5, 9.0):
+        asked.replies.again(1.0, after)
+        assert asked.replies.deadline == 1.0 + min(after, BLOCKED_S)
+
+
+def test_a_request_waits_for_the_end_of_the_reply_that_is_under_way(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.ask(1.0)
+    assert asked.said == ["create"]
+    assert asked.replies.end("a") == "a"
+    asked.replies.ask_if_free()
+    asked.replies.ask_if_free()
+    assert asked.said == ["create", "create"]
+
+
+@pytest.mark.parametrize("begins", [lambda replies: replies.ask(0.0), ReplyTracker.commit, ReplyTracker.expect])
+def test_for_each_turn_it_asks_a_few_times(begins):
+    tracked = Tracked()
+    for _ in range(2):  # turns
+        tracked.said.clear()
+        begins(tracked.replies)
+        for _ in range(10):
+            tracked.replies.again(0.0, 0.0)
+            tracked.replies.ask_now()
+        assert tracked.said == ["create"] * MOST_REQUESTS
+        assert tracked.replies.deadline is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "overtakes"),
+    [
+        (["commit", "ask_now"], True),
+        (["commit", "ask_now", "busy", "ask_now"], True),
+        (["commit", "ask_now", "commit"], False),  # another turn, and nothing has overtaken that
+        (["commit", "acknowledge", "ask_now"], False),
+        (["expect", "ask_now"], False),
+    ],
+)
+def test_a_reply_that_overtook_the_turn_is_not_the_answer_to_it(steps, overtakes):
+    tracked = Tracked()
+    replies = tracked.replies
+    for step in steps:
+        getattr(replies, step)(*([0.5] if step in {"busy", "acknowledge"} else []))
+    replies.begin("a", 1.0)
+    replies.piece("a", 1.1)
+    assert replies.acknowledge(2.0) == ("a" if overtakes else "")
+    assert ("cancel a" in tracked.said) is overtakes
+    assert replies.due is (Due.COMMITTED if overtakes else Due.NOTHING)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_reply_that_never_ends_is_waited_for_no_longer_than_so(cancelled, asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel() if cancelled else None
+    asked.replies.ask(1.0)
+    assert asked.replies.tick(1.0 + BLOCKED_S - 0.1) is False
+    assert asked.replies.tick(1.0 + BLOCKED_S) is True
+    assert asked.said[-1] == "create"
+    assert not (asked.replies.dying or asked.replies.open)
+    assert asked.replies.piece("a", 5.0) == ""
+    assert asked.replies.tick(100.0) is False
+
+
+def test_only_a_commit_that_is_not_acknowledged_is_waited_for_when_it_has_arrived():
+    replies = Tracked().replies
+    replies.arrived(1.0)
+    assert replies.deadline is None
+    replies.again(1.0, 1.0)
+    replies.commit()
+    assert replies.deadline is None
+    for now in (2.0, 3.0):
+        replies.arrived(now)
+        assert replies.deadline == 2.0 + UNACKNOWLEDGED_S
+    replies.expect()
+    replies.arrived(4.0)
+    assert replies.deadline is None
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_where_the_service_ends_the_turn_what_was_cancelled_is_over(announced, asked):
+    asked.replies.begin("dead", 0.1) if announced else None
+    asked.replies.cancel()
+    asked.replies.expect()
+    assert not asked.replies.dying
+    asked.replies.begin("a", 1.0)
+    assert asked.replies.piece("a", 1.1) == "a"
+
+
+def test_what_it_remembers_has_a_bound(asked):
+    replies = asked.replies
+    for number in range(100):
+        replies.begin(f"silent {number}", 0.0)
+    assert len(replies._candidates) == MOST_REQUESTS + 1
+    assert replies.piece("silent 99", 1.0) == "silent 99"
+    for number in range(100):
+        assert replies.piece(f"alias {number}", 1.0) == "silent 99"
+    for number in range(100):
+        replies.begin(f"unwanted {number}", 2.0)
+    assert [len(each) for each in (replies._aliases, replies._dead, replies._dying)] == [
+        REMEMBERED, REMEMBERED, MOST_REQUESTS + 1
+    ]  # fmt: skip
 
 
 def test_what_was_asked_for_and_has_yielded_nothing_may_be_replaced(asked):
