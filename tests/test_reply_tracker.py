@@ -373,7 +373,8 @@ def test_a_reply_that_never_ends_is_waited_for_no_longer_than_so(cancelled, aske
     assert asked.replies.tick(1.0 + BLOCKED_S - 0.1) is False
     assert asked.replies.tick(1.0 + BLOCKED_S) is True
     assert asked.said[-1] == "create"
-    assert not (asked.replies.dying or asked.replies.open)
+    assert not asked.replies.dying
+    assert not asked.replies.open
     assert asked.replies.piece("a", 5.0) == ""
     assert asked.replies.tick(100.0) is False
 
@@ -401,6 +402,51 @@ def test_where_the_service_ends_the_turn_what_was_cancelled_is_over(announced, a
     assert not asked.replies.dying
     asked.replies.begin("a", 1.0)
     assert asked.replies.piece("a", 1.1) == "a"
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_no_sound_of_what_was_cut_is_wanted_any_more_under_whatever_id(over, asked):
+    asked.replies.begin("a", 0.1)
+    assert [asked.replies.piece(name, 0.2) for name in ("a", "alias")] == ["a", "a"]
+    asked.replies.end("a") if over else None
+    asked.replies.cancel()
+    assert ("cancel a" in asked.said) is not over
+    asked.replies.expect()
+    assert [asked.replies.piece(name, 1.0) for name in ("a", "alias")] == ["", ""]
+    asked.replies.begin("b", 1.1)
+    assert [asked.replies.piece(name, 1.2) for name in ("a", "alias", "b")] == ["", "", "b"]
+
+
+def test_what_was_announced_and_is_cut_before_it_yields_anything_is_ended(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel a"]
+    assert not asked.replies.silent
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel a"]
+
+
+def test_of_two_cancelled_requests_both_replies_are_ended(asked):
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.ask_now()
+    asked.replies.cancel()
+    asked.replies.commit()
+    for name in "abc":
+        asked.replies.begin(name, 1.0)
+    assert asked.said == ["create", "create", "cancel a", "cancel b"]
+    assert asked.replies.piece("c", 2.0) == "c"
+
+
+def test_a_cancel_ends_every_wait(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.ask(1.0)
+    asked.replies.again(1.0, 1.0)
+    asked.replies.cancel()
+    assert asked.replies.deadline is None
+    asked.replies.end("a")
+    assert asked.replies.idle
 
 
 def test_what_it_remembers_has_a_bound(asked):
