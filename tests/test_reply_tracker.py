@@ -277,6 +277,7 @@ def asked() -> Tracked:
 def test_what_is_under_way_is_known_at_each_step():
     replies = Tracked().replies
     steps = [
+        (lambda: replies.cancel(), {"idle"}, None),
         (lambda: replies.commit(), {"owed"}, None),
         (lambda: replies.arrived(1.0), {"owed"}, 1.0 + UNACKNOWLEDGED_S),
         (lambda: replies.acknowledge(1.5), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
@@ -362,6 +363,65 @@ def test_a_reply_that_overtook_the_turn_is_not_the_answer_to_it(steps, overtakes
     assert replies.acknowledge(2.0) == ("a" if overtakes else "")
     assert ("cancel a" in tracked.said) is overtakes
     assert replies.due is (Due.COMMITTED if overtakes else Due.NOTHING)
+
+
+def test_a_reply_that_overtook_the_turn_is_ended_although_nothing_of_it_was_heard():
+    tracked = Tracked()
+    tracked.replies.commit()
+    tracked.replies.ask_now()
+    tracked.replies.begin("a", 1.0)
+    assert tracked.replies.acknowledge(2.0) == ""
+    assert tracked.said == ["create", "cancel a"]
+    assert tracked.replies.due is Due.COMMITTED
+
+
+def test_a_request_is_not_overtaken_by_its_turn():
+    tracked = Tracked()
+    tracked.replies.commit()
+    tracked.replies.ask_now()
+    tracked.replies.acknowledge(1.0)
+    assert (tracked.replies.due, tracked.replies.acknowledged, tracked.replies.deadline) == (Due.ASKED, False, None)
+    tracked.replies.begin("a", 1.0)
+    assert tracked.replies.piece("a", 1.1) == "a"
+    assert tracked.replies.acknowledge(2.0) == ""
+    assert tracked.said == ["create"]
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_speech_that_the_service_has_ends_what_was_cancelled_before(announced, asked):
+    asked.replies.begin("dead", 0.1) if announced else None
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.acknowledge(1.0)
+    assert not asked.replies.dying
+    asked.replies.begin("a", 1.1)
+    assert asked.replies.piece("a", 1.2) == "a"
+
+
+def test_where_replies_are_announced_sound_under_another_id_may_be_of_the_one_that_was_cut(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel()
+    asked.replies.end("a")
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("x", 1.1) == ""
+    asked.replies.begin("b", 1.2)
+    assert asked.replies.piece("y", 1.3) == "b"
+
+
+def test_a_reply_without_an_id_is_cancelled_without_one(asked):
+    asked.replies.begin("", 0.1)
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel "]
+
+
+def test_where_nothing_is_due_what_was_not_announced_is_of_no_reply(asked):
+    assert asked.replies.piece("a", 0.1) == "a"
+    assert asked.replies.piece("more of it", 0.2) == "a"
+    assert asked.replies.end("a") == "a"
+    asked.replies.cancel()
+    assert asked.replies.piece("b", 1.0) == ""
+    assert asked.replies.end("b") == ""
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
