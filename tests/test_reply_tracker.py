@@ -424,6 +424,51 @@ def test_where_nothing_is_due_what_was_not_announced_is_of_no_reply(asked):
     assert asked.replies.end("b") == ""
 
 
+def test_what_is_announced_twice_is_one_reply(asked):
+    for _ in range(2):
+        asked.replies.begin("a", 0.1)
+    assert asked.replies.piece("a", 0.2) == "a"
+    asked.replies.begin("a", 0.3)
+    assert asked.said == ["create"]
+    asked.replies.cancel()
+    asked.replies.begin("a", 0.4)
+    assert asked.said == ["create", "cancel a"]
+    asked.replies.end("a")
+    assert asked.replies.idle
+
+
+def test_a_silent_reply_that_was_announced_twice_ends_once(asked):
+    for _ in range(2):
+        asked.replies.begin("a", 0.1)
+    assert asked.replies.end("a") == "a"
+    assert asked.replies.idle
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_service_may_use_an_id_again(cut, asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel() if cut else None
+    asked.replies.end("a")
+    asked.replies.ask(1.0)
+    asked.replies.begin("a", 1.1)
+    assert asked.replies.silent
+    assert asked.replies.piece("a", 1.2) == "a"
+    assert asked.replies.end("a") == "a"
+
+
+@pytest.mark.parametrize("name", ["a", ""])
+def test_a_piece_without_an_id_is_of_the_reply_that_was_announced_last(name, asked):
+    asked.replies.begin(name, 0.1)
+    reply = asked.replies.piece("", 0.2)
+    assert reply == (name or reply)
+    assert reply
+    assert asked.replies.end("") == reply
+    asked.replies.ask(1.0)
+    asked.replies.begin(name and "b", 1.1)
+    assert asked.replies.piece("", 1.2) not in ("", reply)
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_reply_that_never_ends_is_waited_for_no_longer_than_so(cancelled, asked):
     asked.replies.begin("a", 0.1)
