@@ -18,6 +18,7 @@ from device_agent.errors import LinkLost
 from device_agent.events import Event, ReplyAudio, TalkEnded, TalkStarted
 from device_agent.services.openai import OpenAI
 from device_agent.services.reply_tracker import (
+    AGAIN_S,
     ANSWERED_S,
     BLOCKED_S,
     MOST_REQUESTS,
@@ -516,6 +517,8 @@ def test_no_sound_of_what_was_cut_is_wanted_any_more_under_whatever_id(over, ask
     asked.replies.end("a") if over else None
     asked.replies.cancel()
     assert ("cancel a" in asked.said) is not over
+    assert asked.replies.piece("a", 0.9) == ""
+    assert asked.replies.deadline is None
     asked.replies.expect()
     assert [asked.replies.piece(name, 1.0) for name in ("a", "alias")] == ["", ""]
     asked.replies.begin("b", 1.1)
@@ -541,6 +544,38 @@ def test_of_two_cancelled_requests_both_replies_are_ended(asked):
         asked.replies.begin(name, 1.0)
     assert asked.said == ["create", "create", "cancel a", "cancel b"]
     assert asked.replies.piece("c", 2.0) == "c"
+
+
+def test_a_request_that_may_have_been_lost_behind_a_cancelled_one_is_made_again(asked):
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.ask_now()
+    assert asked.replies.deadline is None
+    asked.replies.begin("cancelled", 5.0)
+    assert asked.replies.deadline == 5.0 + AGAIN_S
+
+
+@pytest.mark.parametrize(("first", "answer"), [("a", "a"), ("b", "b"), ("x", "b"), ("", "b")])
+def test_of_the_announced_replies_the_one_that_sounds_is_the_answer(first, answer, asked):
+    for name in "ab":
+        asked.replies.begin(name, 0.1)
+    assert asked.replies.piece(first, 0.2, heard=False) == answer
+    assert asked.replies.silent  # words decide nothing
+    assert asked.replies.piece(first, 0.3) == answer
+    assert [asked.replies.piece(name, 0.4) for name in "ab"] == [name if name == answer else "" for name in "ab"]
+    assert asked.replies.piece(first, 0.5) == answer
+
+
+def test_a_cancelled_reply_that_flows_on_is_in_the_way_and_one_that_is_over_is_not(asked):
+    for name in "ab":
+        asked.replies.begin(name, 0.1)
+    asked.replies.piece("b", 0.2)
+    asked.replies.cancel()
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("a", 2.0) == ""  # replaced long ago
+    assert asked.replies.deadline == 1.0 + BLOCKED_S
+    assert asked.replies.piece("b", 2.0) == ""
+    assert asked.replies.deadline == 2.0 + BLOCKED_S
 
 
 def test_a_cancel_ends_every_wait(asked):
