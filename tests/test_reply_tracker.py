@@ -578,6 +578,51 @@ def test_a_cancelled_reply_that_flows_on_is_in_the_way_and_one_that_is_over_is_n
     assert asked.replies.deadline == 2.0 + BLOCKED_S
 
 
+def test_a_service_that_tells_no_ids_is_heard_after_a_cancel():
+    replies = Tracked().replies
+    replies.cancel()
+    replies.expect()
+    reply = replies.piece("", 1.0)
+    assert reply
+    assert replies.piece("", 1.1) == reply
+    assert replies.end("") == reply
+
+
+def test_a_reply_to_a_cancelled_request_that_is_not_announced_is_ended_as_well(asked):
+    asked.replies.cancel()
+    assert asked.replies.piece("x", 0.2) == ""
+    assert asked.said == ["create", "cancel x"]
+    assert not asked.replies.owed
+    asked.replies.end("x")
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("y", 1.1) == "y"  # it announces none: this is the next
+
+
+def test_a_cancelled_request_that_fails_is_over(asked):
+    asked.replies.cancel()
+    assert asked.replies.end("x") == ""
+    assert asked.replies.idle
+
+
+def test_of_the_announced_replies_one_that_ends_in_silence_was_replaced(asked):
+    for name in "ab":
+        asked.replies.begin(name, 0.1)
+    assert asked.replies.end("a") == ""
+    assert asked.replies.end("b") == "b"
+    assert asked.replies.idle
+
+
+def test_sound_behind_the_end_of_a_reply_is_of_that_reply(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    assert asked.replies.end("a") == "a"
+    assert asked.replies.end("a") == ""
+    assert [asked.replies.piece(name, 0.3) for name in ("a", "x", "")] == ["a", "a", "a"]
+    asked.replies.reopen()
+    assert asked.replies.open
+    assert asked.replies.end("a") == "a"
+
+
 def test_a_cancel_ends_every_wait(asked):
     asked.replies.begin("a", 0.1)
     asked.replies.piece("a", 0.2)
