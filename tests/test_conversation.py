@@ -553,6 +553,13 @@ def test_with_voice_interruption_speech_cuts_a_reply():
     assert CutReply() in conversation.handle(TalkStarted(), 1.0)
 
 
+@pytest.mark.parametrize("interrupts", [False, True])
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_from_the_end_of_a_turn_to_that_of_its_answer_it_counts_whether_speech_may_interrupt(state, interrupts):
+    conversation = at(state, voice_starts=not interrupts, voice_interrupts=interrupts)
+    assert conversation.handle(EditTaken(), 1.0) == [Attend(Attention.VOICE if interrupts else Attention.BUTTON)]
+
+
 def test_after_a_reply_speech_alone_may_go_on_for_a_while():
     conversation = at(SPEAKING, follow_up=8.0)
     actions = conversation.handle(PlaybackEnded("r"), 10.0)
