@@ -279,6 +279,8 @@ _ABOUT_REPLIES = (
 )  # fmt: skip
 _WAITS = (SENDING, THINKING, LATE)
 _LINK_GONE = (LinkDown, LinkIdle, Refused)
+_NO_LINK = (LinkIdle, Refused, CapReached)
+"""What is still to come of an answer will not come: no connection is being made."""
 
 
 class Conversation:
@@ -451,10 +453,13 @@ class Conversation:
             self._reply = event.reply
         elif isinstance(event, ToolCall):
             self._more = True  # until the end of its reply says otherwise
-        elif isinstance(event, (Pressed, TalkStarted, TimeUp, LinkIdle, StopAsked)):
+        elif isinstance(event, (Pressed, TalkStarted, TimeUp, StopAsked)):
+            self._more = False
+        elif isinstance(event, _NO_LINK):
+            self._broken |= self._more and self.state is SPEAKING
             self._more = False
         if isinstance(event, _LINK_GONE):
-            self._broken |= self._under_way and not self._more
+            self._broken |= self._under_way
             self._under_way = False
 
     def _resolve(self, state: State) -> State:
@@ -472,7 +477,7 @@ class Conversation:
         """What follows from being in a state, however we came there."""
         if self.state is REFUSED:
             self.deadline = self._refused_until
-        elif self.state is not old or isinstance(event, ReplyEnded):
+        elif self.state is not old or isinstance(event, (ReplyEnded, Words, Clip)):
             self._wait(old, now)
         elif isinstance(event, TimeUp):
             self.deadline = None
@@ -493,7 +498,7 @@ class Conversation:
         """Set the deadline of the state."""
         seconds = self._patience.get(self.state)
         self.deadline = None if seconds is None else now + seconds
-        if self.state in _WAITS and (old not in _WAITS or self.state is old):
+        if self.state is SENDING or self.state is old or old not in _WAITS:
             self._asked_at, self._works_until = now, 0.0
         elif self.state is LATE and self.deadline is not None:
             self.deadline = max(self.deadline, self._works_until)

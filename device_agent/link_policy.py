@@ -400,7 +400,7 @@ class LinkPolicy:
         if self.awaited:
             self._renew_at = now + BROKEN_OFF_S
             return
-        if isinstance(error, LinkLost) and error.retry_after:
+        if isinstance(error, LinkLost):
             self._failover.busy(plan.service, now + error.retry_after)
         if self._current.generation != self._generation:
             self._failover.failed(plan.service, now)

@@ -107,7 +107,7 @@ class Recall:
                 break
             if exchange.assistant or exchange.called:
                 for by_user, text in ((False, exchange.assistant), (True, exchange.user)):
-                    kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :] if room else ""
+                    kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :]
                     room -= len(kept)
                     found += [Said(by_user, kept)] if kept else []
         return tuple(reversed(found))
@@ -174,7 +174,7 @@ class Recall:
             before = self._exchanges[-2] if len(self._exchanges) > 1 else exchange
             if not exchange.over and not before.user:
                 exchange = before
-        if not exchange.typed and (item in exchange.spoken or len(exchange.spoken) < MOST_PARTS):
+        if item in exchange.spoken or len(exchange.spoken) < MOST_PARTS:
             exchange.spoken[item] = text[-LONGEST:]
 
     def _replied(self, name: str, event: Event, now: float) -> None:

@@ -36,9 +36,11 @@ from device_agent.conversation import (
 )
 from device_agent.events import (
     AlarmDue,
+    Announcement,
     Attend,
     Attention,
     CapReached,
+    Clip,
     CloseGate,
     Cue,
     CutConfirmed,
@@ -102,8 +104,18 @@ WAY_TO = {
     OFFLINE: [Started(), LinkDown("x", 1.0)],
     REFUSED: [Started(), Refused("x", REFUSED_S)],
     RETRY: [Started(), Refused("x", REFUSED_S), TimeUp()],
+    TROUBLE: [Started(), MicrophoneLost("x")],
+    FOLLOW_UP: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")],
 }
 BUSY = [LISTENING, SENDING, THINKING, LATE, SPEAKING]
+RESTS = [state for state in WAY_TO if state not in (STARTING, *BUSY)]
+LINK_SAYS = [
+    (LinkUp(), READY),
+    (LinkIdle(), READY),
+    (LinkDown("x", 1.0), OFFLINE),
+    (Refused("x", REFUSED_S), REFUSED),
+    (CapReached(), REFUSED),
+]
 EVENTS = [
     Started(),
     Pressed(),
@@ -156,7 +168,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 def at(state: State, **settings: object) -> Conversation:
-    conversation = Conversation(**settings)
+    conversation = Conversation(**{"follow_up": 5.0 if state is FOLLOW_UP else 0.0, **settings})
     for event in WAY_TO[state]:
         conversation.handle(event, 0.0)
     assert conversation.state is state
@@ -165,11 +177,16 @@ def at(state: State, **settings: object) -> Conversation:
 
 def test_a_turn_goes_round():
     conversation = Conversation()
-    states = []
+    states, moods = [], []
     for event in [*WAY_TO[SPEAKING], ReplyEnded("r"), PlaybackEnded("r")]:
-        conversation.handle(event, 0.0)
+        moods += [action.mood for action in conversation.handle(event, 0.0) if isinstance(action, Show)]
         states.append(conversation.state)
     assert states == [READY, LISTENING, SENDING, THINKING, SPEAKING, SPEAKING, READY]
+    assert moods == ["ready", "listening", "thinking", "speaking", "ready"]
+
+
+def test_nothing_is_waited_for_before_it_has_started():
+    assert Conversation().deadline is None
 
 
 def test_a_press_dials_at_once():
@@ -180,8 +197,79 @@ def test_a_press_dials_at_once():
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_a_press_cuts_the_reply_before_it_opens_the_gate(state):
     conversation = at(state)
-    assert conversation.handle(Pressed(), 1.0)[:3] == [CutReply(), OpenGate(), Dial()]
+    assert conversation.handle(Pressed(), 1.0)[:4] == [CutReply(), OpenGate(), Dial(), Play(Cue.LISTENING)]
     assert conversation.state is LISTENING
+
+
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_speech_that_opens_the_gate_cuts_the_reply(state):
+    conversation = at(state)
+    assert conversation.handle(TalkStarted(), 1.0)[:2] == [CutReply(), Dial(asked=False)]
+    assert conversation.state is LISTENING
+
+
+@pytest.mark.parametrize("turn", [Words("hello"), Clip(b".."), Announcement("say: it rains", "it rains")])
+@pytest.mark.parametrize("state", RESTS)
+def test_a_turn_in_one_piece_is_sent_wherever_it_rests(state, turn):
+    conversation = at(state)
+    assert conversation.handle(turn, 1.0)[0] == Dial()
+    assert conversation.state is SENDING
+
+
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_a_turn_in_one_piece_cuts_the_reply_but_an_announcement_interrupts_nobody(state):
+    for turn in (Words("hello"), Clip(b"..")):
+        conversation = at(state)
+        assert conversation.handle(turn, 1.0)[:2] == [CutReply(), Dial()]
+        assert conversation.state is SENDING
+    conversation = at(state)
+    assert conversation.handle(Announcement("say: it rains", "it rains"), 1.0) == []
+    assert conversation.state is state
+
+
+@pytest.mark.parametrize("turn", [Words("hello"), Clip(b"..")])
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_a_turn_in_one_piece_is_waited_for_as_long_as_any_other(state, turn):
+    conversation = at(state)
+    conversation.handle(turn, 10.0)
+    assert conversation.deadline == 10.0 + PATIENCE_S / 2
+    conversation.handle(CutConfirmed(), 10.0)
+    conversation.handle(TurnReceived(), 11.0)
+    conversation.handle(TimeUp(), 19.0)
+    for now in range(20, 1000, 10):
+        conversation.handle(ReplyText("r", "well"), float(now))
+    assert conversation.deadline == 10.0 + 4 * PATIENCE_S
+
+
+@pytest.mark.parametrize("begun", [ReplyStarted("r2"), PlaybackStarted("r2")])
+@pytest.mark.parametrize("state", [*RESTS, SENDING, THINKING, LATE])
+def test_what_sounds_is_a_reply_whenever_it_begins(state, begun):
+    conversation = at(state)
+    conversation.handle(begun, 1.0)
+    assert conversation.state is SPEAKING
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r2"), 2.0)
+    assert conversation.state in RESTING
+
+
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [*LINK_SAYS, (Muted(), MUTED), (MicrophoneLost("x"), TROUBLE), (SpeakerLost("x"), TROUBLE)],
+)
+@pytest.mark.parametrize("state", [READY, FOLLOW_UP, OFFLINE, REFUSED, RETRY])
+def test_at_rest_it_shows_what_was_said_last(state, event, shown):
+    conversation = at(state)
+    conversation.handle(event, 1.0)
+    assert conversation.state is shown
+
+
+@pytest.mark.parametrize(("event", "shown"), LINK_SAYS)
+@pytest.mark.parametrize(("state", "end"), [(MUTED, Unmuted()), (TROUBLE, DeviceReady("microphone"))])
+def test_what_the_link_said_meanwhile_is_shown_afterwards(state, end, event, shown):
+    conversation = at(state)
+    conversation.handle(event, 1.0)
+    assert conversation.state is state
+    conversation.handle(end, 2.0)
+    assert conversation.state is shown
 
 
 def test_a_second_tap_ends_the_turn():
@@ -196,6 +284,31 @@ def test_a_stale_reply_cannot_end_the_new_turn():
     conversation.handle(TalkEnded(), 2.0)
     conversation.handle(ReplyStarted("new"), 3.0)
     assert conversation.state is SPEAKING
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        TurnReceived(),
+        TurnTaken(),
+        ReplyStarted("r"),
+        ReplyText("r", "well"),
+        ReplyProgress(),
+        ReplyEnded("r", more=True),
+        ReplyWithdrawn("r"),
+        PlaybackStarted("r"),
+        PlaybackEnded("r"),
+        ToolCall("c", "lamp", "{}"),
+    ],
+)
+@pytest.mark.parametrize("sent", [False, True])
+def test_what_is_told_of_a_dead_reply_changes_nothing(word, sent):
+    conversation = at(SPEAKING)
+    conversation.handle(Pressed(), 1.0)
+    conversation.handle(TalkEnded(), 2.0) if sent else None
+    before = dict(vars(conversation))
+    assert conversation.handle(word, 3.0) == []
+    assert vars(conversation) == before
 
 
 def test_two_cuts_need_two_confirmations():
@@ -228,8 +341,7 @@ def test_after_a_turn_the_rest_shows_what_the_link_said_last():
 def test_when_the_minutes_of_the_day_are_used_up_the_turn_ends_and_one_hears_it(state):
     conversation = at(state)
     actions = conversation.handle(CapReached(), 1.0)
-    assert ForgetTurn() in actions
-    assert Play(Cue.CAP) in actions
+    assert [action for action in actions if action != CloseGate()][:2] == [ForgetTurn(), Play(Cue.CAP)]
     assert conversation.state is REFUSED
 
 
@@ -237,9 +349,21 @@ def test_when_the_minutes_of_the_day_are_used_up_the_turn_ends_and_one_hears_it(
 def test_a_refusal_ends_the_turn(state):
     conversation = at(state)
     actions = conversation.handle(Refused("no credit", REFUSED_S), 1.0)
-    assert ForgetTurn() in actions
-    assert Play(Cue.REFUSED) in actions
+    assert [action for action in actions if action != CloseGate()][:2] == [ForgetTurn(), Play(Cue.REFUSED)]
     assert conversation.state is REFUSED
+
+
+@pytest.mark.parametrize("end", [Refused("no", 1.0), CapReached(), Muted(), TimeUp()])
+def test_a_turn_that_ends_unheard_is_forgotten_before_the_gate_closes_which_would_send_it(end):
+    assert at(LISTENING).handle(end, 1.0)[:2] == [ForgetTurn(), CloseGate()]
+
+
+def test_nothing_keeps_it_listening_for_ever():
+    conversation = at(READY)
+    conversation.handle(Pressed(), 100.0)
+    assert conversation.deadline == 175.0
+    assert Play(Cue.FAILED) in conversation.handle(TimeUp(), 175.0)
+    assert conversation.state is READY
 
 
 @pytest.mark.parametrize("state", sorted(TRANSITIONS, key=lambda state: state.value))
@@ -292,7 +416,7 @@ def test_a_service_that_thinks_for_long_is_excused_once_and_then_given_up():
     conversation = at(SENDING)
     conversation.handle(TurnReceived(), 100.0)
     assert conversation.deadline == 108.0
-    assert conversation.handle(TimeUp(), 108.0)[0] == Play(Cue.WAITING)
+    assert conversation.handle(TimeUp(), 108.0) == [Play(Cue.WAITING), Attend(Attention.BUTTON)]
     assert (conversation.state, conversation.deadline) == (LATE, 130.0)
     assert conversation.handle(TimeUp(), 130.0)[:3] == [CutReply(), ForgetTurn(), Play(Cue.FAILED)]
     assert conversation.state is READY
@@ -321,6 +445,36 @@ def test_a_server_that_answers_pings_before_it_is_ready_is_waited_for_once():
     for now in (105.0, 110.0):
         conversation.handle(ReplyProgress(), now)
         assert conversation.deadline == 100.0 + PATIENCE_S
+    conversation.handle(TurnReceived(), 111.0)
+    assert conversation.deadline == 119.0
+
+
+def test_words_are_a_sign_of_work_although_the_turn_was_not_acknowledged():
+    conversation = at(LISTENING)
+    conversation.handle(TalkEnded(), 100.0)
+    conversation.handle(ReplyText("r", "well"), 101.0)
+    assert conversation.deadline == 101.0 + 2 * PATIENCE_S
+
+
+@pytest.mark.parametrize("state", [READY, LISTENING, FOLLOW_UP])
+def test_signs_of_work_prolong_nothing_else(state):
+    conversation = at(state, idle=60.0)
+    deadline = conversation.deadline
+    for sign in (ReplyText("r", "well"), ReplyProgress()):
+        conversation.handle(sign, 1.0)
+        assert conversation.deadline == deadline
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_each_part_of_an_answer_is_waited_for_anew(spoken):
+    conversation = at(SPEAKING if spoken else THINKING)
+    conversation.handle(ReplyEnded("r", more=True), 100.0)
+    conversation.handle(PlaybackEnded("r"), 100.0) if spoken else None
+    assert (conversation.state, conversation.deadline) == (THINKING, 108.0)
+    conversation.handle(TimeUp(), 108.0)
+    for now in range(110, 1000, 10):
+        conversation.handle(ReplyText("r2", "well"), float(now))
+    assert conversation.deadline == 100.0 + 4 * PATIENCE_S
 
 
 def test_patience_is_what_the_owner_says():
@@ -364,12 +518,26 @@ def test_a_connection_that_is_always_wanted_is_never_hung_up():
 
 def test_the_service_may_take_the_turn():
     conversation = at(LISTENING)
-    assert CloseGate() in conversation.handle(TurnTaken(), 1.0)
+    assert conversation.handle(TurnTaken(), 1.0)[:2] == [CloseGate(), Play(Cue.DONE)]
     assert conversation.state is THINKING
 
 
-def test_nothing_said_is_nothing_asked():
+def test_a_reply_may_begin_before_the_service_says_that_it_takes_the_turn():
     conversation = at(LISTENING)
+    assert conversation.handle(ReplyStarted("r"), 1.0)[0] == CloseGate()
+    assert conversation.state is SPEAKING
+
+
+@pytest.mark.parametrize("taken", [TurnReceived(), TurnTaken()])
+def test_a_turn_that_arrived_is_thought_about(taken):
+    conversation = at(SENDING)
+    assert conversation.handle(taken, 1.0) == [Attend(Attention.BUTTON)]
+    assert conversation.state is THINKING
+
+
+@pytest.mark.parametrize("state", [LISTENING, SENDING])
+def test_nothing_said_is_nothing_asked(state):
+    conversation = at(state)
     assert conversation.handle(NothingSaid(), 1.0) == [Attend(Attention.BUTTON), Show("ready"), Linger()]
 
 
@@ -385,9 +553,17 @@ def test_with_voice_interruption_speech_cuts_a_reply():
     assert CutReply() in conversation.handle(TalkStarted(), 1.0)
 
 
+@pytest.mark.parametrize("interrupts", [False, True])
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+def test_from_the_end_of_a_turn_to_that_of_its_answer_it_counts_whether_speech_may_interrupt(state, interrupts):
+    conversation = at(state, voice_starts=not interrupts, voice_interrupts=interrupts)
+    assert conversation.handle(EditTaken(), 1.0) == [Attend(Attention.VOICE if interrupts else Attention.BUTTON)]
+
+
 def test_after_a_reply_speech_alone_may_go_on_for_a_while():
     conversation = at(SPEAKING, follow_up=8.0)
-    assert Attend(Attention.VOICE) in conversation.handle(PlaybackEnded("r"), 10.0)
+    actions = conversation.handle(PlaybackEnded("r"), 10.0)
+    assert actions == [Attend(Attention.VOICE), Show("follow-up"), Linger()]
     assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 18.0)
     assert Attend(Attention.BUTTON) in conversation.handle(TimeUp(), 18.0)
     assert conversation.state is READY
@@ -398,12 +574,17 @@ def test_the_end_of_the_recording_waits_for_the_reply(state):
     conversation = at(state, follow_up=8.0)
     assert Finish() not in conversation.handle(MicrophoneEnded(), 1.0)
     if state is not SPEAKING:
-        conversation.handle(ReplyStarted("r"), 1.0)
+        assert Finish() not in conversation.handle(ReplyStarted("r"), 1.0)
     assert Finish() in conversation.handle(PlaybackEnded("r"), 2.0)
 
 
-def test_the_end_of_a_silent_recording_finishes_at_once():
-    assert Finish() in at(READY).handle(MicrophoneEnded(), 1.0)
+@pytest.mark.parametrize("state", [*RESTS, LISTENING])
+def test_the_end_of_a_silent_recording_finishes_at_once(state):
+    conversation = at(state)
+    actions = conversation.handle(MicrophoneEnded(), 1.0)
+    assert Finish() in actions
+    assert (CloseGate() in actions) == (state is LISTENING)
+    assert conversation.state is {LISTENING: READY, FOLLOW_UP: READY, RETRY: REFUSED}.get(state, state)
 
 
 @pytest.mark.parametrize("spoken", [True, False])
@@ -423,15 +604,62 @@ def test_a_reply_that_follows_without_a_pause_is_heard_to_its_end():
     conversation = at(SPEAKING)
     conversation.handle(ReplyEnded("r", more=True), 1.0)
     conversation.handle(ReplyStarted("r2"), 2.0)
+    conversation.handle(PlaybackStarted("r"), 2.1)
     assert conversation.handle(PlaybackEnded("r"), 3.0) == []
     conversation.handle(PlaybackEnded("r2"), 4.0)
     assert conversation.state is READY
 
 
-def test_the_rest_of_an_answer_that_will_not_come_is_told_by_a_cue():
+def while_its_tools_work() -> Conversation:
     conversation = at(SPEAKING)
     conversation.handle(ReplyEnded("r", more=True), 1.0)
     conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is THINKING
+    return conversation
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([StopAsked()], READY),
+        ([Pressed(), NothingSaid()], READY),
+        ([TalkStarted(), NothingSaid()], READY),
+        ([TimeUp(), TimeUp()], READY),
+        ([LinkIdle()], READY),
+        ([Refused("no credit", REFUSED_S)], REFUSED),
+        ([CapReached()], REFUSED),
+    ],
+)
+def test_the_rest_of_an_answer_is_waited_for_until_it_cannot_come_or_is_not_wanted(events, state):
+    conversation = while_its_tools_work()
+    for event in events:
+        conversation.handle(event, 3.0)
+    assert conversation.state is state
+
+
+@pytest.mark.parametrize("gone", [LinkIdle(), Refused("no credit", REFUSED_S), CapReached()])
+@pytest.mark.parametrize("before", [ReplyEnded("r", more=True), ToolCall("c", "lamp", "{}")])
+def test_an_answer_whose_rest_cannot_come_ends_with_a_cue(before, gone):
+    conversation = at(SPEAKING)
+    conversation.handle(before, 1.0)
+    conversation.handle(gone, 1.5)
+    assert Play(Cue.FAILED) in conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is (READY if gone == LinkIdle() else REFUSED)
+
+
+def test_the_trouble_of_a_reply_that_goes_on_is_no_failure_of_the_answer():
+    conversation = at(THINKING)
+    assert Play(Cue.FAILED) not in conversation.handle(ReplyEnded("r", "too much", more=True), 1.0)
+    conversation = at(SPEAKING)
+    conversation.handle(ReplyEnded("r", "too much", more=True), 1.0)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.0)
+    assert conversation.state is THINKING
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_rest_of_an_answer_that_will_not_come_is_told_by_a_cue(late):
+    conversation = while_its_tools_work()
+    conversation.handle(TimeUp(), 2.5) if late else None
     assert Play(Cue.FAILED) in conversation.handle(LinkIdle(), 3.0)
     assert conversation.state is READY
 
@@ -452,10 +680,17 @@ def test_a_connection_is_needed_until_the_tools_have_answered_and_no_longer():
 
 
 @pytest.mark.parametrize("gone", [LinkDown("cable", 1.0), LinkIdle(), Refused("no", 0.0), ReplyEnded("r", "cut off")])
-def test_a_sentence_that_was_cut_off_is_followed_by_a_cue(gone):
-    conversation = at(SPEAKING)
-    assert Play(Cue.FAILED) not in conversation.handle(gone, 1.0)
-    assert Play(Cue.FAILED) in conversation.handle(PlaybackEnded("r"), 2.0)
+@pytest.mark.parametrize("follow_up", [0.0, 5.0])
+def test_a_sentence_that_was_cut_off_is_followed_by_a_cue(gone, follow_up):
+    conversation = at(SPEAKING, follow_up=follow_up)
+    for event in (gone, LinkDown("cable", 1.0)):
+        assert Play(Cue.FAILED) not in conversation.handle(event, 1.0)
+    actions = conversation.handle(PlaybackEnded("r"), 2.0)
+    assert Play(Cue.FAILED) in actions
+    assert Linger() in actions
+    for event in (LinkUp(), LinkDown("cable", 1.0), PlaybackStarted("r")):
+        conversation.handle(event, 2.5)
+    assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.6)  # once is enough
     conversation.handle(TalkStarted(), 3.0)
     for event in (*WAY_TO[SPEAKING][2:-1], ReplyStarted("r2"), ReplyEnded("r2")):
         conversation.handle(event, 3.5)
@@ -468,6 +703,19 @@ def test_a_whole_sentence_is_whole_whatever_becomes_of_its_connection(gone):
     conversation.handle(ReplyEnded("r"), 1.0)
     conversation.handle(gone, 1.5)
     assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.0)
+
+
+@pytest.mark.parametrize("follow_up", [0.0, 5.0])
+def test_a_reply_that_the_service_takes_back_is_over(follow_up):
+    conversation = at(SPEAKING, follow_up=follow_up)
+    assert Linger() in conversation.handle(ReplyWithdrawn("r"), 1.0)
+    assert conversation.state is (FOLLOW_UP if follow_up else READY)
+
+
+def test_a_sentence_that_was_cut_off_and_is_not_wanted_any_more_needs_no_cue():
+    conversation = at(SPEAKING)
+    conversation.handle(LinkDown("cable", 1.0), 1.0)
+    assert Play(Cue.FAILED) not in conversation.handle(StopAsked(), 2.0)
 
 
 def test_what_comes_late_of_a_reply_is_spoken_like_the_rest():
@@ -552,9 +800,13 @@ def test_it_begins_muted_when_it_ended_so():
     assert Show("muted") in conversation.handle(Started(), 0.0)
 
 
-def test_muted_it_hangs_up_as_well():
-    conversation = at(MUTED, idle=60.0)
-    assert HangUp() in conversation.handle(TimeUp(), 61.0)
+@pytest.mark.parametrize("state", [READY, MISTAKE, MUTED, TROUBLE])
+def test_what_nothing_needs_is_hung_up(state):
+    conversation = at(state, idle=60.0)
+    conversation.handle(LinkUp(), 10.0)
+    assert conversation.deadline == 60.0
+    assert conversation.handle(TimeUp(), 60.0) == [HangUp()]
+    assert (conversation.state, conversation.deadline) == (state, None)
 
 
 @pytest.mark.parametrize("state", [READY, MUTED, LISTENING, SENDING, THINKING, SPEAKING])
@@ -563,23 +815,32 @@ def test_an_alarm_rings_whatever_goes_on_until_somebody_hushes_it(state, end):
     conversation = at(state)
     assert conversation.handle(AlarmDue("pasta"), 1.0) == [Ring()]
     assert conversation.state is state
+    assert conversation.handle(ReplyProgress(), 1.5) == []
     assert conversation.handle(end, 2.0)[0] == Hush()
     assert Hush() not in conversation.handle(end, 3.0)
 
 
 @pytest.mark.parametrize("state", [READY, MUTED, SPEAKING])
 def test_the_press_that_hushes_an_alarm_does_nothing_else(state):
-    conversation = at(state)
+    conversation = at(state, press_unmutes=True)
     conversation.handle(AlarmDue("pasta"), 1.0)
     assert conversation.handle(Pressed(), 2.0) == [Hush()]
     assert conversation.state is state
+
+
+def test_speech_that_hushes_an_alarm_begins_a_turn_as_well():
+    conversation = at(READY)
+    conversation.handle(AlarmDue("pasta"), 1.0)
+    assert conversation.handle(TalkStarted(), 2.0)[:2] == [Hush(), Dial(asked=False)]
+    assert conversation.state is LISTENING
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_whoever_asks_for_silence_gets_it_and_no_rest_of_the_answer(state):
     conversation = at(state)
     conversation.handle(ReplyEnded("r", more=True), 0.5) if state is SPEAKING else None
-    assert CutReply() in conversation.handle(StopAsked(), 1.0)
+    forgotten = [] if state is SPEAKING else [ForgetTurn()]
+    assert conversation.handle(StopAsked(), 1.0)[: 1 + len(forgotten)] == [CutReply(), *forgotten]
     assert conversation.state is READY
 
 
@@ -622,8 +883,18 @@ def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_
     assert conversation.state is TROUBLE
 
 
-def test_a_microphone_that_goes_between_the_press_and_its_first_frame_ends_the_turn():
-    conversation = at(READY)
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE])
+def test_a_loudspeaker_that_goes_before_the_reply_is_told_of_after_it(state):
+    conversation = at(state, follow_up=8.0)
+    conversation.handle(SpeakerLost("unplugged"), 1.0)
+    for event in (ReplyStarted("r"), PlaybackEnded("r")):
+        conversation.handle(event, 2.0)
+    assert conversation.state is TROUBLE
+
+
+@pytest.mark.parametrize("state", [READY, SPEAKING])
+def test_a_microphone_that_goes_between_the_press_and_its_first_frame_ends_the_turn(state):
+    conversation = at(state)
     conversation.handle(Pressed(), 1.0)
     actions = conversation.handle(MicrophoneLost("unplugged"), 1.1)
     assert CloseGate() in actions
@@ -643,10 +914,20 @@ def test_a_press_on_a_device_that_cannot_hear_is_silence_and_a_cue(state, gone, 
     conversation = at(state)
     conversation.handle(gone, 1.0)
     actions = conversation.handle(Pressed(), 2.0)
-    assert CutReply() in actions
-    assert Play(cue) in actions
+    assert actions[:3] == [CutReply(), ForgetTurn(), Play(cue)]
     assert OpenGate() not in actions
     assert conversation.state in {MUTED, TROUBLE}
+
+
+@pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
+@pytest.mark.parametrize("gone", [Muted(), MicrophoneLost("unplugged"), MicrophoneEnded()])
+def test_speech_of_the_last_moment_before_it_hears_no_more_is_silence_without_a_cue(state, gone):
+    conversation = at(state)
+    conversation.handle(gone, 1.0)
+    actions = conversation.handle(TalkStarted(), 2.0)
+    assert actions[:3] == [CutReply(), ForgetTurn(), CloseGate()]
+    assert not any(isinstance(action, Play) for action in actions)
+    assert conversation.state in RESTING
 
 
 def test_a_reply_that_nobody_can_hear_is_cut():
@@ -747,6 +1028,33 @@ def test_only_a_device_that_hears_says_that_it_listens(seed):
 
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
+def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event], settings):
+    conversation, link, lost, mistaken = Conversation(**settings), READY, set(), False
+    for event in [Started(), *events]:
+        conversation.handle(event, 0.0)
+        match event:
+            case LinkUp() | LinkIdle():
+                link = READY
+            case LinkDown():
+                link = OFFLINE
+            case Refused() | CapReached():
+                link = REFUSED
+            case MicrophoneLost():
+                lost.add("microphone")
+            case SpeakerLost():
+                lost.add("speaker")
+            case DeviceReady(device):
+                lost.discard(device)
+            case EditRefused() | EditTaken():
+                mistaken = isinstance(event, EditRefused)
+        if conversation.state not in RESTING or conversation.state is FOLLOW_UP:
+            continue
+        shown = REFUSED if conversation.state is RETRY else conversation.state
+        rest = MISTAKE if mistaken and link is READY else link
+        assert shown is (TROUBLE if lost else MUTED if conversation.muted else rest)
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Event], settings):
     conversation, attention = Conversation(**settings), Attention.BUTTON
     for event in [Started(), *events]:
@@ -798,6 +1106,14 @@ def test_an_edit_disturbs_no_turn(state):
     assert conversation.handle(EditRefused("x"), 1.0) == []
     assert [type(action) for action in conversation.handle(EditTaken(), 1.0)] == [Attend]
     assert (conversation.state, conversation.deadline) == (state, deadline)
+
+
+@pytest.mark.parametrize("state", [OFFLINE, REFUSED, MUTED, TROUBLE])
+def test_an_edit_does_not_end_what_keeps_it_from_answering(state):
+    conversation = at(state)
+    for edit in (EditRefused("x"), EditTaken()):
+        conversation.handle(edit, 1.0)
+        assert conversation.state is state
 
 
 def test_a_follow_up_lasts_although_the_file_is_wrong():

@@ -59,7 +59,7 @@ def test_it_is_deaf_to_a_reply_until_that_has_died_away_in_the_room():
 
 def test_what_waits_in_the_device_is_not_heard_yet():
     echo = Echo(RATE)
-    assert echo.unheard(5.0) == 0.0
+    assert echo.unheard(0.0) == echo.unheard(5.0) == 0.0
     now = speak(echo, 50, 1.0)
     assert echo.unheard(now) == pytest.approx(LATENCY)
     assert echo.unheard(now + 0.04) == pytest.approx(LATENCY - 0.04)  # it drains
@@ -103,6 +103,40 @@ def test_a_device_that_cancels_by_itself_is_never_deaf():
     assert echo.hear(NOISE, now) == (NOISE, Own.NONE)
 
 
+def test_an_edit_may_end_the_deafness_and_bring_it_back():
+    echo = Echo(RATE)
+    now = speak(echo, 50, 1.0)
+    echo.tune(half_duplex=False)
+    assert echo.hear(NOISE, now)[1] is Own.NONE
+    echo.tune(half_duplex=True)
+    assert echo.hear(NOISE, now)[1] is Own.LOUD
+
+
+def test_a_cut_brings_back_nothing_that_is_over():
+    echo = Echo(RATE)
+    now = speak(echo, 50, 1.0) + LATENCY
+    echo.sounds(Sound(NOISE, cue=True), LATENCY, now)
+    later = now + CUE_ROOM_S + ROOM_S + 1.0
+    echo.dropped(later)
+    assert echo.hear(NOISE, later) == (NOISE, Own.NONE)
+
+
+def test_a_cut_cue_is_taken_out_as_long_as_the_room_sounds():
+    echo = Echo(RATE)
+    for _ in range(50):
+        echo.sounds(Sound(NOISE, cue=True), 1.0, 1.0)
+    echo.dropped(1.1)
+    echo.hear(NOISE, 1.1)
+    assert echo.hear(NOISE, 1.1 + CUE_ROOM_S - 0.05)[0] != NOISE
+    assert echo.hear(NOISE, 1.1 + CUE_ROOM_S + 0.05)[0] == NOISE
+
+
+def test_without_a_canceller_nothing_begins_anew():
+    echo = Echo(RATE)
+    echo.missed()
+    assert echo.hear(NOISE, 1.0) == (NOISE, Own.NONE)
+
+
 def test_a_canceller_hears_the_reply_without_the_cues_and_lets_people_talk_over_it():
     canceller = Canceller()
     echo = Echo(RATE, half_duplex=False, canceller=canceller)
@@ -143,3 +177,8 @@ def test_what_a_sound_server_adds_is_learnt_and_waited_for():
     speak(echo, 1, now)
     assert echo.hear(NOISE, now + FRAME_S + 0.26)[1] is Own.LOUD
     assert echo.hear(NOISE, now + FRAME_S + 0.36)[1] is Own.FADING
+    echo.sounds(Sound(NOISE, cue=True), LATENCY, now + 5.0)
+    over = now + 5.0 + FRAME_S
+    echo.hear(NOISE, over)
+    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.26)[0] != NOISE
+    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.36)[0] == NOISE

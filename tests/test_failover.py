@@ -13,21 +13,22 @@ ALWAYS = -math.inf
 
 def test_services_are_tried_in_the_order_of_the_configuration_each_once_in_a_round():
     failover = Failover(3)
-    tried = []
-    while failover.more(0.0):
-        tried.append(failover.next(ALWAYS, 0.0)[1])
-        failover.failed(tried[-1], 0.0)
-    assert tried == [0, 1, 2]
-    failover.begin_round()
-    assert failover.next(ALWAYS, 0.0) == (0.0, 0)
+    for _ in range(2):  # all of them failed lately: none is tried twice before the others
+        tried = []
+        while failover.more(0.0):
+            tried.append(failover.next(ALWAYS, 0.0)[1])
+            failover.failed(tried[-1], 0.0)
+        assert tried == [0, 1, 2]
+        assert failover.next(ALWAYS, 0.0) == (0.0, 0)
+        failover.begin_round()
 
 
 def test_a_service_that_failed_has_its_place_again_after_a_while():
     failover = Failover(3)
-    failover.failed(0, 0.0)
+    failover.failed(0, 1000.0)
     failover.worked(2)
-    assert failover.next(ALWAYS, AWAY_S - 1)[1] == 1
-    assert failover.next(ALWAYS, AWAY_S)[1] == 0
+    assert failover.next(ALWAYS, 1000.0 + AWAY_S - 1)[1] == 1
+    assert failover.next(ALWAYS, 1000.0 + AWAY_S)[1] == 0
 
 
 def test_a_service_that_works_is_not_away():
@@ -52,6 +53,15 @@ def test_a_service_that_is_closed_is_dialled_when_it_opens_and_the_others_before
     assert failover.possible_at(55.0) == 55.0
     assert failover.more(49.0) is False
     assert failover.more(50.0) is True
+
+
+def test_one_service_that_is_open_is_an_alternative_whatever_the_others_are():
+    failover = Failover(3)
+    failover.busy(1, 50.0)
+    assert failover.alternative(0, 0.0) is True
+    assert failover.alternative(2, 0.0) is True
+    failover.busy(2, 50.0)
+    assert failover.alternative(0, 0.0) is False
 
 
 def test_what_is_forgiven_is_a_refusal_and_not_the_time_that_a_service_asks_for():

@@ -74,6 +74,7 @@ def connected(policy: LinkPolicy, now: float, *, expires: float = RENEW_S) -> Li
 
 def test_without_a_need_the_first_service_is_prepared_once_and_none_is_dialled():
     rests = LinkPolicy([PATIENCE_S])
+    assert not rests.renewing
     assert rests.decide(5.0) == Wait(5.0 + PREPARE_S)
     assert rests.decide(5.0 + PREPARE_S) == Prepare(0)
     assert rests.decide(100.0) == Wait()
@@ -83,11 +84,23 @@ def test_without_a_need_the_first_service_is_prepared_once_and_none_is_dialled()
 def test_a_need_dials_at_once(need):
     one = policy()
     assert need(one, 9.0) is None
+    assert one.need is (Need.ASKED if need is LinkPolicy.ask else Need.NOTICED)
     assert one.decide(9.0) == Connect(0, DIAL_S, PATIENCE_S, 0)
 
 
+def test_a_dial_prepares_the_next_one():
+    one = LinkPolicy([PATIENCE_S])
+    one.ask(0.0)
+    connected(one, 0.0)
+    one.hang_up()
+    one.ended(100.0)
+    assert one.decide(100.0) == Wait()
+
+
 def test_a_connection_that_is_always_wanted_needs_no_need():
-    assert dialled(policy(always=True), 0.0) == 0
+    one = policy(always=True)
+    assert one.wanted
+    assert dialled(one, 0.0) == 0
 
 
 def test_a_need_that_went_before_the_dial_dials_no_more():
@@ -105,6 +118,7 @@ def test_what_lingers_stays_and_is_not_made_again():
     assert one.wanted
     assert not one.awaited
     assert one.lost(LOST, 10.0).event == LinkIdle()
+    assert not one.wanted
     assert one.decide(10.0) == Wait()
 
 
@@ -115,15 +129,33 @@ def test_what_is_hung_up_is_over():
     one.hang_up()
     assert not one.wanted
     assert one.ended(11.0) == LinkIdle()
+    assert one.renew_at == math.inf
     assert one.decide(11.0) == Wait()
+    one.allow(False, 12.0)
+    assert one.allow(True, 12.0) == LinkIdle()
 
 
-def test_a_need_that_goes_in_a_pause_is_told_so():
+@pytest.mark.parametrize("ends", [LinkPolicy.linger, LinkPolicy.hang_up, lambda one: one.allow(False, 9.0)])
+def test_a_need_that_goes_in_a_pause_is_told_so(ends):
     one = policy()
     one.ask(9.0)
     dialled(one, 9.0)
     assert isinstance(one.lost(LOST, 9.0).event, LinkDown)
-    assert one.linger() == LinkIdle()
+    assert ends(one) == LinkIdle()
+    assert ends(one) is None
+    assert not one.awaited
+    one.allow(False, 10.0)
+    assert one.allow(True, 10.0) == LinkIdle()
+
+
+def test_a_need_that_goes_while_it_is_dialled_or_in_a_pause_of_what_is_always_wanted_ends_nothing():
+    one = policy()
+    one.ask(9.0)
+    pause = failing(one, 1, now=9.0)[0]
+    dialled(one, 9.0 + pause)
+    assert one.linger() is None
+    one = policy(always=True)
+    failing(one, 1)
     assert one.linger() is None
 
 
@@ -139,10 +171,30 @@ def test_where_there_may_be_no_connection_there_is_none_and_a_request_waits_unti
     assert dialled(one, 1.5) == 0
 
 
+def test_where_there_may_be_no_connection_none_is_prepared():
+    one = LinkPolicy([PATIENCE_S])
+    one.allow(False, 0.0)
+    assert one.decide(5.0) == Wait()
+
+
 def test_that_there_may_be_a_connection_again_is_told():
     one = policy()
     assert one.allow(False, 1.0) is None
+    assert not one.allowed
+    assert one.decide(1.0) == Wait()
     assert one.allow(True, 1.0) == LinkIdle()
+    assert one.allowed
+    assert one.allow(True, 1.0) is None
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_that_there_may_be_a_connection_again_is_not_told_while_there_is_one_or_it_is_made_at_once(always):
+    one = policy(always=always)
+    one.ask(0.0)
+    connected(one, 0.0)
+    one.hang_up()
+    one.allow(False, 1.0)
+    one.ended(1.0) if always else None
     assert one.allow(True, 1.0) is None
 
 
@@ -183,7 +235,7 @@ def test_speech_alone_is_tried_again_after_growing_pauses_and_ends_none():
     one = policy()
     one.notice(0.0)
     pauses = failing(one, 12)
-    assert FIRST / 2 <= pauses[0] <= FIRST
+    assert all(FIRST / 2 * 2**n <= pause <= FIRST * 2**n for n, pause in enumerate(pauses[:6]))
     assert all(LIMIT / 2 <= pause <= LIMIT for pause in pauses[8:])
     now = sum(pauses)
     dialled(one, now)
@@ -192,6 +244,23 @@ def test_speech_alone_is_tried_again_after_growing_pauses_and_ends_none():
     one.linger()
     one.notice(now + 1.0)
     assert waits(one, now + 1.0) == pytest.approx(pause - 1.0)
+
+
+def test_pauses_are_as_random_as_they_are_wanted():
+    one, same, other = (LinkPolicy([PATIENCE_S], rng=rng) for rng in (random.Random(7), random.Random(7), None))
+    for each in (one, same, other):
+        each.notice(0.0)
+    pauses = failing(one, 5)
+    assert failing(same, 5) == pauses
+    assert failing(other, 5) != pauses
+
+
+def test_a_request_ends_also_the_calm_pause():
+    one = policy(always=True)
+    failing(one, 2)
+    one.ask(0.0)
+    one.linger()
+    assert dialled(one, 0.0) == 0
 
 
 def test_a_request_ends_a_pause_and_the_next_is_short_again():
@@ -231,7 +300,8 @@ def test_a_connection_that_nothing_waits_for_comes_back_some_time():
 def test_what_is_waited_for_comes_back_soon_also_in_a_calm_pause():
     one = policy(always=True)
     connected(one, 0.0)
-    one.lost(LOST, 1000.0)
+    event = one.lost(LOST, 1000.0).event
+    assert event == LinkDown("broken", waits(one, 1000.0))
     assert waits(one, 1000.0) > FIRST
     one.notice(1000.0)
     assert waits(one, 1000.0) <= FIRST
@@ -250,6 +320,17 @@ def test_a_good_connection_makes_the_pauses_short_again():
     assert waits(one, now + GOOD_S) <= FIRST
 
 
+def test_a_connection_that_ended_in_good_order_makes_the_pauses_short_again():
+    one = policy()
+    one.notice(0.0)
+    now = sum(failing(one, 8))
+    connected(one, now)
+    one.hang_up()
+    one.ended(now + 1.0)
+    one.notice(now + 1.0)
+    assert failing(one, 1, now=now + 1.0)[0] <= FIRST
+
+
 def test_trouble_of_long_ago_makes_no_pause_longer():
     one = policy()
     one.notice(0.0)
@@ -262,13 +343,33 @@ def test_a_service_that_asks_for_time_gets_it_and_a_little_more(need):
     pauses = []
     for seed in range(20):
         one = LinkPolicy([PATIENCE_S], rng=random.Random(seed))
-        need(one, 0.0)
-        dialled(one, 0.0)
-        one.lost(LinkLost("busy", retry_after=10.0), 0.0)
-        need(one, 1.0)
-        pauses.append(1.0 + waits(one, 1.0))
-    assert all(10.0 < pause <= 10.0 + 2 * FIRST for pause in pauses)
+        need(one, 1000.0)
+        dialled(one, 1000.0)
+        verdict = one.lost(LinkLost("busy", retry_after=10.0), 1000.0)
+        assert verdict.event == LinkDown("busy", waits(one, 1000.0))
+        need(one, 1001.0)
+        pauses.append(1.0 + waits(one, 1001.0))
+    assert all(10.0 + FIRST / 2 <= pause <= 10.0 + 2 * FIRST for pause in pauses)
     assert len(set(pauses)) > 1  # everybody was asked for the same
+
+
+def test_what_nothing_waits_for_is_down_and_not_refused_however_long_the_service_asks_for():
+    one = policy(always=True)
+    connected(one, 0.0)
+    event = one.lost(LinkLost("429", retry_after=600.0), 100.0).event
+    assert isinstance(event, LinkDown)
+    assert event.retry_in >= 600.0
+
+
+def test_after_a_connection_that_ended_what_would_wait_in_vain_is_told_so_as_well():
+    one = policy(always=True)
+    connected(one, 0.0)
+    assert one.renew(RENEW_S)
+    one.not_renewed(LinkLost("429", retry_after=600.0), RENEW_S)
+    one.allow(False, RENEW_S)
+    one.ended(RENEW_S)
+    one.allow(True, RENEW_S)
+    assert isinstance(one.notice(RENEW_S), Refused)
 
 
 def test_what_would_wait_in_vain_is_told_so_at_once():
@@ -290,14 +391,30 @@ def test_what_would_wait_in_vain_is_told_so_at_once():
 
 
 def test_who_cannot_be_reached_is_passed_over_at_once_and_is_next_after_a_pause():
-    one = policy(3)
+    one, now = policy(3), 0.0
+    one.ask(now)
+    for _ in range(2):  # rounds
+        for number in range(3):
+            assert dialled(one, now) == number
+            verdict = one.lost(LOST, now)
+            assert (verdict.event is None) == (number < 2)
+        pause = waits(one, now)
+        assert verdict.event == LinkDown("broken", pause)
+        now += pause
+    assert dialled(one, now) == 0
+
+
+def test_a_service_that_works_goes_before_one_that_failed_lately():
+    one = policy(2)
     one.ask(0.0)
-    for number in range(3):
-        assert dialled(one, 0.0) == number
-        verdict = one.lost(LOST, 0.0)
-        assert (verdict.event is None) == (number < 2)
-    pause = waits(one, 0.0)
-    assert dialled(one, pause) == 0
+    dialled(one, 0.0)
+    one.lost(LinkLost("busy", retry_after=3.0), 0.0)
+    dialled(one, 0.0)
+    one.lost(LOST, 0.0)
+    now = waits(one, 0.0)
+    assert dialled(one, now) == 1  # the first one is still busy
+    one.ready(now, RENEW_S)
+    assert dialled(after(one, 5.0), 5.0) == 1
 
 
 def test_a_service_that_was_reached_and_lost_is_tried_again():
@@ -311,15 +428,21 @@ def test_a_service_that_was_reached_and_lost_is_tried_again():
     assert dialled(one, now) == 1
 
 
-@pytest.mark.parametrize(("lasts", "refused"), [(0.1, True), (AT_ONCE_S + 1, False)])
-def test_a_service_that_takes_us_and_closes_the_session_at_once_twice_does_not_want_us(lasts, refused):
-    one, now = policy(), 0.0
+@pytest.mark.parametrize(
+    ("sessions", "refused"),
+    [([0.1, 0.1], True), ([AT_ONCE_S, AT_ONCE_S], False), ([5.0, 0.1], False), ([0.1, 5.0, 0.1], False)],
+)
+def test_a_service_that_takes_us_and_closes_the_session_at_once_twice_does_not_want_us(sessions, refused):
+    one, now, event = policy(), 1024.0, None
     one.ask(now)
-    for event in (LinkDown, Refused if refused else LinkDown):
+    for lasts in sessions:
+        assert not isinstance(event, Refused)
         connected(one, now)
-        assert isinstance(one.lost(LinkClosed("4000", code=4000), now + lasts).event, event)
         now += lasts
-        now += 0.0 if event is Refused else waits(one, now)
+        event = one.lost(LinkClosed("4000", code=4000), now).event
+        assert event.reason == "4000"
+        now += 0.0 if isinstance(event, Refused) else event.retry_in
+    assert isinstance(event, Refused) is refused
 
 
 @pytest.mark.parametrize(
@@ -384,6 +507,7 @@ def test_a_refusal_is_told_when_every_service_has_refused():
     assert one.decide(0.0) == Wait()
     assert one.notice(REFUSED_S - TURN_S - 1) == Refused("401", TURN_S + 1)
     assert one.decide(REFUSED_S - TURN_S - 1) == Wait()
+    assert one.notice(REFUSED_S - TURN_S) is None
 
 
 def test_a_request_tries_every_service_once_more_after_a_refusal_and_the_log_knows_the_answer():
@@ -392,8 +516,12 @@ def test_a_request_tries_every_service_once_more_after_a_refusal_and_the_log_kno
         assert one.ask(1.0) is None
         assert [dialled(one, 1.0), one.lost(REFUSED, 1.0).event, dialled(one, 1.0)] == [0, None, 1]
         verdict = one.lost(REFUSED, 1.0)
-        assert isinstance(verdict.event, Refused)
+        assert verdict.event == Refused("401", REFUSED_S)
         assert verdict.known is known
+    one.use([PATIENCE_S], 1.0, always=False)
+    one.ask(1.0)
+    dialled(one, 1.0)
+    assert not one.lost(REFUSED, 1.0).known  # another service has said it
 
 
 def test_a_request_in_the_middle_of_a_round_begins_it_anew():
@@ -449,6 +577,44 @@ def test_others_are_tried_at_once_whatever_those_before_have_said():
     assert one.decide(1.0) == Connect(0, DIAL_S, 5.0, 1)
 
 
+def test_that_there_are_other_services_is_not_told_where_none_is_needed():
+    one = policy()
+    assert one.use([5.0], 1.0, always=False) is None
+    assert one.generation == 1
+    assert one.use([5.0, 5.0], 2.0, always=False) is None
+    assert one.generation == 2
+
+
+def test_with_other_services_the_pauses_are_short_again():
+    one = policy()
+    one.notice(0.0)
+    now = sum(failing(one, 8))
+    one.use([PATIENCE_S], now, always=False)
+    assert failing(one, 1, now=now)[0] <= FIRST
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_the_same_services_may_be_wanted_always_or_only_when_they_are_needed(always):
+    one = policy(always=not always)
+    failing(one, 1) if not always else None
+    assert one.use(None, 1.0, always=always) == (None if always else LinkIdle())
+    assert one.wanted is always
+    assert one.generation == 0
+
+
+def test_a_session_with_a_service_that_is_named_no_more_is_to_be_renewed_at_once():
+    one = policy(2)
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(LOST, 0.0)
+    assert dialled(one, 0.0) == 1
+    one.use([PATIENCE_S], 5.0, always=False)
+    one.ready(6.0, RENEW_S)
+    assert one.renew_at == 6.0
+    one.linger()
+    assert one.renew(6.0) == Connect(0, NEXT_S, NEXT_S, 1)
+
+
 def test_a_failure_of_a_service_that_is_named_no_more_is_not_held_against_the_others():
     one = policy(2)
     one.ask(0.0)
@@ -486,6 +652,11 @@ def test_a_session_is_renewed_some_time_before_its_end():
 
 def test_a_short_session_has_a_short_margin():
     assert renew_in(NOW + 60, NOW) == pytest.approx(54)
+    assert renew_in(NOW + 1, NOW) == pytest.approx(0.9)
+
+
+def test_a_session_may_last_for_a_day():
+    assert renew_in(NOW + BELIEVED_S, NOW) == BELIEVED_S - MARGIN_S
 
 
 @pytest.mark.parametrize("lasts", [0.0, 0.3, 30.0, YOUNGEST_S])
@@ -535,6 +706,101 @@ def test_a_service_that_asks_for_time_is_not_asked_to_renew_meanwhile():
     assert one.ask(RENEW_S + AGAIN_S) is None  # the old one is there
     one.linger()
     assert one.renew(RENEW_S + 600.0)
+
+
+def test_what_does_not_renew_a_session_is_tried_again_after_growing_pauses_that_begin_short_with_each_session():
+    one, now = policy(always=True), 0.0
+    connected(one, now)
+    for _ in range(2):  # sessions
+        now = one.renew_at
+        for pause in (AGAIN_S, 2 * AGAIN_S, 4 * AGAIN_S, 8 * AGAIN_S, 16 * AGAIN_S, RENEW_S, RENEW_S):
+            assert one.renew(now)
+            one.not_renewed(LOST, now)
+            assert not one.renewing
+            assert one.renew_at == now + pause
+            now = one.renew_at
+        assert one.renew(now)
+        assert one.renewed(now, RENEW_S)
+
+
+def test_a_service_that_never_renews_is_asked_for_as_long_as_it_takes():
+    one = policy(always=True)
+    connected(one, 0.0)
+    for _ in range(2000):
+        now = one.renew_at
+        assert one.renew(now)
+        one.not_renewed(LOST, now)
+    assert one.renew_at == now + RENEW_S
+
+
+def test_a_renewal_of_what_is_named_no_more_changes_nothing():
+    one = policy(always=True)
+    connected(one, 0.0)
+    assert one.renew(RENEW_S)
+    one.use([PATIENCE_S], RENEW_S + 1, always=True)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S + 2)
+    assert one.renew_at == RENEW_S + 1
+    assert one.renew(RENEW_S + 2) == Connect(0, NEXT_S, NEXT_S, 1)
+    one.not_renewed(LOST, RENEW_S + 2)
+    before = one.renew_at
+    one.not_renewed(LOST, RENEW_S + 9)  # nothing was under way
+    assert one.renew_at == before
+
+
+def test_the_services_that_are_named_now_are_tried_in_turn_to_renew_a_session_of_before():
+    one = policy(always=True)
+    connected(one, 0.0)
+    one.use([PATIENCE_S] * 2, 5.0, always=True)
+    tried = []
+    for _ in range(4):
+        plan = one.renew(one.renew_at)
+        tried.append(plan.service)
+        one.not_renewed(LOST, one.renew_at)
+    assert tried == [0, 1, 0, 1]
+
+
+def test_a_session_is_renewed_with_its_own_service_although_another_one_comes_first():
+    one = policy(2)
+    one.ask(0.0)
+    dialled(one, 0.0)
+    one.lost(LOST, 0.0)
+    connected(one, 0.0)
+    one.linger()
+    assert not one.renewed(1.0, RENEW_S)  # nothing is under way
+    assert one.renew(RENEW_S) == Connect(1, NEXT_S, NEXT_S, 0)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
+    assert one.renew(RENEW_S + AGAIN_S) is None
+    assert one.renew(RENEW_S + 600.0) == Connect(1, NEXT_S, NEXT_S, 0)
+
+
+@pytest.mark.parametrize(("failed", "tried"), [(1, [1]), (2, [0, 1])])
+def test_a_renewal_that_failed_with_a_service_that_is_named_now_is_its_turn_of_the_round(failed, tried):
+    one = policy(always=True)
+    connected(one, 0.0)
+    one.use([PATIENCE_S] * 2, 5.0, always=True)
+    for _ in range(failed):
+        now = one.renew_at
+        assert one.renew(now)
+        one.not_renewed(LOST, now)
+    one.notice(now)
+    assert one.lost(LOST, now).event is None
+    for number in tried:
+        assert dialled(one, now) == number
+        event = one.lost(LOST, now).event
+    assert isinstance(event, LinkDown)
+
+
+def test_a_renewal_that_failed_says_nothing_of_the_session_that_there_is():
+    one = policy(2)
+    one.ask(0.0)
+    connected(one, 0.0)
+    one.linger()
+    assert one.renew(RENEW_S)
+    one.not_renewed(LOST, RENEW_S)
+    one.notice(RENEW_S + 1)
+    assert isinstance(one.lost(LOST, RENEW_S + 1).event, LinkDown)
+    now = RENEW_S + 1 + waits(one, RENEW_S + 1)
+    assert dialled(one, now) == 0
 
 
 def test_a_refused_renewal_refuses_no_turn():

@@ -17,11 +17,12 @@ from device_agent.events import (
     TalkEnded,
     TalkStarted,
     ToolCall,
+    ToolResult,
     TurnTaken,
     UserText,
     Words,
 )
-from device_agent.recall import AGE_S, LONGEST, LONGEST_ONE, MOST, Recall
+from device_agent.recall import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, Recall
 from device_agent.services import Said
 
 RATE = 1000
@@ -67,6 +68,9 @@ def test_a_transcript_that_is_told_again_replaces_what_it_said_before():
     answer(recall, "r", "Done.")
     recall.told(UserText("u", "set a timer for tea", True), 0.0)  # after the reply, as OpenAI may
     assert told(recall) == [("user", "set a timer for tea"), ("assistant", "Done.")]
+    ask(recall, "u2", "Stop.")
+    recall.told(UserText("u", "Set a timer for tea.", True), 0.0)
+    assert told(recall) == [("user", "Set a timer for tea."), ("assistant", "Done.")]
 
 
 def test_a_transcript_that_comes_when_the_next_turn_has_begun_belongs_to_the_turn_before():
@@ -82,6 +86,30 @@ def test_a_transcript_that_comes_when_the_next_turn_has_begun_belongs_to_the_tur
     assert told(recall) == [
         ("user", "Is it?"), ("assistant", "Yes."), ("user", "Really?"), ("assistant", "Really.")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "turn", [[TalkStarted(), TalkEnded()], [TalkStarted(), TurnTaken()], [Clip(SECOND)], [Words("Really?")]]
+)
+def test_a_transcript_that_comes_when_the_turn_is_over_is_of_no_earlier_one(turn):
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r1", "Yes.")  # to what the service never wrote down
+    for item in turn:
+        recall.told(item, 0.0) if isinstance(item, TurnTaken) else recall.sent(item, 0.0)
+    recall.told(UserText("u2", "Really?", True), 0.0)
+    answer(recall, "r2", "Really.")
+    assert told(recall) == [("assistant", "Yes."), ("user", "Really?"), ("assistant", "Really.")]
+
+
+def test_a_transcript_may_come_while_the_user_still_speaks():
+    recall = exchanged(("One?", "One."))
+    recall.sent(TalkStarted(), 0.0)
+    recall.told(UserText("u", "Two?", False), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r", "Two.")
+    assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
 
 
 def test_a_typed_turn_is_known_without_a_transcript_and_told_once():
@@ -110,6 +138,18 @@ def test_a_turn_that_waits_for_its_answer_is_not_told_because_it_is_sent_again()
     assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
 
 
+def test_on_a_new_connection_a_transcript_is_of_what_was_sent_again():
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    recall.begin()
+    recall.sent(TalkStarted(), 0.0)
+    recall.told(UserText("u", "Two?", True), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    answer(recall, "r", "Two.")
+    assert told(recall) == [("user", "Two?"), ("assistant", "Two.")]
+
+
 def test_what_was_not_said_is_no_turn():
     recall = exchanged(("One?", "One."))
     recall.sent(TalkStarted(), 0.0)
@@ -127,7 +167,9 @@ def test_a_reply_after_a_tool_goes_on_with_the_one_before():
 def test_of_a_cut_reply_the_words_are_kept_that_were_heard():
     recall = Recall(RATE)
     ask(recall, "u", "Count.")
-    answer(recall, "r", "one two three four five six seven eight nine ten", seconds=10)
+    recall.told(ReplyText("r", "one two three four five six "), 0.0)  # in pieces, as it comes
+    recall.told(ReplyAudio("r", 4 * SECOND), 0.0)
+    answer(recall, "r", "seven eight nine ten", seconds=6)
     recall.sent(CancelReply("r", 5000), 0.0)
     assert told(recall)[-1] == ("assistant", "one two three four five")
 
@@ -141,8 +183,35 @@ def test_a_cut_reply_of_which_nothing_was_heard_was_never_said():
 def test_what_follows_a_cut_reply_was_not_heard_and_what_was_heard_to_its_end_stays():
     recall = exchanged(("Ten minutes.", "One moment please."))
     answer(recall, "after", "It is set.")
+    answer(recall, "last", "Anything else?")
+    recall.sent(CancelReply("after", 1000), 0.0)
+    assert told(recall)[-1] == ("assistant", "One moment please. It is set.")
     recall.sent(CancelReply("r0", 1000), 0.0)
     assert told(recall)[-1] == ("assistant", "One moment please.")
+
+
+def test_a_reply_of_an_earlier_turn_may_be_cut_while_it_still_sounds():
+    recall = exchanged(("Count.", "one two three four"))
+    ask(recall, "u", "And on.")
+    recall.sent(CancelReply("r0", 500), 0.0)
+    assert told(recall) == [("user", "Count."), ("assistant", "one two")]
+
+
+def test_how_much_was_heard_is_measured_at_the_rate_of_the_sound():
+    recall = exchanged(("Hello.", "Hello."))
+    assert recall.at(2 * RATE) is recall
+    ask(recall, "u", "Count.")
+    answer(recall, "r", "one two three four", seconds=2)  # one second, at this rate
+    recall.sent(CancelReply("r", 500), 0.0)
+    assert told(recall)[-1] == ("assistant", "one two")
+
+
+def test_of_a_long_reply_that_is_cut_the_end_is_known_and_that_was_not_heard():
+    recall = Recall(RATE)
+    ask(recall, "u", "Count.")
+    answer(recall, "r", "word " * LONGEST, seconds=10)
+    recall.sent(CancelReply("r", 5000), 0.0)
+    assert told(recall) == []
 
 
 def test_words_before_the_first_sound_are_not_heard_when_the_reply_is_cut():
@@ -151,6 +220,24 @@ def test_words_before_the_first_sound_are_not_heard_when_the_reply_is_cut():
     recall.told(ReplyText("r", "Well, "), 0.0)
     recall.sent(CancelReply(), 0.0)
     assert told(recall) == []
+
+
+def test_replies_are_told_in_the_order_in_which_they_began():
+    recall = Recall(RATE)
+    ask(recall, "u", "Well?")
+    recall.told(ReplyStarted("a"), 0.0)
+    for reply in "ba":
+        recall.told(ReplyText(reply, reply), 0.0)
+    assert told(recall)[-1] == ("assistant", "a b")
+
+
+def test_a_cut_of_nothing_that_sounds_takes_back_nothing_that_has_sounded():
+    recall = Recall(RATE)
+    ask(recall, "u", "Well?")
+    recall.told(ReplyText("r", "Well, "), 0.0)
+    recall.told(ReplyAudio("r", SECOND), 0.0)
+    recall.sent(CancelReply(), 0.0)
+    assert told(recall)[-1] == ("assistant", "Well,")
 
 
 def test_a_press_long_after_a_reply_takes_nothing_back():
@@ -168,6 +255,43 @@ def test_a_reply_in_text_alone_is_told_too():
     assert told(recall) == [("user", "Hi"), ("assistant", "Yes?")]
 
 
+def test_what_is_said_before_anything_was_asked_belongs_to_no_turn():
+    recall = Recall(RATE)
+    answer(recall, "r", "Welcome.")
+    recall.told(UserText("u", "Hello?", True), 0.0)
+    recall.sent(TalkEnded(), 0.0)
+    recall.sent(NothingSaid(), 0.0)
+    recall.sent(CancelReply("r", 0), 0.0)
+    assert told(recall) == []
+
+
+def test_nothing_said_takes_back_no_turn_that_was_answered():
+    recall = exchanged(("One?", "One."))
+    recall.sent(NothingSaid(), 0.0)
+    assert told(recall) == [("user", "One?"), ("assistant", "One.")]
+
+
+def test_an_answered_turn_is_told_to_each_new_connection():
+    recall = exchanged(("One?", "One."))
+    recall.begin()
+    recall.begin()
+    assert told(recall) == [("user", "One?"), ("assistant", "One.")]
+
+
+def test_a_turn_of_many_parts_has_a_limit_on_both_sides():
+    recall = Recall(RATE)
+    recall.sent(TalkStarted(), 0.0)
+    for number in range(MOST_PARTS + 1):
+        recall.told(UserText(f"u{number}", f"u{number}", True), 0.0)
+    for number in range(MOST_PARTS + 1):
+        recall.told(ReplyText(f"r{number}", f"r{number}"), 0.0)
+    recall.told(UserText("u0", "first", True), 0.0)
+    recall.told(ReplyText("r0", " more"), 0.0)
+    said = dict(told(recall))
+    assert said["user"].split() == ["first", *(f"u{number}" for number in range(1, MOST_PARTS))]
+    assert said["assistant"].split() == ["r0", "more", *(f"r{number}" for number in range(1, MOST_PARTS))]
+
+
 def test_where_the_service_ends_turns_its_word_is_the_end():
     recall = exchanged(("One?", "One."))
     recall.sent(TalkStarted(), 0.0)
@@ -180,7 +304,10 @@ def test_where_the_service_ends_turns_its_word_is_the_end():
 def test_the_latest_are_told_and_not_more_than_the_limit():
     recall = exchanged(*[(f"{n}?", f"{n}.") for n in range(20)])
     assert told(recall) == [pair for n in range(15, 20) for pair in (("user", f"{n}?"), ("assistant", f"{n}."))]
-    assert len(told(recall)) == MOST
+    assert len(told(recall)) == len(recall._exchanges) == MOST
+    recall.begin()
+    ask(recall, "last", "last?")
+    assert len(recall._exchanges) == MOST
 
 
 def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
@@ -193,7 +320,7 @@ def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
 def test_what_is_old_is_not_told():
     recall = Recall(RATE)
     for now in (0.0, 100.0):
-        ask(recall, f"u{now}", f"{now}?", now)
+        ask(recall, f"u{now}", f"{now}?", now - 20.0)
         answer(recall, f"r{now}", f"{now}.", now=now)
     assert len(told(recall, AGE_S)) == 4
     assert told(recall, AGE_S + 1) == [("user", "100.0?"), ("assistant", "100.0.")]
@@ -241,7 +368,24 @@ def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it()
     assert recall.awaits("c")
 
 
-@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Words("no")])
+def test_so_many_calls_are_awaited():
+    recall = Recall(RATE)
+    ask(recall, "u", "All lamps on.")
+    for number in range(MOST_CALLS + 1):
+        recall.told(ToolCall(f"c{number}", "lamp", "{}"), 1.0)
+    assert [recall.awaits(f"c{number}") for number in (0, 1, MOST_CALLS)] == [False, True, True]
+
+
+@pytest.mark.parametrize("item", [ToolResult("other", "done"), SECOND, TalkEnded()])
+def test_the_result_of_a_tool_is_awaited_whatever_else_goes_up_of_the_turn(item):
+    recall = Recall(RATE)
+    ask(recall, "u", "Is the lamp on?")
+    recall.told(ToolCall("c", "lamp", "{}"), 1.0)
+    recall.sent(item, 2.0)
+    assert recall.awaits("c")
+
+
+@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Clip(SECOND), Words("no")])
 def test_the_result_of_a_tool_is_awaited_until_something_else_is_wanted(over):
     recall = Recall(RATE)
     ask(recall, "u", "Is the lamp on?")

@@ -17,7 +17,16 @@ from device_agent.credentials import Secret
 from device_agent.errors import LinkLost
 from device_agent.events import Event, ReplyAudio, TalkEnded, TalkStarted
 from device_agent.services.openai import OpenAI
-from device_agent.services.reply_tracker import Due, ReplyTracker
+from device_agent.services.reply_tracker import (
+    AGAIN_S,
+    ANSWERED_S,
+    BLOCKED_S,
+    MOST_REQUESTS,
+    REMEMBERED,
+    UNACKNOWLEDGED_S,
+    Due,
+    ReplyTracker,
+)
 from device_agent.services.xai import Xai
 
 PIECES = 4
@@ -264,6 +273,380 @@ def asked() -> Tracked:
     tracked.replies.ask(0.0)
     assert tracked.said == ["create"]
     return tracked
+
+
+def test_what_is_under_way_is_known_at_each_step():
+    replies = Tracked().replies
+    steps = [
+        (lambda: replies.cancel(), {"idle"}, None),
+        (lambda: replies.commit(), {"owed"}, None),
+        (lambda: replies.arrived(1.0), {"owed"}, 1.0 + UNACKNOWLEDGED_S),
+        (lambda: replies.acknowledge(1.5), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
+        (lambda: replies.arrived(1.6), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
+        (lambda: replies.begin("a", 2.0), {"silent", "acknowledged"}, None),
+        (lambda: replies.piece("a", 2.1), {"open", "acknowledged"}, None),
+        (lambda: replies.ask(3.0), {"owed", "open", "acknowledged"}, 3.0 + BLOCKED_S),
+        (lambda: replies.cancel(), {"dying", "acknowledged"}, None),
+        (lambda: replies.end("a"), {"idle", "acknowledged"}, None),
+        (lambda: replies.commit(), {"owed"}, None),
+        (lambda: replies.give_up(), {"idle"}, None),
+    ]
+    for step, so, deadline in steps:
+        step()
+        assert {
+            name for name in ("owed", "silent", "open", "idle", "dying", "acknowledged") if getattr(replies, name)
+        } == so
+        assert replies.deadline == deadline
+
+
+def test_a_request_that_was_cancelled_is_owed_until_it_was_announced(asked):
+    replies = asked.replies
+    assert (replies.owed, replies.idle, replies.deadline) == (True, False, None)
+    replies.cancel()
+    assert (replies.due, replies.owed, replies.deadline) == (Due.NOTHING, True, None)
+    replies.begin("a", 1.0)
+    assert (replies.owed, replies.dying, replies.idle) == (False, True, False)
+    replies.ask(2.0)
+    assert (replies.due, replies.owed, replies.deadline) == (Due.NOTHING, True, 2.0 + BLOCKED_S)
+    assert asked.said == ["create", "cancel a"]
+
+
+def test_the_sooner_of_two_waits_ends_first(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.cancel()
+    asked.replies.ask(1.0)
+    for after in (0.5, 9.0):
+        asked.replies.again(1.0, after)
+        assert asked.replies.deadline == 1.0 + min(after, BLOCKED_S)
+
+
+def test_a_request_waits_for_the_end_of_the_reply_that_is_under_way(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.ask(1.0)
+    assert asked.said == ["create"]
+    assert asked.replies.end("a") == "a"
+    asked.replies.ask_if_free()
+    asked.replies.ask_if_free()
+    assert asked.said == ["create", "create"]
+
+
+@pytest.mark.parametrize("begins", [lambda replies: replies.ask(0.0), ReplyTracker.commit, ReplyTracker.expect])
+def test_for_each_turn_it_asks_a_few_times(begins):
+    tracked = Tracked()
+    for _ in range(2):  # turns
+        tracked.said.clear()
+        begins(tracked.replies)
+        for _ in range(10):
+            tracked.replies.again(0.0, 0.0)
+            tracked.replies.ask_now()
+        assert tracked.said == ["create"] * MOST_REQUESTS
+        assert tracked.replies.deadline is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "overtakes"),
+    [
+        (["commit", "ask_now"], True),
+        (["commit", "ask_now", "busy", "ask_now"], True),
+        (["commit", "ask_now", "commit"], False),  # another turn, and nothing has overtaken that
+        (["commit", "acknowledge", "ask_now"], False),
+        (["expect", "ask_now"], False),
+    ],
+)
+def test_a_reply_that_overtook_the_turn_is_not_the_answer_to_it(steps, overtakes):
+    tracked = Tracked()
+    replies = tracked.replies
+    for step in steps:
+        getattr(replies, step)(*([0.5] if step in {"busy", "acknowledge"} else []))
+    replies.begin("a", 1.0)
+    replies.piece("a", 1.1)
+    assert replies.acknowledge(2.0) == ("a" if overtakes else "")
+    assert ("cancel a" in tracked.said) is overtakes
+    assert replies.due is (Due.COMMITTED if overtakes else Due.NOTHING)
+
+
+def test_a_reply_that_overtook_the_turn_is_ended_although_nothing_of_it_was_heard():
+    tracked = Tracked()
+    tracked.replies.commit()
+    tracked.replies.ask_now()
+    tracked.replies.begin("a", 1.0)
+    assert tracked.replies.acknowledge(2.0) == ""
+    assert tracked.said == ["create", "cancel a"]
+    assert tracked.replies.due is Due.COMMITTED
+
+
+def test_a_request_is_not_overtaken_by_its_turn():
+    tracked = Tracked()
+    tracked.replies.commit()
+    tracked.replies.ask_now()
+    tracked.replies.acknowledge(1.0)
+    assert (tracked.replies.due, tracked.replies.acknowledged, tracked.replies.deadline) == (Due.ASKED, False, None)
+    tracked.replies.begin("a", 1.0)
+    assert tracked.replies.piece("a", 1.1) == "a"
+    assert tracked.replies.acknowledge(2.0) == ""
+    assert tracked.said == ["create"]
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_speech_that_the_service_has_ends_what_was_cancelled_before(announced, asked):
+    asked.replies.begin("dead", 0.1) if announced else None
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.acknowledge(1.0)
+    assert not asked.replies.dying
+    asked.replies.begin("a", 1.1)
+    assert asked.replies.piece("a", 1.2) == "a"
+
+
+def test_where_replies_are_announced_sound_under_another_id_may_be_of_the_one_that_was_cut(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel()
+    asked.replies.end("a")
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("x", 1.1) == ""
+    asked.replies.begin("b", 1.2)
+    assert asked.replies.piece("y", 1.3) == "b"
+
+
+def test_a_reply_without_an_id_is_cancelled_without_one(asked):
+    asked.replies.begin("", 0.1)
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel "]
+
+
+def test_where_nothing_is_due_what_was_not_announced_is_of_no_reply(asked):
+    assert asked.replies.piece("a", 0.1) == "a"
+    assert asked.replies.piece("more of it", 0.2) == "a"
+    assert asked.replies.end("a") == "a"
+    asked.replies.cancel()
+    assert asked.replies.piece("b", 1.0) == ""
+    assert asked.replies.end("b") == ""
+
+
+def test_what_is_announced_twice_is_one_reply(asked):
+    for _ in range(2):
+        asked.replies.begin("a", 0.1)
+    assert asked.replies.piece("a", 0.2) == "a"
+    asked.replies.begin("a", 0.3)
+    assert asked.said == ["create"]
+    asked.replies.cancel()
+    asked.replies.begin("a", 0.4)
+    assert asked.said == ["create", "cancel a"]
+    asked.replies.end("a")
+    assert asked.replies.idle
+
+
+def test_a_silent_reply_that_was_announced_twice_ends_once(asked):
+    for _ in range(2):
+        asked.replies.begin("a", 0.1)
+    assert asked.replies.end("a") == "a"
+    assert asked.replies.idle
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_service_may_use_an_id_again(cut, asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel() if cut else None
+    asked.replies.end("a")
+    asked.replies.ask(1.0)
+    asked.replies.begin("a", 1.1)
+    assert asked.replies.silent
+    assert asked.replies.piece("a", 1.2) == "a"
+    assert asked.replies.end("a") == "a"
+
+
+@pytest.mark.parametrize("name", ["a", ""])
+def test_a_piece_without_an_id_is_of_the_reply_that_was_announced_last(name, asked):
+    asked.replies.begin(name, 0.1)
+    reply = asked.replies.piece("", 0.2)
+    assert reply == (name or reply)
+    assert reply
+    assert asked.replies.end("") == reply
+    asked.replies.ask(1.0)
+    asked.replies.begin(name and "b", 1.1)
+    assert asked.replies.piece("", 1.2) not in ("", reply)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_reply_that_never_ends_is_waited_for_no_longer_than_so(cancelled, asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel() if cancelled else None
+    asked.replies.ask(1.0)
+    assert asked.replies.tick(1.0 + BLOCKED_S - 0.1) is False
+    assert asked.replies.tick(1.0 + BLOCKED_S) is True
+    assert asked.said[-1] == "create"
+    assert not asked.replies.dying
+    assert not asked.replies.open
+    assert asked.replies.piece("a", 5.0) == ""
+    assert asked.replies.tick(100.0) is False
+
+
+def test_only_a_commit_that_is_not_acknowledged_is_waited_for_when_it_has_arrived():
+    replies = Tracked().replies
+    replies.arrived(1.0)
+    assert replies.deadline is None
+    replies.again(1.0, 1.0)
+    replies.commit()
+    assert replies.deadline is None
+    for now in (2.0, 3.0):
+        replies.arrived(now)
+        assert replies.deadline == 2.0 + UNACKNOWLEDGED_S
+    replies.expect()
+    replies.arrived(4.0)
+    assert replies.deadline is None
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_where_the_service_ends_the_turn_what_was_cancelled_is_over(announced, asked):
+    asked.replies.begin("dead", 0.1) if announced else None
+    asked.replies.cancel()
+    asked.replies.expect()
+    assert not asked.replies.dying
+    asked.replies.begin("a", 1.0)
+    assert asked.replies.piece("a", 1.1) == "a"
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_no_sound_of_what_was_cut_is_wanted_any_more_under_whatever_id(over, asked):
+    asked.replies.begin("a", 0.1)
+    assert [asked.replies.piece(name, 0.2) for name in ("a", "alias")] == ["a", "a"]
+    asked.replies.end("a") if over else None
+    asked.replies.cancel()
+    assert ("cancel a" in asked.said) is not over
+    assert asked.replies.piece("a", 0.9) == ""
+    assert asked.replies.deadline is None
+    asked.replies.expect()
+    assert [asked.replies.piece(name, 1.0) for name in ("a", "alias")] == ["", ""]
+    asked.replies.begin("b", 1.1)
+    assert [asked.replies.piece(name, 1.2) for name in ("a", "alias", "b")] == ["", "", "b"]
+
+
+def test_what_was_announced_and_is_cut_before_it_yields_anything_is_ended(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel a"]
+    assert not asked.replies.silent
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel a"]
+
+
+def test_of_two_cancelled_requests_both_replies_are_ended(asked):
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.ask_now()
+    asked.replies.cancel()
+    asked.replies.commit()
+    for name in "abc":
+        asked.replies.begin(name, 1.0)
+    assert asked.said == ["create", "create", "cancel a", "cancel b"]
+    assert asked.replies.piece("c", 2.0) == "c"
+
+
+def test_a_request_that_may_have_been_lost_behind_a_cancelled_one_is_made_again(asked):
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.ask_now()
+    assert asked.replies.deadline is None
+    asked.replies.begin("cancelled", 5.0)
+    assert asked.replies.deadline == 5.0 + AGAIN_S
+
+
+@pytest.mark.parametrize(("first", "answer"), [("a", "a"), ("b", "b"), ("x", "b"), ("", "b")])
+def test_of_the_announced_replies_the_one_that_sounds_is_the_answer(first, answer, asked):
+    for name in "ab":
+        asked.replies.begin(name, 0.1)
+    assert asked.replies.piece(first, 0.2, heard=False) == answer
+    assert asked.replies.silent  # words decide nothing
+    assert asked.replies.piece(first, 0.3) == answer
+    assert [asked.replies.piece(name, 0.4) for name in "ab"] == [name if name == answer else "" for name in "ab"]
+    assert asked.replies.piece(first, 0.5) == answer
+
+
+def test_a_cancelled_reply_that_flows_on_is_in_the_way_and_one_that_is_over_is_not(asked):
+    for name in "ab":
+        asked.replies.begin(name, 0.1)
+    asked.replies.piece("b", 0.2)
+    asked.replies.cancel()
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("a", 2.0) == ""  # replaced long ago
+    assert asked.replies.deadline == 1.0 + BLOCKED_S
+    assert asked.replies.piece("b", 2.0) == ""
+    assert asked.replies.deadline == 2.0 + BLOCKED_S
+
+
+def test_a_service_that_tells_no_ids_is_heard_after_a_cancel():
+    replies = Tracked().replies
+    replies.cancel()
+    replies.expect()
+    reply = replies.piece("", 1.0)
+    assert reply
+    assert replies.piece("", 1.1) == reply
+    assert replies.end("") == reply
+
+
+def test_a_reply_to_a_cancelled_request_that_is_not_announced_is_ended_as_well(asked):
+    asked.replies.cancel()
+    assert asked.replies.piece("x", 0.2) == ""
+    assert asked.said == ["create", "cancel x"]
+    assert not asked.replies.owed
+    asked.replies.end("x")
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("y", 1.1) == "y"  # it announces none: this is the next
+
+
+def test_a_cancelled_request_that_fails_is_over(asked):
+    asked.replies.cancel()
+    assert asked.replies.end("x") == ""
+    assert asked.replies.idle
+
+
+def test_of_the_announced_replies_one_that_ends_in_silence_was_replaced(asked):
+    for name in "ab":
+        asked.replies.begin(name, 0.1)
+    assert asked.replies.end("a") == ""
+    assert asked.replies.end("b") == "b"
+    assert asked.replies.idle
+
+
+def test_sound_behind_the_end_of_a_reply_is_of_that_reply(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    assert asked.replies.end("a") == "a"
+    assert asked.replies.end("a") == ""
+    assert [asked.replies.piece(name, 0.3) for name in ("a", "x", "")] == ["a", "a", "a"]
+    asked.replies.reopen()
+    assert asked.replies.open
+    assert asked.replies.end("a") == "a"
+
+
+def test_a_cancel_ends_every_wait(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    asked.replies.ask(1.0)
+    asked.replies.again(1.0, 1.0)
+    asked.replies.cancel()
+    assert asked.replies.deadline is None
+    asked.replies.end("a")
+    assert asked.replies.idle
+
+
+def test_what_it_remembers_has_a_bound(asked):
+    replies = asked.replies
+    for number in range(100):
+        replies.begin(f"silent {number}", 0.0)
+    assert len(replies._candidates) == MOST_REQUESTS + 1
+    assert replies.piece("silent 99", 1.0) == "silent 99"
+    for number in range(100):
+        assert replies.piece(f"alias {number}", 1.0) == "silent 99"
+    for number in range(100):
+        replies.begin(f"unwanted {number}", 2.0)
+    assert [len(each) for each in (replies._aliases, replies._dead, replies._dying)] == [
+        REMEMBERED, REMEMBERED, MOST_REQUESTS + 1
+    ]  # fmt: skip
 
 
 def test_what_was_asked_for_and_has_yielded_nothing_may_be_replaced(asked):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from device_agent.credentials import Secret
 from device_agent.events import CancelReply, TalkEnded, TalkStarted
 from device_agent.services.openai import OpenAI
-from device_agent.services.truncation import TruncationTracker
+from device_agent.services.truncation import MOST_ITEMS, REMEMBERED, TruncationTracker
 
 
 def tracker() -> TruncationTracker:
@@ -33,6 +33,7 @@ def tracker() -> TruncationTracker:
         (1000, [("b", 0), ("words", 0), ("c", 0)]),
         (1200, [("b", 200), ("words", 0), ("c", 0)]),
         (3000, [("words", 0), ("c", 0)]),
+        (3001, [("c", 0)]),
     ],
 )
 def test_what_was_not_heard_is_shortened_or_taken_out_in_all_items_and_replies(heard, left):
@@ -53,6 +54,28 @@ def test_what_was_taken_out_is_not_taken_out_again():
     made = tracker()
     assert list(made.cut("r", 0))
     assert list(made.cut("r", 0)) == []
+
+
+def test_what_has_no_name_cannot_be_shortened():
+    made = TruncationTracker()
+    made.note("r", "", 1.0)
+    assert list(made.cut("r", 0)) == []
+
+
+def test_so_many_items_of_one_reply_are_known_and_those_go_on():
+    made = TruncationTracker()
+    for item in range(MOST_ITEMS + 1):
+        made.note("r", str(item), 1.0)
+    made.note("r", "0", 1.0)
+    assert list(made.cut("r", 1500)) == [("0", 1500), *[(str(item), 0) for item in range(1, MOST_ITEMS)]]
+
+
+def test_the_latest_replies_are_known():
+    made = TruncationTracker()
+    for reply in range(REMEMBERED + 1):
+        made.note(str(reply), "a", 1.0)
+    assert list(made.cut("0", 0)) == []
+    assert len(list(made.cut("1", 0))) == REMEMBERED
 
 
 def test_a_reply_without_items_is_left_alone():

@@ -224,6 +224,8 @@ class ReplyTracker:
         name = name or self._new_name()
         if name in self._candidates or (name == self._current and self._open) or name in self._dying:
             return  # announced twice
+        if name == self._current:
+            self._close()
         if name in self._dead:
             self._dead.remove(name)  # a service that uses an id again
         self._unnamed = name

@@ -46,7 +46,7 @@ class TruncationTracker:
             items = self._replies.pop(name)
             for number, (item, seconds) in enumerate(items.items(), 1):
                 received = int(1000 * seconds)
-                under_way = name == reply and number == len(items) and received  # more of it may be at the service
+                under_way = number == len(items) and received  # more of it may be at the service
                 if left < received or under_way:
                     yield item, min(left, received)
                 elif left <= 0:
