@@ -191,7 +191,9 @@ class Diary:
                         self.tally = Counter(tally)
                     case ("turn", kind, is_fault, trouble, row):
                         self.rows.append(row)
-                        self.troubles += [trouble] if trouble else []
+                        if trouble:
+                            self.troubles.append(trouble)
+                            print(f"LOST: {trouble}", flush=True)
                         self.faults.update([kind] if is_fault else [])
                         self.hardships.update({kind} & set(HARDSHIPS))
                         self._say_how_far()
