@@ -23,7 +23,7 @@ PROJECT = HERE.parent.parent
 THERE = ("sudo", "python3", "ca-certificates", "procps", "systemd", "systemd-sysv", "dbus", "git", "make")
 """What Raspberry Pi OS Lite has and the smallest Debian has not, and what README's first section asks for."""
 REPOSITORY = "/srv/device-agent.git"
-LEFT_OUT = {"ssh": "there is no second computer", "MIC=1": "there is no sound card"}
+LEFT_OUT = {"ssh": "no second computer", "MIC=1": "no sound card", "devices": "no sound card"}
 LONGEST_S = 900.0
 DONE = "walked"
 PYTHON = "/opt/device-agent/bin/python"
