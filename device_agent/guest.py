@@ -15,13 +15,12 @@ from . import systemd
 from .errors import AgentError
 from .memory import default_path as memory_path
 from .printable import printable
-from .window import LONGEST, NAME, SNAPSHOT, WATCH, default_path
+from .window import LONGEST, NAME, SNAPSHOT, UNIT_WINDOW, WATCH, default_path
 
 Snapshot = dict[str, Any]
 
 ANSWER_S = 3.0
 """How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
-UNIT_WINDOW = Path("/run/device-agent", NAME)
 
 
 class NotSeen(AgentError):

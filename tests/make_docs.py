@@ -185,7 +185,7 @@ def _wrapped(text: str) -> str:
 
 FLOORS: dict[str, str] = {
     "From the command line to the device": (
-        "__main__ cli streams daemon assembly parts agent early worker signals systemd errors"
+        "__main__ cli streams single daemon assembly parts agent early worker signals systemd errors"
     ),
     "What is decided, without thread, socket or clock": "events conversation gate link_policy failover backoff",
     "The way up": "ears vad echo echo_delay canceller audio rate_adapter outbox",
