@@ -1,7 +1,7 @@
 """The commands. Thin: each finds what it needs, calls it, and turns the outcome into words and an exit status.
 
-Exit status: 0 done, 1 something failed, 2 wrong usage, 78 (EX_CONFIG) a wrong configuration. Output for people goes to
-standard output, the log to standard error.
+Exit status: 0 done, 1 something failed, 2 wrong usage, 78 (EX_CONFIG) a wrong configuration, 130 stopped by Ctrl-C.
+Output for people goes to standard output, the log to standard error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 USUAL_LOG = {"run": "info", "ask": "error", "check": "error"}
 """What a command logs unless --log says otherwise; the others: warning."""
-EX_FAILED, EX_USAGE = 1, 2
+EX_FAILED, EX_USAGE, EX_STOPPED = 1, 2, 130
 
 
 def entry() -> NoReturn:
@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # who read our output has seen enough; the end of the process must not write either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_FAILED
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return EX_STOPPED
 
 
 def run(options: argparse.Namespace) -> int:
@@ -129,6 +132,13 @@ def devices(_options: argparse.Namespace) -> int:
     from .check import show_devices
 
     return show_devices(sys.stdout)
+
+
+def key(options: argparse.Namespace) -> int:
+    """Store the key of a voice service on an installed speaker: typed, or from a file; wants sudo."""
+    from .key import put_key
+
+    return put_key(options.service, options.file, if_none=options.if_none)
 
 
 def config(options: argparse.Namespace) -> int:
@@ -221,6 +231,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="the same for machines; with --watch a line for each moment")
 
     add(devices)
+
+    sub = add(key)
+    sub.add_argument(
+        "service",
+        nargs="?",
+        choices=["", *SERVICES],
+        default="",
+        metavar="SERVICE",
+        help=f"{', '.join(SERVICES)}; default: the first one in {INSTALLED}",
+    )
+    sub.add_argument("--file", default="", metavar="FILE", help="read the key from FILE, or from - (standard input)")
+    sub.add_argument("--if-none", action="store_true", help="do nothing where there is a usable key")
 
     sub = add(config)
     sub.add_argument("--json", action="store_true", help="the same for machines")

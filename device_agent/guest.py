@@ -148,11 +148,11 @@ def _explained(told: dict[str, str]) -> Iterator[str]:
         f', it says "{told["StatusText"]}"' if told.get("StatusText") else ""
     )
     if told.get("ExecMainStatus") == "78":
-        yield "Its configuration is wrong: sudo device-agent check says where"
+        yield "Its configuration or its key is wrong. What is wrong, and what to do: sudo device-agent check"
     elif active == "inactive":
         yield "Start it: sudo systemctl start device-agent"
     else:
-        yield "Why it is so: journalctl -u device-agent -n 30"
+        yield "Why it is so: sudo journalctl -u device-agent -n 30"
 
 
 def _clean(value: Any) -> Any:

@@ -73,6 +73,13 @@ def test_the_state_of_the_unit_is_understood(active, sub, enabled, mark, words):
     assert words in finding.advice
 
 
+def test_a_unit_that_its_configuration_keeps_from_starting_is_not_sent_to_the_log():
+    """The status sends people here: so what is wrong stands below, and the next step beside it."""
+    failing = {"ActiveState": "activating", "SubState": "auto-restart", "ExecMainStatus": "78"}
+    assert "if something below says FAIL" in judge_unit(failing).advice
+    assert "sudo systemctl restart device-agent" in judge_unit(failing).advice
+
+
 def write(root, name: str, text: str) -> None:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -197,7 +197,7 @@ def test_no_terminal_is_given_orders(path):
         ),
         (
             {"ActiveState": "activating", "SubState": "auto-restart", "ExecMainStatus": "78"},
-            ["is activating (auto-restart)", "sudo device-agent check says where"],
+            ["is activating (auto-restart)", "What is wrong, and what to do: sudo device-agent check"],
         ),
         (
             {"ActiveState": "active", "SubState": "running", "ExecMainStatus": "0", "StatusText": "starting"},
