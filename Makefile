@@ -23,7 +23,7 @@ BESIDE := $(if $(SHORT),bare,$(PEERS))
 # Clients that others wrote, as in tests/clients: pinned, in environments of their own.
 CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
 
-.PHONY: help demo install uninstall deb test test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm format docs quick clean
+.PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts frames arm release format docs quick clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +31,13 @@ help: ## show the targets
 demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk through the sound card
 	@$(BIN)/device-agent demo $(if $(MIC),--mic)
 
-install: ## the speaker as a service, or a newer version of it; KEY_FILE=FILE holds your key, EXTRAS=simulator,echo
+install: ## install or upgrade the speaker as a service; KEY_FILE=FILE holds your key, EXTRAS=simulator,echo
 	@$(SUDO) env KEY_FILE='$(KEY_FILE)' EXTRAS='$(EXTRAS)' systemd/install.sh
 
-uninstall: ## take it away, but for what you wrote; PURGE=1: that too
+uninstall: ## remove it, but keep settings, keys and memory; PURGE=1: remove them too
 	@$(SUDO) env PURGE='$(PURGE)' systemd/uninstall.sh
 
-deb: ## a Debian package for this release and processor, in build/
+deb: ## build a Debian package for this release and processor, in build/
 	@EXTRAS='$(EXTRAS)' systemd/deb.sh
 
 quick: .venv/.ready-to-test ## lint, types and the tests without thread and socket, in seconds: while you work
@@ -52,31 +52,36 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not slow and not proxy and not aimock and not clients and not fleet and not beside'
 
+clean-room: ## the two commands of README in a Debian 12 and a Debian 13 that have nothing yet; twenty minutes; SUITE=trixie
+	$(call apt,mmdebstrap git)
+	@for suite in $(or $(SUITE),bookworm trixie); do \
+	  $(SUDO) tests/install/clean-room.sh $$suite 'make demo' 'make test' || exit; done
+
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
 
 test-proxy: .venv/.ready-to-test $(PROXIES:%=.litellm-%/.ready) ## the tests against the real LiteLLM proxy
 	$(BIN)/pytest -m proxy
 
-test-aimock: .venv/.ready-to-test .aimock-$(AIMOCK)/.ready ## the command against a server that others wrote; a minute
+test-aimock: .venv/.ready-to-test .aimock-$(AIMOCK)/.ready ## the command against a server that other people wrote; a minute
 	$(BIN)/pytest -m aimock
 
 test-fleet: .venv/.ready-to-test ## the playbook of docs/fleet, in a clean Debian; three minutes
 	$(call apt,mmdebstrap)
 	$(SUDO) $(BIN)/pytest -m fleet
 
-test-beside: .venv/.ready-to-test .venv/.cards $(PEERS:%=.peers/%/.ready) ## a turn through each of what we are measured beside
+test-beside: .venv/.ready-to-test .venv/.cards $(PEERS:%=.peers/%/.ready) ## a turn with each of the clients that `make bench` compares
 	$(BIN)/pytest -m beside
 
-test-clients: .venv/.ready-to-test $(CLIENTS:%=.clients/%/.tried) ## the simulator against clients that others wrote; two minutes
+test-clients: .venv/.ready-to-test $(CLIENTS:%=.clients/%/.tried) ## the simulator against clients that other people wrote; two minutes
 	$(BIN)/pytest -m clients
 
-promises: .venv/.ready-to-test .venv/.cards ## what is promised, measured: first word, silence, echo; SHORT=1: in minutes
+promises: .venv/.ready-to-test .venv/.cards ## measure the promises: first word, silence, echo; SHORT=1: in minutes
 	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 10)
 	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
 
-bench: .venv/.ready-to-test .venv/.cards $(BESIDE:%=.peers/%/.ready) ## beside the others: one table, and build/bench.json; SHORT=1: in minutes; KEEP=1: for docs/
+bench: .venv/.ready-to-test .venv/.cards $(BESIDE:%=.peers/%/.ready) ## compare with other clients: a table and build/bench.json; SHORT=1: in minutes; KEEP=1: for docs/
 	$(call apt,iproute2)
 	@rm -rf build/bench && mkdir -p build/bench
 	$(BIN)/python tests/bench_beside.py $(if $(SHORT),--short) --json build/bench/beside.json
@@ -84,22 +89,22 @@ bench: .venv/.ready-to-test .venv/.cards $(BESIDE:%=.peers/%/.ready) ## beside t
 	$(if $(SHORT),,$(BIN)/python tests/bench_jitter.py --json build/bench/jitter.json)
 	$(BIN)/python tests/beside/figures.py build/bench/*.json --into $(if $(KEEP),docs,build)/bench.json
 
-faults: .venv/.ready-to-test ## what each fault of service and network costs, as a table; twenty minutes
+faults: .venv/.ready-to-test ## the cost of each fault of service and network, as a table; twenty minutes
 	$(BIN)/python tests/bench_faults.py --namespace
 
-recovery: .venv/.ready-to-test .venv/.cards ## each part of it killed or frozen in turn: back to a working turn; ten minutes
+recovery: .venv/.ready-to-test .venv/.cards ## kill or freeze each part in turn, until a turn works again; ten minutes
 	$(BIN)/python tests/bench_recovery.py
 
-edits: .venv/.ready-to-test ## config.yaml is edited at random while turns run: is anything lost? SHORT=1: in a minute
+edits: .venv/.ready-to-test ## edit config.yaml at random while turns run: is anything lost? SHORT=1: in a minute
 	$(BIN)/python tests/bench_edits.py $(if $(SHORT),--count 30)
 
 soak: .venv/.ready-to-test ## a long life in a short time: does anything grow? SHORT=1: in a minute
 	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 1,--minutes 60)
 
-aborts: .venv/.ready-to-test ## connections over TLS are broken off at any instant: is anything left? twelve minutes; SHORT=1: one
+aborts: .venv/.ready-to-test ## abort TLS connections at random times: does anything leak? twelve minutes; SHORT=1: one
 	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)
 
-frames: .venv/.ready-to-test ## instructions for 20 ms of each state, against those kept; SHORT=1: in a minute; KEEP=1: keep these
+frames: .venv/.ready-to-test ## instructions for 20 ms of each state, compared with the stored ones; SHORT=1: in a minute; KEEP=1: store them
 	$(call apt,qemu-user valgrind)
 	$(BIN)/python tests/bench_frames.py $(if $(SHORT),--short) $(if $(KEEP),--keep) $(if $(JSON),--json $(JSON))
 
@@ -115,11 +120,15 @@ test-install: ## install, upgrade, uninstall and the package, in clean Debians; 
 	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support))
 	$(SUDO) /usr/bin/python3 tests/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
 
+release: ## sdist, wheel and packages of this version, each installed in a clean Debian; in build/release
+	$(call apt,mmdebstrap git)
+	$(SUDO) /usr/bin/python3 tests/install/release.py
+
 format: .venv/.ready-to-test ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/.ready-to-test ## write again what the documents show of the code: states, services, every key, the map
+docs: .venv/.ready-to-test ## update the generated parts of the documents: states, services, keys, the map, pictures
 	$(BIN)/python tests/make_docs.py
 
 clean: ## remove what the other targets made

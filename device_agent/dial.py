@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from . import trust
 from .errors import AgentError, ConfigError, LinkLost, LinkRefused
-from .line import Line
+from .line import ENDED_TLS, Line
 from .lookup import BOOK, Address, Book, Inquiry
 from .race import Race
 from .tickets import TICKETS, Tickets
@@ -214,7 +214,7 @@ def unreachable(name: str, error: Exception) -> LinkLost:
 def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return trust.doubt(error, time.time())
-    if isinstance(error, (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError)):
+    if isinstance(error, (*ENDED_TLS, ConnectionResetError, BrokenPipeError)):
         return "the connection broke before it was made; is there a firewall or a login page in between?"
     if isinstance(error, ssl.SSLError):
         text = (error.reason or "no TLS").replace("_", " ").lower()

@@ -10,7 +10,9 @@ import time
 
 AT_ONCE = 16384
 """Bytes to read ahead."""
-GONE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+ENDED_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What TLS raises when the other side has ended the connection: which of the two differs between releases of Python."""
+GONE = (ConnectionError, *ENDED_TLS)
 """What a call raises when the other side has ended the connection. What it said before may be there to read still."""
 
 

@@ -307,18 +307,18 @@ def _gave_up(room: Witness) -> bool:
 
 STRANGE, REFUSED, BROKEN = "The service is strange", "The service refuses", "The service breaks off"
 REPLY, MANNER = "A reply goes wrong", "The service has another manner"
-NOBODY, NETWORK, CABLE = "Somebody else answers", "The network", "A real cable"
+OTHER, NETWORK, CABLE = "Another program answers", "The network", "A real cable"
 GROUPS = {
     **dict.fromkeys(("refuse-401", "refuse-429", "refuse-503", "close-4000", "close-4000-reset"), REFUSED),
     **dict.fromkeys(("refused-settings", "refused-transcription", "no-quota"), REFUSED),
     **dict.fromkeys(("rate-limited", "server-error", "cut-by-filter", "cut-by-length", "text-only"), REPLY),
     **dict.fromkeys(("empty-reply", "no-transcripts", "slow-reply", "late-voice", "drop-after-call"), REPLY),
     **dict.fromkeys(("close-1008-idle", "close-1008-mid-turn"), BROKEN),
-    **dict.fromkeys(("portal-200", "portal-302", "portal-511", "wrong-accept", "not-http", "hang-handshake"), NOBODY),
+    **dict.fromkeys(("portal-200", "portal-302", "portal-511", "wrong-accept", "not-http", "hang-handshake"), OTHER),
     **dict.fromkeys(("drop-mid-turn", "drop-mid-reply", "stall", "silent", "huge", "close-1001"), BROKEN),
 }
 """The faults that the simulator has, for people; the others are strange."""
-ORDER = (MANNER, STRANGE, REPLY, BROKEN, REFUSED, NOBODY, NETWORK, CABLE)
+ORDER = (MANNER, STRANGE, REPLY, BROKEN, REFUSED, OTHER, NETWORK, CABLE)
 SERVICE_ENDS = {"takes-back", "created-first"}
 """Manners that show when the service ends the turns."""
 ELSEWHERE = {"one-session", "slow-tools", "json-in-binary", "asks-too"}

@@ -26,7 +26,13 @@ class Block:
 
 def documents() -> list[str]:
     """Return the names of all of them, as seen from the top."""
-    return ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
+    return [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")),
+    ]
 
 
 @cache
@@ -42,12 +48,23 @@ def blocks(document: str) -> Iterator[Block]:
 
 def prose(document: str) -> str:
     """Return the text without its blocks of code."""
-    return re.sub(r"^( *)```.*?^\1```$", "", text_of(document), flags=re.MULTILINE | re.DOTALL)
+    return without_code(text_of(document))
+
+
+def without_code(text: str) -> str:
+    """Return *text* without its blocks of code."""
+    return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def spans(document: str) -> list[str]:
     """Return what stands in `backticks` in the text, each on one line."""
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(document))]
+
+
+def written_by_hand(document: str) -> str:
+    """Return the text without code, without what `make docs` writes into it, and without addresses."""
+    text = re.sub(r"<!-- (\w+): written by .*?<!-- end of \1 -->", "", prose(document), flags=re.DOTALL)
+    return re.sub(r"`[^`]+`|\]\([^)]+\)", "", text)
 
 
 def links(document: str) -> list[str]:

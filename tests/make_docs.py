@@ -1,8 +1,8 @@
 """Writes what the documents show of the code: ``python tests/make_docs.py`` puts it between its marks.
 
-The states come from the conversation's table, the services from what each says that it can, the keys from the schema
-and the comments of config.yaml, the map of the rooms from the first sentence of each file, and what was measured from
-docs/bench.json.
+The states come from the conversation's table, the services from what each of them declares, the keys from the schema
+and the comments of config.yaml, the map of the code from the first sentence of each file, the measurements from
+docs/bench.json, and the pictures from what is recorded in docs/pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from bench_faults import CUED
 from beside.figures import cells, described, markdown, read
+from pictures import PICTURES
 
 from device_agent.config import Config, ServiceConfig, ToolConfig
 from device_agent.conversation import REST, RESTING, STARTING, TRANSITIONS, State
@@ -62,20 +63,41 @@ def _words(event: type[Event]) -> str:
 # The services ---------------------------------------------------------------------------------------------------------
 
 
+FEATURES = {
+    "push_to_talk": "turns by button",
+    "cancel": "stop an answer",
+    "shorten": "forget what you did not hear",
+    "typed": "typed questions",
+    "clips": "recorded questions",
+    "tools": "tools on the device",
+    "server_tools": "tools at the service",
+    "resume": "resume a lost session",
+    "recall": "told what was said before",
+    "text_only": "answers as text only",
+    "token": "short-lived tokens",
+    "thin": "G.711, a sixth of the data",
+    "language": "`service.language`",
+    "reasoning": "`service.reasoning`",
+    "speed": "`service.speed`",
+    "announcements": "announcements",
+}
+"""How the table names what a service can do."""
+
+
 def matrix() -> str:
-    """Return what works with which service, as a table: a row for each thing, a column for each service."""
+    """Return what works with which service, as a table: a row for each feature, a column for each service."""
     names = list(SERVICES)
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for each in fields(Can):
         said = [getattr(load(name).can, each.name) or "no" for name in names]
-        lines.append(f"| {each.name.replace('_', ' ')} | " + " | ".join(said) + " |")
+        lines.append(f"| {FEATURES[each.name]} | " + " | ".join(said) + " |")
     rates = [", ".join(f"{rate // 1000}" for rate in load(name).rates) for name in names]
-    lines.append("| kHz | " + " | ".join(rates) + " |")
+    lines.append("| sample rates, kHz | " + " | ".join(rates) + " |")
     return "\n".join(lines) + "\n"
 
 
 def usual() -> str:
-    """Return what an empty setting means to each service, as a table."""
+    """Return what each service takes where a setting is empty, as a table."""
     lines = ["| | address | model | voice |", "|---|---|---|---|"]
     for name in SERVICES:
         cls = load(name)
@@ -88,7 +110,7 @@ def usual() -> str:
 
 
 def keys() -> str:
-    """Return every key of config.yaml: what it means, what it may be, its default, and when a change is heard."""
+    """Return every key of config.yaml: what it means, its values, its default, and when a change takes effect."""
     said, page = comments((ROOT / "config.yaml").read_text()), []
     for section in fields(Config):
         default = getattr(Config(), section.name)
@@ -121,8 +143,8 @@ def comments(text: str) -> dict[str, str]:
 def _key(key: str, cls: Any, name: str, said: dict[str, str]) -> str:
     text, example = _prose(said[key])
     default = written(_plain(getattr(cls(), name))).strip("'")  # the shipped file needs no quotes
-    facts = [f"May be {_may_be(get_type_hints(cls, include_extras=True)[name])}"]
-    facts += [f"Default: `{default}`" if default else "", _only_for(key), f"Changes {_when(key)}"]
+    facts = [f"Value: {_may_be(get_type_hints(cls, include_extras=True)[name])}"]
+    facts += [f"Default: `{default}`" if default else "", _only_for(key), f"A change takes effect {_when(key)}"]
     line = _wrapped(f"{'. '.join(filter(None, facts))}.")
     return f"### `{key}`\n\n{_wrapped(text)}\n\n{example}{line}\n"
 
@@ -140,7 +162,7 @@ def _entry(name: str) -> str:
     hints = get_type_hints(ToolConfig, include_extras=True)
     default = next(each for each in fields(ToolConfig) if each.name == name)
     has = default.default is not MISSING or default.default_factory is not MISSING
-    must = "" if has else "; must be there"
+    must = "" if has else "; required"
     return f"- `{name}`: {_may_be(hints[name])}{must}"
 
 
@@ -153,27 +175,34 @@ def _may_be(hint: Any) -> str:
     kind, musts, optional = _unfold(hint)
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
-        return "a list of services like the one above" if item is ServiceConfig else f"a list, each {_item(item)}"
+        return "a list of services like the one above" if item is ServiceConfig else f"a list of {_item(item)}"
     wish = musts[0].wish if musts else "" if kind is Any else _KINDS[kind][0]
     return wish + (", or empty" if optional else "")
 
 
 def _item(hint: Any) -> str:
-    return "with the keys below" if hint is ToolConfig else _may_be(hint)
+    """Return what each entry of a list may be, in words that follow "a list of"."""
+    if hint is ToolConfig:
+        return "entries with the keys below"
+    words = _may_be(hint)
+    if hint is str:
+        return "texts"
+    return f"entries, each {words}"
 
 
 def _only_for(key: str) -> str:
     section, _, name = key.partition(".")
+    name = "token_url" if name == "token_key_file" else name  # which means nothing without it
     known = [service for service in SERVICES if name in options(service)]
     elsewhere = {"name", "api_key_file", "rate"}  # which every service has, in its own way
     if section != "service" or name in elsewhere or len(known) == len(SERVICES):
         return ""
-    return f"Only {', '.join(known)}"
+    return f"Only for {', '.join(known)}"
 
 
 def _when(key: str) -> str:
     if key in ANEW:
-        return "when nobody speaks"
+        return "in the next quiet moment"
     return "with the next connection" if key.partition(".")[0] in {"service", "fallback"} else "at once"
 
 
@@ -244,11 +273,13 @@ def _room(path: Path) -> str:
 
 
 def phrase(path: Path) -> str:
-    """Return what a file says of itself in its first sentence."""
+    """Return the first sentence of a file, without its capital letter unless that belongs to a name."""
     text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
     sentence = re.match(r"(.+?[.?!])( |$)", text)
     found = (sentence[1] if sentence else text).rstrip(".").replace("``", "`")
-    return found[:1].lower() + found[1:] if not found[1:2].isupper() else found
+    word = re.split(r"[\s,:;]", found)[0]
+    is_name = len(word) > 1 and not word[1:].islower()  # PortAudio, G.711, JSON
+    return found if is_name else found[:1].lower() + found[1:]
 
 
 # The simulator --------------------------------------------------------------------------------------------------------
@@ -277,20 +308,16 @@ def _entries(table: Mapping[str, Manner], outcome: Callable[[str], str]) -> str:
 # What was measured ----------------------------------------------------------------------------------------------------
 
 BENCH = ROOT / "docs" / "bench.json"
-HEADLINES = (
-    "capture to wire, 99 %",
-    "wire to loudspeaker, 99 %",
-    "press to silence, 99 %",
-    "silences in replies, jitter 60 ms",
-    "cold press to the first sound at the service, median",
-    "cold press to the first sound at the service, 99 %",
-    "CPU a minute, idle",
-    "CPU a minute, talking",
-    "resident, after a minute of talk",
-    "start to session",
-)
-COMPARED = ("openai_push_to_talk", "pipecat_local", "floor", "bare")
-"""Who is in the summary."""
+HEADLINES = {
+    "press to silence, 99 %": "a press stops the answer within, ms",
+    "cold press to the first sound at the service, median": "a press without a connection until the service hears, ms",
+    "silences in replies, jitter 60 ms": "gaps in answers each minute, with 60 ms of jitter",
+    "CPU a minute, talking": "processor time for a minute of talk, s",
+    "resident, after a minute of talk": "memory, MiB",
+}
+"""What the summary shows, and what it calls it."""
+COMPARED = {"openai_push_to_talk": "OpenAI's example", "pipecat_local": "pipecat", "bare": "a minimal client"}
+"""What the summary compares the speaker with."""
 
 
 def measured() -> str:
@@ -300,13 +327,14 @@ def measured() -> str:
 
 
 def summary() -> str:
-    """Return what of it one wants to know first."""
+    """Return the few rows of it that a reader of the README needs."""
     about, rows = read(BENCH)
-    chosen = [replace(row, figure=f"{row.figure}, {row.unit}") for row in rows if row.figure in HEADLINES]
+    found = {row.figure: row for row in rows}
+    chosen = [replace(found[figure], figure=words) for figure, words in HEADLINES.items()]
     for row in chosen:
         row.peers = {name: row.peers.get(name) for name in COMPARED}
     lines = [[line[0], *line[2:-2]] for line in cells(chosen)]
-    lines[0] = ["", "device_agent", *(name.replace("_", " ") for name in COMPARED)]
+    lines[0] = ["", "device_agent", *COMPARED.values()]
     rule = ["---", *["---:"] * (len(lines[0]) - 1)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
     return f"{table}\n\n{described(about)}."
@@ -341,3 +369,5 @@ if __name__ == "__main__":
     for each in sys.argv[1:] or DRAWN:
         place = ROOT / each
         place.write_text(drawn_into(each, place.read_text()))
+    for each, draw_picture in PICTURES.items():
+        (ROOT / each).write_text(draw_picture())

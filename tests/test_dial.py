@@ -388,6 +388,11 @@ def test_tls_that_does_not_come_about_is_said(act, words):
         assert words in why(Dial("it", SHORT_S if "0.3" in words else PATIENCE_S), f"wss://127.0.0.1:{raw.port}")
 
 
+@pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])
+def test_whatever_python_calls_an_end_in_mid_handshake_it_is_no_wrong_address(error):
+    assert "firewall or a login page" in str(unreachable("it", error))
+
+
 def test_what_an_aborted_dial_says():
     dial = Dial("it")
     dial.abort()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -42,26 +45,34 @@ def test_the_package_is_built_with_what_the_installer_takes_of_the_system() -> N
     assert everywhere - {"debhelper-compat (= 13)"} == set(installer[1].split()) - {"systemd"}
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter; pytest's own are closed to all but one."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
-def test_nobody_but_root_installs(script: str) -> None:
+def test_nobody_but_root_installs(script: str, open_folder: Path) -> None:
     """Who may not change the system is told so, before anything is changed."""
     nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-    done = subprocess.run([*nobody, SYSTEMD / script], capture_output=True, text=True)
+    copy = shutil.copytree(SYSTEMD, open_folder / "systemd")  # a checkout may be where only root can look
+    done = subprocess.run([*nobody, copy / script], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "This changes the system: run it with sudo.\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can see who is locked out")
-def test_nobody_but_root_can_hold_up_an_installation(tmp_path: Path) -> None:
+def test_nobody_but_root_can_hold_up_an_installation(open_folder: Path) -> None:
     """The lock is where only root can make it, and only root can open it: to open a file is enough to lock it."""
     lock = Path(place("lock"))
     assert lock.parent == Path("/run")
-    places = (SYSTEMD / "places.sh").read_text().replace(str(lock), str(tmp_path / "lock"))
-    (tmp_path / "places.sh").write_text(places)
-    tmp_path.chmod(0o755)
+    places = (SYSTEMD / "places.sh").read_text().replace(str(lock), str(open_folder / "lock"))
+    (open_folder / "places.sh").write_text(places)
     installer = subprocess.Popen(
-        ["bash", "-c", f". {tmp_path}/places.sh; dpkg-query() {{ :; }}; begin; echo begun; read -r"],
+        ["bash", "-c", f". {open_folder}/places.sh; dpkg-query() {{ :; }}; begin; echo begun; read -r"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -70,10 +81,10 @@ def test_nobody_but_root_can_hold_up_an_installation(tmp_path: Path) -> None:
     assert installer.stdout.readline() == "begun\n"
     nobody = ["setpriv", "--reuid=65534", "--clear-groups"]
     for how in ("9<", "9>"):
-        tried = subprocess.run([*nobody, "sh", "-c", f"exec {how}{tmp_path}/lock"], capture_output=True, text=True)
+        tried = subprocess.run([*nobody, "sh", "-c", f"exec {how}{open_folder}/lock"], capture_output=True, text=True)
         assert "ermission denied" in tried.stderr
     second = subprocess.run(
-        ["bash", "-c", f". {tmp_path}/places.sh; begin"], capture_output=True, text=True, check=False
+        ["bash", "-c", f". {open_folder}/places.sh; begin"], capture_output=True, text=True, check=False
     )
     assert second.stderr == "Another installation is under way.\n"
     installer.communicate("\n")

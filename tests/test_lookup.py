@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import socket
 import threading
 import time
@@ -71,7 +72,13 @@ def test_a_number_is_not_looked_up(number, family):
 
 
 def test_the_system_is_asked_aside():
-    assert Address(socket.AF_INET, ("127.0.0.1", 80)) in Inquiry("localhost", 80, Book()).answer(soon())
+    try:
+        told = {found[4][:2] for found in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)}
+    except socket.gaierror as error:  # a machine without /etc/hosts
+        with pytest.raises(OSError, match=re.escape(str(error.strerror))):
+            Inquiry("localhost", 80, Book()).answer(soon())
+    else:
+        assert {address.place[:2] for address in Inquiry("localhost", 80, Book()).answer(soon())} == told
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 70, "", "nothing here"])

@@ -372,8 +372,8 @@ def test_an_alarm_that_nobody_can_hear_costs_nothing_and_is_heard_when_one_can(s
     room.speaker.fault = UNPLUGGED
     with room:
         room.happened(AlarmDue)
-        before = time.process_time()
+        before = len(room.words)
         room.happened(SpeakerLost, times=3)
-        assert time.process_time() - before < 2.0  # of three seconds: nobody spins
+        assert len(room.words) - before < 30  # it does not spin
         room.speaker.fault = None
         assert hears_cue(room, Cue.ALARM)

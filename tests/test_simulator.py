@@ -160,7 +160,7 @@ def test_it_answers_plain_http_in_json(simulator: Simulator, method: str, path: 
     address = f"http://127.0.0.1:{simulator.port}{path}"
     request = Request(address, b"{}" if method == "POST" else None, {"Authorization": "Bearer k"}, method=method)
     with pytest.raises(HTTPError) as answer:
-        urlopen(request, timeout=5)  # noqa: S310
+        urlopen(request, timeout=30)  # noqa: S310
     assert answer.value.code == expected
     assert set(json.load(answer.value)) == {"code", "error"}
     answer.value.close()
@@ -178,7 +178,7 @@ def test_it_answers_plain_http_in_json(simulator: Simulator, method: str, path: 
 def test_a_request_that_makes_no_sense_is_answered_and_harms_nobody(
     simulator: Simulator, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", simulator.port), timeout=30) as raw:
         raw.sendall(request_bytes)
         assert raw.recv(100).startswith(b"HTTP/1.1 4")
     connect(simulator)
@@ -186,7 +186,7 @@ def test_a_request_that_makes_no_sense_is_answered_and_harms_nobody(
 
 
 def test_two_requests_can_share_a_connection(simulator: Simulator) -> None:
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", simulator.port), timeout=30) as raw:
         raw.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answers = b""
         while piece := raw.recv(4096):
@@ -525,7 +525,7 @@ def talk_to_live(simulator: Simulator) -> str:
 
 def make_call(simulator: Simulator) -> dict[str, Any]:
     body = {"medium": {"serverWebSocket": {"inputSampleRate": 24000}}, "firstSpeakerSettings": {"user": {}}}
-    connection = HTTPConnection("127.0.0.1", simulator.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", simulator.port, timeout=30)
     connection.request("POST", "/api/calls", json.dumps(body), {"X-API-Key": "a-key"})
     answer = connection.getresponse()
     content = json.loads(answer.read())
@@ -632,7 +632,7 @@ def test_a_conversation_goes_on_after_a_lost_connection() -> None:
 
 def test_calls_are_made_where_the_client_sees_us() -> None:
     with Simulator("ultravox", host="::1") as simulator:
-        connection = HTTPConnection("::1", simulator.port, timeout=5)
+        connection = HTTPConnection("::1", simulator.port, timeout=30)
         body = {"medium": {"serverWebSocket": {"inputSampleRate": 8000}}}
         connection.request("POST", "/api/calls", json.dumps(body), {"X-API-Key": "k"})
         assert json.loads(connection.getresponse().read())["joinUrl"].startswith(f"ws://[::1]:{simulator.port}/join/")
@@ -657,7 +657,7 @@ def test_serving_prints_what_happens_and_ends_on_a_signal(sign: signal.Signals) 
         client.close()
         lines = [process.stdout.readline().strip() for _ in range(6)]
         process.send_signal(sign)
-        rest, errors = process.communicate(timeout=5)
+        rest, errors = process.communicate(timeout=30)
     assert lines[0] == f"fault unknown-events: {FAULTS['unknown-events'].says}"
     assert lines[1:3] == [
         "[1] connected, model grok-voice-latest",

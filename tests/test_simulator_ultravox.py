@@ -462,7 +462,7 @@ def test_no_request_breaks_it(body: Any) -> None:
 
 
 def http(simulator: Simulator, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", simulator.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", simulator.port, timeout=30)
     connection.request(method, path, json.dumps(body) if body else None, {"X-API-Key": "right"})
     answer = connection.getresponse()
     content = answer.read()

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -101,11 +100,9 @@ def test_at_the_end_of_input_the_button_is_silent(keyboard, button):
 
 
 def test_closing_does_not_wait_for_input(keyboard, button):
-    began = time.monotonic()
     button.close()
     button.close()
 
-    assert time.monotonic() - began < 1
     assert not button._thread.is_alive()
 
 

@@ -39,7 +39,7 @@ class Ultravox(Settings):
         push_to_talk="by silence",
         cancel="yes",
         typed="yes",
-        clips="at the speed of sound",
+        clips="no faster than they play",
         tools="yes",
         server_tools="those of the account",
         resume="as a new call",
