@@ -146,7 +146,7 @@ def key(options: argparse.Namespace) -> int:
     """Store the key of a voice service on an installed speaker: typed, or from a file; wants sudo."""
     from .key import put_key
 
-    return put_key(options.service or "", options.file, if_none=options.if_none)
+    return put_key(options.service or "", options.file, if_none=options.if_none, restart=not options.no_restart)
 
 
 def config(options: argparse.Namespace) -> int:
@@ -256,6 +256,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--file", default="", metavar="FILE", help="read the key from FILE, or from - (standard input)")
     sub.add_argument("--if-none", action="store_true", help="do nothing where there is a usable key")
+    sub.add_argument(
+        "--no-restart", action="store_true", help="do not restart a speaker that runs; it keeps its old key"
+    )
 
     sub = add(config)
     sub.add_argument("--json", action="store_true", help="the same for machines")

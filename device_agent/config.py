@@ -338,14 +338,29 @@ def absences(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             yield (key, key), f"begins with {tool.command[0]}, which is no program on this machine"
 
 
+EXTRAS = {
+    "echo.mode": ("echo", "livekit", "set it to off (the library is 64 bit only)"),
+    "metrics.port": ("metrics", "prometheus_client", "leave it empty"),
+    "mqtt.host": ("mqtt", "paho", "leave it empty"),
+}
+"""Key -> the extra of setup.cfg that it may need, its library, and how to do without."""
+
+
+def wanted_extras(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the keys of *config* that need an extra, and which one; the installer asks, too."""
+    wanted = {
+        "echo.mode": config.echo.mode == "cancel",
+        "metrics.port": config.metrics.port is not None,
+        "mqtt.host": bool(config.mqtt.host),
+    }
+    yield from ((key, extra) for key, (extra, _, _) in EXTRAS.items() if wanted[key])
+
+
 def missing_extras(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield the keys that need a library which is not installed, as ``absences`` does."""
-    for key, wanted, extra, module, without in (
-        ("echo.mode", config.echo.mode == "cancel", "echo", "livekit", "set it to off (the library is 64 bit only)"),
-        ("metrics.port", config.metrics.port is not None, "metrics", "prometheus_client", "leave it empty"),
-        ("mqtt.host", bool(config.mqtt.host), "mqtt", "paho", "leave it empty"),
-    ):
-        if wanted and not _is_installed(module):
+    for key, extra in wanted_extras(config):
+        _, module, without = EXTRAS[key]
+        if not _is_installed(module):
             yield (key, key), f"needs a library: {missing(extra)}; or {without}"
 
 

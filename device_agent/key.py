@@ -24,24 +24,30 @@ RUNNING = {"active", "activating", "reloading"}
 """States of the unit in which it would go on with the old key, or without one."""
 
 
-def put_key(service: str = "", file: str = "", *, if_none: bool = False, settings: Path = INSTALLED) -> int:
+def put_key(
+    service: str = "", file: str = "", *, if_none: bool = False, restart: bool = True, settings: Path = INSTALLED
+) -> int:
     """Store a key for *service*, or for the first one in *settings*; return the exit status.
 
     It is read from *file* (``-`` is standard input), or typed. *if_none*: do nothing where there is a usable one.
-    Raises AgentError.
+    *restart*: a speaker that runs is restarted, because it reads its key when it starts. Raises AgentError.
     """
     if os.geteuid() != 0:
         raise AgentError("You are not root: repeat with sudo: sudo device-agent key")
     place = _place(service, settings)
-    if if_none and (not place.wanted or place.usable()):
+    if if_none and not place.wanted:
         return 0
+    if if_none and place.path.exists():
+        if not (wrong := place.flaw(place.kept())):
+            return 0
+        print(f"The stored key is of no use: {place.path} {wrong}.")
     raw = _read(file or "-") if file or not sys.stdin.isatty() else _typed(place)
     if raw is None:
         print(NONE_YET)
         return 0
     if wrong := place.flaw(raw):
         raise AgentError(f"The key was not stored: what is in {file or 'the input'} {wrong}")
-    return _store(raw, place)
+    return _store(raw, place, restart=restart)
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,6 @@ class Place:
             return read_stream(self.path, LONGEST)
         except OSError:
             return b""
-
-    def usable(self) -> bool:
-        """Whether a key is stored that may be one."""
-        return not self.flaw(self.kept())
 
 
 def _place(service: str, settings: Path) -> Place:
@@ -122,7 +124,7 @@ def _typed(place: Place) -> bytes | None:
         print(f"What you typed {wrong}.")
 
 
-def _store(raw: bytes, place: Place) -> int:
+def _store(raw: bytes, place: Place, *, restart: bool) -> int:
     document = f"{text_of(raw)}\n".encode()
     if place.kept() == document:
         print(f"{place.path} holds this key already: nothing to do.")
@@ -134,7 +136,7 @@ def _store(raw: bytes, place: Place) -> int:
     print(f"Stored the key for {place.service} in {place.path}; only root can read it.")
     for note in _notes(text_of(raw), place):
         print(note)
-    return _use()
+    return _use() if restart else 0
 
 
 def _notes(text: str, place: Place) -> list[str]:

@@ -154,6 +154,12 @@ def test_each_service_has_its_file_and_the_first_the_one_that_is_read(tmp_path, 
 
 
 @as_root
+def test_the_installer_starts_the_speaker_itself(tmp_path, store, settings, capsys):
+    assert key.put_key(file=file_with(tmp_path, GOOD), restart=False, settings=settings) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1  # and no word about a start
+
+
+@as_root
 def test_before_there_are_settings_any_company_may_be_meant(tmp_path, store, capsys):
     assert key.put_key(file=file_with(tmp_path, OPENAI), settings=tmp_path / "none.yaml") == 0
     assert "It looks like a key of OpenAI" in capsys.readouterr().out
@@ -169,13 +175,14 @@ def test_where_config_yaml_names_another_place_that_is_said(tmp_path, store, set
 
 
 @as_root
-def test_it_asks_only_where_there_is_no_usable_key(tmp_path, store, settings):
+def test_it_asks_only_where_there_is_no_usable_key(tmp_path, store, settings, capsys):
     file = file_with(tmp_path, GOOD)
     store.mkdir()
     for unusable in ("", f'"{GOOD}"', OPENAI):
         (store / "device-agent.api_key").write_text(unusable)
         key.put_key(file=file, if_none=True, settings=settings)
         assert (store / "device-agent.api_key").read_text() == f"{GOOD}\n"
+        assert "The stored key is of no use: " in capsys.readouterr().out
     assert key.put_key(file="/no/such", if_none=True, settings=settings) == 0
 
 
