@@ -34,7 +34,7 @@ help: ## show the targets
 demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk through the sound card
 	@$(BIN)/device-agent demo $(if $(MIC),--mic)
 
-install: ## install or upgrade the speaker as a service; KEY_FILE=FILE holds your key, EXTRAS=mqtt adds an extra, EXTRAS=-mqtt removes it
+install: ## install or upgrade the speaker as a service; KEY_FILE=FILE holds your key; EXTRAS=mqtt adds an extra, -mqtt removes it
 	@$(SUDO) env KEY_FILE='$(KEY_FILE)' EXTRAS='$(EXTRAS)' systemd/install.sh
 
 uninstall: ## remove it, but keep settings, keys and memory; PURGE=1: remove them too

@@ -97,16 +97,15 @@ def _found(service_name: str, api_key_file: str | None, *, unnamed: bool) -> tup
 def _no_key(service_name: str, *, unnamed: bool) -> str:
     """Return what to do where there is no key, or none that this user may see."""
     name = variable(service_name)
-    inside = os.environ.get("CREDENTIALS_DIRECTORY")  # the unit is not root, and is shown what it may see
-    if not inside and os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK):
+    if not _inside() and os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK):
         return (
-            f"you are not root, and there is no key for {service_name} that you may read: repeat with sudo, "
+            f"you are not root, and there is no key for {service_name} that you may read; repeat with sudo, "
             f"or set the environment variable {name}"
         )
     command = "sudo device-agent key" + ("" if unnamed else f" {service_name}")
     return (
-        f"there is no key for {service_name} yet: {command}; or, where no speaker is installed, set the environment "
-        f"variable {name}, or name a file in service.api_key_file"
+        f"there is no key for {service_name} yet; store one: {command} "
+        f"(where no speaker is installed: set the environment variable {name}, or name a file in service.api_key_file)"
     )
 
 
@@ -134,11 +133,16 @@ def _of_the_unit(names: tuple[str, ...]) -> tuple[bytes, str] | None:
 def _stored(names: tuple[str, ...]) -> tuple[bytes, str] | None:
     """Return, outside of the unit, what stands in the first of the files that its credentials come from, if this user
     may read it."""
-    if not os.environ.get("CREDENTIALS_DIRECTORY"):
+    if not _inside():
         for file in (STORE / STORED.format(name) for name in names):
             if os.access(file, os.R_OK):
                 return _read(file, private=True), f"file {file}"
     return None
+
+
+def _inside() -> bool:
+    """Whether this is the unit. It is not root, and is shown what it may see."""
+    return bool(os.environ.get("CREDENTIALS_DIRECTORY"))
 
 
 def _is_there(path: Path) -> bool:
@@ -166,7 +170,8 @@ def _read(path: Path, *, private: bool) -> bytes:
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"the key file {path} cannot be read: {reason}") from error
+        sudo = "; repeat with sudo" if isinstance(error, PermissionError) and not _inside() else ""
+        raise ConfigError(f"the key file {path} cannot be read: {reason}{sudo}") from error
 
 
 def _password(raw: bytes, place: str) -> Secret:

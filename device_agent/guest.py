@@ -129,8 +129,8 @@ def _forbidden(path: Path) -> str:
     except (OSError, KeyError):
         group = "device-agent"
     return (
-        f"you may not look at the device-agent that runs: {path} is for root and the group {group}.\n"
-        f"Use sudo; or become one of the group and log in again: sudo usermod -aG {group} $USER"
+        "You are not root: repeat with sudo: sudo device-agent status (or join the group that may look: "
+        f"sudo usermod -aG {group} $USER, and log in again)"
     )
 
 

@@ -303,6 +303,16 @@ say_what_is_next() {
   [ ! -e /etc/systemd/system/device-agent.service ] ||
     echo "/etc/systemd/system/device-agent.service goes before the unit of this version; drop-ins are for what differs."
   echo "Next: sudo device-agent check    journalctl -u device-agent -f    the settings: $config"
+  ! is_failing || fail "It does not run, although there is a key. What is wrong, and what to do: sudo device-agent check"
+}
+
+# Whether it ends again and again, for another reason than that there is no key yet.
+is_failing() {
+  is_running_systemd && [ -n "$(stored_keys)" ] || return 1
+  case $(systemctl show --property=ActiveState --value device-agent) in
+    failed | activating) ;;
+    *) return 1 ;;
+  esac
 }
 
 main

@@ -164,7 +164,7 @@ def test_a_stored_key_that_others_can_read_is_refused(stored):
 
 def test_who_may_not_look_into_the_store_is_told_who_may(monkeypatch, stored):
     monkeypatch.setattr(os, "access", lambda path, _how: not str(path).startswith(str(stored.parent)))  # root may all
-    with pytest.raises(ConfigError, match=r"^you are not root, .*no key for xai .*: repeat with sudo"):
+    with pytest.raises(ConfigError, match=r"^you are not root, .*no key for xai .*; repeat with sudo"):
         find_key("xai")
 
 
@@ -225,14 +225,14 @@ def test_who_has_no_key_is_told_the_command_and_the_other_places(unnamed, comman
         find_key("openai", unnamed=unnamed)
 
     assert str(refusal.value) == (
-        f"there is no key for openai yet: sudo device-agent {command}; or, where no speaker is installed, "
-        "set the environment variable OPENAI_API_KEY, or name a file in service.api_key_file"
+        f"there is no key for openai yet; store one: sudo device-agent {command} (where no speaker is installed: "
+        "set the environment variable OPENAI_API_KEY, or name a file in service.api_key_file)"
     )
 
 
 def test_the_unit_is_not_told_to_use_sudo(monkeypatch, stored, credential):
     monkeypatch.setattr(os, "access", lambda path, _how: not str(path).startswith(str(stored.parent)))
-    with pytest.raises(ConfigError, match="^there is no key for xai yet: sudo device-agent key;"):
+    with pytest.raises(ConfigError, match="^there is no key for xai yet; store one: sudo device-agent key "):
         find_key("xai")
 
 
@@ -254,6 +254,18 @@ def test_a_file_that_was_named_and_is_not_there_is_not_replaced_by_another_place
         find_key("xai", str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match=r"cannot be read: .*embedded null"):
         find_key("xai", "a\0b")
+
+
+def test_a_file_that_only_root_may_read_names_sudo_and_not_inside_of_the_unit(monkeypatch, key_file, credential):
+    def refuse(*_arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)  # root may all
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied$"):
+        find_key("xai", str(key_file))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied; repeat with sudo$"):
+        find_key("xai", str(key_file))
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
