@@ -1,7 +1,7 @@
 """One agent on a machine: the second one says that another runs, as which process, and ends before it opens anything.
 
 A lock of the kernel on a file in the state directory tells of an agent of the same user. It ends with its process,
-however that ends. Another state directory (STATE_DIRECTORY) is another agent.
+however that ends. An agent with a state directory of its own is another one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .window import UNIT_WINDOW
 
 NAME = "running.lock"
 """The file in the state directory. It holds the process id of the agent."""
+ELSEWHERE = ("STATE_DIRECTORY", "XDG_STATE_HOME")
+"""Variables of the environment that give an agent a state directory of its own."""
 ANSWER_S = 1.0
 """How long the window of the installed speaker may take to let us in."""
 
@@ -31,7 +33,7 @@ class Occupied(AgentError):
 @contextmanager
 def only_agent(state: Path, unit: Path = UNIT_WINDOW) -> Iterator[None]:
     """Be the only agent of the state directory *state*. Raises Occupied where another one runs, also where that is the
-    installed speaker, whose window is *unit*, and no STATE_DIRECTORY says that this is to be one more.
+    installed speaker, whose window is *unit*, and nothing says that this is to be one more (ELSEWHERE).
 
     Where the file cannot be made, there is no lock and no objection: the log tells about the directory anyway.
     """
@@ -39,7 +41,7 @@ def only_agent(state: Path, unit: Path = UNIT_WINDOW) -> Iterator[None]:
     try:
         if lock is not None:
             _take(lock)
-        if not os.environ.get("STATE_DIRECTORY") and unit.exists():
+        if not any(map(os.environ.get, ELSEWHERE)) and unit.exists():
             _ask_unit(unit)
         yield
     finally:

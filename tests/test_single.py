@@ -11,7 +11,7 @@ import pytest
 from test_commands import ROOM, question, running, write_config
 
 from device_agent.simulator import Simulator
-from device_agent.single import NAME, Occupied, only_agent
+from device_agent.single import ELSEWHERE, NAME, Occupied, only_agent
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def test_where_nothing_can_be_written_it_runs(tmp_path, no_unit):
 
 def test_the_installed_speaker_is_another_one_unless_this_is_meant_to_be_one_more(tmp_path, monkeypatch):
     window = tmp_path / "status.sock"
+    monkeypatch.delenv("XDG_STATE_HOME")
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(window))
         door.listen()
@@ -57,12 +58,15 @@ def test_the_installed_speaker_is_another_one_unless_this_is_meant_to_be_one_mor
             only_agent(tmp_path, window),
         ):
             pass
-        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-        with only_agent(tmp_path, window):
-            pass
+        for name in ELSEWHERE:
+            monkeypatch.setenv(name, str(tmp_path))
+            with only_agent(tmp_path, window):
+                pass
+            monkeypatch.delenv(name)
 
 
-def test_a_window_that_a_dead_speaker_left_keeps_nothing_from_running(tmp_path):
+def test_a_window_that_a_dead_speaker_left_keeps_nothing_from_running(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_STATE_HOME")
     window = tmp_path / "status.sock"
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(window))

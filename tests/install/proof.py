@@ -470,6 +470,30 @@ def comes_back(root: Root) -> str:
     return said.splitlines()[-1]
 
 
+def takes_another_key(root: Root) -> str:
+    """One command stores a key, and the speaker uses it; the same one again disturbs nothing."""
+    secret = secrets.token_hex(16)
+    root.file("/root/new.key").write_text(f"{secret}\n")
+    before = _unit(root, "MainPID")
+    said = root.run("device-agent", "key", "--file", "/root/new.key")
+    after = _unit(root, "MainPID")
+    again = root.run("device-agent", "key", "--file", "/root/new.key")
+    root.file("/root/new.key").unlink()
+    expect("the key", (root.file(KEY).read_text(), mode(root, KEY)), (f"{secret}\n", "600 0:0"))
+    expect("what it is shown", secret in root.run("cat", "/run/credentials/device-agent.service/api_key"), True)
+    expect("another process", (after != before, _unit(root, "MainPID")), (True, after))
+    if secret in said + again or "was restarted" not in said or "nothing to do" not in again:
+        raise Broken(said + again)
+    return f"process {before} became {after}"
+
+
+def lets_no_second_one_in(root: Root) -> str:
+    """Whoever starts another one by hand is told which one runs."""
+    said = root.run("device-agent", "run", "--config", CONFIG, fails=True)
+    expect("it names", f"as process {_unit(root, 'MainPID')}." in said, True)
+    return said.splitlines()[-1]
+
+
 def stays_off(root: Root) -> str:
     """Who switched it off finds it off after an upgrade."""
     root.run("systemctl", "disable", "--now", "device-agent")
@@ -532,7 +556,16 @@ PACKAGE: tuple[Step, ...] = (
     removes_the_package,
     refuses_to_be_a_second_one,
 )
-BOOTED: tuple[Step, ...] = (boots, is_not_disturbed, restarts, comes_back, stays_off, ends)
+BOOTED: tuple[Step, ...] = (
+    boots,
+    is_not_disturbed,
+    takes_another_key,
+    lets_no_second_one_in,
+    restarts,
+    comes_back,
+    stays_off,
+    ends,
+)
 SHORT: tuple[Step, ...] = (installs, takes_a_turn, runs, does_nothing_twice, uninstalls)
 
 
