@@ -126,7 +126,7 @@ def takes_a_turn(root: Root) -> str:
     fit = float(re.search(r"likeness ([0-9.]+)", said)[1])  # type: ignore[index]
     if fit < 0.3:  # a busy machine tears a gap into it, and what comes late is less alike; something else has 0.1
         raise Broken(said)
-    first = next(line for line in said.splitlines() if "first sound" in line)
+    first = next(line for line in said.splitlines() if "end of speech to first sound" in line)
     return re.sub(" +", " ", first.strip()) + f", likeness {fit}"
 
 
