@@ -2,7 +2,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Nothing where there is no sudo: what needs root says so.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
 ON_A_PI := $(wildcard /proc/device-tree/model)
 
 # PyAudio and, on 32 bit, some others are compiled here; a Pi's pins come from the system's lgpio.
@@ -34,7 +37,7 @@ help: ## show the targets
 demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk through the sound card
 	@$(BIN)/device-agent demo $(if $(MIC),--mic)
 
-install: ## install or upgrade the speaker as a service; KEY_FILE=FILE holds your key, EXTRAS=simulator,echo
+install: ## install or upgrade the speaker as a service; KEY_FILE=FILE holds your key; EXTRAS=mqtt adds an extra, -mqtt removes it
 	@$(SUDO) env KEY_FILE='$(KEY_FILE)' EXTRAS='$(EXTRAS)' systemd/install.sh
 
 uninstall: ## remove it, but keep settings, keys and memory; PURGE=1: remove them too
@@ -141,21 +144,22 @@ clean: ## remove what the other targets made
 	rm -rf .venv .litellm-* .aimock-* .mutmut-* .clients .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
 
 define apt
-	@dpkg -s $(1) >/dev/null 2>&1 || { $(SUDO) apt-get -qq -o DPkg::Lock::Timeout=600 update && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install -y \
-	  --no-install-recommends $(1) >/dev/null; }
+	@systemd/apt.sh $(1)
 endef
 
 .venv/.packages:
 	$(call apt,$(PACKAGES))
+	@echo "Making a Python environment in .venv ..."
 	@$(PYTHON) -m venv $(if $(ON_A_PI),--system-site-packages) .venv
 	@touch $@
 
 .venv/.ready: .venv/.packages setup.cfg pyproject.toml
+	@echo "Installing the program and its libraries into .venv; this takes half a minute, on a small board longer ..."
 	@$(BIN)/pip install --quiet --editable '.[simulator]'
 	@touch $@
 
 .venv/.ready-to-test: .venv/.packages setup.cfg pyproject.toml
+	@echo "Installing the program, its libraries and the tools of its tests into .venv; this takes a minute ..."
 	@$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@ .venv/.ready
 
@@ -168,12 +172,14 @@ endef
 	@touch $@
 
 .litellm-%/.ready: | .venv/.packages
+	@echo "Installing LiteLLM $* into .litellm-$*; this takes minutes ..."
 	@$(PYTHON) -m venv --clear .litellm-$*
 	@.litellm-$*/bin/pip install --quiet 'litellm[proxy]==$*'
 	@touch $@
 
 .aimock-%/.ready: | .venv/.packages
 	$(if $(shell command -v npm),,$(call apt,npm))
+	@echo "Installing aimock $* ..."
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .aimock-$* @copilotkit/aimock@$*
 	@touch $@
 
@@ -185,16 +191,19 @@ endef
 	@touch $@
 
 .peers/%/.ready: tests/beside/peers/%.txt | .venv/.packages
+	@echo "Installing the client $* into .peers/$* ..."
 	@$(PYTHON) -m venv --clear .peers/$*
 	@.peers/$*/bin/pip install --quiet --requirement $<
 	@touch $@
 
 # What cannot be installed here is left out by the tests, and tried again the next time.
 .clients/%/.tried: tests/clients/%.txt | .venv/.packages
+	@echo "Installing the client $* into .clients/$* ..."
 	@rm -rf .clients/$* && $(PYTHON) -m venv .clients/$*
 	@.clients/$*/bin/pip install --quiet --requirement $< && touch $@ || touch .clients/$*/.missing
 
 .clients/%/.tried: tests/clients/%.json | .venv/.packages
 	$(if $(shell command -v npm),,$(call apt,nodejs npm))
+	@echo "Installing the client $* into .clients/$* ..."
 	@rm -rf .clients/$* && mkdir -p .clients/$* && cp $< .clients/$*/package.json
 	@(cd .clients/$* && npm install --silent --no-fund --no-audit) && touch $@ || touch .clients/$*/.missing

@@ -13,7 +13,7 @@ from .assembly import WAV, assemble, open_services
 from .audio import resample
 from .config import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
 from .dial import PATIENCE_S
-from .errors import AgentError, ConfigError
+from .errors import ConfigError
 from .events import Action, Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
 from .hardware.channels import Channels
 from .hardware.silent import SilentSpeaker
@@ -27,10 +27,8 @@ from .signals import stopped_by_signals
 def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, text_only: bool) -> int:
     """Ask once; print the answer as it comes. Return 0 if there was one, else 1 after one line that says why.
 
-    Raises ConfigError and DeviceFailed. For the main thread.
+    Either *text* or *audio* asks. Raises ConfigError and DeviceFailed. For the main thread.
     """
-    if bool(text) == bool(audio):
-        raise AgentError("ask either a text or with --audio FILE")
     rate = open_services(config)[0].rate
     turn = Words(text) if audio is None else Clip(_clip(audio, rate))
     if save is not None:

@@ -244,7 +244,7 @@ def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret |
     """
     unnamed = variable(config.name) == variable(first.name)
     try:
-        return find_key(config.name, config.api_key_file, unnamed=unnamed)
+        return find_key(config.name, config.api_key_file, unnamed=unnamed, direct=config.url is None)
     except ConfigError:
         if config.token_url and not config.api_key_file:
             return None, "token server of service.token_url"

@@ -1,7 +1,7 @@
 """The commands. Thin: each finds what it needs, calls it, and turns the outcome into words and an exit status.
 
-Exit status: 0 done, 1 something failed, 2 wrong usage, 78 (EX_CONFIG) a wrong configuration. Output for people goes to
-standard output, the log to standard error.
+Exit status: 0 done, 1 something failed, 2 wrong usage, 78 (EX_CONFIG) a wrong configuration, 130 stopped by Ctrl-C.
+Output for people goes to standard output, the log to standard error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 USUAL_LOG = {"run": "info", "ask": "error", "check": "error"}
 """What a command logs unless --log says otherwise; the others: warning."""
-EX_FAILED, EX_USAGE = 1, 2
+EX_FAILED, EX_USAGE, EX_STOPPED = 1, 2, 130
 
 
 def entry() -> NoReturn:
@@ -46,7 +46,13 @@ def entry() -> NoReturn:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:  # said by the command itself, which shows its own usage
+        getattr(options, "parser", parser).error(f"unknown: {' '.join(unknown)}")
+    if "command" not in options:
+        parser.print_help(sys.stderr)
+        return EX_USAGE
     start_log(options.log or options.usual_log)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -57,10 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # who read our output has seen enough; the end of the process must not write either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_FAILED
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return EX_STOPPED
 
 
 def run(options: argparse.Namespace) -> int:
-    """The daemon."""
+    """Be the speaker, until something stops it: what the installed service runs."""
     from .daemon import run as run_daemon
 
     return run_daemon(_path(options))
@@ -79,6 +88,8 @@ def ask(options: argparse.Namespace) -> int:
     """One turn by text or by a recorded clip; prints the answer."""
     from .ask import ask as ask_once
 
+    if bool(options.text) == bool(options.audio):
+        options.parser.error('say what to ask: device-agent ask "What time is it?", or: device-agent ask --audio FILE')
     config = load(_path(options))
     return ask_once(config, " ".join(options.text), options.audio, save=options.save, text_only=options.text_only)
 
@@ -131,12 +142,25 @@ def devices(_options: argparse.Namespace) -> int:
     return show_devices(sys.stdout)
 
 
+def key(options: argparse.Namespace) -> int:
+    """Store the key of a voice service on an installed speaker: typed, or from a file; wants sudo."""
+    from .key import put_key
+
+    return put_key(options.service or "", options.file, if_none=options.if_none, restart=not options.no_restart)
+
+
 def config(options: argparse.Namespace) -> int:
     """Show the configuration as it was understood, and where each value comes from."""
     from .effective import as_json, as_yaml
 
     show = as_json if options.json else as_yaml
     print(printable(show(_path(options)), keep="\n"), end="")
+    return 0
+
+
+def show_help(options: argparse.Namespace) -> int:
+    """Show what the commands are, or how one of them is used."""
+    (options.commands[options.about] if options.about else options.whole).print_help()
     return 0
 
 
@@ -171,12 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--log", choices=LEVELS, help="how much to log (default: info for run, error for ask and check, else warning)"
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Command)
 
-    def add(command: Callable[[argparse.Namespace], int]) -> _Command:
-        words = (command.__doc__ or "").strip()
-        sub = commands.add_parser(command.__name__, help=words.rstrip("."), description=words)
-        sub.set_defaults(command=command, usual_log=USUAL_LOG.get(command.__name__, "warning"))
+    def add(command: Callable[[argparse.Namespace], int], name: str = "") -> _Command:
+        name, words = name or command.__name__, (command.__doc__ or "").strip()
+        sub = commands.add_parser(name, help=words.rstrip("."), description=words)
+        sub.set_defaults(command=command, parser=sub, usual_log=USUAL_LOG.get(name, "warning"))
         return sub
 
     def add_config(sub: argparse.ArgumentParser) -> None:
@@ -203,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add(simulate)
     sub.add_argument("--service", choices=SERVICES, default="xai", help="default: %(default)s")
     sub.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
-    sub.add_argument("--port", type=int, default=9100, help="default: %(default)s")
+    sub.add_argument("--port", type=_port, default=9100, help="default: %(default)s; 0 takes any that is free")
     sub.add_argument(
         "--manner", action="append", default=[], metavar="NAME", help="behave as some servers do; see below"
     )
@@ -222,7 +246,31 @@ def _parser() -> argparse.ArgumentParser:
 
     add(devices)
 
+    sub = add(key)
+    sub.add_argument(
+        "service",
+        nargs="?",
+        choices=SERVICES,
+        metavar="SERVICE",
+        help=f"{', '.join(SERVICES)}; default: the first one in {INSTALLED}",
+    )
+    sub.add_argument("--file", default="", metavar="FILE", help="read the key from FILE, or from - (standard input)")
+    sub.add_argument("--if-none", action="store_true", help="do nothing where there is a usable key")
+    sub.add_argument(
+        "--no-restart", action="store_true", help="do not restart a speaker that runs; it keeps its old key"
+    )
+
     sub = add(config)
     sub.add_argument("--json", action="store_true", help="the same for machines")
     add_config(sub)
+
+    sub = add(show_help, "help")
+    sub.add_argument("about", nargs="?", choices=list(commands.choices), metavar="COMMAND")
+    sub.set_defaults(commands=commands.choices, whole=parser)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= 65535):
+        raise argparse.ArgumentTypeError(f"should be a whole number from 0 to 65535, not {text!r}")
+    return int(text)

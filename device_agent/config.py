@@ -338,14 +338,29 @@ def absences(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             yield (key, key), f"begins with {tool.command[0]}, which is no program on this machine"
 
 
+EXTRAS = {
+    "echo.mode": ("echo", "livekit", "set it to off (the library is 64 bit only)"),
+    "metrics.port": ("metrics", "prometheus_client", "leave it empty"),
+    "mqtt.host": ("mqtt", "paho", "leave it empty"),
+}
+"""Key -> the extra of setup.cfg that it may need, its library, and how to do without."""
+
+
+def wanted_extras(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the keys of *config* that need an extra, and which one; the installer asks, too."""
+    wanted = {
+        "echo.mode": config.echo.mode == "cancel",
+        "metrics.port": config.metrics.port is not None,
+        "mqtt.host": bool(config.mqtt.host),
+    }
+    yield from ((key, extra) for key, (extra, _, _) in EXTRAS.items() if wanted[key])
+
+
 def missing_extras(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield the keys that need a library which is not installed, as ``absences`` does."""
-    for key, wanted, extra, module, without in (
-        ("echo.mode", config.echo.mode == "cancel", "echo", "livekit", "set it to off (the library is 64 bit only)"),
-        ("metrics.port", config.metrics.port is not None, "metrics", "prometheus_client", "leave it empty"),
-        ("mqtt.host", bool(config.mqtt.host), "mqtt", "paho", "leave it empty"),
-    ):
-        if wanted and not _is_installed(module):
+    for key, extra in wanted_extras(config):
+        _, module, without = EXTRAS[key]
+        if not _is_installed(module):
             yield (key, key), f"needs a library: {missing(extra)}; or {without}"
 
 
@@ -471,6 +486,47 @@ def _shared_names(tools: tuple[ToolConfig, ...]) -> Iterator[tuple[tuple[str, st
             yield (f"{here}.command", f"{here}.command"), "is empty; it should begin with a program of this machine"
 
 
+WORDS: schema.Words = {
+    word: meant
+    for words, meant in {
+        "mic mike mics input recorder": ("microphone",),
+        "loudspeaker speakers output": ("speaker",),
+        "led lamp": ("light",),
+        "grok x x.ai": ("xai",),
+        "chatgpt gpt gpt_realtime open_ai azure": ("openai",),
+        "proxy lite_llm": ("litellm",),
+        "fixie": ("ultravox",),
+        "provider company vendor api": ("service", "name"),
+        "address endpoint base_url uri server host": ("url", "host"),
+        "prompt system system_prompt personality": ("instructions",),
+        "lang locale": ("language",),
+        "gpio bcm": ("pin",),
+        "card sound_card": ("device",),
+        "vol loudness gain": ("volume",),
+        "colour color colours colors": ("rgb",),
+        "press push ptt push_to_talk key": ("button",),
+        "speech vad wake_word wakeword": ("voice",),
+        "aec echo_cancellation echo_canceller": ("echo", "cancel"),
+        "on true yes webrtc": ("cancel",),
+        "none false no": ("off",),
+        "beeps sounds earcons chimes": ("cues",),
+        "timers timer reminders": ("alarms",),
+        "knob volume_buttons": ("controls",),
+        "prometheus statistics": ("metrics",),
+        "broker home_assistant homeassistant hass": ("mqtt",),
+        "username login": ("user",),
+        "functions commands plugins": ("tools",),
+        "conversation turn": ("talk",),
+        "network internet": ("connection",),
+        "logging": ("log",),
+        "backup second_service alternative": ("fallback",),
+        "permanent keep": ("always",),
+    }.items()
+    for word in words.split()
+}
+"""What people write, with _ for spaces and hyphens -> what it is called here."""
+
+
 def load(path: str | os.PathLike[str]) -> Config:
     """Return what the file says, with defaults for what it does not say.
 
@@ -490,7 +546,7 @@ def understand(text: str, path: Path, *, alone: bool = False) -> tuple[Config, P
 
     *alone*: whatever of it this machine does not have just now.
     """
-    return schema.understand(text, path, Config, contradictions if alone else _all_that_is_wrong)
+    return schema.understand(text, path, Config, contradictions if alone else _all_that_is_wrong, WORDS)
 
 
 def _all_that_is_wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:

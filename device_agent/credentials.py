@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import ConfigError
+from .key_form import LONGEST, flaw, foreign, text_of
 from .paths import expand_user
 
-LONGEST = 4096
-"""Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
 STORE = Path("/etc/credstore")
 """Where the unit takes its credentials from. Outside of it they are root's, for ``device-agent check`` and ``ask``."""
 STORED = "device-agent.{}"
@@ -61,28 +60,52 @@ def credential_names(service_name: str) -> tuple[str, str]:
     return variable(service_name).lower(), "api_key"
 
 
-def find_key(service_name: str, api_key_file: str | None = None, *, unnamed: bool = True) -> tuple[Secret, str]:
+def find_key(
+    service_name: str, api_key_file: str | None = None, *, unnamed: bool = True, direct: bool = False
+) -> tuple[Secret, str]:
     """Return the key of a service, from the first place that has one, and what people call that place.
 
     The places are *api_key_file*, the systemd credentials, such as ``xai_api_key`` and then, if *unnamed* may be it,
     ``api_key``, the environment, and outside of the unit the files that its credentials come from, where we may read
     them. The file comes first because the owner named it for this very service. A place that has something which is no
-    key is an error, not a reason to look further: the owner meant it. Raises ConfigError, which never shows what it
-    saw. Reads small files; for any thread.
+    key is an error, not a reason to look further: the owner meant it. So is the key of another company where the
+    service is *direct*, at its company's own address. Raises ConfigError, which never shows what it saw. Reads small
+    files; for any thread.
     """
+    found = _found(service_name, api_key_file, unnamed=unnamed)
+    if found is None:
+        raise ConfigError(_no_key(service_name, unnamed=unnamed))
+    raw, place = found
+    if wrong := flaw(raw) or (foreign(text_of(raw), service_name) if direct else ""):
+        raise ConfigError(f"{place} {wrong}")
+    return Secret(text_of(raw)), place
+
+
+def _found(service_name: str, api_key_file: str | None, *, unnamed: bool) -> tuple[bytes, str] | None:
+    """Return what stands in the first place that has a key, and what people call that place. Raises ConfigError."""
     if api_key_file:
-        return _keyed(f"service.api_key_file: {api_key_file}", _read(expand_user(api_key_file), private=True))
+        return _read(expand_user(api_key_file), private=True), f"service.api_key_file: {api_key_file}"
     credentials = credential_names(service_name)[: 2 if unnamed else 1]
     if found := _of_the_unit(credentials):
         return found
     name = variable(service_name)
     if (value := os.environ.get(name)) is not None:
-        return _keyed(f"environment variable {name}", value.encode(errors="surrogateescape"))
-    if found := _stored(credentials):
-        return found
-    raise ConfigError(
-        f"there is no key for {service_name}: name a file that holds it in service.api_key_file, "
-        f"or give the systemd unit a credential api_key, or set the environment variable {name}{_locked()}"
+        return value.encode(errors="surrogateescape"), f"environment variable {name}"
+    return _stored(credentials)
+
+
+def _no_key(service_name: str, *, unnamed: bool) -> str:
+    """Return what to do where there is no key, or none that this user may see."""
+    name = variable(service_name)
+    if not _inside() and os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK):
+        return (
+            f"you are not root, and there is no key for {service_name} that you may read; repeat with sudo, "
+            f"or set the environment variable {name}"
+        )
+    command = "sudo device-agent key" + ("" if unnamed else f" {service_name}")
+    return (
+        f"there is no key for {service_name} yet; store one: {command} "
+        f"(where no speaker is installed: set the environment variable {name}, or name a file in service.api_key_file)"
     )
 
 
@@ -92,28 +115,34 @@ def find_password(file: str | None, credential: str) -> Secret | None:
     Raises ConfigError as ``find_key`` does.
     """
     if file:
-        return _key(_read(expand_user(file), private=True), f"the password file {file}")
+        return _password(_read(expand_user(file), private=True), f"the password file {file}")
     found = _of_the_unit((credential,)) or _stored((credential,))
-    return found[0] if found else None
+    return _password(*found) if found else None
 
 
-def _of_the_unit(names: tuple[str, ...]) -> tuple[Secret, str] | None:
-    """Return the first of the systemd credentials *names* that we were given, and where it is."""
+def _of_the_unit(names: tuple[str, ...]) -> tuple[bytes, str] | None:
+    """Return what stands in the first of the systemd credentials *names* that we were given, and where that is."""
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
         for credential in (Path(directory, name) for name in names):
             if _is_there(credential):
                 # No look at its mode: systemd guards the folder, and shows its access list as rights of the group.
-                return _keyed(f"systemd credential {credential}", _read(credential, private=False))
+                return _read(credential, private=False), f"systemd credential {credential}"
     return None
 
 
-def _stored(names: tuple[str, ...]) -> tuple[Secret, str] | None:
-    """Return, outside of the unit, the first of the files that its credentials come from, if this user may read it."""
-    if not os.environ.get("CREDENTIALS_DIRECTORY"):
+def _stored(names: tuple[str, ...]) -> tuple[bytes, str] | None:
+    """Return, outside of the unit, what stands in the first of the files that its credentials come from, if this user
+    may read it."""
+    if not _inside():
         for file in (STORE / STORED.format(name) for name in names):
             if os.access(file, os.R_OK):
-                return _keyed(f"file {file}", _read(file, private=True))
+                return _read(file, private=True), f"file {file}"
     return None
+
+
+def _inside() -> bool:
+    """Whether this is the unit. It is not root, and is shown what it may see."""
+    return bool(os.environ.get("CREDENTIALS_DIRECTORY"))
 
 
 def _is_there(path: Path) -> bool:
@@ -122,16 +151,6 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise ConfigError(f"{path.parent} cannot be looked into: {error.strerror}; systemd made it for us") from error
-
-
-def _locked() -> str:
-    """What to say where the key may be and only root can see it."""
-    locked = os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK)
-    return f"; or is it in {STORE}? Only root may look there: sudo" if locked else ""
-
-
-def _keyed(place: str, raw: bytes) -> tuple[Secret, str]:
-    return _key(raw, place), place
 
 
 def _read(path: Path, *, private: bool) -> bytes:
@@ -151,14 +170,15 @@ def _read(path: Path, *, private: bool) -> bytes:
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"the key file {path} cannot be read: {reason}") from error
+        sudo = "; repeat with sudo" if isinstance(error, PermissionError) and not _inside() else ""
+        raise ConfigError(f"the key file {path} cannot be read: {reason}{sudo}") from error
 
 
-def _key(raw: bytes, place: str) -> Secret:
-    """Return the key in *raw*, where it is one: it travels in a header, which must not be torn apart."""
-    text = raw.decode("latin-1").strip()
+def _password(raw: bytes, place: str) -> Secret:
+    """Return the password in *raw*, where it is one: any visible characters, quotes too. It may travel in a header."""
+    text = text_of(raw)
     if not text:
-        raise ConfigError(f"{place} is empty; put the key there")
+        raise ConfigError(f"{place} is empty; put the password there")
     if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
-        raise ConfigError(f"{place} holds more than a key; leave the key alone, on one line")
+        raise ConfigError(f"{place} holds more than a password; leave the password alone, on one line")
     return Secret(text)

@@ -23,6 +23,7 @@ from .parts import Parts
 from .postmortem import Recorder
 from .retune import Caretaker
 from .signals import asked_by_hangup, stopped_by_signals
+from .single import only_agent
 from .statistics import Statistics
 from .transcript import Transcript
 from .window import Window
@@ -35,9 +36,10 @@ def run(path: Path, **given: Any) -> int:
     """Be the smart speaker that the configuration at *path* describes; return the exit status. For the main thread.
 
     What is *given* takes the place of what *path* says, as in ``assemble``. Raises ConfigError where the configuration
-    is wrong and there is no good one from before, and DeviceFailed where a pin is.
+    is wrong and there is no good one from before, DeviceFailed where a pin is, and Occupied where another agent runs.
     """
-    return Daemon(path, given).run()
+    with only_agent(default_path().parent):
+        return Daemon(path, given).run()
 
 
 class Daemon:

@@ -6,16 +6,19 @@ the sound card. The simulator answers with the question itself, so an ear can ju
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import time
 import wave
+from contextlib import closing
 from dataclasses import replace
 from importlib.resources import as_file
 from pathlib import Path
 from typing import TextIO
 
 from .agent import Watch
-from .assembly import WAV, assemble
+from .assembly import WAV, assemble, open_microphone, open_speaker, sound_rate
 from .audio import level, likeness, seconds
 from .config import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
 from .credentials import Secret
@@ -26,31 +29,53 @@ from .simulator import QUESTION, Simulator
 from .times import Stopwatch, TurnTimes
 
 KEY = Secret("any-key-will-do")
+EX_STOPPED = 130
+PLAYER = "aplay"
+CARDS = Path("/dev/snd")
 
 
 def rehearse(save: Path) -> int:
-    """Ask the recorded question, write what a listener would have heard to *save*, and show the times."""
-    screen, stopwatch = Screen(sys.stdout), Stopwatch()
+    """Ask the recorded question, write what a listener would have heard to *save*, and show the times; return the exit
+    status."""
+    screen, stopwatch, end = Screen(sys.stdout), Stopwatch(), _End()
     with as_file(QUESTION) as question:
         config = Config(
             microphone=MicrophoneConfig(device=f"{WAV}{question}"),
             speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100),
             cues=CuesConfig(volume=0),  # what is measured is the reply alone
         )
-        status = _talk(config, screen, stopwatch)
+        status = _talk(config, screen, end, stopwatch)
+        if end.by:
+            screen.line("Stopped: the demo was not finished, and nothing was measured.")
+            return EX_STOPPED
         if status == 0 and stopwatch.turn is not None:
             _report(screen, stopwatch.turn, question, save)
+            _offer(screen, save)
     return status
 
 
 def converse(config: Config) -> int:
-    """Let a person talk to the simulator through the sound card that *config* names, until Ctrl-C."""
-    screen = Screen(sys.stdout)
+    """Let a person talk to the simulator through the sound card that *config* names, until Ctrl-C; return the exit
+    status. Raises DeviceFailed where there is no card."""
+    rate = sound_rate(config)
+    for port in (open_microphone(config.microphone, rate), open_speaker(config.speaker.device, rate)):
+        with closing(port):
+            port.open()  # nobody is asked to speak where nothing hears it
+    screen, end = Screen(sys.stdout), _End()
     screen.line("Say something: you will hear yourself. Ctrl-C ends.")
-    return _talk(config, screen)
+    status = _talk(config, screen, end)
+    if end.by:
+        screen.line("Stopped.")
+    return status
 
 
-def _talk(config: Config, screen: Screen, *watch: Watch) -> int:
+class _End:
+    """Which signal ended it, if any."""
+
+    by = ""
+
+
+def _talk(config: Config, screen: Screen, end: _End, *watch: Watch) -> int:
     """Run an agent that opens on speech against a simulator of its own."""
     with Simulator(key=KEY.reveal()) as simulator:
         config = replace(
@@ -60,8 +85,28 @@ def _talk(config: Config, screen: Screen, *watch: Watch) -> int:
             button=ButtonConfig(pin=None),
         )
         agent = assemble(config, key=KEY, watch=(screen, *watch), light=screen)
-        with stopped_by_signals(agent.stop):
+
+        def stop(by: str) -> None:
+            end.by = by
+            agent.stop(by)
+
+        with stopped_by_signals(stop):
             return agent.run()
+
+
+def _offer(screen: Screen, save: Path) -> None:
+    """Say how to hear the recording; on a terminal of a machine with a sound card, offer to play it."""
+    screen.line("")
+    can = shutil.which(PLAYER) and any(CARDS.glob("pcm*p"))
+    if not (can and sys.stdin.isatty() and sys.stdout.isatty()):
+        screen.line(f"To hear the answer: {PLAYER} {save}")
+        return
+    try:
+        answer = input(f"Play the answer now ({PLAYER} {save})? [y/N] ")
+    except EOFError:
+        return
+    if answer.strip().lower() in {"y", "yes"}:
+        subprocess.run([PLAYER, "--quiet", str(save)], check=False)  # noqa: S603
 
 
 def _report(screen: Screen, turn: TurnTimes, question: Path, save: Path) -> None:

@@ -44,4 +44,4 @@ class DeviceFailed(AgentError, OSError):
 
 def missing(extra: str) -> str:
     """Return what to do about a library that only some configurations need."""
-    return f"install again with EXTRAS=simulator,{extra}, or run: pip install 'device-agent[{extra}]'"
+    return f"sudo make install EXTRAS={extra} adds it, or: pip install 'device-agent[{extra}]'"

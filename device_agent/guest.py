@@ -15,13 +15,12 @@ from . import systemd
 from .errors import AgentError
 from .memory import default_path as memory_path
 from .printable import printable
-from .window import LONGEST, NAME, SNAPSHOT, WATCH, default_path
+from .window import LONGEST, NAME, SNAPSHOT, UNIT_WINDOW, WATCH, default_path
 
 Snapshot = dict[str, Any]
 
 ANSWER_S = 3.0
 """How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
-UNIT_WINDOW = Path("/run/device-agent", NAME)
 
 
 class NotSeen(AgentError):
@@ -130,8 +129,8 @@ def _forbidden(path: Path) -> str:
     except (OSError, KeyError):
         group = "device-agent"
     return (
-        f"you may not look at the device-agent that runs: {path} is for root and the group {group}.\n"
-        f"Use sudo; or become one of the group and log in again: sudo usermod -aG {group} $USER"
+        "You are not root: repeat with sudo: sudo device-agent status (or join the group that may look: "
+        f"sudo usermod -aG {group} $USER, and log in again)"
     )
 
 
@@ -149,11 +148,11 @@ def _explained(told: dict[str, str]) -> Iterator[str]:
         f', it says "{told["StatusText"]}"' if told.get("StatusText") else ""
     )
     if told.get("ExecMainStatus") == "78":
-        yield "Its configuration is wrong: sudo device-agent check says where"
+        yield "Its configuration or its key is wrong. What is wrong, and what to do: sudo device-agent check"
     elif active == "inactive":
         yield "Start it: sudo systemctl start device-agent"
     else:
-        yield "Why it is so: journalctl -u device-agent -n 30"
+        yield "Why it is so: sudo journalctl -u device-agent -n 30"
 
 
 def _clean(value: Any) -> Any:

@@ -54,6 +54,8 @@ _NULL = "tag:yaml.org,2002:null"
 Schema = TypeVar("Schema")
 Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, ...], str]]]
 """Tells what is right alone and wrong together: keys, and a sentence about the first of them."""
+Words = Mapping[str, tuple[str, ...]]
+"""What people write -> what they may mean, best first; where that may stand, it is suggested."""
 Places = Mapping[str, tuple[int, int]]
 """Key -> line and column of its value, for every key that stands in the file."""
 
@@ -98,15 +100,16 @@ def read(path: Path) -> str:
 
 
 def understand(
-    text: str, path: Path, cls: type[Schema], contradictions: Contradictions[Schema]
+    text: str, path: Path, cls: type[Schema], contradictions: Contradictions[Schema], words: Words
 ) -> tuple[Schema, Places]:
-    """Return a *cls* made of *text*, which stands in *path*, and where its keys stand. Raises ConfigError."""
+    """Return a *cls* made of *text*, which stands in *path*, and where its keys stand. Raises ConfigError, with
+    suggestions: from *words*, or what is spelt alike."""
     try:
         # The parser written in Python: the one in C may crash on a file of nothing but brackets.
         root = yaml.compose(text, _Loader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path}:{_syntax(error, text)}") from None  # the cause would quote the file
-    reader = _Reader()
+    reader = _Reader(words)
     made: Schema = reader.section(cls, root, "") if root else cls()
     reader.compare(contradictions(made))
     if reader.mistakes:
@@ -157,7 +160,8 @@ class _Mistake(Exception):
 class _Reader:
     """Turns nodes into dataclasses and collects all that is wrong with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: Words) -> None:
+        self._words = words
         self.mistakes: list[tuple[int, int, str]] = []
         """Line, column, sentence."""
         self._nodes: dict[str, yaml.Node] = {}  # what stands in the file
@@ -215,7 +219,7 @@ class _Reader:
         for name_node, value in node.value:
             name = name_node.value if isinstance(name_node, yaml.ScalarNode) else ""
             if name not in known:
-                self._note(name_node, _unknown(name_node, path, known))
+                self._note(name_node, self._unknown(name_node, path, known))
             elif name in lines:
                 self._note(name_node, f"{_join(path, name)} is in line {lines[name]} already; remove one of them")
             else:
@@ -241,13 +245,27 @@ class _Reader:
         value = _scalar(kind, node, musts) if isinstance(node, yaml.ScalarNode) else None
         if value is None:
             quotes = "; put it in quotes" if kind is str and not musts and node.tag != _TEXT else ""
-            raise _Mistake(node, f"{key} should be {wish}, not {_shown(node)}{quotes}")
+            raise _Mistake(node, f"{key} should be {wish}, not {_shown(node)}{quotes or self._choice(node, musts)}")
         for must in musts:
             if not must.holds(value):
-                raise _Mistake(
-                    node, f"{key} should be {must.wish}, not {_shown(node)}{_meant(node.value, must.choices)}"
-                )
+                raise _Mistake(node, f"{key} should be {must.wish}, not {_shown(node)}{self._choice(node, [must])}")
         return value
+
+    def _choice(self, node: yaml.Node, musts: list[Must]) -> str:
+        """Return which of the choices may be meant."""
+        choices = [choice for must in musts for choice in must.choices]
+        return _meant(node.value, choices, self._words) if isinstance(node, yaml.ScalarNode) else ""
+
+    def _unknown(self, node: yaml.Node, path: str, known: list[str]) -> str:
+        """Return what is wrong with a key that is not one of the *known*. What stands behind it is never shown."""
+        name = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if _is_merge(node):
+            return f"{path or 'the file'} has <<; {NO_MERGE}"
+        key = _join(path, name if re.fullmatch(r"\w{1,40}", name) and not _is_suspect(name) else _shown(node))
+        if SECRET_NAME.search(name) or _is_suspect(name):
+            return f"{key} is not allowed; {NO_SECRETS}"
+        meant = _meant(name, known, self._words)
+        return f"{key} is unknown" + (meant or f"; {path or 'the file'} has {', '.join(known)}")
 
     def _anything(self, node: yaml.Node, key: str, musts: list[Must]) -> Any:
         """Return what JSON would say in place of *node*. Raises _Mistake."""
@@ -385,22 +403,13 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
+def _meant(word: str, known: Sequence[str], words: Words) -> str:
+    """Return which of the *known* words may be meant: first by what the word usually means, then by its letters."""
     import difflib  # for those who made a mistake
 
-    near = difflib.get_close_matches(word[:LONGEST_SHOWN], known, n=1)
+    usual = words.get(word.lower().replace("-", "_").replace(" ", "_"), ())
+    near = [each for each in usual if each in known] or difflib.get_close_matches(word[:LONGEST_SHOWN], known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
-
-
-def _unknown(node: yaml.Node, path: str, known: list[str]) -> str:
-    """Return what is wrong with a key that nobody knows. What stands behind it is never shown."""
-    name = node.value if isinstance(node, yaml.ScalarNode) else ""
-    if _is_merge(node):
-        return f"{path or 'the file'} has <<; {NO_MERGE}"
-    key = _join(path, name if re.fullmatch(r"\w{1,40}", name) and not _is_suspect(name) else _shown(node))
-    if SECRET_NAME.search(name) or _is_suspect(name):
-        return f"{key} is not allowed; {NO_SECRETS}"
-    return f"{key} is unknown" + (_meant(name, known) or f"; {path or 'the file'} has {', '.join(known)}")
 
 
 def _syntax(error: Exception, text: str) -> str:

@@ -12,6 +12,8 @@ from .printable import printable
 UNIT = "device-agent"
 PATIENCE_S = 3.0
 """How long it may take to answer."""
+START_S = 90.0
+"""How long a start may take: longer than TimeoutStartSec of the unit."""
 NOT_TO_MISS = {"READY", "STOPPING"}
 """With these it waits for room in the manager's mailbox, a second at most. WATCHDOG comes again, STATUS when it
 changes."""
@@ -38,3 +40,14 @@ def asked(*names: str) -> dict[str, str]:
         said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)  # noqa: S603
         return dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
     return {}
+
+
+def restarted() -> bool:
+    """Restart the unit; return whether it runs. May take START_S, and wants root."""
+    import subprocess
+
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["systemctl", "restart", UNIT]
+        subprocess.run(command, capture_output=True, timeout=START_S, check=True)  # noqa: S603
+        return True
+    return False

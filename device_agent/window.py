@@ -25,6 +25,8 @@ from .memory import default_path as memory_path
 log = logging.getLogger(__name__)
 
 NAME = "status.sock"
+UNIT_WINDOW = Path("/run/device-agent", NAME)
+"""That of the installed speaker."""
 SNAPSHOT, WATCH = b"snapshot\n", b"watch\n"
 MODE = 0o660
 MOST = 4

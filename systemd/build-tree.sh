@@ -7,7 +7,7 @@ set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 tree=$(realpath -m "$1")
 as=${2:-$tree}
-extras=${EXTRAS:-simulator}
+extras=${EXTRAS-simulator}
 share=$tree/share/device-agent
 scratch=$tree/scratch
 
@@ -31,7 +31,7 @@ install_program() {
   mkdir "$scratch/source"
   cp -r "$source"/{device_agent,setup.cfg,pyproject.toml,README.md,LICENSE} "$scratch/source"
   find "$scratch/source" -name __pycache__ -prune -exec rm -r {} +
-  TMPDIR=$scratch/tmp PIP_DISABLE_PIP_VERSION_CHECK=1 pip install --no-compile "$scratch/source[$extras]" \
+  TMPDIR=$scratch/tmp PIP_DISABLE_PIP_VERSION_CHECK=1 pip install --no-compile "$scratch/source${extras:+[$extras]}" \
     >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2 && exit 1; }
   rm -f "$tree"/lib/python3.*/site-packages/device_agent-*.dist-info/direct_url.json
 }
@@ -46,7 +46,7 @@ pip() {
 note_system_packages() {
   mkdir -p "$share"
   sed -n 's,^Requirement already satisfied: \([A-Za-z0-9._-]*\).* in /usr/lib/.*,\1,p' "$scratch/log" |
-    xargs -r "$tree/bin/python" -c '
+    xargs -r "$tree/bin/python" -I -c '
 import sys
 from importlib.metadata import distribution
 for found in map(distribution, sys.argv[1:]):
@@ -67,9 +67,9 @@ settle() {
   "$tree/bin/python" -m compileall -qf -s "$tree" -p "$as" "$tree/lib"
 }
 
-# Whatever is missing on this machine shows when it is imported.
+# Whatever is missing on this machine shows when it is imported: from the tree (-I), wherever this was started.
 try_it() {
-  "$tree/bin/python" -c 'import gpiozero, numpy, pyaudio, soxr, webrtcvad, websocket, yaml, device_agent.cli'
+  "$tree/bin/python" -I -c 'import gpiozero, numpy, pyaudio, soxr, webrtcvad, websocket, yaml, device_agent.cli'
 }
 
 main

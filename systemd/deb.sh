@@ -1,19 +1,30 @@
 #!/usr/bin/env bash
 # Build a Debian package for this release and this kind of processor, with debhelper: systemd/deb.sh, or make deb.
-# It is left in build/. EXTRAS=simulator,echo chooses extras. Wants sudo where something that builds it is missing.
+# It is left in build/. EXTRAS=echo adds an extra to the simulator. Wants sudo where something that builds it is missing.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 build=$source/build/deb
 work=$build/device-agent
+# shellcheck source=systemd/apt.sh
+. "$source/systemd/apt.sh"
+# shellcheck source=systemd/extras.sh
+. "$source/systemd/extras.sh"
 
 main() {
+  local package
+  EXTRAS=$(add_extras simulator "${EXTRAS:-}")
+  export EXTRAS
   copy_source
   write_changelog
   cd "$work"
   get_build_packages
+  echo "Building the package, with $EXTRAS; this takes a minute, on a small board several ..."
   dpkg-buildpackage --build=binary --no-sign >"$build/log" 2>&1 || { tail -n 40 "$build/log" >&2 && exit 1; }
   mv "$build"/device-agent_*.deb "$source/build/"
-  (cd "$source" && ls -s --block-size=K build/device-agent_"$(version)"_*.deb)
+  cd "$source"
+  for package in build/device-agent_"$(version)"_*.deb; do
+    echo "Built $package ($(du -k "$package" | cut -f1) kB). To install it: sudo apt install ./$package"
+  done
 }
 
 # The program's own version, and the release that the package is for.
@@ -46,15 +57,10 @@ END
 
 get_build_packages() {
   dpkg-checkbuilddeps 2>/dev/null && return
-  as_root apt-get -qq -o DPkg::Lock::Timeout=600 update
-  as_root apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends dpkg-dev >/dev/null
-  as_root apt-get -qq -o DPkg::Lock::Timeout=600 build-dep -y --no-install-recommends ./ >/dev/null
-}
-
-as_root() {
-  local sudo=()
-  [ "$(id -u)" = 0 ] || sudo=(sudo)
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
+  install_packages dpkg-dev
+  echo "Installing what builds the package ..."
+  apt_get update
+  apt_get build-dep --no-install-recommends ./
 }
 
 main

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Install or upgrade the smart speaker as a service: sudo systemd/install.sh, or sudo make install.
 #
-#   KEY_FILE=xai.key         the key of the voice service; without it a terminal asks, once
-#   EXTRAS=simulator,echo    extras of setup.cfg; without it those of the last time, at first the simulator
+#   KEY_FILE=xai.key    the key of the voice service; without it a terminal asks, while there is no usable one
+#   EXTRAS=mqtt,-echo   extras of setup.cfg to add to those of the last time, or, with a -, to take away; what the
+#                       settings need is added by itself. At first there is the simulator
 #
 # A new version is built beside the old one and takes its place in one step; where anything fails before, the old
 # one goes on as if nothing had been. What the owner wrote stays as it is. A second run finds nothing to do.
@@ -11,6 +12,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 source=$(dirname "$here")
 # shellcheck source=systemd/places.sh
 . "$here/places.sh"
+# shellcheck source=systemd/extras.sh
+. "$here/extras.sh"
 tree=    # the one that this source has become
 restart= # whether what runs is no longer what is installed
 
@@ -20,11 +23,12 @@ main() {
   local old made_from
   begin
   old=$(in_use)
-  EXTRAS=${EXTRAS:-$(sed -n 's/^extras //p' "$old/share/device-agent/made-from" 2>/dev/null || true)}
-  export EXTRAS=${EXTRAS:-simulator}
-  echo "device-agent $(version), with $EXTRAS:"
-  store_key "$old"
+  EXTRAS=$(add_extras "$(extras_of "$old")" "${EXTRAS:-}")
+  echo "device-agent $(version):"
   get_system_packages
+  store_key
+  add_what_the_settings_need
+  export EXTRAS
   made_from=$(describe)
   tree=$old
   if ! is_up_to_date "$old" "$made_from"; then
@@ -50,35 +54,63 @@ version() {
   sed -n 's/^__version__ = "\(.*\)"/\1/p' "$source/device_agent/__init__.py"
 }
 
-# The key is taken from a file, or typed at the first installation; it is never an argument and never shown.
+# extras_of TREE: those it was built with; at first the simulator.
+extras_of() {
+  local had
+  had=$(sed -n 's/^extras //p' "$1/share/device-agent/made-from" 2>/dev/null) || had=simulator
+  echo "$had"
+}
+
+# python WORDS: the system's, with the program of this source; it leaves nothing in there.
+python() {
+  PYTHONPATH=$source /usr/bin/python3 -P -s -B "$@" 9>&-
+}
+
+# The key is taken from a file, or typed while there is no usable one; it is never an argument and never shown.
 store_key() {
-  local typed=
+  local before
+  before=$(stored_keys)
   if [ -n "${KEY_FILE:-}" ]; then
-    [ -s "$KEY_FILE" ] || fail "KEY_FILE: there is nothing to read in $KEY_FILE."
-    put_key <"$KEY_FILE"
-  elif [ -z "$1" ] && [ -t 0 ] && ! has_key; then
-    read -rsp "  The key of your voice service (it is not shown; return: none yet): " typed
-    echo
-    [ -z "$typed" ] || put_key <<<"$typed"
+    python -m device_agent key --no-restart --file "$KEY_FILE" || fail "Mend that and try again. Nothing was installed."
+  elif [ -t 0 ]; then
+    python -m device_agent key --no-restart --if-none || fail "Nothing was installed."
   fi
+  [ "$before" != "$(stored_keys)" ] || return 0
+  changed=yes
+  restart=yes
 }
 
-has_key() {
-  compgen -G "$keys/device-agent.*key" >/dev/null
+stored_keys() {
+  sha256sum "$keys"/device-agent.*key 2>/dev/null || true
 }
 
-# Only root reads a key; the service is shown a copy.
-put_key() {
-  install -d -m 700 "$keys"
-  rm -f "$key.new"
-  (umask 077 && cat >"$key.new")
-  if cmp -s "$key.new" "$key"; then
-    rm "$key.new"
-  else
-    mv "$key.new" "$key"
-    restart=yes
-    did "stored the key as $key"
-  fi
+# A setting that needs a library gets it, and the owner reads which.
+add_what_the_settings_need() {
+  local key extra
+  [ -e "$config" ] || return 0
+  while read -r key extra; do
+    case ,$EXTRAS, in
+      *,"$extra",*) ;;
+      *)
+        EXTRAS=$(add_extras "$EXTRAS" "$extra")
+        did "added the extra $extra, which $key in $config needs"
+        ;;
+    esac
+  done < <(needed_extras)
+}
+
+# Mistakes in the settings are told later, by the new version.
+needed_extras() {
+  python -c '
+import sys
+from contextlib import suppress
+from pathlib import Path
+from device_agent.config import read, understand, wanted_extras
+from device_agent.errors import ConfigError
+path = Path(sys.argv[1])
+with suppress(ConfigError):
+    for key, extra in wanted_extras(understand(read(path), path, alone=True)[0]):
+        print(key, extra)' "$config"
 }
 
 # From the system comes what is compiled; what this brings is noted, for who takes the speaker away again.
@@ -89,6 +121,7 @@ get_system_packages() {
     is_installed "$name" || missing+=("$name")
   done
   [ "${#missing[@]}" -gt 0 ] || return 0
+  doing "installing system packages: ${missing[*]}"
   apt update
   apt install --no-install-recommends "${missing[@]}"
   mkdir -p "$trees"
@@ -146,6 +179,7 @@ is_up_to_date() {
 
 # A new tree, beside the one in use; one that does not come into use leaves no trace.
 build() {
+  doing "building the program, with $EXTRAS: this takes a minute, on a small board several"
   mkdir -p "$trees"
   tree=$(mktemp -d "$trees/$(version).XXXX")
   trap '[ "$(in_use)" = "$tree" ] || rm -rf "$tree"' EXIT
@@ -161,12 +195,13 @@ build() {
 # A version that does not understand the owner's settings is not installed.
 read_config_with() {
   [ -e "$config" ] || return 0
-  "$1/bin/python" -c '
+  "$1/bin/python" -I -c '
 import sys
-from device_agent.config import load
+from device_agent.config import load, missing_extras
 from device_agent.errors import ConfigError
 try:
-    load(sys.argv[1])
+    for (key, _), sentence in missing_extras(load(sys.argv[1])):
+        print(f"  {sys.argv[1]}: {key} {sentence}")
 except ConfigError as error:
     sys.exit(str(error))' "$config" || fail "Mend that and try again. Nothing was put into place."
 }
@@ -238,6 +273,7 @@ run_it() {
   [ -n "$restart" ] && systemctl --quiet is-enabled device-agent || return 0
   systemctl --quiet is-active device-agent && ran=yes
   systemctl daemon-reload
+  doing "starting it"
   if systemctl restart device-agent; then
     did "started it"
   elif [ "$ran" = yes ] && [ "$1" != "$2" ]; then
@@ -258,7 +294,7 @@ sweep() {
 say_what_is_next() {
   [ -n "$changed" ] || echo "  nothing to do: it is installed as it should be"
   [ ! -e "$config.new" ] || echo "Your $config was kept; what is new in it is in $config.new."
-  has_key || echo "There is no key yet: put it into $key (mode 600), or install again with KEY_FILE=FILE."
+  [ -n "$(stored_keys)" ] || echo "There is no key yet. When you have one: sudo device-agent key"
   if ! is_running_systemd; then
     echo "No systemd runs here, so it was not started: it will be when the machine boots."
   elif ! systemctl --quiet is-active device-agent; then
@@ -267,6 +303,16 @@ say_what_is_next() {
   [ ! -e /etc/systemd/system/device-agent.service ] ||
     echo "/etc/systemd/system/device-agent.service goes before the unit of this version; drop-ins are for what differs."
   echo "Next: sudo device-agent check    journalctl -u device-agent -f    the settings: $config"
+  ! is_failing || fail "It does not run, although there is a key. What is wrong, and what to do: sudo device-agent check"
+}
+
+# Whether it ends again and again, for another reason than that there is no key yet.
+is_failing() {
+  is_running_systemd && [ -n "$(stored_keys)" ] || return 1
+  case $(systemctl show --property=ActiveState --value device-agent) in
+    failed | activating) ;;
+    *) return 1 ;;
+  esac
 }
 
 main

@@ -21,6 +21,11 @@ did() {
   changed=yes
 }
 
+# doing WORDS: what comes now takes more than a moment.
+doing() {
+  echo "  $* ..."
+}
+
 # fail WORDS: the end, and why.
 fail() {
   echo "$*" >&2
@@ -32,9 +37,13 @@ is_running_systemd() {
   [ -d /run/systemd/system ]
 }
 
+how_to_be_root() {
+  if command -v sudo >/dev/null; then echo "run it with sudo"; else echo "become root first (su -), and try again"; fi
+}
+
 # The owner is root, and one at a time.
 begin() {
-  [ "$(id -u)" = 0 ] || fail "This changes the system: run it with sudo."
+  [ "$(id -u)" = 0 ] || fail "This changes the system: $(how_to_be_root)."
   umask 077 # only root may open the lock: whoever may, may hold it
   exec 9>"$lock"
   umask 022

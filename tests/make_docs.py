@@ -214,18 +214,18 @@ def _wrapped(text: str) -> str:
 
 FLOORS: dict[str, str] = {
     "From the command line to the device": (
-        "__main__ cli streams daemon assembly parts agent early worker signals systemd errors"
+        "__main__ cli streams single daemon assembly parts agent early worker signals systemd errors"
     ),
     "What is decided, without thread, socket or clock": "events conversation gate link_policy failover backoff",
     "The way up": "ears vad echo echo_delay canceller audio rate_adapter outbox",
     "The connection": "link switchboard unavailable carrier wire dial lookup race line trust tickets post rejections "
-    "credentials",
+    "credentials key_form",
     "The way down": "playback prefill mouth cues devices panel",
     "What is configured": "config schema edits trial retune effective",
     "What is remembered": "memory files paths meter alarms rings timezone recall",
     "What is shown": "statistics times levels window status live screen log printable transcript postmortem",
     "Neighbours": "neighbours metrics mqtt mqtt_limits home machine_id",
-    "Other commands": "demo ask",
+    "Other commands": "demo ask key",
 }
 """What to read together, in which order; a file that is named nowhere stands under "And"."""
 FOLDERS = {

@@ -63,13 +63,6 @@ def test_a_refusal_is_one_line_and_status_1(tmp_path):
     assert "a-key-that-is-secret" not in agent.log
 
 
-@pytest.mark.parametrize("words", [[], ["hello", "--audio", "x.wav"]])
-def test_either_a_text_or_a_clip_is_asked(tmp_path, monkeypatch, capsys, words):
-    monkeypatch.setenv("XAI_API_KEY", "k")
-    assert main(["ask", "--config", str(config(tmp_path, "ws://127.0.0.1:1")), *words]) == 1
-    assert "either" in capsys.readouterr().err
-
-
 def test_a_clip_that_is_no_recording_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XAI_API_KEY", "k")
     (tmp_path / "x.wav").write_text("a letter")

@@ -15,7 +15,7 @@ from test_commands import question, write_wav
 
 from device_agent.check import Doctor, Patience, check
 from device_agent.check.bounded import Hangs, each
-from device_agent.check.findings import Finding, Mark, Now
+from device_agent.check.findings import USUAL, Finding, Mark, Now, advised
 from device_agent.check.hush import hushed
 from device_agent.check.sheet import ForMachines, ForPeople, sheet
 from device_agent.cli import main
@@ -225,6 +225,43 @@ def test_an_error_of_ours_is_told_in_its_own_words_and_one_of_nobody_as_a_mistak
     assert (ours.text, ours.mark) == ("it is broken: mend it", Mark.FAIL)
     assert "ZeroDivisionError" in nobodys.text
     assert "report" in nobodys.advice
+
+
+@pytest.mark.parametrize(
+    ("text", "seen", "advice"),
+    [
+        ("no microphone was found; check its cable", "no microphone was found", "check its cable"),
+        ("it stumbled", "it stumbled", USUAL["microphone"]),
+    ],
+)
+def test_whatever_is_wrong_comes_with_what_to_do(text, seen, advice):
+    page = Page()
+    Doctor(page)._note(Finding("microphone", text, Mark.FAIL))
+    assert (page.found[0].text, page.found[0].advice) == (seen, advice)
+
+
+def test_what_is_well_or_was_not_asked_for_needs_no_advice():
+    for mark in (Mark.OK, Mark.SKIP):
+        assert advised(Finding("microphone", "as it is; so be it", mark)) == Finding(
+            "microphone", "as it is; so be it", mark
+        )
+    assert advised(Finding("what", "it broke", Mark.FAIL)).advice
+    assert advised(Finding("unit", "it broke", Mark.NOTE, "mend it")).advice == "mend it"
+
+
+def test_an_echo_that_was_not_measured_is_not_called_well(tmp_path, simulator):
+    _, document = told(write_config(tmp_path, simulator.url), offline=True, quiet=True)
+    assert marks(document)["echo"] == "skip"
+
+
+def test_a_wrong_file_names_an_example_that_is_there(tmp_path, monkeypatch):
+    (path := tmp_path / "config.yaml").write_text("talk: {vad: 9}\n")
+    assert "the config.yaml that came with this program shows every key" in " ".join(printed(path)[1].split())
+    shipped = tmp_path / "share/device-agent/config.yaml"
+    shipped.parent.mkdir(parents=True)
+    shipped.touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert str(shipped) in printed(path)[1]
 
 
 def test_a_step_that_says_something_now_and_then_does_not_hang():

@@ -107,7 +107,7 @@ def test_a_device_that_is_not_there_is_told_with_what_there_is(tmp_path):
         status, found = examine(card, write_config(tmp_path, "ws://127.0.0.1:1", more), "--quiet", "--offline")
     assert status == 1
     assert found["microphone"]["mark"] == "FAIL"
-    assert "desk_microphone" in found["microphone"]["text"]
+    assert "desk_microphone" in found["microphone"]["advice"]
     assert found["loudspeaker"]["mark"] == "ok"
 
 

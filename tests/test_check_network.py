@@ -85,7 +85,7 @@ def test_a_fault_is_told_at_the_step_where_it_shows(tmp_path, fault, step, words
     (found,) = services(document)
     assert status == 1
     assert [name for name, each in found.items() if each["mark"] == "FAIL"] == [step]
-    assert words in found[step]["text"]
+    assert words in found[step]["text"] + found[step]["advice"]
     assert list(found)[-1] == step
 
 
@@ -197,7 +197,7 @@ def test_who_nobody_vouches_for_is_told_with_what_to_do(tmp_path, authority):
     with Simulator(tls=authority.server()) as simulator:
         _, document = examine(tmp_path, f"url: '{simulator.url}'")
     (found,) = services(document)
-    assert "service.ca_file" in found["TLS"]["text"]
+    assert "service.ca_file" in found["TLS"]["advice"]
 
 
 def test_what_does_not_speak_tls_is_told(tmp_path):

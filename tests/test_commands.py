@@ -181,6 +181,7 @@ def test_the_demo_asks_a_question_and_measures_the_answer(tmp_path):
     assert float(fit[1]) > 0.9
     assert re.search(r"end of speech to first sound +\d+\.\d ms", output)
     assert likeness(question()[40000:110000], read_wav(tmp_path / "reply.wav"))[0] > 0.9
+    assert f"To hear the answer: aplay {tmp_path / 'reply.wav'}" in output
     assert agent.log == ""
 
 
@@ -307,6 +308,61 @@ def test_wrong_usage_ends_with_2(capsys):
         main(["dance"])
     assert ended.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_without_a_command_all_of_them_are_shown(capsys):
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert "Store the key" in said.err
+    assert said.out == ""
+
+
+def test_help_is_a_command_too(capsys):
+    assert main(["help"]) == 0
+    assert "Store the key" in capsys.readouterr().out
+    assert main(["help", "ask"]) == 0
+    assert "--text-only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["check", "--ofline"], ["usage: device-agent check", "--ofline", "[--offline]"]),
+        (["ask"], ["usage: device-agent ask", "say what to ask"]),
+        (["ask", "a", "--audio", "b.wav"], ["usage: device-agent ask", "say what to ask"]),
+        (["simulate", "--port", "80000"], ["usage: device-agent simulate", "from 0 to 65535, not '80000'"]),
+        (["simulate", "--port", "-1"], ["usage: device-agent simulate", "from 0 to 65535"]),
+        (["simulate", "--port", "http"], ["usage: device-agent simulate", "from 0 to 65535"]),
+        (["help", "dance"], ["usage: device-agent help", "'dance'"]),
+        (["--wat"], ["usage: device-agent [-h]", "--wat"]),
+    ],
+    ids=str,
+)
+def test_wrong_usage_shows_how_that_command_is_used(line, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert [word for word in words if word not in said] == []
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_stopped_says_so_and_measures_nothing(tmp_path):
+    with running("--log", "info", "demo", "--save", tmp_path / "reply.wav") as agent:
+        agent.says("-> listening")
+        assert agent.end(signal.SIGINT) == 130
+        output = agent.output
+    assert "Stopped: the demo was not finished" in output
+    assert "likeness" not in output
+    assert "dBFS" not in output
+
+
+def test_nobody_is_asked_to_speak_where_there_is_no_card(tmp_path):
+    (tmp_path / "config.yaml").write_text(f"microphone: {{device: 'wav:{tmp_path / 'no.wav'}'}}\n")
+    with running("demo", "--mic", "--config", tmp_path / "config.yaml") as agent:
+        assert agent.end() == 1
+        assert agent.output == ""
+    assert "no.wav" in agent.log
 
 
 @pytest.mark.parametrize(("option", "known"), [("--fault", "drop-mid-turn"), ("--manner", "answers-commits")])

@@ -316,8 +316,8 @@ speaker: {volume: 101}
             "controls: {mute_is: swich}",
             '1:21: controls.mute_is should be button or switch, not "swich"; did you mean "switch"?',
         ),
-        ("echo: {mode: on}", "1:14: echo.mode should be off or cancel, not on"),
-        ("echo: {mode: no}", "1:14: echo.mode should be off or cancel, not no"),
+        ("echo: {mode: on}", '1:14: echo.mode should be off or cancel, not on; did you mean "cancel"?'),
+        ("echo: {mode: no}", '1:14: echo.mode should be off or cancel, not no; did you mean "off"?'),
         ("alarms: {volume: 0}", "1:18: alarms.volume should be a whole number from 10 to 100, not 0"),
         (
             "log: {transcript: inof}",
@@ -336,6 +336,16 @@ speaker: {volume: 101}
         ("- talk", "1:1: the file should be a section with keys, not a list"),
         ("talk", '1:1: the file should be a section with keys, not "talk"'),
         ("tlak: {}", '1:1: tlak is unknown; did you mean "talk"?'),
+        ("mic: {}", '1:1: mic is unknown; did you mean "microphone"?'),
+        ("Loudspeaker: {}", '1:1: Loudspeaker is unknown; did you mean "speaker"?'),
+        ("service: {name: Grok}", f'1:17: service.name should be {NAMES}, not "Grok"; did you mean "xai"?'),
+        ("service: {provider: xai}", '1:11: service.provider is unknown; did you mean "name"?'),
+        ("provider: xai", '1:1: provider is unknown; did you mean "service"?'),
+        (
+            "talk: {start: push-to-talk}",
+            '1:15: talk.start should be button or voice, not "push-to-talk"; did you mean "button"?',
+        ),
+        ("speaker: {vol: 5}", '1:11: speaker.vol is unknown; did you mean "volume"?'),
         (
             "talk: {5: 6}",
             "1:8: talk.5 is unknown; talk has start, end, vad, silence_ms, preroll_ms, follow_up_s, interrupt",
@@ -348,6 +358,15 @@ speaker: {volume: 101}
 )
 def test_a_mistake_is_told_with_its_place(complaints, text, complaint):
     assert complaints(text) == [complaint]
+
+
+def test_every_suggestion_is_a_key_or_a_choice():
+    sections = [getattr(Config(), each.name) for each in dataclasses.fields(Config)]
+    keys = {
+        each.name for part in (Config, *filter(dataclasses.is_dataclass, sections)) for each in dataclasses.fields(part)
+    }
+    choices = {*SERVICES, "off", "cancel", "button", "voice", "always"}
+    assert {meant for words in config.WORDS.values() for meant in words} <= keys | choices
 
 
 def test_more_mistakes_than_one_can_read_are_counted(complaints):

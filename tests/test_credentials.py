@@ -164,7 +164,7 @@ def test_a_stored_key_that_others_can_read_is_refused(stored):
 
 def test_who_may_not_look_into_the_store_is_told_who_may(monkeypatch, stored):
     monkeypatch.setattr(os, "access", lambda path, _how: not str(path).startswith(str(stored.parent)))  # root may all
-    with pytest.raises(ConfigError, match=f"no key for xai.*{stored.parent}.*sudo"):
+    with pytest.raises(ConfigError, match=r"^you are not root, .*no key for xai .*; repeat with sudo"):
         find_key("xai")
 
 
@@ -219,14 +219,21 @@ def test_a_file_may_be_in_the_home_folder(monkeypatch, key_file):
     assert find_key("xai", "~/key") == Secret(KEY)
 
 
-def test_who_has_no_key_is_told_all_three_places():
+@pytest.mark.parametrize(("unnamed", "command"), [(True, "key"), (False, "key openai")])
+def test_who_has_no_key_is_told_the_command_and_the_other_places(unnamed, command):
     with pytest.raises(ConfigError) as refusal:
-        find_key("openai")
+        find_key("openai", unnamed=unnamed)
 
     assert str(refusal.value) == (
-        "there is no key for openai: name a file that holds it in service.api_key_file, "
-        "or give the systemd unit a credential api_key, or set the environment variable OPENAI_API_KEY"
+        f"there is no key for openai yet; store one: sudo device-agent {command} (where no speaker is installed: "
+        "set the environment variable OPENAI_API_KEY, or name a file in service.api_key_file)"
     )
+
+
+def test_the_unit_is_not_told_to_use_sudo(monkeypatch, stored, credential):
+    monkeypatch.setattr(os, "access", lambda path, _how: not str(path).startswith(str(stored.parent)))
+    with pytest.raises(ConfigError, match="^there is no key for xai yet; store one: sudo device-agent key "):
+        find_key("xai")
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -247,6 +254,18 @@ def test_a_file_that_was_named_and_is_not_there_is_not_replaced_by_another_place
         find_key("xai", str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match=r"cannot be read: .*embedded null"):
         find_key("xai", "a\0b")
+
+
+def test_a_file_that_only_root_may_read_names_sudo_and_not_inside_of_the_unit(monkeypatch, key_file, credential):
+    def refuse(*_arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)  # root may all
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied$"):
+        find_key("xai", str(key_file))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied; repeat with sudo$"):
+        find_key("xai", str(key_file))
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
@@ -277,6 +296,8 @@ def test_an_empty_place_is_refused(key_file, credential, monkeypatch, content):
     "content",
     [
         f"XAI_API_KEY {KEY}",
+        f"XAI_API_KEY={KEY}",
+        f'"{KEY}"',
         f"{KEY}\n{KEY}\n",
         f"{KEY}\r\nX-Evil: 1",
         f"{KEY}\0",
@@ -288,7 +309,7 @@ def test_an_empty_place_is_refused(key_file, credential, monkeypatch, content):
 def test_more_than_a_key_is_refused_and_never_shown(key_file, content):
     key_file.write_bytes(content.encode("latin-1"))
 
-    with pytest.raises(ConfigError, match="holds more than a key") as refusal:
+    with pytest.raises(ConfigError, match=r"leave the key alone") as refusal:
         find_key("xai", str(key_file))
 
     assert KEY not in "".join(traceback.format_exception(refusal.value))
@@ -327,6 +348,17 @@ def test_any_bytes_are_a_key_for_a_header_or_refused(tmp_path_factory, raw):
     assert key.split() == [key]
 
 
+def test_the_key_of_another_company_is_refused_at_the_own_address_of_a_service(key_file):
+    with pytest.raises(ConfigError, match=f"{key_file} is a key of xAI, and openai needs one of OpenAI") as refusal:
+        credentials.find_key("openai", str(key_file), direct=True)
+    assert KEY not in str(refusal.value)
+    assert find_key("openai", str(key_file)) == Secret(KEY)  # at a proxy
+    with pytest.raises(ConfigError, match="is a key of xAI"):
+        open_services(Config(service=ServiceConfig("openai", api_key_file=str(key_file))))
+    behind = ServiceConfig("openai", api_key_file=str(key_file), url="ws://127.0.0.1:4000")
+    assert [service.key for service in open_services(Config(service=behind))] == [Secret(KEY)]
+
+
 # Passwords ------------------------------------------------------------------------------------------------------------
 
 
@@ -347,3 +379,12 @@ def test_a_password_is_in_its_file_or_in_its_credential_inside_and_outside_of_th
     other.chmod(0o644)
     with pytest.raises(ConfigError, match="others than its owner"):
         find_password(None, "token_key")
+
+
+def test_a_password_may_have_quotes_and_signs(key_file):
+    key_file.write_text("'key=\"it\n")
+    assert find_password(str(key_file), "mqtt_password") == Secret("'key=\"it")
+    for wrong, words in (("", "is empty; put the password there"), ("a b", "holds more than a password")):
+        key_file.write_text(wrong)
+        with pytest.raises(ConfigError, match=words):
+            find_password(str(key_file), "mqtt_password")

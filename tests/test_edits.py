@@ -220,7 +220,7 @@ def test_a_library_that_is_not_installed_is_a_mistake_in_its_line(desk, monkeypa
     refused = desk.looks()
     assert isinstance(refused, ConfigError)
     assert str(refused).startswith(f"{desk.path}:2:")
-    assert f"{key} needs a library: install again with EXTRAS=" in str(refused)
+    assert f"{key} needs a library: sudo make install EXTRAS=" in str(refused)
 
 
 @pytest.mark.parametrize(("text", "module", "key"), EXTRAS)

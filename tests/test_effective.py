@@ -78,7 +78,7 @@ def test_no_key_is_shown_but_where_it_comes_from(file, show):
 
 def test_without_a_key_it_says_so(file, monkeypatch):
     monkeypatch.delenv("XAI_API_KEY")
-    assert "# its key: there is no key for xai: name a file" in as_yaml(file)
+    assert "# its key: there is no key for xai yet; store one: sudo device-agent key " in as_yaml(file)
 
 
 def test_a_token_server_is_asked_without_a_key(tmp_path, monkeypatch):

@@ -88,7 +88,8 @@ def test_who_may_not_look_hears_who_may(path):
     with opened(path), nobody(path):
         with pytest.raises(NotSeen) as told:
             ask([path])
-    assert f"{path} is for root and the group" in str(told.value)
+    assert str(told.value).startswith("You are not root: repeat with sudo: sudo device-agent status ")
+    assert "\n" not in str(told.value)
     assert "usermod -aG" in str(told.value)
 
 
@@ -197,7 +198,7 @@ def test_no_terminal_is_given_orders(path):
         ),
         (
             {"ActiveState": "activating", "SubState": "auto-restart", "ExecMainStatus": "78"},
-            ["is activating (auto-restart)", "sudo device-agent check says where"],
+            ["is activating (auto-restart)", "What is wrong, and what to do: sudo device-agent check"],
         ),
         (
             {"ActiveState": "active", "SubState": "running", "ExecMainStatus": "0", "StatusText": "starting"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TextIO
 from ..config import Config, load
 from ..errors import AgentError, ConfigError
 from .bounded import Hangs, each
-from .findings import Finding, Mark, Now, Progress
+from .findings import Finding, Mark, Now, Progress, advised
 from .hush import hushed
 from .listing import show_devices
 from .machine import MachineCheck
@@ -160,7 +161,7 @@ class Doctor:
             self._note(Finding(doing.name, text, Mark.FAIL, "that is a mistake in this program: please report it"))
 
     def _note(self, finding: Finding) -> None:
-        self._sheet.show(finding)
+        self._sheet.show(advised(finding))
         self._notes += finding.mark is Mark.NOTE
         if finding.mark is Mark.FAIL:
             self._failed.append(finding.name)
@@ -168,10 +169,16 @@ class Doctor:
 
 def _wrong(path: Path, error: ConfigError) -> Finding:
     mistakes = str(error).splitlines()
-    advice = "each begins with file, line and column; docs/configuration.md lists every key"
+    advice = f"each begins with file, line and column; {_example()} shows every key"
     if not path.is_file():
-        advice = "name another one with --config, or begin with the config.yaml that came with this program"
+        advice = f"name another one with --config, or begin with {_example()}"
     return Finding("configuration", str(error), Mark.FAIL, advice, {"file": str(path), "mistakes": mistakes})
+
+
+def _example() -> str:
+    """Return where the settings as they were shipped are: an installed speaker has them beside the program."""
+    shipped = Path(sys.prefix, "share/device-agent/config.yaml")
+    return str(shipped) if shipped.exists() else "the config.yaml that came with this program"
 
 
 def _summary(config: Config) -> str:

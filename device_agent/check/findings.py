@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,8 @@ class Mark(Enum):
     OK = "ok"
     NOTE = "note"
     """A turn would work, and something could be better, or could not be tried."""
+    SKIP = "skip"
+    """Not tried, because that is what was asked for, or it makes no sense here."""
     FAIL = "FAIL"
     """No turn would work with this."""
 
@@ -36,6 +38,41 @@ class Now:
     name: str
     text: str = ""
     level: float | None = None
+
+
+def advised(finding: Finding) -> Finding:
+    """Return *finding* with an advice, where it needs one and has none: an error says what was seen and, behind its
+    last semicolon, what to do; else what helps against most that happens to a thing of that name."""
+    if finding.advice or finding.mark in (Mark.OK, Mark.SKIP):
+        return finding
+    seen, found, advice = finding.text.rpartition("; ")
+    if found and "\n" not in advice:
+        return replace(finding, text=seen, advice=advice)
+    return replace(finding, advice=USUAL.get(finding.name, UNUSUAL))
+
+
+_SOUND = "check its cable, and choose another one with: device-agent devices"
+_PIN = "check its wires, and its pin in config.yaml"
+_FAR = "try again in a minute; if that does not help, check the network, and what stands under service in config.yaml"
+USUAL = {
+    "microphone": _SOUND,
+    "loudspeaker": _SOUND,
+    "level": _SOUND,
+    "echo": _SOUND,
+    "canceller": "write echo.mode: off into config.yaml, which works without it",
+    "button": _PIN,
+    "light": _PIN,
+    "controls": _PIN,
+    "key": "store another one: sudo device-agent key",
+    "name": _FAR,
+    "route": _FAR,
+    "TLS": _FAR,
+    "handshake": _FAR,
+    "session": _FAR,
+    "turn": _FAR,
+}
+"""Name of a finding -> what helps most often."""
+UNUSUAL = "the log of the speaker may say more: sudo journalctl -u device-agent -n 50"
 
 
 Progress = Iterator[Finding | Now]

@@ -74,7 +74,7 @@ class MachineCheck:
     def _unit(self) -> Progress:
         if not (self._root / "run/systemd/system").is_dir():
             return
-        said = systemd.asked("LoadState", "ActiveState", "SubState", "UnitFileState")
+        said = systemd.asked("LoadState", "ActiveState", "SubState", "UnitFileState", "ExecMainStatus")
         if said.get("LoadState") == "not-found":
             yield Finding("unit", "not installed: it runs when you start it", figures={"installed": False})
         elif said:
@@ -122,6 +122,12 @@ def judge_unit(said: dict[str, str]) -> Finding:
     active, enabled = said.get("ActiveState", "unknown"), said.get("UnitFileState") or "not enabled"
     text, figures = f"{active}, {enabled}", {"active": active, "enabled": enabled}
     if active == "failed" or said.get("SubState") == "auto-restart":
+        if said.get("ExecMainStatus") == str(os.EX_CONFIG):
+            advice = (
+                "its configuration or its key was wrong: if something below says FAIL, mend that; if nothing does, "
+            )
+            advice += f"sudo systemctl restart {systemd.UNIT}"
+            return Finding("unit", f"{text}; it does not start", Mark.NOTE, advice, figures)
         return Finding("unit", f"{text}; it fails", Mark.NOTE, f"sudo journalctl -eu {systemd.UNIT} says why", figures)
     if enabled == "enabled":
         return Finding("unit", text, figures=figures)

@@ -19,7 +19,7 @@ from ..assembly import key_and_place, open_services, open_tools
 from ..carrier import Carrier
 from ..config import Config
 from ..dial import PATIENCE_S, unreachable
-from ..errors import AgentError, LinkLost, LinkRefused
+from ..errors import AgentError, ConfigError, LinkLost, LinkRefused
 from ..events import Words
 from ..line import Line
 from ..memory import Memory
@@ -61,8 +61,14 @@ class ServiceCheck:
     def key(self) -> Progress:
         """Is there a key? It is never shown."""
         yield Now("key")
+        try:
+            place = self._key_place()
+        except ConfigError as error:
+            advice = "" if "sudo" in str(error) else f"store another one: sudo device-agent key {self.name}"
+            yield Finding("key", str(error), Mark.FAIL, advice)
+            return
         self._services()
-        yield Finding("key", f"{self._key_place()}; never shown")
+        yield Finding("key", f"{place}; never shown")
 
     def settings(self) -> Progress:
         """Is there something about its settings that the owner had better know?"""
@@ -126,7 +132,10 @@ class ServiceCheck:
                 yield Finding(step, str(error), Mark.FAIL, wait)
 
     def _refused(self) -> str:
-        return f"the key comes from the {self._key_place()}, all else from config.yaml, under service"
+        return (
+            f"the key comes from the {self._key_place()}, all else from config.yaml, under service; "
+            "another key: sudo device-agent key"
+        )
 
     def _converse(self, board: Switchboard, number: int, outbox: Outbox, watched: Watched, told: Told) -> Progress:
         """Hold the shortest conversation. Raises LinkLost and LinkRefused."""

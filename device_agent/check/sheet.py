@@ -24,7 +24,7 @@ LOWEST_DB = -60.0
 """What the meter shows as nothing."""
 BAR = 24
 """Columns of the meter."""
-COLOURS = {Mark.OK: "32", Mark.NOTE: "33", Mark.FAIL: "1;31"}
+COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
 
 

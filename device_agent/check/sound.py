@@ -166,7 +166,7 @@ class SoundCheck:
         yield Now("echo", "listening to itself")
         sound = chirp(self._rate, self._config.speaker.volume)
         if reason := self._unmeasurable(sound):
-            yield Finding("echo", f"not measured: {reason}")
+            yield Finding("echo", f"not measured: {reason}", Mark.SKIP)
             return
         speaker = open_speaker(self._out, self._rate)
         recorder = _Recorder(open_microphone(self._config.microphone, self._rate))
@@ -203,9 +203,9 @@ class SoundCheck:
         if self._in.startswith(WAV) or self._out.startswith(WAV):
             return "that takes a microphone and a loudspeaker, not files"
         if self._quiet:
-            return "not a sound was wanted"
+            return "that makes a sound, and --quiet was given"
         if not (self._hears and self._sounds):
-            return "that takes a microphone and a loudspeaker that work"
+            return "that takes a microphone and a loudspeaker that work: see above"
         return "" if sound else "speaker.volume is 0"
 
     @property

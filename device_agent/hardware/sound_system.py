@@ -111,7 +111,9 @@ def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
     able = [device for device in _seen(system) if device.channels(way)]
     matches = _matches(system, way, wanted, able)
     if not matches:
-        there = _there(able) + _taken()
+        if not able:
+            raise DeviceFailed(f"no {WORDS[way]} was found{_taken()}; check its cable, then run: device-agent devices")
+        there = f"there is {_names(able)}{_taken()}"
         raise DeviceFailed(f"{WORDS[way]} {wanted!r} is not there; {there}: run device-agent devices")
     if len(matches) > 1:
         log.warning("%s %r could be %s: taking the first", WORDS[way], wanted, _names(matches))
@@ -127,10 +129,6 @@ def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> lis
         return [device for device in able if device.index == index]
     exact = [device for device in able if device.name.casefold() == wanted.casefold()]
     return exact[:1] or [device for device in able if wanted.casefold() in device.name.casefold()]
-
-
-def _there(able: list[SoundDevice]) -> str:
-    return f"there is {_names(able)}" if able else "there is none at all, check its cable"
 
 
 def _names(some: list[SoundDevice]) -> str:

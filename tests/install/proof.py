@@ -39,7 +39,7 @@ SHIPPED = (
 INSTALL, UNINSTALL = "/src/systemd/install.sh", "/src/systemd/uninstall.sh"
 CONFIG, KEY, STATE = "/etc/device-agent/config.yaml", "/etc/credstore/device-agent.api_key", "/var/lib/device-agent"
 NOTHING_TO_DO = "nothing to do: it is installed as it should be"
-QUESTION = "The key of your voice service"
+QUESTION = "(it is not shown; return: none yet)"
 QUIET = "service: {url: 'ws://127.0.0.1:9/'}\nbutton: {pin: }\nlight: {pin: }\n"
 """Settings with which it can run anywhere: it connects when somebody speaks, and nobody does."""
 DEBIANS = {f"{CONFIG}.dpkg-dist", "/etc/systemd/system/multi-user.target.wants/device-agent.service"}
@@ -127,7 +127,8 @@ def takes_a_turn(root: Root) -> str:
     fit = float(re.search(r"likeness ([0-9.]+)", said)[1])  # type: ignore[index]
     if fit < 0.3:  # a busy machine tears a gap into it, and what comes late is less alike; something else has 0.1
         raise Broken(said)
-    return re.sub(" +", " ", said.splitlines()[-1].strip()) + f", likeness {fit}"
+    first = next(line for line in said.splitlines() if "end of speech to first sound" in line)
+    return re.sub(" +", " ", first.strip()) + f", likeness {fit}"
 
 
 def runs(root: Root) -> str:
@@ -159,6 +160,33 @@ def upgrades(root: Root) -> str:
     expect("new settings beside", root.file(f"{CONFIG}.new").exists(), False)
     expect("trees", trees(root), {Path(in_use(root)).name})
     return f"{Path(old).name} became {Path(in_use(root)).name}"
+
+
+def adds_extras(root: Root) -> str:
+    """To those that are there: by name, and where the settings need one; and takes one away."""
+    edited = root.file(CONFIG).read_text()
+    for extras, settings, expected in (
+        ("mqtt", edited, "simulator,echo,mqtt"),
+        ("-mqtt", f"{QUIET}metrics: {{port: 9105}}\n", "simulator,echo,metrics"),
+    ):
+        root.file(CONFIG).write_text(settings)
+        said = root.run(INSTALL, EXTRAS=extras)
+        made_from = root.file("/opt/device-agent-versions") / Path(in_use(root)).name / "share/device-agent/made-from"
+        expect("extras", f"extras {expected}" in made_from.read_text().splitlines(), True)
+        if settings != edited and "metrics.port in /etc/device-agent/config.yaml needs" not in said:
+            raise Broken(said)
+    root.file(CONFIG).write_text(edited)
+    if "there is no extra mqt" not in root.run(INSTALL, EXTRAS="mqt", fails=True):
+        raise Broken("it takes an extra that there is not")
+    return "mqtt, metrics"
+
+
+def leaves_the_source_alone(root: Root) -> str:
+    """Nothing of root's is left in what was downloaded."""
+    left = {str(path) for path in root.file("/src").rglob("*") if path.name in ("__pycache__", "build")}
+    left |= {str(path) for path in root.file("/src").rglob("*.egg-info")}
+    expect("what is left in the source", left, set())
+    return "as it was downloaded"
 
 
 def keeps_what_the_owner_wrote(root: Root) -> str:
@@ -226,6 +254,13 @@ def keeps_a_key(root: Root) -> str:
     if secret in said + again or "There is no key" in said or NOTHING_TO_DO not in again:
         raise Broken(said + again)
     root.run(INSTALL, KEY_FILE="/root/xai.key", fails=True)
+    for wrong, words in ((f'"{secret}"', "quotes"), (f"XAI_API_KEY={secret}", "a name in front of the key")):
+        root.file("/root/xai.key").write_text(wrong)
+        refused = root.run(INSTALL, KEY_FILE="/root/xai.key", fails=True)
+        if words not in refused or secret in refused:
+            raise Broken(refused)
+    root.file("/root/xai.key").unlink()
+    expect("the key, after wrong ones", root.file(KEY).read_text(), f"{secret}\n")
     return "mode 600 of root"
 
 
@@ -257,17 +292,19 @@ def purges(root: Root) -> str:
 
 
 def asks_for_a_key(root: Root) -> str:
-    """On a terminal, once, and without showing it."""
+    """On a terminal, while there is no usable one, and without showing it."""
     secret = f"xai-{secrets.token_hex(16)}"
-    said = _typed(root, secret)
-    if QUESTION not in said or secret in said:
+    said = _typed(root, f'"{secret}"', secret)
+    if QUESTION not in said or "quotes" not in said or secret in said:
         raise Broken(said)
     expect("the key", (root.file(KEY).read_text(), mode(root, KEY)), (f"{secret}\n", "600 0:0"))
-    root.file(KEY).unlink()
-    if QUESTION in (again := _typed(root, "")):
+    if QUESTION in (again := _typed(root)):
         raise Broken(f"it asks again:\n{again}")
+    root.file(KEY).unlink()
+    if QUESTION not in (again := _typed(root, "")):
+        raise Broken(f"it does not ask, and there is no key:\n{again}")
     root.run(UNINSTALL, PURGE="1")
-    return "asked once, not shown"
+    return "asked while there is none, not shown"
 
 
 def takes_over(root: Root) -> str:
@@ -280,9 +317,9 @@ def takes_over(root: Root) -> str:
     return "it became a tree, and was swept away"
 
 
-def _typed(root: Root, answer: str) -> str:
-    """Install with somebody at a terminal who types *answer* when asked; return all that the terminal showed."""
-    shown = b""
+def _typed(root: Root, *answers: str) -> str:
+    """Install at a terminal, and type one of *answers* each time when asked; return all that the terminal showed."""
+    shown, left = b"", list(answers)
     process, terminal = pty.fork()
     if process == 0:
         command = root.inside(INSTALL)
@@ -292,9 +329,8 @@ def _typed(root: Root, answer: str) -> str:
             shown += os.read(terminal, 4096)
         except OSError:  # the terminal is closed
             break
-        if answer and QUESTION in shown.decode(errors="replace"):
-            os.write(terminal, answer.encode() + b"\n")
-            answer = ""
+        if left and shown.count(QUESTION.encode()) > len(answers) - len(left):
+            os.write(terminal, left.pop(0).encode() + b"\n")
     _, status = os.waitpid(process, 0)
     os.close(terminal)
     expect(f"its end:\n{shown.decode()}", status, 0)
@@ -435,6 +471,30 @@ def comes_back(root: Root) -> str:
     return said.splitlines()[-1]
 
 
+def takes_another_key(root: Root) -> str:
+    """One command stores a key, and the speaker uses it; the same one again disturbs nothing."""
+    secret = secrets.token_hex(16)
+    root.file("/root/new.key").write_text(f"{secret}\n")
+    before = _unit(root, "MainPID")
+    said = root.run("device-agent", "key", "--file", "/root/new.key")
+    after = _unit(root, "MainPID")
+    again = root.run("device-agent", "key", "--file", "/root/new.key")
+    root.file("/root/new.key").unlink()
+    expect("the key", (root.file(KEY).read_text(), mode(root, KEY)), (f"{secret}\n", "600 0:0"))
+    expect("what it is shown", secret in root.run("cat", "/run/credentials/device-agent.service/api_key"), True)
+    expect("another process", (after != before, _unit(root, "MainPID")), (True, after))
+    if secret in said + again or "was restarted" not in said or "nothing to do" not in again:
+        raise Broken(said + again)
+    return f"process {before} became {after}"
+
+
+def lets_no_second_one_in(root: Root) -> str:
+    """Whoever starts another one by hand is told which one runs."""
+    said = root.run("device-agent", "run", "--config", CONFIG, fails=True)
+    expect("it names", f"as process {_unit(root, 'MainPID')}." in said, True)
+    return said.splitlines()[-1]
+
+
 def stays_off(root: Root) -> str:
     """Who switched it off finds it off after an upgrade."""
     root.run("systemctl", "disable", "--now", "device-agent")
@@ -471,10 +531,12 @@ def runs_as_a_package(root: Root) -> str:
 Step = Callable[[Root], str]
 BY_HAND: tuple[Step, ...] = (
     installs,
+    leaves_the_source_alone,
     takes_a_turn,
     runs,
     does_nothing_twice,
     upgrades,
+    adds_extras,
     keeps_what_the_owner_wrote,
     survives_a_failure,
     refuses_wrong_settings,
@@ -495,7 +557,16 @@ PACKAGE: tuple[Step, ...] = (
     removes_the_package,
     refuses_to_be_a_second_one,
 )
-BOOTED: tuple[Step, ...] = (boots, is_not_disturbed, restarts, comes_back, stays_off, ends)
+BOOTED: tuple[Step, ...] = (
+    boots,
+    is_not_disturbed,
+    takes_another_key,
+    lets_no_second_one_in,
+    restarts,
+    comes_back,
+    stays_off,
+    ends,
+)
 SHORT: tuple[Step, ...] = (installs, takes_a_turn, runs, does_nothing_twice, uninstalls)
 
 

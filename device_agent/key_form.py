@@ -1,0 +1,66 @@
+"""What an API key looks like, and what people put in its place: quotes, its name, half of it, that of another company.
+
+Pure. No sentence shows any of the key.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 4096
+"""Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
+SHORTEST = 20
+"""Characters. The keys that the companies give out have 40 and more."""
+COMPANIES = {"xai": "xAI", "openai": "OpenAI", "ultravox": "Ultravox"}
+"""Those that make up their keys themselves, by the first word of the service; behind a proxy a key may be anything."""
+ISSUERS = {"xai-": "xAI", "sk-ant-": "Anthropic", "sk-": "OpenAI", "AIza": "Google", "gsk_": "Groq"}
+"""How a key begins, and who gives out such keys; of two that fit the first is right."""
+QUOTES = "\"'`\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
+NAMED = re.compile(r"(export\s+)?\w*(key|token|secret)\w*\s*[=:]\s*[^=\s]", re.IGNORECASE)
+
+
+def text_of(raw: bytes) -> str:
+    """Return what stands in *raw*, without the space around it."""
+    return raw.decode(errors="replace").strip()
+
+
+def flaw(raw: bytes) -> str:
+    """Return why what stands in *raw* is no key, as the end of a sentence about its place; "" where it may be one.
+
+    A key travels in a header, which must not be torn apart.
+    """
+    text = text_of(raw)
+    if not text:
+        return "is empty; put the key there"
+    if NAMED.match(text):
+        return "has a name in front of the key; leave the key alone, without the name and the ="
+    if text[0] in QUOTES or text[-1] in QUOTES:
+        return "has quotes around the key; leave the key alone, without quotes"
+    if text.lower().startswith("bearer"):
+        return "has the word Bearer in front of the key; leave the key alone"
+    if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
+        return "holds more than a key; leave the key alone, on one line"
+    return ""
+
+
+def issuer(text: str) -> str:
+    """Return the company that gives out keys which begin like *text*; "" where that is not known."""
+    return next((company for begin, company in ISSUERS.items() if text.startswith(begin)), "")
+
+
+def foreign(text: str, service: str) -> str:
+    """Return why the key *text* is not for the company of *service*, as ``flaw`` does. Ask only about a service at the
+    company's own address: a proxy gives out keys of any form."""
+    wanted = COMPANIES.get(service.partition("-")[0])
+    whose = issuer(text)
+    if not wanted or whose in ("", wanted):
+        return ""
+    return f"is a key of {whose}, and {service} needs one of {wanted}"
+
+
+def short(text: str, service: str) -> str:
+    """Return why *text* is too short to be all of a key, as ``foreign`` does."""
+    company = COMPANIES.get(service.partition("-")[0])
+    if company is None or len(text) >= SHORTEST:
+        return ""
+    return f"is too short for a key of {company}: was all of it copied?"
