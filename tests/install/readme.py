@@ -89,7 +89,7 @@ def _answered(root: Root) -> bool:
     return root.file(answer).exists() and "yes" in root.run(*compare)
 
 
-ANSWERS = {"[Y/n]": "y", "The key of your voice service": KEY}
+ANSWERS = {"[Y/n]": "y", "The key for": KEY}
 
 
 class Terminal:
