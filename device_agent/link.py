@@ -213,7 +213,7 @@ class Link:
             event, known = self._policy.lost(error, time.monotonic(), mute=isinstance(error, ResponseTimedOut))
         match event:
             case None:
-                log.warning("%s; trying another service", error)
+                log.warning("%s; connecting again at once", error)
             case LinkIdle():
                 log.info("%s; nothing needs it now", error)
             case LinkDown(_, delay):

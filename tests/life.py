@@ -30,7 +30,7 @@ from room import RATE, RoomSpeaker, speech
 
 from device_agent.agent import Agent
 from device_agent.audio import frame_bytes
-from device_agent.config import Config
+from device_agent.config import Config, ServiceConfig
 from device_agent.conversation import RESTING, TROUBLE, State
 from device_agent.daemon import Daemon
 from device_agent.echo import CUE_ROOM_S
@@ -64,11 +64,14 @@ from device_agent.events import (
     VolumeAsked,
     Words,
 )
+from device_agent.services.response_timeout import UNTAKEN
 from device_agent.status import ask
 from device_agent.window import default_path
 
 log = logging.getLogger("soak")
 
+LEFT_S = 1.4 * UNTAKEN * ServiceConfig().patience_s
+"""A session that does not take a turn is left before so long."""
 PATIENCE_S = 60.0
 """How long a turn may take, faults and all; longer, and it is lost."""
 FOLLOW_UP_S = 3.0
@@ -605,12 +608,12 @@ class Life:
         self.service.heal()
 
     def stalled(self) -> None:
-        """The service falls silent without dying, until we hang up."""
+        """The service falls silent without dying, until its session is left for not taking the turn."""
         self.tapped()
         before = self.house.counts.copy()
         self.service.stall(True)
         self.tap_and_say(self.words())
-        self.house.more(LinkDown, before)
+        threading.Event().wait(LEFT_S)
         self.service.stall(False)
         self.answered(before)
 
