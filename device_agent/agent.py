@@ -347,7 +347,7 @@ class Agent:
         """Let the service manager know, and let an alarm that rings be as loud as it is to be now."""
         self._complaint = ""
         if isinstance(event, EditRefused):
-            self._complaint = f"with settings from before: {event.reason.splitlines()[0]}"
+            self._complaint = f"with the previous settings: {event.reason.splitlines()[0]}"
         elif self._alarms.ringing:
             self._playback.ring(self._cues.sound(Cue.ALARM))
         self._tell_status()

@@ -129,7 +129,7 @@ def _forbidden(path: Path) -> str:
     except (OSError, KeyError):
         group = "device-agent"
     return (
-        "You are not root: repeat with sudo: sudo device-agent status (or join the group that may look: "
+        "You are not root. Repeat with sudo: sudo device-agent status (or join the group that may look: "
         f"sudo usermod -aG {group} $USER, and log in again)"
     )
 

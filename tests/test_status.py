@@ -88,7 +88,7 @@ def test_who_may_not_look_hears_who_may(path):
     with opened(path), nobody(path):
         with pytest.raises(NotSeen) as told:
             ask([path])
-    assert str(told.value).startswith("You are not root: repeat with sudo: sudo device-agent status ")
+    assert str(told.value).startswith("You are not root. Repeat with sudo: sudo device-agent status ")
     assert "\n" not in str(told.value)
     assert "usermod -aG" in str(told.value)
 

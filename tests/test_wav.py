@@ -244,8 +244,8 @@ def test_a_file_whose_recorder_was_killed_ends_where_it_ends(microphone, size):
     ("content", "what"),
     [
         (b"", "is empty"),
-        (b"hello, I am a text", "is no WAV file"),
-        (b"RIFX\0\0\0\0WAVE", "is no WAV file"),
+        (b"hello, I am a text", "is not a WAV file"),
+        (b"RIFX\0\0\0\0WAVE", "is not a WAV file"),
         (b"RIFF\0\0\0\0WAVE", "has no sound in it"),
         (header(), "has no sound in it"),
         (header() + b"data\0\0\0\0", "has no sound in it"),
@@ -274,10 +274,10 @@ def test_a_file_of_another_kind_is_refused_in_one_line_that_says_what_to_do(micr
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
-    for name, what in {"nothing": "No such file", "pipe": "is no file", ".": "is no file"}.items():
+    for name, what in {"nothing": "No such file", "pipe": "is not a file", ".": "is not a file"}.items():
         with pytest.raises(DeviceFailed, match=what):
             WavMicrophone(str(tmp_path / name), RATE).open()
-    for name, what in {"nothing/out.wav": "No such file", "pipe": "is no file", ".": "is no file"}.items():
+    for name, what in {"nothing/out.wav": "No such file", "pipe": "is not a file", ".": "is not a file"}.items():
         with pytest.raises(DeviceFailed, match=what):
             WavSpeaker(str(tmp_path / name), RATE).open()
 

@@ -87,7 +87,7 @@ class WavMicrophone:
         self.close()
         try:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is no file")  # and opening a pipe might take for ever
+                raise ValueError("is not a file")  # and opening a pipe might take for ever
             self._file = open(self._path, "rb")  # noqa: SIM115  closed by close
             form = _read_form(self._file)
         except (OSError, ValueError) as error:
@@ -171,7 +171,7 @@ class WavSpeaker:
         self._opened, self._heard, self._playing = self._pace.now(), 0, False
         try:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is no file; name one to record into")
+                raise ValueError("is not a file; name one to record into")
             self._file = open(self._path, "wb")  # noqa: SIM115  closed by close
         except (OSError, ValueError) as error:
             raise _failed("speaker", self._path, error) from error
@@ -264,7 +264,7 @@ def _read_form(file: BinaryIO) -> _Form:
     """
     riff = file.read(12)
     if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
-        raise ValueError("is empty" if not riff else "is no WAV file")
+        raise ValueError("is empty" if not riff else "is not a WAV file")
     channels = rate = 0
     for _ in range(MOST_CHUNKS):
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
