@@ -93,7 +93,7 @@ def test_a_missing_device_is_told_with_what_there_is(tmp_path, simulator):
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url, device="Jabra"), env=card.env) as agent:
             agent.says("-> trouble")
-            agent.says("speaker 'Jabra' is not there")
+            agent.says("speaker 'Jabra' was not found")
             assert agent.end(signal.SIGTERM) == 0
     lines = [line for line in agent.log.splitlines() if "ERROR" in line and "Jabra" in line]
     assert len(lines) == 2  # one for each direction, once

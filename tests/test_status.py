@@ -114,7 +114,7 @@ def test_too_many_hear_why_they_see_nothing(path):
         streams = [guest.Stream([path], WATCH) for _ in range(MOST)]
         for stream in streams:
             stream.next()
-        with pytest.raises(NotSeen, match=f"{MOST} others are looking already"):
+        with pytest.raises(NotSeen, match=f"{MOST} others are reading the status already"):
             ask([path])
         for stream in streams:
             with stream:
