@@ -341,7 +341,7 @@ def test_a_loudspeaker_that_is_not_heard_may_be_off_or_be_cancelled(config):
     assert found.mark is Mark.NOTE
     assert "does not hear" in found.text
     assert "turn the loudspeaker on" in found.advice
-    assert "cancels by itself" in found.advice
+    assert "cancels the echo itself" in found.advice
 
 
 def test_one_chirp_of_three_is_not_believed():

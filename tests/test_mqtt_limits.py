@@ -52,7 +52,7 @@ def test_an_honest_broker_passes_in_pieces_of_any_size(packets, data):
         (b"\x30\xff\xff\xff\xff", "a packet that does not end"),
         (b"\x34\x05", "of kind 3, flags 0100, that we did not ask for"),
         (b"\x36\x05", "of kind 3, flags 0110"),
-        (GREETING + GREETING, "greets us again"),
+        (GREETING + GREETING, "repeats its greeting"),
         *((bytes([kind << 4, 0]), f"of kind {kind}") for kind in sorted(set(range(16)) - FROM_BROKER)),
     ],
 )

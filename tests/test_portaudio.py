@@ -432,7 +432,8 @@ class TestDevices:
             process.microphone(RATE, "USB PnP").open()
 
         assert str(failure.value) == (
-            "microphone 'USB PnP' was not found; there is 'desk_microphone', 'default'; to choose one, run: device-agent devices"
+            "microphone 'USB PnP' was not found; there is 'desk_microphone', 'default' "
+            "(to choose one, run: device-agent devices)"
         )
 
     def test_one_that_cannot_record_is_no_microphone(self, process):

@@ -133,8 +133,8 @@ def test_a_ca_file_that_is_of_no_use_is_named(loaded, authority, tmp_path):
     for path, reason in [
         (tmp_path / "nothing.pem", "cannot be read: No such file"),
         (tmp_path, "cannot be read: Is a directory"),
-        (tmp_path / "words.pem", "no PEM file"),
-        (key, "no PEM file"),
+        (tmp_path / "words.pem", "not a PEM file"),
+        (key, "not a PEM file"),
         (certificate, "holds no CA certificate"),
     ]:
         with pytest.raises(ConfigError, match=reason) as wrong:

@@ -144,7 +144,7 @@ def test_an_answer_without_an_address_is_a_break(answer):
 
 
 def test_who_was_asked_in_private_is_not_joined_in_public():
-    with pytest.raises(LinkLost, match="listen"):
+    with pytest.raises(LinkLost, match="overheard"):
         Ultravox().endpoint({"joinUrl": "ws://192.168.1.5/join"}, "")
     assert Ultravox(url="http://192.168.1.5/api/calls").endpoint({"joinUrl": "ws://192.168.1.5/join"}, "")
 

@@ -397,7 +397,7 @@ def test_a_header_without_end_is_not_read():
         (
             "302 Found\r\nLocation: http://[x\r\nSet-Cookie: a,b=1; domain=x",
             "",
-            "LinkLost: the peer answered 302: not what",
+            "LinkLost: the peer answered 302: not the expected",
         ),
         ("200 OK\r\nContent-Length: 6\r\nX: y", "<html>", "LinkLost: the peer answered 200: not the expected answer"),
         ("401 No", json.dumps({"error": f"the key {KEY} is\nnot\x1b[31m known"}), r"the key *** is not\x1b[31m known"),

@@ -114,7 +114,7 @@ def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
         if not able:
             raise DeviceFailed(f"no {WORDS[way]} was found{_taken()}; check its cable, then run: device-agent devices")
         there = f"there is {_names(able)}{_taken()}"
-        raise DeviceFailed(f"{WORDS[way]} {wanted!r} was not found; {there}; to choose one, run: device-agent devices")
+        raise DeviceFailed(f"{WORDS[way]} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)")
     if len(matches) > 1:
         log.warning("%s %r fits several devices: %s; using the first", WORDS[way], wanted, _names(matches))
     return matches[0]
