@@ -273,7 +273,7 @@ def test_what_was_taken_is_told_by_its_keys_alone(desk, caplog):
     with caplog.at_level(logging.INFO):
         desk.edits.take(desk.looks())
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == f"{desk.path}: taken: service.instructions, talk.vad"
+    assert line == f"{desk.path}: in use now: service.instructions, talk.vad"
     assert desk.edits.state == "in use"
 
 
