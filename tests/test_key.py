@@ -170,7 +170,7 @@ def test_before_there_are_settings_any_company_may_be_meant(tmp_path, store, cap
 def test_where_config_yaml_names_another_place_that_is_said(tmp_path, store, settings, capsys):
     settings.write_text("service: {name: xai, api_key_file: /root/xai.key}\n")
     key.put_key(file=file_with(tmp_path, GOOD), settings=settings)
-    assert "goes before it" in capsys.readouterr().out
+    assert "used instead of it" in capsys.readouterr().out
     assert key.put_key(if_none=True, file="/no/such", settings=settings) == 0
 
 
@@ -208,7 +208,7 @@ def typed(store: Path, settings: Path, *lines: str) -> tuple[str, int]:
             shown += os.read(terminal, 4096)
         except OSError:  # the terminal is closed
             break
-        if left and shown.count(b"return: none yet): ") == len(lines) - len(left) + 1:
+        if left and shown.count(b"if you have none yet): ") == len(lines) - len(left) + 1:
             os.write(terminal, left.pop(0).encode() + b"\n")
     os.close(terminal)
     return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
