@@ -791,7 +791,10 @@ def test_aliases_do_not_multiply_without_end(complaints):
         ("{name: openai, reasoning: low, model: gpt-realtime}", "is refused by the model gpt-realtime; remove it"),
         ("{name: litellm, model: m, reasoning: low}", "should be none or high for litellm with dialect xai, not low"),
         ("{speed: 0.5}", "service.speed should be a number from 0.7 to 1.5 for xai, not 0.5"),
-        ("{name: litellm, model: m, dialect: openai, tools: [web_search]}", "unknown to litellm with dialect openai; it has mcp"),
+        (
+            "{name: litellm, model: m, dialect: openai, tools: [web_search]}",
+            "unknown to litellm with dialect openai; it has mcp",
+        ),
         ("{name: xai, dialect: openai}", "service.dialect has no effect with xai"),
         ("{name: litellm, model: m, dialect: openai, rate: 16000}", "service.rate should be 24000 with dialect openai"),
         ("{name: litellm}", "service.model is empty; it should be an alias"),
