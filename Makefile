@@ -40,7 +40,7 @@ demo: .venv/.ready ## a spoken question gets a spoken answer; MIC=1: talk throug
 install: ## install or upgrade the speaker as a service; KEY_FILE=FILE holds your key; EXTRAS=mqtt adds an extra, -mqtt removes it
 	@$(SUDO) env KEY_FILE='$(KEY_FILE)' EXTRAS='$(EXTRAS)' systemd/install.sh
 
-uninstall: ## remove it, but keep settings, keys and memory; PURGE=1: remove them too
+uninstall: ## remove the speaker, but keep settings, keys and memory; PURGE=1: remove them too
 	@$(SUDO) env PURGE='$(PURGE)' systemd/uninstall.sh
 
 deb: ## build a Debian package for this release and processor, in build/
@@ -110,7 +110,7 @@ soak: .venv/.ready-to-test ## a long and hard life in an hour: is anything lost,
 aborts: .venv/.ready-to-test ## abort TLS connections at random times: does anything leak? twelve minutes; SHORT=1: one
 	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)
 
-mutants: .mutmut-$(MUTMUT)/.ready ## single changes of what decides that no test notices; an hour; SHORT=1: a sample; MODULES=gate
+mutants: .mutmut-$(MUTMUT)/.ready ## change single things in deciding code, and list the changes that no test notices; an hour; SHORT=1: a sample; MODULES=gate
 	.mutmut-$(MUTMUT)/bin/python tests/bench_mutants.py $(if $(SHORT),--short) $(MODULES)
 
 frames: .venv/.ready-to-test ## instructions for 20 ms of each state, compared with the stored ones; SHORT=1: in a minute; KEEP=1: store them
@@ -133,7 +133,7 @@ release: ## sdist, wheel and packages of this version, each installed in a clean
 	$(call apt,mmdebstrap git)
 	$(SUDO) /usr/bin/python3 tests/install/release.py
 
-format: .venv/.ready-to-test ## put the code into its form
+format: .venv/.ready-to-test ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -347,7 +347,7 @@ class Agent:
         """Let the service manager know, and let an alarm that rings be as loud as it is to be now."""
         self._complaint = ""
         if isinstance(event, EditRefused):
-            self._complaint = f"with settings from before: {event.reason.splitlines()[0]}"
+            self._complaint = f"with the previous settings: {event.reason.splitlines()[0]}"
         elif self._alarms.ringing:
             self._playback.ring(self._cues.sound(Cue.ALARM))
         self._tell_status()
@@ -374,9 +374,9 @@ class Agent:
             case EditTaken() | EditRefused():
                 self._note_edit(event)
             case ReplyEnded(_, problem) if problem:
-                log.warning("the reply is not whole: %s", problem)
+                log.warning("the reply is incomplete: %s", problem)
             case ReplyEnded(silent=True):
-                log.warning("the reply has no sound; with log.transcript: info its words, if any, are in the log")
+                log.warning("the reply has no sound; to see its words in the log, set log.transcript: info")
 
     def _show_all(self, word: Event | Action, now: float) -> None:
         for watch in self._watch:
@@ -385,7 +385,10 @@ class Agent:
     def _link_hangs(self, now: float) -> WorkerCrashed | None:
         if self._link.pulse.standstill(now) <= LINK_STALLED_S:
             return None
-        return WorkerCrashed(LINK, AgentError(f"it has stood still for {LINK_STALLED_S:g} s: ending, to start again"))
+        return WorkerCrashed(
+            LINK,
+            AgentError(f"it has stood still for {LINK_STALLED_S:g} s: ending the program, so that it is restarted"),
+        )
 
     def _take_care(self, now: float) -> bool:
         """See to the configuration; return whether the device is to be assembled anew, and nobody would notice."""

@@ -184,10 +184,10 @@ def _read(written: Any) -> Iterator[Entry]:
         try:
             entry = read(each)
         except ValueError as error:
-            log.warning("what is remembered of timer or alarm %d makes no sense: %s; left out", index + 1, error)
+            log.warning("the stored timer or alarm %d is not valid: %s; left out", index + 1, error)
             continue
         if entry.number in numbers:
-            log.warning("timer or alarm %d is remembered twice; one is left out", entry.number)
+            log.warning("timer or alarm %d is stored twice; one is left out", entry.number)
             continue
         numbers.add(entry.number)
         yield entry
@@ -197,14 +197,14 @@ def _read_ringing(written: Any) -> Ringing | None:
     try:
         return read_ringing(written)
     except ValueError as error:
-        log.warning("what is remembered of an alarm that rings makes no sense: %s; left out", error)
+        log.warning("the stored alarm that rings is not valid: %s; left out", error)
         return None
 
 
 def _list(written: Any) -> Iterable[Any]:
     if not isinstance(written, list):
-        log.warning("what is remembered of timers and alarms is no list; there are none now")
+        log.warning("the stored timers and alarms are not a list; there are none now")
         return ()
     if len(written) > MOST:
-        log.warning("%d timers and alarms are remembered; all but %d are left out", len(written), MOST)
+        log.warning("%d timers and alarms are stored; all but %d are left out", len(written), MOST)
     return written[:MOST]

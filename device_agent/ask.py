@@ -101,7 +101,7 @@ class Answer:
                 self._whole = self._said or not silent
                 self._trouble = "the answer is empty"
             case ReplyEnded(_, problem, False):
-                self._trouble = f"the answer is not whole: {problem}"
+                self._trouble = f"the answer is incomplete: {problem}"
             case LinkDown(reason) | Refused(reason) | ServiceError(reason):
                 self._trouble = reason
             case TimeUp():

@@ -312,7 +312,7 @@ def open_echo(config: Config, rate: int, *, proven: bool = False) -> Echo:
         except ConfigError as error:
             if not proven:
                 raise
-            log.error("%s; going on without: deaf while it speaks", error)
+            log.error("%s; continuing without it: the speaker cannot hear you while it speaks", error)
     return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 

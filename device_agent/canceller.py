@@ -94,7 +94,7 @@ class Canceller:
         """
         size = len(self._silence)
         if len(frame) % size:
-            raise ValueError(f"a frame of {len(frame)} bytes is no multiple of 10 ms ({size} bytes)")
+            raise ValueError(f"a frame of {len(frame)} bytes is not a multiple of 10 ms ({size} bytes)")
         return b"".join(self._clean(frame[at : at + size]) for at in range(0, len(frame), size))
 
     def _clean(self, heard: bytes) -> bytes:
@@ -179,7 +179,7 @@ class _Judge:
     def _conclude(self, played: tuple[float, ...], heard: tuple[float, ...], cleaned: tuple[float, ...]) -> None:
         said, came, left = (sum(powers) / HALF_A_SECOND for powers in (played, heard, cleaned))
         if left > LOUDER * max(came, AUDIBLE):
-            raise ValueError("what came out was louder than what went in")
+            raise ValueError("its output was louder than its input")
         if said > LOUD:
             gone = came > GONE * left or left < STEADY * min(cleaned)
             self.proofs = self.proofs + 1 if gone else 0

@@ -243,7 +243,7 @@ class Carrier:
             self._reminded = True
             self._recall.begin()
             if not self._session.goes_on(self._asked_to_resume):
-                log.info("the conversation begins anew")
+                log.info("a new conversation begins")
                 self._session.recall(self._recall.said(now))
 
     def _take_outbox(self, now: float) -> None:

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     options, unknown = parser.parse_known_args(argv)
     if unknown:  # said by the command itself, which shows its own usage
-        getattr(options, "parser", parser).error(f"unknown: {' '.join(unknown)}")
+        getattr(options, "parser", parser).error(f"unknown arguments: {' '.join(unknown)}")
     if "command" not in options:
         parser.print_help(sys.stderr)
         return EX_USAGE
@@ -69,14 +69,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Be the speaker, until something stops it: what the installed service runs."""
+    """Run the speaker until it is stopped. The installed service runs this command."""
     from .daemon import run as run_daemon
 
     return run_daemon(_path(options))
 
 
 def demo(options: argparse.Namespace) -> int:
-    """A spoken question gets a spoken answer: simulator and agent in one process, no key, no account."""
+    """Hear a spoken answer to a spoken question, from a simulated service: needs no key and no account."""
     from .demo import converse, rehearse
 
     if options.mic:
@@ -85,17 +85,19 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def ask(options: argparse.Namespace) -> int:
-    """One turn by text or by a recorded clip; prints the answer."""
+    """Ask one question, as text or as a recording, and print the answer."""
     from .ask import ask as ask_once
 
     if bool(options.text) == bool(options.audio):
-        options.parser.error('say what to ask: device-agent ask "What time is it?", or: device-agent ask --audio FILE')
+        options.parser.error(
+            'give a text or a recording: device-agent ask "What time is it?", or: device-agent ask --audio FILE'
+        )
     config = load(_path(options))
     return ask_once(config, " ".join(options.text), options.audio, save=options.save, text_only=options.text_only)
 
 
 def token(options: argparse.Namespace) -> int:
-    """Fetch a short-lived token with the key, and print it: for who runs a token server."""
+    """Fetch a short-lived token with the key, and print it, for use by a token server."""
     from .ask import fetch_token
 
     print(fetch_token(load(_path(options))))
@@ -103,7 +105,7 @@ def token(options: argparse.Namespace) -> int:
 
 
 def simulate(options: argparse.Namespace) -> int:
-    """A voice service on this machine."""
+    """Simulate a voice service on this machine."""
     from .simulator import FAULTS, MANNERS, listed, serve
 
     for asked, table in ((options.manner, MANNERS), (options.fault, FAULTS)):
@@ -122,35 +124,35 @@ def simulate(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Try everything that the configuration names."""
+    """Test everything that the configuration names, and say what to do about each fault."""
     from .check import check as check_all
 
     return check_all(_path(options), sys.stdout, offline=options.offline, quiet=options.quiet, as_json=options.json)
 
 
 def status(options: argparse.Namespace) -> int:
-    """What the running agent does and has done."""
+    """Show what the running device-agent is doing and has done."""
     from .status import status as show_status
 
     return show_status(sys.stdout, as_json=options.json, watch=options.watch)
 
 
 def devices(_options: argparse.Namespace) -> int:
-    """Show the sound devices that PortAudio sees."""
+    """List the sound devices of this machine, and how to choose one."""
     from .check import show_devices
 
     return show_devices(sys.stdout)
 
 
 def key(options: argparse.Namespace) -> int:
-    """Store the key of a voice service on an installed speaker: typed, or from a file; wants sudo."""
+    """Store the key of a voice service on an installed speaker, typed or from a file. It needs sudo."""
     from .key import put_key
 
     return put_key(options.service or "", options.file, if_none=options.if_none, restart=not options.no_restart)
 
 
 def config(options: argparse.Namespace) -> int:
-    """Show the configuration as it was understood, and where each value comes from."""
+    """Show the configuration with all values, and where each value comes from."""
     from .effective import as_json, as_yaml
 
     show = as_json if options.json else as_yaml
@@ -159,7 +161,7 @@ def config(options: argparse.Namespace) -> int:
 
 
 def show_help(options: argparse.Namespace) -> int:
-    """Show what the commands are, or how one of them is used."""
+    """Show the commands, or the options of one of them."""
     (options.commands[options.about] if options.about else options.whole).print_help()
     return 0
 
@@ -169,7 +171,7 @@ def _path(options: argparse.Namespace) -> Path:
     if options.config:
         return Path(options.config)
     path = default_path()
-    other = " (not the one in this folder: --config config.yaml)" if path == INSTALLED and HERE.exists() else ""
+    other = " (for the one in this folder: --config config.yaml)" if path == INSTALLED and HERE.exists() else ""
     print(printable(f"configuration: {path}{other}"), file=sys.stderr)
     return path
 
@@ -186,14 +188,17 @@ class _Command(argparse.ArgumentParser):
 def _manners_and_faults() -> str:
     from .simulator import FAULTS, MANNERS, listed
 
-    return f"NAME of --manner (and the services that have it):\n{listed(MANNERS)}\n\nof --fault:\n{listed(FAULTS)}\n"
+    head = "Names for --manner (in brackets: only for these services):"
+    return f"{head}\n{listed(MANNERS)}\n\nNames for --fault:\n{listed(FAULTS)}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="device-agent", description="A smart speaker for realtime voice services.")
     parser.add_argument("--version", action="version", version=f"device-agent {__version__}")
     parser.add_argument(
-        "--log", choices=LEVELS, help="how much to log (default: info for run, error for ask and check, else warning)"
+        "--log",
+        choices=LEVELS,
+        help="least level to log (default: info for run, error for ask and check, else warning)",
     )
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Command)
 
@@ -205,44 +210,63 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_config(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--config", type=Path, metavar="FILE", help="default: /etc/device-agent/config.yaml, else ./config.yaml"
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="configuration (default: /etc/device-agent/config.yaml, else ./config.yaml)",
         )
 
     add_config(add(run))
 
     sub = add(demo)
     sub.add_argument("--mic", action="store_true", help="talk through the sound card instead of a recorded question")
-    sub.add_argument("--save", type=Path, default=Path("demo-reply.wav"), metavar="FILE", help="default: %(default)s")
+    sub.add_argument(
+        "--save",
+        type=Path,
+        default=Path("demo-reply.wav"),
+        metavar="FILE",
+        help="WAV file to record into (default: %(default)s)",
+    )
     add_config(sub)
 
     sub = add(ask)
     sub.add_argument("text", nargs="*", help="what to ask")
-    sub.add_argument("--audio", type=Path, metavar="FILE", help="a WAV file that asks instead")
-    sub.add_argument("--save", type=Path, metavar="FILE", help="record the answer instead of playing it")
-    sub.add_argument("--text-only", action="store_true", help="do without sound, where the service can")
+    sub.add_argument("--audio", type=Path, metavar="FILE", help="ask with the recording in this WAV file")
+    sub.add_argument(
+        "--save", type=Path, metavar="FILE", help="record the answer into this WAV file instead of playing it"
+    )
+    sub.add_argument("--text-only", action="store_true", help="get the answer as text only, if the service can do that")
     add_config(sub)
 
     add_config(add(token))
 
     sub = add(simulate)
-    sub.add_argument("--service", choices=SERVICES, default="xai", help="default: %(default)s")
-    sub.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
-    sub.add_argument("--port", type=_port, default=9100, help="default: %(default)s; 0 takes any that is free")
+    sub.add_argument("--service", choices=SERVICES, default="xai", help="service to simulate (default: %(default)s)")
     sub.add_argument(
-        "--manner", action="append", default=[], metavar="NAME", help="behave as some servers do; see below"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, for this machine only)"
     )
-    sub.add_argument("--fault", action="append", default=[], metavar="NAME", help="misbehave; see below")
+    sub.add_argument("--port", type=_port, default=9100, help="port to listen on (default: %(default)s; 0: a free one)")
+    sub.add_argument(
+        "--manner",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="behave like another kind of server; names are below",
+    )
+    sub.add_argument("--fault", action="append", default=[], metavar="NAME", help="cause a fault; names are below")
     sub.more = _manners_and_faults
 
     sub = add(check)
-    sub.add_argument("--offline", action="store_true", help="leave the network out")
-    sub.add_argument("--quiet", action="store_true", help="make no sound")
-    sub.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    sub.add_argument("--offline", action="store_true", help="skip what needs the network")
+    sub.add_argument("--quiet", action="store_true", help="play no sound")
+    sub.add_argument("--json", action="store_true", help="print one JSON document, for programs")
     add_config(sub)
 
     sub = add(status)
-    sub.add_argument("--watch", action="store_true", help="look on, until q or Ctrl-C")
-    sub.add_argument("--json", action="store_true", help="the same for machines; with --watch a line for each moment")
+    sub.add_argument("--watch", action="store_true", help="keep showing it, until q or Ctrl-C")
+    sub.add_argument(
+        "--json", action="store_true", help="print JSON, for programs; with --watch one line for each update"
+    )
 
     add(devices)
 
@@ -252,16 +276,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=SERVICES,
         metavar="SERVICE",
-        help=f"{', '.join(SERVICES)}; default: the first one in {INSTALLED}",
+        help=f"service that the key is for: {', '.join(SERVICES)}; default: the first one in {INSTALLED}",
     )
     sub.add_argument("--file", default="", metavar="FILE", help="read the key from FILE, or from - (standard input)")
-    sub.add_argument("--if-none", action="store_true", help="do nothing where there is a usable key")
-    sub.add_argument(
-        "--no-restart", action="store_true", help="do not restart a speaker that runs; it keeps its old key"
-    )
+    sub.add_argument("--if-none", action="store_true", help="do nothing if a usable key is stored already")
+    sub.add_argument("--no-restart", action="store_true", help="do not restart a running speaker; it keeps its old key")
 
     sub = add(config)
-    sub.add_argument("--json", action="store_true", help="the same for machines")
+    sub.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_config(sub)
 
     sub = add(show_help, "help")

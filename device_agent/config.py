@@ -82,7 +82,7 @@ ADDRESS = (
         "an address that begins with wss:// (or ws:// in your own network)", lambda url: _is_address(url, "ws", "http")
     ),
     Must("an address without password, key or token: see service.api_key_file", _has_no_secret),
-    Must("a wss:// address, because everybody on the way to a public one can listen to plain ws://", _stays_near),
+    Must("a wss:// address, because plain ws:// to a public address can be overheard", _stays_near),
 )
 TOKEN_ADDRESS = (
     Must("an address that begins with https:// (or http:// in your own network)", lambda url: _is_address(url, "http")),
@@ -331,11 +331,11 @@ def absences(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             if ca_file:
                 trust.context(ca_file)
         except ConfigError as error:
-            yield (f"{path}.ca_file", f"{path}.ca_file"), f"is of no use: {error}"
+            yield (f"{path}.ca_file", f"{path}.ca_file"), f"cannot be used: {error}"
     for index, tool in enumerate(config.tools):
         if tool.command and not shutil.which(tool.command[0]):
             key = f"tools[{index}].command"
-            yield (key, key), f"begins with {tool.command[0]}, which is no program on this machine"
+            yield (key, key), f"begins with {tool.command[0]}, which is not a program on this machine"
 
 
 EXTRAS = {
@@ -371,9 +371,12 @@ def _is_installed(module: str) -> bool:
 
 def _wrong_broker(mqtt: MqttConfig) -> Iterator[tuple[tuple[str, str], str]]:
     if mqtt.password_file and not mqtt.user:
-        yield ("mqtt.password_file", "mqtt.user"), "means nothing without mqtt.user; say who it is the password of"
+        yield (
+            ("mqtt.password_file", "mqtt.user"),
+            "has no effect without mqtt.user; set it to the name that this password belongs to",
+        )
     if mqtt.ca_file and not mqtt.tls:
-        yield ("mqtt.ca_file", "mqtt.tls"), "means nothing without mqtt.tls: true"
+        yield ("mqtt.ca_file", "mqtt.tls"), "has no effect without mqtt.tls: true"
 
 
 def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -423,7 +426,7 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     yield from _wrong_speech(service, cls)
     for key in ("token_url", "audio", "reasoning", "speed", "dialect"):
         if key not in known and getattr(service, key) != getattr(ServiceConfig(), key):
-            yield key, f"means nothing to {name}; remove it"
+            yield key, f"has no effect with {name}; remove it"
     for tool in service.tools:
         if sentence := _wrong_server_tool(tool, cls.server_tools, _called(service)):
             yield "tools", sentence
@@ -455,13 +458,13 @@ def _wrong_for(service: ServiceConfig, tools: tuple[ToolConfig, ...]) -> Iterato
         if kind := taken.get(tool.name):
             yield f"tools[{index}].name", f"is {tool.name}, which {service.name} needs for its own {kind}; rename it"
         if tool.timeout_s > cls.longest_tool_s:
-            limit = f"{service.name} waits {cls.longest_tool_s:g} s for a tool at most"
+            limit = f"{service.name} waits at most {cls.longest_tool_s:g} s for a tool"
             yield f"tools[{index}].timeout_s", f"is {tool.timeout_s:g}, and {limit}"
 
 
 def _wrong_together(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     if service.token_key_file and not service.token_url:
-        yield "token_key_file", "means nothing without token_url; remove it"
+        yield "token_key_file", "has no effect without token_url; remove it"
     if service.name == "litellm" and not service.model:
         yield "model", "is empty; it should be an alias of the proxy's model_list"
     if service.name == "litellm" and service.dialect == "openai" and service.rate != ServiceConfig().rate:
@@ -471,7 +474,7 @@ def _wrong_together(service: ServiceConfig) -> Iterator[tuple[str, str]]:
 def _wrong_server_tool(tool: Any, known: Mapping[str, tuple[str, ...]], service: str) -> str:
     settings = tool if isinstance(tool, dict) else {"type": tool}
     if known and settings["type"] not in known:
-        return f"has {settings['type']}; {service} has {', '.join(known)}"
+        return f"has {settings['type']}, which is unknown to {service}; it has {', '.join(known)}"
     missing = [name for name in known.get(settings["type"], ()) if name not in settings]
     return f"has {settings['type']} without {' and '.join(missing)}" if missing else ""
 

@@ -41,7 +41,7 @@ class Secret:
         return "***"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret is not to be stored or copied")
+        raise TypeError("a Secret must not be stored or copied")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._value == other._value
@@ -99,7 +99,7 @@ def _no_key(service_name: str, *, unnamed: bool) -> str:
     name = variable(service_name)
     if not _inside() and os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK):
         return (
-            f"you are not root, and there is no key for {service_name} that you may read; repeat with sudo, "
+            f"you are not root, and no key for {service_name} can be read without sudo; repeat with sudo, "
             f"or set the environment variable {name}"
         )
     command = "sudo device-agent key" + ("" if unnamed else f" {service_name}")
@@ -150,7 +150,9 @@ def _is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise ConfigError(f"{path.parent} cannot be looked into: {error.strerror}; systemd made it for us") from error
+        raise ConfigError(
+            f"the folder {path.parent}, made by systemd for this program, cannot be read: {error.strerror}"
+        ) from error
 
 
 def _read(path: Path, *, private: bool) -> bytes:
@@ -160,9 +162,9 @@ def _read(path: Path, *, private: bool) -> bytes:
         try:
             mode = os.fstat(file).st_mode
             if not stat.S_ISREG(mode):
-                raise ConfigError(f"the key file {path} is no file")
+                raise ConfigError(f"the key file {path} is not a file")
             if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigError(f"others than its owner can use the key file {path}; run: chmod 600 {path}")
+                raise ConfigError(f"the key file {path} can be read by other users; run: chmod 600 {path}")
             return os.read(file, LONGEST + 1)
         finally:
             os.close(file)
@@ -178,7 +180,7 @@ def _password(raw: bytes, place: str) -> Secret:
     """Return the password in *raw*, where it is one: any visible characters, quotes too. It may travel in a header."""
     text = text_of(raw)
     if not text:
-        raise ConfigError(f"{place} is empty; put the password there")
+        raise ConfigError(f"{place} is empty; write the password there")
     if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
-        raise ConfigError(f"{place} holds more than a password; leave the password alone, on one line")
+        raise ConfigError(f"{place} holds more than a password; keep only the password, on one line")
     return Secret(text)

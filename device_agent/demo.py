@@ -116,8 +116,10 @@ def _report(screen: Screen, turn: TurnTimes, question: Path, save: Path) -> None
     screen.line("")
     reply = _loud(heard, rate)
     screen.line(f"What a listener heard is in {save}, {seconds(heard, rate):.1f} s long.")
-    screen.line(f"The reply in it lasts {seconds(reply, rate):.1f} s at {level(reply):.0f} dBFS and begins with")
-    screen.line(f"the question at {at / rate:.2f} s: likeness {fit:.3f}, where 1 is the same sound.")
+    screen.line(
+        f"The reply in it lasts {seconds(reply, rate):.1f} s at {level(reply):.0f} dBFS. It repeats the question"
+    )
+    screen.line(f"from {at / rate:.2f} s on, with a likeness of {fit:.3f}; 1 means the same sound.")
     screen.line("")
     for name, length in turn.steps():
         screen.line(f"  {name:48} {1000 * length:7.1f} ms")

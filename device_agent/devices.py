@@ -85,18 +85,22 @@ class Devices:
                 yield WorkerCrashed(name, DeviceFailed(f"it did not open within {STARTING_S:g} s"))
         for name, pulse in ((MICROPHONE, self._ears.pulse), (SPEAKER, self._mouth.pulse)):
             if pulse.standstill(now) > STALLED_S:
-                text = f"it has stood still for {STALLED_S:g} s: ending, so that all of it starts again"
+                text = f"it has stood still for {STALLED_S:g} s: ending the program, so that it is restarted"
                 yield WorkerCrashed(name, DeviceFailed(text))
         if self._ears.lifeless > LIFELESS_S:
-            text = f"nothing but digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to open it anew"
+            text = f"only digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to be restarted"
             yield WorkerCrashed(MICROPHONE, DeviceFailed(text))
         for name, since in self._lost.items():
             if now - since > GONE_S:
-                yield WorkerCrashed(name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending, to look for it anew"))
+                yield WorkerCrashed(
+                    name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending the program, so that it is restarted")
+                )
 
     def tell_gaps(self) -> None:
         """Gaps in the sound are counted where they happen, and told here, a line for each call at most."""
         gaps = (self._ears.gaps, *self._mouth.gaps)
         if gaps != self._gaps:
-            log.warning("gaps so far: %d in the microphone, %d in the loudspeaker, %d in what came of replies", *gaps)
+            log.warning(
+                "gaps so far: %d in the microphone, %d in the loudspeaker, %d in the replies of the service", *gaps
+            )
         self._gaps = gaps

@@ -107,7 +107,7 @@ class Dial:
             moved = [address for address in self._find(host, self._port, until) if address not in known]
             if not moved:
                 raise
-            log.info("%s is not where it was; trying where it is now", self._name)
+            log.info("%s does not answer at its old address; trying its new one", self._name)
             self._speak_tls(moved, host, until)
 
     def _speak_tls(self, addresses: list[Address], host: str, until: float) -> None:
@@ -215,10 +215,10 @@ def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return trust.doubt(error, time.time())
     if isinstance(error, (*ENDED_TLS, ConnectionResetError, BrokenPipeError)):
-        return "the connection broke before it was made; is there a firewall or a login page in between?"
+        return "the connection broke while it was being made; is there a firewall or a login page in between?"
     if isinstance(error, ssl.SSLError):
         text = (error.reason or "no TLS").replace("_", " ").lower()
-        return f"what answers there does not speak TLS as we do ({text}); is its address right?"
+        return f"the server there does not speak TLS, or no version that works here ({text}); is its address right?"
     return _no_way(error)
 
 
@@ -228,5 +228,5 @@ def _no_way(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return f"its name was not found ({error.strerror}); is there a network, and is the name right?"
     if isinstance(error, OSError) and error.errno in NO_WAY:
-        return f"no way leads there ({error.strerror}); is there a network?"
+        return f"no route leads there ({error.strerror}); is there a network?"
     return str(error)

@@ -145,13 +145,15 @@ class Edits:
         """What is in use is another one than what is known to work."""
         if self._trial.begin(self.reading.text) >= MOST:
             self._reading = old
-            self.refuse(ConfigError(f"{self.path}: ended the process {MOST} times. To try it again, save it again"))
+            self.refuse(
+                ConfigError(f"{self.path}: crashed or hung the program {MOST} times. To try it again, save it again")
+            )
         else:
             log.info("%s: trying: %s", self.path, ", ".join(names))
             self._before, self._trying = old, True
 
     def _begin_with(self, old: Reading) -> None:
-        log.warning("%s: starting with the last good one, kept in %s", self.path, self._kept)
+        log.warning("%s: starting with the last good configuration, kept in %s", self.path, self._kept)
         self._reading = old
 
     def look(self, now: float) -> Reading | ConfigError | None:
@@ -177,8 +179,8 @@ class Edits:
         """*reading* is in use from now on. One that was not *tried* yet may turn out to be of no use at once."""
         if self._before is None:
             self._before = self.reading
-        names = ", ".join(differences(self.config, reading.config)) or "nothing that matters was changed"
-        log.info("%s: %s: %s", self.path, "taken" if tried else "trying", names)
+        names = ", ".join(differences(self.config, reading.config)) or "no setting was changed"
+        log.info("%s: %s: %s", self.path, "in use now" if tried else "trying", names)
         if not differences(self._before.config, reading.config):
             self._before = None  # it is what has worked before
             self._trial.over()
@@ -194,7 +196,7 @@ class Edits:
         if mistakes != self.mistakes:
             for line in mistakes:
                 log.error("%s", line)
-            log.error("%s: the settings from before stay in use", self.path)
+            log.error("%s: the previous settings stay in use", self.path)
         self.mistakes = mistakes
         self.changed()
 
@@ -226,7 +228,7 @@ class Edits:
                 self.end()
         if self._trying:
             self._trying = False
-            log.info("%s: taken", self.path)
+            log.info("%s: in use now", self.path)
         if self._copy is self._reading or (self._copy and now - self._well_since < PROVEN_S):
             return
         self.end()
@@ -236,7 +238,11 @@ class Edits:
             if _content(self._kept) != document:
                 replace_whole(self._kept, document)
         except OSError as error:
-            log.warning("%s cannot be written: %s; it is for a start with mistakes", self._kept, error.strerror)
+            log.warning(
+                "%s cannot be written: %s; it is needed for a start with mistakes in the configuration",
+                self._kept,
+                error.strerror,
+            )
 
     def end(self) -> None:
         """The process ends as it was asked to, or works with what was there before: nothing has ended it in a trial."""
@@ -255,7 +261,7 @@ class Edits:
         if not asked and self._waits(now):
             return None
         raise ConfigError(
-            f"{self.path}: has lost its section service: is the file whole? For the defaults, service: {{}}"
+            f"{self.path}: has lost its section service; is the file complete? For the defaults, write service: {{}}"
         )
 
     def _waits(self, now: float) -> bool:

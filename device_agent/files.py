@@ -17,11 +17,11 @@ PIPE_S = 2.0
 def read_whole(path: Path, largest: int) -> bytes:
     """Return what is in *path*. Looks at the open file, not at its name; a pipe nobody writes to is no reason to wait.
 
-    Raises OSError, and ValueError where it is no file or has more than *largest* bytes.
+    Raises OSError, and ValueError where it is not a file or has more than *largest* bytes.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         raw = file.read(largest + 1)
     if len(raw) > largest:
         raise ValueError(f"it has more than {largest} bytes")
@@ -37,7 +37,7 @@ def read_stream(path: Path, largest: int) -> bytes:
     try:
         raw = _drained(file, largest + 1)
         if not raw and stat.S_ISFIFO(os.fstat(file).st_mode):
-            raise BrokenPipeError(errno.EPIPE, "nothing is written into this pipe")
+            raise BrokenPipeError(errno.EPIPE, "nothing was written into this pipe")
         return raw
     finally:
         os.close(file)
@@ -50,7 +50,7 @@ def _drained(file: int, largest: int) -> bytes:
             piece = os.read(file, largest - len(raw))
         except BlockingIOError:
             if not select.select([file], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError(errno.ETIMEDOUT, f"it did not end within {PIPE_S:g} s") from None
+                raise TimeoutError(errno.ETIMEDOUT, f"this pipe was not closed within {PIPE_S:g} s") from None
             continue
         if not piece:
             break

@@ -82,12 +82,12 @@ class Stream:
         try:
             answers = [_clean(json.loads(line)) for line in lines]
         except (ValueError, RecursionError) as error:
-            raise NotSeen(f"what looks like a device-agent answers with nonsense: {error}") from error
+            raise NotSeen(f"the answer of the device-agent cannot be understood: {error}") from error
         for answer in answers:
             if not isinstance(answer, dict):
-                raise NotSeen("what looks like a device-agent answers with nonsense")
+                raise NotSeen("the answer of the device-agent cannot be understood")
             if "error" in answer:
-                raise NotSeen(f"the device-agent lets nobody look now: {answer['error']}")
+                raise NotSeen(f"the device-agent shows no status now: {answer['error']}")
         return answers
 
     def _read(self) -> None:
@@ -96,12 +96,12 @@ class Stream:
         except TimeoutError as error:
             raise NotSeen(f"the device-agent does not answer within {ANSWER_S:g} s: it hangs, or is stopped") from error
         except OSError as error:
-            raise NotSeen(f"the device-agent has gone: {error.strerror}") from error
+            raise NotSeen(f"the connection to the device-agent broke: {error.strerror}") from error
         self._rest += read
         if not read:
             raise NotSeen("the device-agent has ended")
         if len(self._rest) > LONGEST:
-            raise NotSeen("what looks like a device-agent answers without end")
+            raise NotSeen("the answer of the device-agent does not end")
 
 
 def _connected(at: Sequence[Path]) -> socket.socket:
@@ -114,7 +114,7 @@ def _connected(at: Sequence[Path]) -> socket.socket:
         except OSError as error:  # nobody is there, or the path is too long to be one
             sock.close()
             if isinstance(error, BlockingIOError | TimeoutError):
-                raise NotSeen("the device-agent lets nobody in: it hangs, or is stopped") from error
+                raise NotSeen("the device-agent accepts no connection: it hangs, or is stopped") from error
             if isinstance(error, PermissionError):
                 closed = closed or path
         else:
@@ -129,7 +129,7 @@ def _forbidden(path: Path) -> str:
     except (OSError, KeyError):
         group = "device-agent"
     return (
-        "You are not root: repeat with sudo: sudo device-agent status (or join the group that may look: "
+        "You are not root. Repeat with sudo: sudo device-agent status (or join the group that may see the status: "
         f"sudo usermod -aG {group} $USER, and log in again)"
     )
 
@@ -152,7 +152,7 @@ def _explained(told: dict[str, str]) -> Iterator[str]:
     elif active == "inactive":
         yield "Start it: sudo systemctl start device-agent"
     else:
-        yield "Why it is so: sudo journalctl -u device-agent -n 30"
+        yield "To see why: sudo journalctl -u device-agent -n 30"
 
 
 def _clean(value: Any) -> Any:

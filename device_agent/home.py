@@ -149,7 +149,7 @@ class Home:
         try:
             text = payload.decode().strip()
         except UnicodeDecodeError:
-            raise ValueError(f"what came on {topic} is not UTF-8") from None
+            raise ValueError(f"the message on {topic} is not UTF-8") from None
         if topic == self.say:
             return _announcement(text)
         if topic == self.stop:
@@ -158,7 +158,7 @@ class Home:
             return MuteAsked(text.upper() == _ON)
         if topic == self.volume and re.fullmatch(r"\d{1,3}(\.0*)?", text) and float(text) <= 100:
             return VolumeAsked(percent=int(float(text)))
-        raise ValueError(f"what came on {topic} is neither ON, OFF nor a number from 0 to 100")
+        raise ValueError(f"the message on {topic} is neither ON, OFF nor a number from 0 to 100")
 
 
 def _announcement(text: str) -> str:

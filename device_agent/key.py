@@ -33,20 +33,20 @@ def put_key(
     *restart*: a speaker that runs is restarted, because it reads its key when it starts. Raises AgentError.
     """
     if os.geteuid() != 0:
-        raise AgentError("You are not root: repeat with sudo: sudo device-agent key")
+        raise AgentError("You are not root. Repeat with sudo: sudo device-agent key")
     place = _place(service, settings)
     if if_none and not place.wanted:
         return 0
     if if_none and place.path.exists():
         if not (wrong := place.flaw(place.kept())):
             return 0
-        print(f"The stored key is of no use: {place.path} {wrong}.")
+        print(f"The stored key cannot be used: {place.path} {wrong}.")
     raw = _read(file or "-") if file or not sys.stdin.isatty() else _typed(place)
     if raw is None:
         print(NONE_YET)
         return 0
     if wrong := place.flaw(raw):
-        raise AgentError(f"The key was not stored: what is in {file or 'the input'} {wrong}")
+        raise AgentError(f"The key was not stored: the content of {file or 'the input'} {wrong}")
     return _store(raw, place, restart=restart)
 
 
@@ -112,9 +112,9 @@ def _typed(place: Place) -> bytes | None:
     """Ask until what is typed may be a key; return it, or None after a mere return: there is no key yet."""
     while True:
         try:
-            raw = getpass.getpass(f"The key for {place.service} (it is not shown; return: none yet): ").encode(
-                errors="replace"
-            )
+            raw = getpass.getpass(
+                f"The key for {place.service} (not shown while you type; press return if you have none yet): "
+            ).encode(errors="replace")
         except EOFError:
             return None
         if not raw.strip():
@@ -143,9 +143,11 @@ def _notes(text: str, place: Place) -> list[str]:
     """Return what else has to be done before the key is used."""
     notes = []
     if not place.chosen and (whose := issuer(text)) and foreign(text, place.service):
-        notes.append(f"It looks like a key of {whose}: then write that service into {INSTALLED}, as service.name.")
+        notes.append(f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED} to that service.")
     if not place.wanted:
-        notes.append(f"{INSTALLED} names another place for this key (api_key_file or token_url), which goes before it.")
+        notes.append(
+            f"{INSTALLED} names another place for this key (api_key_file or token_url), which is used instead of it."
+        )
     return notes
 
 
@@ -157,6 +159,6 @@ def _use() -> int:
         print("It is used from the next start on" + (": sudo systemctl start device-agent" if ready else "."))
         return 0
     if systemd.restarted():
-        print("device-agent was restarted, and uses it now.")
+        print("device-agent was restarted and now uses it.")
         return 0
-    raise AgentError("device-agent does not start. Why: sudo device-agent check")
+    raise AgentError("device-agent does not start. To see why: sudo device-agent check")

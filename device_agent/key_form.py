@@ -31,15 +31,15 @@ def flaw(raw: bytes) -> str:
     """
     text = text_of(raw)
     if not text:
-        return "is empty; put the key there"
+        return "is empty; write the key there"
     if NAMED.match(text):
-        return "has a name in front of the key; leave the key alone, without the name and the ="
+        return "has a name in front of the key; keep only the key, without the name and the ="
     if text[0] in QUOTES or text[-1] in QUOTES:
-        return "has quotes around the key; leave the key alone, without quotes"
+        return "has quotes around the key; keep only the key, without quotes"
     if text.lower().startswith("bearer"):
-        return "has the word Bearer in front of the key; leave the key alone"
+        return "has the word Bearer in front of the key; keep only the key"
     if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
-        return "holds more than a key; leave the key alone, on one line"
+        return "holds more than a key; keep only the key, on one line"
     return ""
 
 
@@ -55,7 +55,7 @@ def foreign(text: str, service: str) -> str:
     whose = issuer(text)
     if not wanted or whose in ("", wanted):
         return ""
-    return f"is a key of {whose}, and {service} needs one of {wanted}"
+    return f"is a key of {whose}, but {service} needs a key of {wanted}"
 
 
 def short(text: str, service: str) -> str:

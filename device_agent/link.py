@@ -215,7 +215,7 @@ class Link:
             case None:
                 log.warning("%s; connecting again at once", error)
             case LinkIdle():
-                log.info("%s; nothing needs it now", error)
+                log.info("%s; no connection is needed now", error)
             case LinkDown(_, delay):
                 log.warning("%s; next try in %.1f s", error, delay)
             case Refused() if not known:
@@ -245,7 +245,7 @@ class Link:
                 edited = plan.generation != old.plan.generation and not self._policy.awaited
                 self._policy.not_renewed(error, time.monotonic())
                 self._switchboard.forget()  # a press that broke this dial off breaks no other
-            log.log(logging.WARNING if edited else logging.INFO, "%s; the old session goes on", error)
+            log.log(logging.WARNING if edited else logging.INFO, "%s; continuing with the old session", error)
             self._outbox.rewind()
             old.carrier.keep()
             return old

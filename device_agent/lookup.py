@@ -69,7 +69,7 @@ def ask(host: str, port: int) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:  # a name with an empty part, or one that is too long
-        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name") from error
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a valid name") from error
     return [Address(family, place) for family, _, _, _, place in found]
 
 
@@ -180,7 +180,7 @@ class Inquiry:
         except OSError as error:
             if isinstance(error, LinkLost) or not known:
                 raise
-            log.info("%s: %s; taking the addresses of last time", self._host, error)
+            log.info("%s: %s; using the addresses of last time", self._host, error)
             return in_turns(known)
 
     def _wait(self, until: float) -> list[Address]:

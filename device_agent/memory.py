@@ -72,7 +72,7 @@ class Memory:
                 return
             values = {**self._values, name: text}
             if len(_document(values)) > LARGEST:
-                raise ValueError(f"{name} is too long to be remembered: all of it has {LARGEST} bytes at most")
+                raise ValueError(f"{name} is too long to be stored: the limit for everything is {LARGEST} bytes")
             self._values, self._dirty = values, True
         self._changed.set()
 
@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, str]:
     try:
         values = json.loads(read_whole(path, LARGEST))
         if not isinstance(values, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it is not an object")
         known = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
         if len(_document(known)) > LARGEST_FOUND:
             raise ValueError(f"it has more than {LARGEST_FOUND} bytes")
@@ -149,7 +149,7 @@ def _read(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        log.warning("%s cannot be read: %s; beginning with an empty memory%s", path, error, _keep_aside(path))
+        log.warning("%s cannot be read: %s; starting with an empty memory%s", path, error, _keep_aside(path))
         return {}
 
 

@@ -41,7 +41,7 @@ class Metrics:
         try:
             self._server = make_server(LOOPBACK, port, _app(snapshot), _Server, _Handler)
         except OSError as error:
-            raise ConfigError(f"metrics.port: {port} cannot be used: {error.strerror}; take another") from error
+            raise ConfigError(f"metrics.port: {port} cannot be used: {error.strerror}; choose another") from error
         self.port: int = self._server.server_port
 
     def __call__(self, word: Event | Action, now: float) -> None:
@@ -69,7 +69,7 @@ class _Server(WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("somebody asked for figures and did not take them: %s", sys.exception())
+        log.debug("a client asked for figures and did not read them: %s", sys.exception())
 
 
 class _Handler(WSGIRequestHandler):
@@ -102,10 +102,10 @@ class _Figures:
             ("volume_percent", "The volume.", now["volume"]),
             ("muted", "Whether the microphone is closed.", now["muted"]),
             ("connected", "Whether there is a connection to a service.", connected["now"]),
-            ("connected_today_seconds", "For how long there was one today.", connected["today_s"]),
+            ("connected_today_seconds", "For how long there was a connection today.", connected["today_s"]),
             ("daily_limit_reached", "Whether connection.daily_minutes are used up.", connected["spent"]),
             ("configuration_wrong", "Whether the saved configuration is wrong.", now["config"]["state"] != "in use"),
-            ("latency_turns", "How many of the last turns the latency is of.", latency["turns"]),
+            ("latency_turns", "How many of the last turns the latency covers.", latency["turns"]),
         ):
             yield GaugeMetricFamily(f"device_agent_{name}", text, value=float(value))
         yield CounterMetricFamily(
@@ -121,7 +121,7 @@ class _Figures:
         yield lost
         steps = GaugeMetricFamily(
             "device_agent_latency_seconds",
-            "Of the last turns: what the wait from the end of speech to the first sound was made of.",
+            "The parts of the wait from the end of speech to the first sound, of the last turns.",
             labels=["step", "where", "quantile"],
         )
         for step in latency["steps"]:

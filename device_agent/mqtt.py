@@ -116,7 +116,7 @@ class Mqtt:
         if reason.is_failure:
             self._complain(f"it says: {reason}; see mqtt.user and mqtt.password_file")
             return
-        log.info("the broker at %s has us as %s", self._where, self._home.id)
+        log.info("connected to the broker at %s as %s", self._where, self._home.id)
         self._told = ""
         if not self._flooded:
             self._complained = ""
@@ -141,7 +141,7 @@ class Mqtt:
 
     def _received(self, _client: Any, _userdata: Any, message: Any) -> None:
         if message.retain:
-            log.warning("what is kept on %s is ignored: a command is for now, send it without retain", message.topic)
+            log.warning("the retained message on %s is ignored: send commands without retain", message.topic)
             return
         try:
             asked = self._home.asked(message.topic, message.payload)

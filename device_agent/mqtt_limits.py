@@ -52,7 +52,7 @@ class PacketLimits:
             if len(self._header) > 1 and self._header[-1] < 0x80:
                 self._begin(now)
             elif len(self._header) == LONGEST_HEADER:
-                raise BrokerFloods("it sends a packet without end")
+                raise BrokerFloods("it sends a packet that does not end")
 
     def _begin(self, now: float) -> None:
         kind, flags, size = self._header[0] >> 4, self._header[0] & 0x0F, 0
@@ -63,7 +63,7 @@ class PacketLimits:
         if kind not in FROM_BROKER or (kind == PUBLISH and flags & QOS > 0b0010):
             raise BrokerFloods(f"it sends a packet of kind {kind}, flags {flags:04b}, that we did not ask for")
         if kind == CONNACK and self._greeted:
-            raise BrokerFloods("it greets us again and again")
+            raise BrokerFloods("it repeats its greeting")
         self._greeted |= kind == CONNACK
         if len(self._times) == MOST and now - self._times[0] < WITHIN_S:
             raise BrokerFloods(f"it sends more than {MOST} packets within {WITHIN_S:g} s")
@@ -90,7 +90,7 @@ class LimitedSocket:
         try:
             self._limits.feed(data, now)
             if self._stuck is not None and now - self._stuck > STUCK_S:
-                raise BrokerFloods(f"it has read nothing for {STUCK_S:g} s, and talks on")
+                raise BrokerFloods(f"it has read nothing for {STUCK_S:g} s, but keeps sending")
         except BrokerFloods as error:
             self._complain(str(error))
             raise

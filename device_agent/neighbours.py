@@ -67,7 +67,7 @@ class Neighbours:
                     self._living[name] = neighbour
                     self._workers.enter_context(Worker(name, neighbour.run, self._tell, nudge=neighbour.wake))
             except ConfigError as error:
-                log.error("%s; going on without %s", error, name)
+                log.error("%s; continuing without %s", error, name)
 
     def close(self) -> None:
         """All of them leave."""

@@ -97,7 +97,7 @@ class Outbox:
         elif self._stale_since is None:
             self._stale_since = now
         elif now - self._stale_since >= STALE_S:
-            log.warning("no answer is awaited any more to what was said %.0f s ago: forgotten", STALE_S)
+            log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_S)
             self._stale_since = None
             with self._lock:
                 self._unsent = deque(item for item in self._unsent if isinstance(item, CancelReply))
@@ -177,7 +177,7 @@ class Outbox:
             self._kept += len(frame)
             return True
         if not self._full:
-            log.warning("too much was said that nobody answered: the rest of this turn is lost")
+            log.warning("too much speech is waiting for an answer: the rest of this turn is lost")
         self._full = True
         return False
 

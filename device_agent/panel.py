@@ -104,7 +104,9 @@ class Panel:
             self._open(openers)
             self._go_on(openers)
         except DeviceFailed as error:
-            raise AgentError(f"{error}; it was open before an edit that failed: ending, to start again") from error
+            raise AgentError(
+                f"{error}; it worked before an edit that failed: ending the program, so that it is restarted"
+            ) from error
 
     def _go_on(self, names: Openers) -> None:
         """Let what was opened do what the one before did."""

@@ -64,7 +64,7 @@ class Post:
             raise LinkLost(f"{self._name} did not answer within {self._patience:g} s; try again") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             text = quoted(str(error), self._hide) or type(error).__name__
-            raise LinkLost(f"{self._name} broke off or did not answer in HTTP: {text}") from error
+            raise LinkLost(f"{self._name} broke the connection off or did not answer in HTTP: {text}") from error
         if len(body) > LARGEST:
             raise LinkLost(f"{self._name} answered with more than {LARGEST} bytes; is there a login page in between?")
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body

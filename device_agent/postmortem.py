@@ -109,7 +109,7 @@ class Recorder:
         """Write when SIGUSR2 comes, and *nudge* the main thread."""
 
         def handle(*_: object) -> None:
-            self.write("somebody asked, by SIGUSR2")
+            self.write("requested by SIGUSR2")
             nudge()
 
         before = signal.signal(signal.SIGUSR2, handle)

@@ -83,7 +83,7 @@ class Race:
 
     def verdict(self, patience: float) -> OSError:
         """Return what to say when the time is over."""
-        silence = TimeoutError(f"nobody answered within {patience:g} s; is there a network?")
+        silence = TimeoutError(f"no server answered within {patience:g} s; is there a network?")
         return self._refusal or (silence if self._tries else self._failure or silence)
 
     def _begin(self, address: Address) -> None:

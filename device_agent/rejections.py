@@ -59,8 +59,8 @@ def rejection(
         return LinkRefused(text)
     if 300 <= status < 400 or status in {200, LOGIN}:
         there = quoted(_host(headers.get("location", "")), hide)
-        to = f" and sent us to {there}, where we do not go" if there else ""
-        return LinkLost(f"{text}{to}: not what was asked for; is there a login page in between?")
+        to = f" and redirected to {there}, which is not followed" if there else ""
+        return LinkLost(f"{text}{to}: not the expected answer; is there a login page in between?")
     wait = _retry_after(headers, wall) or asked_wait(said)
     if status == 429:
         wait = max(1.0, wait or BUSY_S)

@@ -69,7 +69,7 @@ class Timer:
             return False, replace(self, ends=wall + left) if moved else self
         missed = wall - self.ends
         if self.loaded and missed > MISSED_S:
-            log.warning("timer %d ended %s ago; it rings no more", self.number, _about(missed))
+            log.warning("timer %d ended %s ago; it does not ring any more", self.number, _about(missed))
             return False, None
         return True, None
 
@@ -181,7 +181,7 @@ class Ringing:
         """Whether one that was loaded is to be taken up: a clock that is behind has yet to be set."""
         if (missed := wall - self.at) <= MISSED_S:
             return True
-        log.warning("an alarm was cut short %s ago; it rings no more", _about(missed))
+        log.warning("an alarm was cut short %s ago; it does not ring any more", _about(missed))
         return False
 
     def heard(self, wall: float, steady: float, *, audible: bool) -> Ringing | None:
@@ -204,11 +204,11 @@ Entry = Timer | Alarm
 def read(fields: Any) -> Entry:
     """Return the entry that ``written`` told of. Raises ValueError, which says what is wrong."""
     if not isinstance(fields, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     number = _number(fields, "number", 1, LARGEST_NUMBER)
     name = fields.get("name")
     if number != int(number) or not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise ValueError(f"its number should be whole and its name have up to {LONGEST_NAME} characters")
+        raise ValueError(f"its number should be a whole number, and its name have up to {LONGEST_NAME} characters")
     if fields.get("kind") == "timer":
         seconds = _number(fields, "seconds", 1, LONGEST_S)
         return Timer(int(number), name, seconds, _number(fields, "ends", 0, LAST_S), loaded=True)
@@ -222,7 +222,7 @@ def read_ringing(fields: Any) -> Ringing | None:
     if fields is None:
         return None
     if not isinstance(fields, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     name = fields.get("name")
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
         raise ValueError(f"its name should have up to {LONGEST_NAME} characters")

@@ -45,8 +45,10 @@ SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IG
 """What people call them."""
 MASK = "***"
 """What is shown in their place."""
-NO_MERGE = "merge keys are not supported: write out what is to be there"
-NO_SECRETS = "keys and tokens never stand here: put it in a file of its own and name that in service.api_key_file"
+NO_MERGE = "merge keys are not supported: write the values themselves"
+NO_SECRETS = (
+    "keys and tokens do not belong here: put it into a file of its own, and name that file in service.api_key_file"
+)
 
 _TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
@@ -114,7 +116,7 @@ def understand(
     reader.compare(contradictions(made))
     if reader.mistakes:
         lines = [f"{path}:{line}:{column}: {sentence}" for line, column, sentence in sorted(reader.mistakes)]
-        more = [f"{path}: and {len(lines) - MOST_MISTAKES} mistakes more"] if len(lines) > MOST_MISTAKES else []
+        more = [f"{path}: and {len(lines) - MOST_MISTAKES} more mistakes"] if len(lines) > MOST_MISTAKES else []
         raise ConfigError("\n".join(lines[:MOST_MISTAKES] + more))
     return made, reader.places
 
@@ -300,7 +302,7 @@ class _Reader:
         if _is_merge(node):
             raise _Mistake(node, f"{key} has <<; {NO_MERGE}")
         if not isinstance(node, yaml.ScalarNode) or not _is_writing(node.value):
-            raise _Mistake(node, f"{key} has a name that is no text")
+            raise _Mistake(node, f"{key} has a name that is not a text")
 
     def _items(self, hint: Any, node: yaml.Node, key: str) -> tuple[Any, ...]:
         if _is_empty(node):

@@ -276,7 +276,7 @@ TROUBLES = {
     "device_losses": ("lost sound device", "lost sound devices"),
     "overflows": ("gap in the microphone", "gaps in the microphone"),
     "underruns": ("gap in the loudspeaker", "gaps in the loudspeaker"),
-    "starved": ("gap in what came", "gaps in what came"),
+    "starved": ("gap in the replies", "gaps in the replies"),
 }
 
 

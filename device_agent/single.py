@@ -88,4 +88,4 @@ def _occupied(number: str, stop: str = "") -> Occupied:
     known = number.isdigit() and number != "0"
     stop = stop or (f"kill {number}" if known else "end that one")
     named = f", as process {number}" if known else ""
-    return Occupied(f"Another device-agent runs already{named}. Stop it first: {stop}")
+    return Occupied(f"Another device-agent is already running{named}. Stop it first: {stop}")

@@ -34,9 +34,13 @@ def context(ca_file: str = "") -> ssl.SSLContext:
             raise ssl.SSLError("it is empty")
         made = ssl.create_default_context(cadata=pem)
     except ssl.SSLError as error:
-        raise ConfigError(f"{path} is no PEM file with certificates; export that of your CA as PEM") from error
+        raise ConfigError(
+            f"{path} is not a PEM file with certificates; export the certificate of your CA as PEM"
+        ) from error
     if not made.cert_store_stats()["x509_ca"]:
-        raise ConfigError(f"{path} holds no certificate of a CA; take that of who signed the one of the service")
+        raise ConfigError(
+            f"{path} holds no CA certificate; use the certificate of the CA that signed the one of the service"
+        )
     return made
 
 
@@ -56,7 +60,7 @@ def doubt(error: ssl.SSLCertVerificationError, now: float) -> str:
         return "its certificate is for another host; is service.url right, and is there no login page in between?"
     if code in NOBODY_VOUCHES:
         return (
-            "nobody whom this machine believes vouches for its certificate; is there a login page in between? "
+            "its certificate is not signed by a CA that this machine trusts; is there a login page in between? "
             "The CA of a service of your own belongs in service.ca_file"
         )
     return f"its certificate is not valid ({error.verify_message}); the clock here says {clock}"

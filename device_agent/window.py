@@ -85,7 +85,7 @@ class Window:
                     _Room(self._shown, door, self._woken, selector, stopping).attend()
             except OSError as error:
                 why = error.strerror or error
-                log.warning("device-agent status will see nothing: %s cannot be opened: %s", self._path, why)
+                log.warning("device-agent status will show nothing: %s cannot be opened: %s", self._path, why)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _lock(file: int) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OSError(error.errno, "another device-agent runs, and has it") from error
+        raise OSError(error.errno, "another running device-agent uses it") from error
 
 
 class _Guest:
@@ -142,7 +142,7 @@ class _Guest:
         heard = self.sock.recv(64)
         self._asked += heard
         if not heard or self.watching or self._last:
-            raise ConnectionError("he has gone, or talks on")
+            raise ConnectionError("the client closed the connection or sent more than one request")
         if not self._asked.endswith(b"\n") and len(self._asked) < 64:
             return b""
         self.deadline = None
@@ -161,7 +161,7 @@ class _Guest:
         if not self._rest:
             self.deadline = None
             if self._last:
-                raise ConnectionError("he was told everything")
+                raise ConnectionError("the client has received everything")
 
 
 class _Room:
@@ -231,7 +231,7 @@ class _Room:
         self._guests.append(guest)
         self._selector.register(sock, selectors.EVENT_READ, guest)
         if len(self._guests) > MOST:
-            self._tell(guest, _refusal(f"{MOST} others are looking already"), now, last=True)
+            self._tell(guest, _refusal(f"{MOST} others are reading the status already"), now, last=True)
 
     def _answer(self, guest: _Guest, request: bytes, now: float) -> None:
         if request == WATCH:

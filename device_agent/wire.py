@@ -179,7 +179,7 @@ class Wire:
 
     def _broke(self, doing: str, error: Exception) -> LinkLost:
         if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
-            why = f"what was sent was not acknowledged within {UNHEARD_MS / 1000:g} s"
+            why = f"sent data was not acknowledged within {UNHEARD_MS / 1000:g} s"
         elif isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
             why = f"a message took more than {PATIENCE_S:g} s"
         else:

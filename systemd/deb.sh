@@ -58,7 +58,7 @@ END
 get_build_packages() {
   dpkg-checkbuilddeps 2>/dev/null && return
   install_packages dpkg-dev
-  echo "Installing what builds the package ..."
+  echo "Installing the tools that build the package ..."
   apt_get update
   apt_get build-dep --no-install-recommends ./
 }

@@ -71,7 +71,7 @@ store_key() {
   local before
   before=$(stored_keys)
   if [ -n "${KEY_FILE:-}" ]; then
-    python -m device_agent key --no-restart --file "$KEY_FILE" || fail "Mend that and try again. Nothing was installed."
+    python -m device_agent key --no-restart --file "$KEY_FILE" || fail "Correct that and try again. Nothing was installed."
   elif [ -t 0 ]; then
     python -m device_agent key --no-restart --if-none || fail "Nothing was installed."
   fi
@@ -203,7 +203,7 @@ try:
     for (key, _), sentence in missing_extras(load(sys.argv[1])):
         print(f"  {sys.argv[1]}: {key} {sentence}")
 except ConfigError as error:
-    sys.exit(str(error))' "$config" || fail "Mend that and try again. Nothing was put into place."
+    sys.exit(str(error))' "$config" || fail "Correct that and try again. Nothing was put into place."
 }
 
 # make_default_config OLD NEW: settings that nobody edited become those of the new version; the owner's stay, and the
@@ -293,15 +293,15 @@ sweep() {
 # The last words: what is, and what the owner does next.
 say_what_is_next() {
   [ -n "$changed" ] || echo "  nothing to do: it is installed as it should be"
-  [ ! -e "$config.new" ] || echo "Your $config was kept; what is new in it is in $config.new."
+  [ ! -e "$config.new" ] || echo "Your $config was kept; the new version's settings are in $config.new."
   [ -n "$(stored_keys)" ] || echo "There is no key yet. When you have one: sudo device-agent key"
   if ! is_running_systemd; then
     echo "No systemd runs here, so it was not started: it will be when the machine boots."
   elif ! systemctl --quiet is-active device-agent; then
-    echo "It does not run. Its last words: $(journalctl --lines 1 --output cat _SYSTEMD_UNIT=device-agent.service)"
+    echo "It does not run. Its last log line: $(journalctl --lines 1 --output cat _SYSTEMD_UNIT=device-agent.service)"
   fi
   [ ! -e /etc/systemd/system/device-agent.service ] ||
-    echo "/etc/systemd/system/device-agent.service goes before the unit of this version; drop-ins are for what differs."
+    echo "/etc/systemd/system/device-agent.service is used instead of the unit of this version; put your changes into a drop-in."
   echo "Next: sudo device-agent check    journalctl -u device-agent -f    the settings: $config"
   ! is_failing || fail "It does not run, although there is a key. What is wrong, and what to do: sudo device-agent check"
 }

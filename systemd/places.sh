@@ -49,6 +49,6 @@ begin() {
   umask 022
   flock --nonblock 9 || fail "Another installation is under way."
   if dpkg-query --show --showformat='${db:Status-Abbrev}' device-agent 2>/dev/null | grep -q '^.i'; then
-    fail "device-agent is here as a Debian package: upgrade or remove it with apt."
+    fail "device-agent is installed as a Debian package: upgrade or remove it with apt."
   fi
 }

@@ -48,7 +48,7 @@ remove() {
 release_packages() {
   [ -s "$trees/packages" ] || return 0
   xargs apt-mark -qq auto <"$trees/packages" >/dev/null
-  did "left its system packages to: sudo apt autoremove"
+  did "kept its system packages; to remove them: sudo apt autoremove"
 }
 
 # The user goes, unless something still belongs to it.

@@ -74,7 +74,7 @@ def test_a_channel_is_chosen_while_it_runs_and_one_that_is_not_there_is_gone_bac
             agent.says("-> ready")
             path.write_text(usual.replace("microphone: {", "microphone: {channel: 3, "))
             agent.says("microphone.channel is 3: choose 1 to 2")
-            agent.says("the settings from before stay in use")
+            agent.says("the previous settings stay in use")
             wait_for(lambda: agent.log.count("starting -> ready") == 2, "what was before")
             path.write_text(usual.replace("microphone: {", "microphone: {channel: 2, "))
             agent.says("trying: microphone.channel")
@@ -93,7 +93,7 @@ def test_a_missing_device_is_told_with_what_there_is(tmp_path, simulator):
     with FifoCard(RATE, paced=True) as card:
         with running("run", "--config", config(tmp_path, simulator.url, device="Jabra"), env=card.env) as agent:
             agent.says("-> trouble")
-            agent.says("speaker 'Jabra' is not there")
+            agent.says("speaker 'Jabra' was not found")
             assert agent.end(signal.SIGTERM) == 0
     lines = [line for line in agent.log.splitlines() if "ERROR" in line and "Jabra" in line]
     assert len(lines) == 2  # one for each direction, once

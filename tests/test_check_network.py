@@ -281,7 +281,7 @@ def test_an_answer_without_sound_is_no_answer():
     told(ReplyEnded("r1", "cancelled"))
     finding = network._answer(0.0, Watched(Mute()), told)
     assert finding.mark is Mark.FAIL
-    assert "no sound came" in finding.text
+    assert "no sound was received" in finding.text
     assert "cancelled" in finding.text
 
 

@@ -222,7 +222,14 @@ SILENT = np.zeros(3 * RATE)
     ("name", "waves", "heard", "chosen", "mark", "words"),
     [
         ("a pair", [spoken(), spoken(-25)], 1, None, Mark.OK, "number 1 is heard"),
-        ("a pair wired the wrong way round", [spoken(), -spoken()], 1, None, Mark.OK, "number 2 is the same the wrong"),
+        (
+            "a pair wired the wrong way round",
+            [spoken(), -spoken()],
+            1,
+            None,
+            Mark.OK,
+            "number 2 is the same but wired the wrong",
+        ),
         ("the second is dead", [spoken(), SILENT], 1, None, Mark.OK, "silent"),
         ("the first is dead", [SILENT, spoken()], 2, None, Mark.NOTE, "microphone.channel: 2"),
         ("the first is dead, nobody spoke", [SILENT, hiss(3 * RATE, -70)], 1, None, Mark.NOTE, "microphone.channel: 2"),
@@ -334,7 +341,7 @@ def test_a_loudspeaker_that_is_not_heard_may_be_off_or_be_cancelled(config):
     assert found.mark is Mark.NOTE
     assert "does not hear" in found.text
     assert "turn the loudspeaker on" in found.advice
-    assert "cancels by itself" in found.advice
+    assert "cancels the echo itself" in found.advice
 
 
 def test_one_chirp_of_three_is_not_believed():

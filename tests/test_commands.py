@@ -176,7 +176,7 @@ def test_the_demo_asks_a_question_and_measures_the_answer(tmp_path):
         output = agent.output
     for word in ("listening", "thinking", "speaking", "ready", "you: ", "assistant: You said:"):
         assert word in output
-    fit = re.search(r"likeness (\d\.\d+)", output)
+    fit = re.search(r"likeness of (\d\.\d+)", output)
     assert fit, output
     assert float(fit[1]) > 0.9
     assert re.search(r"end of speech to first sound +\d+\.\d ms", output)
@@ -328,8 +328,8 @@ def test_help_is_a_command_too(capsys):
     ("line", "words"),
     [
         (["check", "--ofline"], ["usage: device-agent check", "--ofline", "[--offline]"]),
-        (["ask"], ["usage: device-agent ask", "say what to ask"]),
-        (["ask", "a", "--audio", "b.wav"], ["usage: device-agent ask", "say what to ask"]),
+        (["ask"], ["usage: device-agent ask", "give a text or a recording"]),
+        (["ask", "a", "--audio", "b.wav"], ["usage: device-agent ask", "give a text or a recording"]),
         (["simulate", "--port", "80000"], ["usage: device-agent simulate", "from 0 to 65535, not '80000'"]),
         (["simulate", "--port", "-1"], ["usage: device-agent simulate", "from 0 to 65535"]),
         (["simulate", "--port", "http"], ["usage: device-agent simulate", "from 0 to 65535"]),
@@ -378,7 +378,7 @@ def test_the_simulator_lists_its_faults_and_manners_and_knows_no_others(option, 
 
 def test_a_manner_that_a_service_does_not_have_is_wrong_usage(capsys):
     assert main(["simulate", "--service", "ultravox", "--manner", "asks"]) == 2
-    assert "asks makes no sense with ultravox" in capsys.readouterr().err
+    assert "asks does not exist for ultravox" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_said(simulator, capsys):
@@ -398,4 +398,4 @@ def test_every_command_says_which_file_it_reads(tmp_path, monkeypatch, capsys, c
         said = capsys.readouterr()
         assert said.err.startswith(f"configuration: {path}")
         assert f"{path}:1:13" in said.out + said.err
-    assert "(not the one in this folder: --config config.yaml)" in said.err
+    assert "(for the one in this folder: --config config.yaml)" in said.err

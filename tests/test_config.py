@@ -181,7 +181,7 @@ tools:
     )
     default = dict(_leaves(Config()))
     forgotten = {key for key, value in _leaves(said) if value == default[key]}
-    # Another name, or dialect, has other keys; and a CA file has to be one, see test_trust.py.
+    # Another name, or dialect, has other keys, which is unknown to and a CA file; it has to be one, see test_trust.py.
     assert forgotten == {"service.name", "service.dialect", "service.ca_file", "mqtt.ca_file"}
 
 
@@ -351,7 +351,7 @@ speaker: {volume: 101}
             "1:8: talk.5 is unknown; talk has start, end, vad, silence_ms, preroll_ms, follow_up_s, interrupt",
         ),
         ("light: {[a]: 6}", "1:9: light.a list is unknown; light has pin, rgb, inverted"),
-        ("light: {<<: {pin: 5}}", "1:9: light has <<; merge keys are not supported: write out what is to be there"),
+        ("light: {<<: {pin: 5}}", "1:9: light has <<; merge keys are not supported: write the values themselves"),
         ("talk: {vad: 1,\n vad: 2}", "2:2: talk.vad is in line 1 already; remove one of them"),
         ("light: {pin: 5}\ntalk:\nlight: {pin: 6}", "3:1: light is in line 1 already; remove one of them"),
     ],
@@ -373,7 +373,7 @@ def test_more_mistakes_than_one_can_read_are_counted(complaints):
     lines = complaints("".join(f"unknown{number}: 1\n" for number in range(60)))
 
     assert len(lines) == schema.MOST_MISTAKES + 1
-    assert lines[-1] == " and 10 mistakes more"
+    assert lines[-1] == " and 10 more mistakes"
 
 
 def test_a_list_has_an_end(complaints):
@@ -418,9 +418,9 @@ def test_an_address_that_is_private_encrypted_or_a_name_is_taken(loaded, url):
         ("wss://host:0/", "that begins with wss://"),
         ("wss://[::1", "that begins with wss://"),
         ("wss://host/a b", "that begins with wss://"),
-        ("ws://8.8.8.8/", "everybody on the way"),
-        ("ws://[2001:4860:4860::8888]/", "everybody on the way"),
-        ("ws://[::ffff:8.8.8.8]/", "everybody on the way"),
+        ("ws://8.8.8.8/", "plain ws:// to a public address can be overheard"),
+        ("ws://[2001:4860:4860::8888]/", "plain ws:// to a public address can be overheard"),
+        ("ws://[::ffff:8.8.8.8]/", "plain ws:// to a public address can be overheard"),
         ("wss://me:hunter2@host/", "without password"),
         ("wss://host/?api_key=hunter2", "without password"),
         ("http://me:hunter2@host/", "without password"),
@@ -543,8 +543,8 @@ def test_who_writes_a_key_into_the_file_is_told_where_it_belongs(complaints):
     [complaint] = complaints(f"service:\n  api_key: {KEY}\n")
 
     assert complaint == (
-        "2:3: service.api_key is not allowed; keys and tokens never stand here: "
-        "put it in a file of its own and name that in service.api_key_file"
+        "2:3: service.api_key is not allowed; keys and tokens do not belong here: "
+        "put it into a file of its own, and name that file in service.api_key_file"
     )
 
 
@@ -725,9 +725,9 @@ TOOL = "name: lamp, description: d, command: [sh]"
         ("service: {speed: fast}", 'service.speed should be a number from 0.25 to 1.5, not "fast"'),
         ("service: {patience_s: 5}", "service.patience_s should be a number from 20 to 600, not 5"),
         ("service: {patience_s: }", "service.patience_s is empty; it should be a number from 20 to 600"),
-        ("service: {token_key_file: /run/key}", "service.token_key_file means nothing without token_url; remove it"),
-        ("mqtt: {password_file: /run/key}", "mqtt.password_file means nothing without mqtt.user"),
-        ("mqtt: {ca_file: /run/ca.pem}", "mqtt.ca_file means nothing without mqtt.tls: true"),
+        ("service: {token_key_file: /run/key}", "service.token_key_file has no effect without token_url; remove it"),
+        ("mqtt: {password_file: /run/key}", "mqtt.password_file has no effect without mqtt.user"),
+        ("mqtt: {ca_file: /run/ca.pem}", "mqtt.ca_file has no effect without mqtt.tls: true"),
         ("mqtt: {host: 'http://broker'}", "mqtt.host should be a name or an address, without port"),
         *(
             (f"mqtt: {{host: '{name}'}}", "mqtt.host should be a name or an address")
@@ -738,8 +738,8 @@ TOOL = "name: lamp, description: d, command: [sh]"
         ("service: {tools: [{type: mcp, authorization: Bearer abcdef}]}", "looks like a key"),
         ("a: &a {b: 1}\nservice: {tools: [{type: mcp, <<: *a}]}", "service.tools[0] has <<; merge keys are not"),
         ('service: {tools: [{type: mcp, a: "\\e[2J"}]}', "service.tools[0] holds a control character"),
-        ('service: {tools: [{type: mcp, "\\e": a}]}', "service.tools[0] has a name that is no text"),
-        ("service: {tools: [{type: mcp, ? [a] : a}]}", "service.tools[0] has a name that is no text"),
+        ('service: {tools: [{type: mcp, "\\e": a}]}', "service.tools[0] has a name that is not a text"),
+        ("service: {tools: [{type: mcp, ? [a] : a}]}", "service.tools[0] has a name that is not a text"),
         ("fallback: [{<<: *a}]", "found undefined alias"),
         ("x: &a {name: xai}\nfallback: [{<<: *a, voice: v}]", "fallback[0] has <<; merge keys are not supported"),
         ("<<: {talk: {vad: 1}}", "the file has <<; merge keys are not supported"),
@@ -778,18 +778,24 @@ def test_aliases_do_not_multiply_without_end(complaints):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{name: xai, tools: [web_serch]}", "service.tools has web_serch; xai has web_search, x_search"),
+        (
+            "{name: xai, tools: [web_serch]}",
+            "service.tools has web_serch, which is unknown to xai; it has web_search, x_search",
+        ),
         ("{name: xai, tools: [{type: mcp, server_url: 'https://x'}]}", "service.tools has mcp without server_label"),
-        ("{name: ultravox, audio: pcmu}", "service.audio means nothing to ultravox"),
-        ("{name: ultravox, reasoning: none}", "service.reasoning means nothing to ultravox"),
-        ("{name: xai-live, speed: 1.2}", "service.speed means nothing to xai-live"),
+        ("{name: ultravox, audio: pcmu}", "service.audio has no effect with ultravox"),
+        ("{name: ultravox, reasoning: none}", "service.reasoning has no effect with ultravox"),
+        ("{name: xai-live, speed: 1.2}", "service.speed has no effect with xai-live"),
         ("{reasoning: low}", "service.reasoning should be none or high for xai, not low"),
         ("{reasoning: high, model: grok-voice-fast-1.0}", "is refused by the model grok-voice-fast-1.0; remove it"),
         ("{name: openai, reasoning: low, model: gpt-realtime}", "is refused by the model gpt-realtime; remove it"),
         ("{name: litellm, model: m, reasoning: low}", "should be none or high for litellm with dialect xai, not low"),
         ("{speed: 0.5}", "service.speed should be a number from 0.7 to 1.5 for xai, not 0.5"),
-        ("{name: litellm, model: m, dialect: openai, tools: [web_search]}", "litellm with dialect openai has mcp"),
-        ("{name: xai, dialect: openai}", "service.dialect means nothing to xai"),
+        (
+            "{name: litellm, model: m, dialect: openai, tools: [web_search]}",
+            "unknown to litellm with dialect openai; it has mcp",
+        ),
+        ("{name: xai, dialect: openai}", "service.dialect has no effect with xai"),
         ("{name: litellm, model: m, dialect: openai, rate: 16000}", "service.rate should be 24000 with dialect openai"),
         ("{name: litellm}", "service.model is empty; it should be an alias"),
         ("{name: ultravox, url: 'wss://x/'}", "service.url should begin with https:// for ultravox"),
@@ -846,6 +852,6 @@ def test_no_name_of_ours_is_reserved():
 def test_a_tool_that_takes_longer_than_ultravox_waits_is_refused_where_it_stands(complaints, loaded):
     tool = f"tools: [{NAMED % ('lamp', 41)}]"
     assert complaints(f"service: {{name: ultravox}}\n{tool}") == [
-        "2:64: tools[0].timeout_s is 41, and ultravox waits 40 s for a tool at most"
+        "2:64: tools[0].timeout_s is 41, and ultravox waits at most 40 s for a tool"
     ]
     assert loaded(tool)

@@ -272,7 +272,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe", 0o600)
 
     for name in ("pipe", "."):
-        with pytest.raises(ConfigError, match="is no file"):
+        with pytest.raises(ConfigError, match="is not a file"):
             find_key("xai", str(tmp_path / name))
 
 
@@ -309,7 +309,7 @@ def test_an_empty_place_is_refused(key_file, credential, monkeypatch, content):
 def test_more_than_a_key_is_refused_and_never_shown(key_file, content):
     key_file.write_bytes(content.encode("latin-1"))
 
-    with pytest.raises(ConfigError, match=r"leave the key alone") as refusal:
+    with pytest.raises(ConfigError, match=r"keep only the key") as refusal:
         find_key("xai", str(key_file))
 
     assert KEY not in "".join(traceback.format_exception(refusal.value))
@@ -349,7 +349,7 @@ def test_any_bytes_are_a_key_for_a_header_or_refused(tmp_path_factory, raw):
 
 
 def test_the_key_of_another_company_is_refused_at_the_own_address_of_a_service(key_file):
-    with pytest.raises(ConfigError, match=f"{key_file} is a key of xAI, and openai needs one of OpenAI") as refusal:
+    with pytest.raises(ConfigError, match=f"{key_file} is a key of xAI, but openai needs a key of OpenAI") as refusal:
         credentials.find_key("openai", str(key_file), direct=True)
     assert KEY not in str(refusal.value)
     assert find_key("openai", str(key_file)) == Secret(KEY)  # at a proxy
@@ -377,14 +377,14 @@ def test_a_password_is_in_its_file_or_in_its_credential_inside_and_outside_of_th
     other.chmod(0o600)
     assert find_password(None, "token_key") == Secret("from-the-store")
     other.chmod(0o644)
-    with pytest.raises(ConfigError, match="others than its owner"):
+    with pytest.raises(ConfigError, match="can be read by other users"):
         find_password(None, "token_key")
 
 
 def test_a_password_may_have_quotes_and_signs(key_file):
     key_file.write_text("'key=\"it\n")
     assert find_password(str(key_file), "mqtt_password") == Secret("'key=\"it")
-    for wrong, words in (("", "is empty; put the password there"), ("a b", "holds more than a password")):
+    for wrong, words in (("", "is empty; write the password there"), ("a b", "holds more than a password")):
         key_file.write_text(wrong)
         with pytest.raises(ConfigError, match=words):
             find_password(str(key_file), "mqtt_password")

@@ -431,7 +431,7 @@ def test_what_fits_is_cancelled_and_nothing_else(busy, arguments, cancelled):
     [
         ({}, "ask the user which"),
         ({"name": "egg"}, "timer 2 (egg) at 18:40, timer 3 (egg) at 18:40"),
-        ({"name": "cake"}, "there is none like that; there is timer 1 (tea) at 18:40"),
+        ({"name": "cake"}, "no timer or alarm fits; there is timer 1 (tea) at 18:40"),
         ({"name": "cake", "all": True}, "none like that"),
         ({"number": 9}, "none like that"),
         ({"number": 2.5}, "none like that"),

@@ -142,5 +142,5 @@ def test_gaps_are_told_when_there_are_new_ones(devices, ears, mouth, caplog):
     devices.tell_gaps()
     devices.tell_gaps()
     assert [record.message for record in caplog.records] == [
-        "gaps so far: 2 in the microphone, 0 in the loudspeaker, 1 in what came of replies"
+        "gaps so far: 2 in the microphone, 0 in the loudspeaker, 1 in the replies of the service"
     ]

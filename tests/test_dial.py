@@ -117,7 +117,7 @@ def test_the_kernel_is_told_to_notice_what_is_dead():
 def test_a_greeting_that_nobody_answers_is_given_up():
     with closing(Closed()) as hole:
         text = why(Dial("it", SHORT_S), f"ws://127.0.0.1:{hole.port}")
-    assert text == "cannot reach it: nobody answered within 0.3 s; is there a network?"
+    assert text == "cannot reach it: no server answered within 0.3 s; is there a network?"
 
 
 def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypatch):
@@ -170,7 +170,7 @@ def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
     begin = race.Race._begin
     monkeypatch.setattr(race.Race, "_begin", lambda self, address: (tries.append(address), begin(self, address)))
     text = why(Dial("it", SHORT_S, book=at("255.255.255.255")), "wss://name")  # for TCP there is no way there
-    assert text.startswith("cannot reach it: no way leads there (")
+    assert text.startswith("cannot reach it: no route leads there (")
     assert len(tries) > 2
 
 
@@ -276,7 +276,7 @@ def test_an_answer_that_changes_nothing_wakes_nobody_twice(authority, trials, mo
     monkeypatch.setattr(race.Race, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1])
     with closing(Closed("127.0.0.2")) as hole:
         book = was_at("127.0.0.2", hole.port, Directory([Address(socket.AF_INET, ("127.0.0.2", hole.port))]))
-        assert "nobody answered within 0.3 s" in why(Dial("it", SHORT_S, book=book), f"wss://name:{hole.port}")
+        assert "no server answered within 0.3 s" in why(Dial("it", SHORT_S, book=book), f"wss://name:{hole.port}")
     assert len(steps) <= 3
 
 
@@ -379,8 +379,8 @@ RECORD = bytes([22, 3, 3, 0x40, 0])  # the beginning of a long record of a TLS h
             lambda sock: (sock.recv(1), sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), waits(sock)),
             "does not speak TLS",
         ),
-        (resets, "the connection broke before it was made"),
-        (lambda sock: sock.recv(4096), "the connection broke before it was made"),
+        (resets, "the connection broke while it was being made"),
+        (lambda sock: sock.recv(4096), "the connection broke while it was being made"),
     ],
 )
 def test_tls_that_does_not_come_about_is_said(act, words):

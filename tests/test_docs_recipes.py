@@ -128,7 +128,7 @@ def test_the_radio_plays_and_stops(tmp_path):
         assert heard == ["clear", 'add "https://radio.example/jazz.mp3"', "play"]
         assert run(radio, station="off") == {"radio": "off"}
         assert heard[3:] == ["stop"]
-        with pytest.raises(ToolFailed, match="there is no station folk; there are: jazz, news"):
+        with pytest.raises(ToolFailed, match="station folk is unknown; choose from: jazz, news"):
             run(radio, station="folk")
 
 

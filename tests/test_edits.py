@@ -194,7 +194,7 @@ def test_a_file_that_vanished_is_told_once_and_noticed_when_it_is_back(desk, cap
         ("talk: {vad: 1}\nservice:\n  api_key_file: {folder}/none\n", ":3:17: the key file"),
         ("service: {name: openai}\n", ":1:17: there is no key for openai"),
         ("fallback:\n  - voice: x\n    name: openai\n", ":3:11: there is no key for openai"),
-        ("service: {voice: x}\nfallback: [{api_key_file: {folder}/open}]\n", ":2:27: others than its owner can use"),
+        ("service: {voice: x}\nfallback: [{api_key_file: {folder}/open}]\n", ":2:27: the key file "),
     ],
 )
 def test_a_key_that_is_not_there_is_a_mistake_in_its_line(desk, tmp_path, text, said):
@@ -264,7 +264,7 @@ def test_every_mistake_is_in_the_log_once_for_each_version(desk, caplog):
     assert len(said) == 3
     assert said[0].startswith(f"{desk.path}:1:13: talk.vad should be")
     assert 'did you mean "silence_ms"?' in said[1]
-    assert said[2] == f"{desk.path}: the settings from before stay in use"
+    assert said[2] == f"{desk.path}: the previous settings stay in use"
     assert (desk.edits.state, desk.edits.mistakes) == ("wrong edit", said[:2])
 
 
@@ -273,7 +273,7 @@ def test_what_was_taken_is_told_by_its_keys_alone(desk, caplog):
     with caplog.at_level(logging.INFO):
         desk.edits.take(desk.looks())
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == f"{desk.path}: taken: service.instructions, talk.vad"
+    assert line == f"{desk.path}: in use now: service.instructions, talk.vad"
     assert desk.edits.state == "in use"
 
 
@@ -407,7 +407,9 @@ def test_what_ends_the_process_again_and_again_in_its_first_minute_is_tried_no_m
         killed[-1].edits.begin()
     assert [each.edits.config.microphone.device for each in killed] == ["bad"] * MOST + ["default"]
     last = killed[-1]
-    assert last.edits.mistakes == [f"{last.path}: ended the process {MOST} times. To try it again, save it again"]
+    assert last.edits.mistakes == [
+        f"{last.path}: crashed or hung the program {MOST} times. To try it again, save it again"
+    ]
     last.works(2 * PROVEN_S)
     assert last.look() is None
     last.save("microphone: {device: good}\ntalk: {vad: 1}\n")
@@ -449,7 +451,7 @@ def test_where_nothing_can_be_noted_nothing_is_counted(tmp_path):
 def test_a_pipe_in_place_of_the_file_holds_nothing_up(desk):
     desk.path.unlink()
     os.mkfifo(desk.path)
-    assert "nothing is written into this pipe" in str(desk.looks())
+    assert "nothing was written into this pipe" in str(desk.looks())
 
 
 # A file that is not whole ---------------------------------------------------------------------------------------------

@@ -76,11 +76,11 @@ def test_a_key_behind_a_proxy_may_be_any_word(text):
 @pytest.mark.parametrize(
     ("text", "service", "wrong"),
     [
-        (OPENAI, "xai", "is a key of OpenAI, and xai needs one of xAI"),
-        (OPENAI, "xai-live", "is a key of OpenAI, and xai-live needs one of xAI"),
-        (GOOD, "openai", "is a key of xAI, and openai needs one of OpenAI"),
-        ("sk-ant-api03-abc", "openai", "is a key of Anthropic, and openai needs one of OpenAI"),
-        ("AIzaSyD", "ultravox", "is a key of Google, and ultravox needs one of Ultravox"),
+        (OPENAI, "xai", "is a key of OpenAI, but xai needs a key of xAI"),
+        (OPENAI, "xai-live", "is a key of OpenAI, but xai-live needs a key of xAI"),
+        (GOOD, "openai", "is a key of xAI, but openai needs a key of OpenAI"),
+        ("sk-ant-api03-abc", "openai", "is a key of Anthropic, but openai needs a key of OpenAI"),
+        ("AIzaSyD", "ultravox", "is a key of Google, but ultravox needs a key of Ultravox"),
         (GOOD, "xai", ""),
         (OPENAI, "openai", ""),
         ("unknown-form", "xai", ""),
@@ -170,7 +170,7 @@ def test_before_there_are_settings_any_company_may_be_meant(tmp_path, store, cap
 def test_where_config_yaml_names_another_place_that_is_said(tmp_path, store, settings, capsys):
     settings.write_text("service: {name: xai, api_key_file: /root/xai.key}\n")
     key.put_key(file=file_with(tmp_path, GOOD), settings=settings)
-    assert "goes before it" in capsys.readouterr().out
+    assert "used instead of it" in capsys.readouterr().out
     assert key.put_key(if_none=True, file="/no/such", settings=settings) == 0
 
 
@@ -182,7 +182,7 @@ def test_it_asks_only_where_there_is_no_usable_key(tmp_path, store, settings, ca
         (store / "device-agent.api_key").write_text(unusable)
         key.put_key(file=file, if_none=True, settings=settings)
         assert (store / "device-agent.api_key").read_text() == f"{GOOD}\n"
-        assert "The stored key is of no use: " in capsys.readouterr().out
+        assert "The stored key cannot be used: " in capsys.readouterr().out
     assert key.put_key(file="/no/such", if_none=True, settings=settings) == 0
 
 
@@ -208,7 +208,7 @@ def typed(store: Path, settings: Path, *lines: str) -> tuple[str, int]:
             shown += os.read(terminal, 4096)
         except OSError:  # the terminal is closed
             break
-        if left and shown.count(b"return: none yet): ") == len(lines) - len(left) + 1:
+        if left and shown.count(b"if you have none yet): ") == len(lines) - len(left) + 1:
             os.write(terminal, left.pop(0).encode() + b"\n")
     os.close(terminal)
     return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -245,4 +245,4 @@ def test_who_is_not_root_is_told_to_use_sudo():
         text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "You are not root: repeat with sudo: sudo device-agent key\n"
+    assert done.stderr == "You are not root. Repeat with sudo: sudo device-agent key\n"

@@ -71,8 +71,8 @@ def test_a_reply_that_the_proxy_asked_for_again_is_not_heard_twice():
 MISCONFIGURED = {
     "400: {'error': '_arealtime: Invalid model name passed in model=grk. Call": "its aliases?",
     "api_key is required for OpenAI realtime calls": "the proxy has no key for the service behind it",
-    "You passed in model=grk. There are no healthy deployments for this model": "no entry of this alias",
-    "Unsupported model: claude-3": "the proxy has no realtime for the model of this alias",
+    "You passed in model=grk. There are no healthy deployments for this model": "no usable entry for this alias",
+    "Unsupported model: claude-3": "the proxy does not support realtime for the model of this alias",
 }
 """What release 1.108.7 says, in an error and once more in its goodbye -> what the owner reads."""
 
@@ -96,7 +96,7 @@ def test_where_the_proxy_reaches_no_service_it_is_tried_again():
         LinkLost("litellm closed with 1011: Internal server error: [Errno 111] refused")
     )
     assert isinstance(error, LinkLost)
-    assert "is that up" in str(error)
+    assert "is that service running" in str(error)
     assert "aliases" not in str(error)
 
 
@@ -141,7 +141,7 @@ def test_a_turn_that_the_service_behind_the_proxy_does_not_take_ends_the_connect
     peer = ready_peer()
     peer.send(*TURN)
     peer.wait(PATIENCE_S * UNTAKEN - 0.5)
-    with pytest.raises(LinkLost, match="did not take the turn"):
+    with pytest.raises(LinkLost, match="did not accept the turn"):
         peer.wait(1.0)
 
 
@@ -150,7 +150,7 @@ def test_a_reply_that_was_begun_may_be_thought_about_for_long():
     peer.send(*TURN)
     peer.say({"type": "input_audio_buffer.committed", "item_id": "u"}, *peer.begins("r1"))
     assert peer.wait(PATIENCE_S * WORKING - 0.5) == []
-    with pytest.raises(ResponseTimedOut, match="said no more"):
+    with pytest.raises(ResponseTimedOut, match="sent no more"):
         peer.wait(1.0)
 
 
@@ -158,7 +158,7 @@ def test_where_the_service_ends_turns_a_proxy_with_nobody_behind_it_is_noticed_t
     peer = Peer("litellm", {"service_ends": True})
     peer.say({"type": "session.updated"})
     peer.send(*TURN)
-    with pytest.raises(LinkLost, match="did not take the turn"):
+    with pytest.raises(LinkLost, match="did not accept the turn"):
         peer.wait(PATIENCE_S * UNTAKEN + 0.5)
 
 

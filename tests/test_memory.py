@@ -191,7 +191,7 @@ def test_a_new_trouble_is_told_again(path, caplog):
 def test_there_is_an_end_to_what_can_be_remembered():
     memory = Memory()
     memory.put("x", "y" * (LARGEST - 100))
-    with pytest.raises(ValueError, match="too long to be remembered"):
+    with pytest.raises(ValueError, match="too long to be stored"):
         memory.put("z", "y" * 200)
     assert memory.get("z") is None
     memory.put("x", 1)

@@ -49,10 +49,10 @@ def test_an_honest_broker_passes_in_pieces_of_any_size(packets, data):
     [
         (packet(0x30, LARGEST - 2), "a packet of 8190 bytes, and was told to send 8192"),
         (b"\x30\xff\xff\xff\x7f", "a packet of 268435455 bytes"),
-        (b"\x30\xff\xff\xff\xff", "a packet without end"),
+        (b"\x30\xff\xff\xff\xff", "a packet that does not end"),
         (b"\x34\x05", "of kind 3, flags 0100, that we did not ask for"),
         (b"\x36\x05", "of kind 3, flags 0110"),
-        (GREETING + GREETING, "greets us again"),
+        (GREETING + GREETING, "repeats its greeting"),
         *((bytes([kind << 4, 0]), f"of kind {kind}") for kind in sorted(set(range(16)) - FROM_BROKER)),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_broker_that_talks_on_and_reads_nothing_is_left():
     now = STUCK_S + 1
     with pytest.raises(BrokerFloods):
         limited.recv(2)
-    assert told == ["it has read nothing for 30 s, and talks on"]
+    assert told == ["it has read nothing for 30 s, but keeps sending"]
 
 
 def test_one_that_reads_again_is_not():

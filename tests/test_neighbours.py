@@ -72,7 +72,7 @@ def test_who_cannot_live_there_is_told_of_and_the_others_do(neighbours, caplog):
     with caplog.at_level(logging.ERROR):
         neighbours.settle(Config(metrics=MetricsConfig(free_port()), mqtt=missing))
     assert living() == {"metrics"}
-    assert "/nowhere/password cannot be read: No such file or directory; going on without mqtt" in caplog.text
+    assert "/nowhere/password cannot be read: No such file or directory; continuing without mqtt" in caplog.text
 
 
 def test_a_broker_that_is_not_there_keeps_nobody_from_leaving(neighbours, caplog):

@@ -225,7 +225,7 @@ class TestRates:
     def test_a_card_without_any_rate_for_a_voice_is_named(self):
         with (
             FifoCard(only_rate=4000) as card,
-            pytest.raises(DeviceFailed, match=r"PortAudio -9997.*none of our rates"),
+            pytest.raises(DeviceFailed, match=r"PortAudio -9997.*none of our sample rates"),
         ):
             card.process().microphone(RATE).open()
 
@@ -432,11 +432,12 @@ class TestDevices:
             process.microphone(RATE, "USB PnP").open()
 
         assert str(failure.value) == (
-            "microphone 'USB PnP' is not there; there is 'desk_microphone', 'default': run device-agent devices"
+            "microphone 'USB PnP' was not found; there is 'desk_microphone', 'default' "
+            "(to choose one, run: device-agent devices)"
         )
 
     def test_one_that_cannot_record_is_no_microphone(self, process):
-        with pytest.raises(DeviceFailed, match="'desk_speaker' is not there"):
+        with pytest.raises(DeviceFailed, match="'desk_speaker' was not found"):
             process.microphone(RATE, "desk_speaker").open()
 
     def test_an_unclear_name_takes_the_first_and_says_so(self, card):
@@ -448,7 +449,7 @@ PortAudioSpeaker(24000, "E").open()
 """
         _, said = card.run(code)
 
-        assert "speaker 'E' could be 'desk_speaker', 'default': taking the first" in said
+        assert "speaker 'E' fits several devices: 'desk_speaker', 'default'; using the first" in said
 
     def test_without_a_default_one_there_is_an_error_and_no_crash(self, tmp_path):
         """PortAudio aborts the process over a configuration without a device called default."""

@@ -97,7 +97,7 @@ def test_a_key_that_comes_back_is_not_told():
 
 def test_a_redirect_is_not_followed():
     with answers("", "307 Over There\r\nLocation: http://127.0.0.1:9/") as peer:
-        with pytest.raises(LinkLost, match="answered 307 and sent us to 127.0.0.1, where we do not go"):
+        with pytest.raises(LinkLost, match="answered 307 and redirected to 127.0.0.1, which is not followed"):
             post(peer).send()
 
 

@@ -231,7 +231,7 @@ def test_a_turn_waits_while_nobody_listens_behind_the_proxy(proxy, dialect, leni
     with room(proxy, dialect) as agent:
         said = agent.ask()
         assert "1011" in (reason := agent.happened(LinkDown).reason)
-        assert "the proxy does not reach the service behind it" in reason
+        assert "the proxy cannot reach the service behind it" in reason
         with proxy.upstream(dialect, **QUICK) as behind:
             agent.happened(PlaybackEnded)
             assert said in behind.heard()[0].pcm
@@ -278,7 +278,7 @@ def test_after_the_service_has_gone_the_next_turn_is_answered(proxy, dialect, be
         assert len(behind.connections) == 2
         assert len(behind.connections[1].turns) == 1
         downs = [down.reason for down in agent.all(LinkDown)]
-        untaken = "the service behind the proxy did not take the turn within 2 s"
+        untaken = "the service behind the proxy did not accept the turn within 2 s"
         assert downs == ([] if proxy.release == RECENT else [untaken])
 
 

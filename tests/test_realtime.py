@@ -777,7 +777,7 @@ def test_a_service_that_works_tells_so_and_is_waited_for():
         told += talk.at(float(second))
         told += talk.says("response.mcp_call.in_progress", item_id="m")
     assert told.count(ReplyProgress()) >= 45
-    with pytest.raises(LinkLost, match="said no more"):
+    with pytest.raises(LinkLost, match="sent no more"):
         talk.at(50.0 + PATIENCE_S * WORKING)
 
 
@@ -786,7 +786,7 @@ def test_work_without_an_answer_has_a_limit():
     talk.send(*TURN)
     talk.at(0.0)
     talk.created("r")
-    with pytest.raises(LinkLost, match="said no more"):
+    with pytest.raises(LinkLost, match="sent no more"):
         for second in range(1, 1000):
             talk.at(float(second))
             talk.says("response.mcp_call.in_progress", item_id="m")

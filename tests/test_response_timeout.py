@@ -53,16 +53,16 @@ def gives_up(timeout: ResponseTimeout, words: str) -> float:
 def test_a_service_that_has_said_nothing_yet_may_take_long_over_the_first_turn_and_no_later_one():
     timeout = watched()
     ask(timeout, 100.0)
-    assert gives_up(timeout, "did not take the turn within 50 s") == 100.0 + SLOW * P
+    assert gives_up(timeout, "did not accept the turn within 50 s") == 100.0 + SLOW * P
     timeout.heard(200.0, **OVER)
     ask(timeout, 300.0)
-    assert gives_up(timeout, "did not take the turn within 10 s") == 300.0 + UNTAKEN * P
+    assert gives_up(timeout, "did not accept the turn within 10 s") == 300.0 + UNTAKEN * P
 
 
 def test_one_that_says_nothing_before_its_reply_may_take_as_long_as_one_that_begins_it():
     timeout = watched(acknowledges=False)
     ask(timeout, 100.0)
-    assert gives_up(timeout, "did not take the turn within 30 s") == 100.0 + QUICK * P
+    assert gives_up(timeout, "did not accept the turn within 30 s") == 100.0 + QUICK * P
 
 
 def test_the_time_runs_from_when_the_latest_turn_had_gone_up():
@@ -121,7 +121,7 @@ def test_signs_of_work_prolong_the_wait_within_a_limit(by_itself):
     for now in range(100, 340, 40):
         timeout.heard(float(now), **WORKS)
         assert timeout.deadline(0.0) == min(now + WORKING * P, 100.0 + LIMIT * P)
-    assert gives_up(timeout, "said no more of its reply within 120 s") == 100.0 + LIMIT * P
+    assert gives_up(timeout, "sent no more of its reply within 120 s") == 100.0 + LIMIT * P
 
 
 def test_the_limit_is_that_of_the_turn_and_not_of_the_one_before():

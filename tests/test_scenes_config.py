@@ -228,7 +228,7 @@ def test_a_wrong_edit_is_seen_and_told_until_it_is_right(simulator, tmp_path, mo
             assert isinstance(refused, EditRefused)
             assert refused.reason.startswith(f"{home.file}:2:13: talk.vad should be")
             home.see("mistake")
-            status = f"STATUS=mistake, with settings from before: {refused.reason}"
+            status = f"STATUS=mistake, with the previous settings: {refused.reason}"
             assert status in iter(lambda: manager.recv(4096).decode(), "")
             home.answered(1)
             home.see("mistake", times=2)
@@ -325,7 +325,7 @@ def test_the_process_takes_edits_signals_and_the_last_good_file(tmp_path, monkey
             assert agent.end(signal.SIGTERM) == 0, "what was refused while it ran is refused at a start"
         config.write_text("talk: {vad: 9}\n")
         with running("run", "--config", config, env=env) as agent:
-            agent.says("starting with the last good one")
+            agent.says("starting with the last good configuration")
             agent.says("light: mistake")
             assert agent.end(signal.SIGTERM) == 0, agent.log
         key = tmp_path / "key"

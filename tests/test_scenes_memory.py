@@ -241,7 +241,7 @@ def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeyp
         simulator.hang_handshake()
         assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
         agent.finger.press()
-        assert simulator.wait_for(lambda: "the old session goes on" in caplog.text)
+        assert simulator.wait_for(lambda: "continuing with the old session" in caplog.text)
         agent.microphone.say(speech())
         agent.microphone.wait_until_said()
         agent.finger.release()

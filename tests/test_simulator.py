@@ -453,9 +453,9 @@ def test_an_unknown_fault_or_service_is_named(simulator: Simulator) -> None:
 
 
 def test_a_fault_that_makes_no_sense_with_a_service_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no-quota makes no sense with ultravox, only with xai, openai, litellm"):
+    with pytest.raises(ValueError, match=r"no-quota does not exist for ultravox, only for xai, openai, litellm"):
         Simulator("ultravox", faults=["no-quota"])
-    with pytest.raises(ValueError, match="one-session makes no sense with xai, only with openai"):
+    with pytest.raises(ValueError, match="one-session does not exist for xai, only for openai"):
         Simulator(manner=["one-session"])
     assert {name for entry in (*FAULTS.values(), *MANNERS.values()) for name in entry.services} <= set(SERVICES)
 

@@ -85,7 +85,7 @@ def test_a_second_run_ends_with_1_and_neither_hears_nor_plays(tmp_path):
             with running("run", "--config", other) as late:
                 assert late.end() == 1
             assert late.log == (
-                f"Another device-agent runs already, as process {agent.process.pid}. "
+                f"Another device-agent is already running, as process {agent.process.pid}. "
                 f"Stop it first: kill {agent.process.pid}\n"
             )
             assert not (second / "said.wav").exists()

@@ -88,7 +88,7 @@ def test_who_may_not_look_hears_who_may(path):
     with opened(path), nobody(path):
         with pytest.raises(NotSeen) as told:
             ask([path])
-    assert str(told.value).startswith("You are not root: repeat with sudo: sudo device-agent status ")
+    assert str(told.value).startswith("You are not root. Repeat with sudo: sudo device-agent status ")
     assert "\n" not in str(told.value)
     assert "usermod -aG" in str(told.value)
 
@@ -114,7 +114,7 @@ def test_too_many_hear_why_they_see_nothing(path):
         streams = [guest.Stream([path], WATCH) for _ in range(MOST)]
         for stream in streams:
             stream.next()
-        with pytest.raises(NotSeen, match=f"{MOST} others are looking already"):
+        with pytest.raises(NotSeen, match=f"{MOST} others are reading the status already"):
             ask([path])
         for stream in streams:
             with stream:

@@ -226,7 +226,7 @@ def test_a_file_of_unknown_length_plays_to_its_end(tmp_path, hands, riff, size, 
 
 def test_a_file_whose_sound_really_is_empty_has_none(microphone):
     pcm = noise(0.04)
-    with pytest.raises(DeviceFailed, match="has no sound in it"):
+    with pytest.raises(DeviceFailed, match="contains no sound"):
         microphone(header() + b"data\0\0\0\0" + LISTED)
     content = header() + b"data\0\0\0\0" + LISTED + b"data" + struct.pack("<I", len(pcm)) + pcm
     assert everything(microphone(content)) == pcm
@@ -244,12 +244,12 @@ def test_a_file_whose_recorder_was_killed_ends_where_it_ends(microphone, size):
     ("content", "what"),
     [
         (b"", "is empty"),
-        (b"hello, I am a text", "is no WAV file"),
-        (b"RIFX\0\0\0\0WAVE", "is no WAV file"),
-        (b"RIFF\0\0\0\0WAVE", "has no sound in it"),
-        (header(), "has no sound in it"),
-        (header() + b"data\0\0\0\0", "has no sound in it"),
-        (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "has no sound in it"),
+        (b"hello, I am a text", "is not a WAV file"),
+        (b"RIFX\0\0\0\0WAVE", "is not a WAV file"),
+        (b"RIFF\0\0\0\0WAVE", "contains no sound"),
+        (header(), "contains no sound"),
+        (header() + b"data\0\0\0\0", "contains no sound"),
+        (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "contains no sound"),
         (b"RIFF\0\0\0\0WAVEfmt \4\0\0\0abcd", "is damaged"),
         (header(bits=8) + b"data", "has 8 bit integer samples"),
         (header(bits=24) + b"data", "has 24 bit integer samples"),
@@ -274,10 +274,10 @@ def test_a_file_of_another_kind_is_refused_in_one_line_that_says_what_to_do(micr
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
-    for name, what in {"nothing": "No such file", "pipe": "is no file", ".": "is no file"}.items():
+    for name, what in {"nothing": "No such file", "pipe": "is not a file", ".": "is not a file"}.items():
         with pytest.raises(DeviceFailed, match=what):
             WavMicrophone(str(tmp_path / name), RATE).open()
-    for name, what in {"nothing/out.wav": "No such file", "pipe": "is no file", ".": "is no file"}.items():
+    for name, what in {"nothing/out.wav": "No such file", "pipe": "is not a file", ".": "is not a file"}.items():
         with pytest.raises(DeviceFailed, match=what):
             WavSpeaker(str(tmp_path / name), RATE).open()
 

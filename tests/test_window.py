@@ -149,7 +149,7 @@ def test_only_a_few_may_look(path):
         for guest in guests:
             guest.hears()
         late = Guest(path)
-        assert late.hears() == {"error": f"{MOST} others are looking already"}
+        assert late.hears() == {"error": f"{MOST} others are reading the status already"}
         assert late.hears() is None
         guests[0].leaves()
         answers = (Guest(path, SNAPSHOT).hears() for _ in range(100))  # soon the window has seen that he left
@@ -226,7 +226,7 @@ def test_an_agent_that_runs_is_not_robbed(path, caplog):
             assert Guest(path, SNAPSHOT).hears()
             assert (first.shown, second.shown) == (1, 0)
         assert Guest(path, SNAPSHOT).hears()
-    assert "another device-agent runs" in caplog.text
+    assert "another running device-agent" in caplog.text
     with opened(path):
         assert Guest(path, SNAPSHOT).hears()
 
@@ -268,7 +268,7 @@ def test_where_there_can_be_no_window_there_is_none(tmp_path, caplog):
         made = Window(Statue(), path)
         made.run(threading.Event())
         made.wake()
-    assert caplog.text.count("device-agent status will see nothing") == 2
+    assert caplog.text.count("device-agent status will show nothing") == 2
 
 
 def test_it_is_where_the_unit_says(monkeypatch, tmp_path):

@@ -387,15 +387,19 @@ def test_a_header_without_end_is_not_read():
 @pytest.mark.parametrize(
     ("head", "body", "words"),
     [
-        ("511 Network Authentication Required", "<html>", "LinkLost: the peer answered 511: not what was asked for"),
-        ("302 Found\r\nLocation: http://login.example/?a=b", "", "and sent us to login.example, where we do not go"),
-        ("301 Moved\r\nLocation: ://", "", "LinkLost: the peer answered 301: not what was asked for"),
+        ("511 Network Authentication Required", "<html>", "LinkLost: the peer answered 511: not the expected answer"),
+        (
+            "302 Found\r\nLocation: http://login.example/?a=b",
+            "",
+            "and redirected to login.example, which is not followed",
+        ),
+        ("301 Moved\r\nLocation: ://", "", "LinkLost: the peer answered 301: not the expected answer"),
         (
             "302 Found\r\nLocation: http://[x\r\nSet-Cookie: a,b=1; domain=x",
             "",
-            "LinkLost: the peer answered 302: not what",
+            "LinkLost: the peer answered 302: not the expected",
         ),
-        ("200 OK\r\nContent-Length: 6\r\nX: y", "<html>", "LinkLost: the peer answered 200: not what was asked for"),
+        ("200 OK\r\nContent-Length: 6\r\nX: y", "<html>", "LinkLost: the peer answered 200: not the expected answer"),
         ("401 No", json.dumps({"error": f"the key {KEY} is\nnot\x1b[31m known"}), r"the key *** is not\x1b[31m known"),
         ("101 Switching Protocols", "", "LinkLost: the peer did not answer as a WebSocket does"),
         ("200", "", "LinkLost"),

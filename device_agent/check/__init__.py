@@ -42,9 +42,9 @@ class Patience:
 
 
 LOCAL = Patience(10.0)
-CARD = Patience(20.0, "the card or its driver hangs: pull it out and put it in again, or restart the sound server")
+CARD = Patience(20.0, "the card or its driver hangs: unplug the card and plug it in again, or restart the sound server")
 """One port waits 10 s for another."""
-NETWORK = Patience(45.0, "the network swallows it: try again")
+NETWORK = Patience(45.0, "the network does not answer: try again")
 """Each of two dials may take 10 s, and a greeting 15 s."""
 
 
@@ -59,7 +59,7 @@ def check(path: Path, out: TextIO, *, offline: bool = False, quiet: bool = False
     try:
         return Doctor(page).examine(path, offline=offline, quiet=quiet)
     except KeyboardInterrupt:
-        page.end("Stopped in the middle.", ok=False)
+        page.end("Stopped before the end.", ok=False)
         return EX_WRONG
 
 
@@ -186,7 +186,7 @@ def _summary(config: Config) -> str:
     names = ", else ".join(service.name for service in (config.service, *config.fallback))
     begins = "a press" if config.talk.start == "button" else "your voice"
     ends = f"{config.talk.silence_ms} ms of silence" if config.talk.end == "device" else "the service"
-    interrupts = "deaf while it speaks, but for the button"
+    interrupts = "it cannot hear you while it speaks, except for the button"
     if config.talk.interrupt == "voice":
         interrupts = "your voice cuts an answer short"
     if config.echo.mode == "cancel":

@@ -50,10 +50,10 @@ def _advice(deaf: list[bool], heard: int, chosen: int | None) -> tuple[Mark, str
             f"number {heard} hears nothing of what number {better} does: write microphone.channel: {better}",
         )
     if chosen is None and heard != 1:
-        advice = f"number 1 hears nothing: write microphone.channel: {heard}, and it is so from the first sound on"
+        advice = f"number 1 hears nothing: write microphone.channel: {heard}, to use that one from the first sound on"
         return Mark.NOTE, advice
     if chosen is None and len(deaf) > 2:  # an array, and not a pair
-        return Mark.OK, "microphone.channel: 1 keeps to what the chip of an array makes of all of them"
+        return Mark.OK, "microphone.channel: 1 keeps the one that the chip of a microphone array makes from all of them"
     return Mark.OK, ""
 
 
@@ -70,5 +70,5 @@ def _turned(waves: np.ndarray, heard: int, deaf: list[bool]) -> str:
             other = waves[:, number].astype(np.float64)
             norm = float(np.std(one) * np.std(other))
             if norm and float(np.mean((one - one.mean()) * (other - other.mean()))) / norm < -SAME:
-                return f"; number {number + 1} is the same the wrong way round, which does no harm here"
+                return f"; number {number + 1} is the same but wired the wrong way round, which does no harm here"
     return ""

@@ -53,7 +53,7 @@ def advised(finding: Finding) -> Finding:
 
 _SOUND = "check its cable, and choose another one with: device-agent devices"
 _PIN = "check its wires, and its pin in config.yaml"
-_FAR = "try again in a minute; if that does not help, check the network, and what stands under service in config.yaml"
+_FAR = "try again in a minute; if that does not help, check the network, and the section service of config.yaml"
 USUAL = {
     "microphone": _SOUND,
     "loudspeaker": _SOUND,

@@ -22,7 +22,7 @@ NOISY_DB = -40.0
 STANDS_OUT_DB = 10.0
 """Where the loud frames are so much above the floor, somebody spoke, or something happened."""
 MIXER = "in alsamixer (F6 chooses the card, F4 shows what it records)"
-ANOTHER = "take another one: device-agent devices"
+ANOTHER = "choose another one: device-agent devices"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _broken(levels: Levels) -> tuple[Mark, str, str] | None:
     if levels.clipped > CLIPPED:
         return Mark.NOTE, f"too loud, {100 * levels.clipped:.1f} % of it is cut off", f"turn it down {MIXER}"
     if abs(levels.offset) > OFFSET:
-        advice = "no turn fails of it, but it takes room from your voice; another plug, cable or microphone has none"
+        advice = "it does no harm to a turn, but leaves less room for your voice; try another plug, cable or microphone"
         return Mark.NOTE, f"a constant offset of {100 * levels.offset:+.0f} %", advice
     return None
 

@@ -36,7 +36,7 @@ def listed(found: Sequence[SoundDevice]) -> Iterator[str]:
         rates = ", ".join(f"{rate // 1000 if rate % 1000 == 0 else rate / 1000} kHz" for rate in device.rates)
         yield ""
         yield f"{device.name}: {', '.join(filter(None, ways))}"
-        yield f"    at {rates}" if rates else "    at no usable rate: another program uses it, or it is of no use"
+        yield f"    at {rates}" if rates else "    at no usable rate: another program uses it, or it cannot be used"
         choice = written({"device": _lasting(device.name, names)})
         yield from (f"    {key}: {choice}" for key, can in _keys(device) if can)
 

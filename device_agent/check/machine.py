@@ -76,7 +76,7 @@ class MachineCheck:
             return
         said = systemd.asked("LoadState", "ActiveState", "SubState", "UnitFileState", "ExecMainStatus")
         if said.get("LoadState") == "not-found":
-            yield Finding("unit", "not installed: it runs when you start it", figures={"installed": False})
+            yield Finding("unit", "not installed as a service: it runs when you start it", figures={"installed": False})
         elif said:
             yield judge_unit(said)
 
@@ -85,9 +85,9 @@ def judge_clock(now: float, synchronised: bool | None) -> Finding:
     """Return what to say of a clock that shows *now* (Unix time); *synchronised*: None where nobody knows."""
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     figures = {"time": round(now), "synchronised": synchronised}
-    advice = "sudo timedatectl set-ntp true; it needs a network to set itself"
+    advice = "run: sudo timedatectl set-ntp true; setting the clock needs a network"
     if not BUILT <= now <= FAR:
-        text = f"it shows {shown}, and is wrong: no certificate is valid then"
+        text = f"it shows {shown}, which is wrong: no certificate is valid with it"
         return Finding("clock", text, Mark.FAIL, advice, figures)
     if synchronised is False:
         return Finding("clock", f"{shown}, not set by the network", Mark.NOTE, advice, figures)
@@ -106,7 +106,7 @@ def synchronised() -> bool | None:
 
 def judge_power(word: int) -> Finding:
     """Return what to say of the firmware's *word* about power."""
-    supply = "use the power supply made for this board, and a short cable: without it the sound stumbles"
+    supply = "use the power supply made for this board, and a short cable: otherwise the sound stumbles"
     figures = {"throttled": word}
     if word & UNDER_VOLTAGE_NOW:
         return Finding("power", "the voltage is too low", Mark.NOTE, supply, figures)
@@ -124,11 +124,13 @@ def judge_unit(said: dict[str, str]) -> Finding:
     if active == "failed" or said.get("SubState") == "auto-restart":
         if said.get("ExecMainStatus") == str(os.EX_CONFIG):
             advice = (
-                "its configuration or its key was wrong: if something below says FAIL, mend that; if nothing does, "
+                "its configuration or its key was wrong: if something below says FAIL, correct that; if nothing does, "
             )
             advice += f"sudo systemctl restart {systemd.UNIT}"
             return Finding("unit", f"{text}; it does not start", Mark.NOTE, advice, figures)
-        return Finding("unit", f"{text}; it fails", Mark.NOTE, f"sudo journalctl -eu {systemd.UNIT} says why", figures)
+        return Finding(
+            "unit", f"{text}; it fails", Mark.NOTE, f"to see why: sudo journalctl -eu {systemd.UNIT}", figures
+        )
     if enabled == "enabled":
         return Finding("unit", text, figures=figures)
     advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT}"
@@ -142,10 +144,12 @@ def _disk(folder: Path) -> Finding:
     figures = {"folder": str(folder), "free_mib": free // 2**20}
     forgets = "volume, timers and alarms will not survive a restart"
     if not os.access(there, os.W_OK):
-        return Finding("disk", f"{folder} cannot be written: {forgets}", Mark.NOTE, "let this user write it", figures)
+        return Finding(
+            "disk", f"{folder} cannot be written: {forgets}", Mark.NOTE, "allow this user to write there", figures
+        )
     text = f"{_size(free)} free at {folder}"
     if free < LEAST_DISK:
-        return Finding("disk", text, Mark.NOTE, f"make room: without, {forgets}", figures)
+        return Finding("disk", text, Mark.NOTE, f"free some space; otherwise {forgets}", figures)
     return Finding("disk", text, figures=figures)
 
 

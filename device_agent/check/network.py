@@ -38,8 +38,8 @@ WORDS = "Say: ok"
 REPLY_S = 20.0
 """How long its answer may take, from first to last."""
 ADVICE = {
-    "name": "is there a network (ping -c 1 1.1.1.1), and are there names in it (getent hosts example.com)?",
-    "route": "does another device in the same network get there? A firewall may be in between, or service.url wrong",
+    "name": "is there a network (ping -c 1 1.1.1.1), and does it find names (getent hosts example.com)?",
+    "route": "does another device in the same network reach it? A firewall may be in between, or service.url wrong",
 }
 """What to do, where the sentence of the agent leaves room for more."""
 
@@ -68,7 +68,7 @@ class ServiceCheck:
             yield Finding("key", str(error), Mark.FAIL, advice)
             return
         self._services()
-        yield Finding("key", f"{place}; never shown")
+        yield Finding("key", f"{place}; the key is never shown")
 
     def settings(self) -> Progress:
         """Is there something about its settings that the owner had better know?"""
@@ -144,7 +144,9 @@ class ServiceCheck:
         limit = board.services[number].patience_s
         with closing(board.dial(number, patience=PATIENCE_S, greeting=limit, now=began)) as carrier:
             ms = 1000 * (time.monotonic() - began)
-            yield Finding("handshake", f"{board.name} let us in after {ms:.0f} ms", figures={"ms": round(ms, 1)})
+            yield Finding(
+                "handshake", f"{board.name} accepted the connection after {ms:.0f} ms", figures={"ms": round(ms, 1)}
+            )
             yield Now("session", "waiting until it is ready")
             carrier.greet(lambda: True)
             yield (greeting := _greeting(time.monotonic() - began, watched, told.take_complaint()))
@@ -165,22 +167,22 @@ def _greeting(took: float, watched: Watched, complaint: str) -> Finding:
     service did not like before."""
     settings = " and ".join(f"{what} {value}" for what, value in watched.settings.items()) or "our settings"
     figures = {"ready_ms": round(1000 * took, 1), "first": watched.first, **watched.settings}
-    first = f"its first event was {watched.first}" if watched.first else "it says nothing by itself"
+    first = f"its first event was {watched.first}" if watched.first else "it sends nothing first"
     text = f"ready {1000 * took:.0f} ms after the call, with our key, {settings}; {first}"
     if not complaint:
         return Finding("session", text, figures=figures)
     advice = "are model, voice and tools right? See config.yaml, under service"
     if watched.accepted:
         return Finding("session", f"{text}; it complains: {complaint}", Mark.NOTE, advice, figures)
-    return Finding("session", f"it does not take our settings: {complaint}", Mark.FAIL, advice, figures)
+    return Finding("session", f"it does not accept our settings: {complaint}", Mark.FAIL, advice, figures)
 
 
 def _answer(asked: float, watched: Watched, told: Told) -> Finding:
     """Return what to say of the answer to a question of the moment *asked*."""
     trouble = told.problem or told.complaint
     if told.first_sound is None:
-        text = f"no sound came as an answer to {WORDS!r}" + (f": {trouble}" if trouble else "")
-        return Finding("turn", text, Mark.FAIL, "is the account in order, and is the model one that speaks?")
+        text = f"no sound was received in answer to {WORDS!r}" + (f": {trouble}" if trouble else "")
+        return Finding("turn", text, Mark.FAIL, "is the account in order, and can the model speak?")
     first_ms = 1000 * (told.first_sound - asked)
     said = " ".join(told.said.split())
     text = f"{WORDS!r} was answered" + (f" with {said!r}" if said else "")
@@ -190,5 +192,5 @@ def _answer(asked: float, watched: Watched, told: Told) -> Finding:
         trouble = f"it did not end within {REPLY_S:g} s"
     if not trouble:
         return Finding("turn", text, figures=figures)
-    advice = "try again; if that is always so, ask who runs the service"
+    advice = "try again; if that happens every time, ask the operator of the service"
     return Finding("turn", f"{text}; but: {trouble}", Mark.NOTE, advice, figures)

@@ -47,7 +47,7 @@ class PinCheck:
         yield Now("button")
         pin, inverted = self._config.button.pin, self._config.button.inverted
         if pin is None:
-            yield Finding("button", "none: the return key of the terminal")
+            yield Finding("button", "none: the return key of the terminal is used")
             return
         try:
             with closing(open_button(self._config.button)) as button:
@@ -68,7 +68,7 @@ class PinCheck:
         light = self._config.light
         pins = light.rgb or (() if light.pin is None else (light.pin,))
         if not pins:
-            yield Finding("light", "none: a line of text on the terminal")
+            yield Finding("light", "none: a line of text on the terminal is shown")
             return
         try:
             with closing(open_light(light)) as opened:
@@ -111,9 +111,9 @@ def _stays(pressed: Callable[[], bool]) -> bool:
 def _unpressed(line: str, inverted: bool) -> str:
     """Return what to do about a button that looks pressed at rest: maybe to write *line*."""
     if inverted:
-        return f"if nothing presses it, it hangs between its pin and ground: write {line}. Or it is stuck"
+        return f"if nothing presses it, it is wired between its pin and ground: write {line}. Or it is stuck"
     return (
-        f"if nothing presses it, it is a touch sensor, or hangs between its pin and 3.3 V: write {line}. Or it is "
+        f"if nothing presses it, it is a touch sensor, or is wired between its pin and 3.3 V: write {line}. Or it is "
         "stuck, or its wire touches ground"
     )
 

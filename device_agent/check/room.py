@@ -97,10 +97,12 @@ def judge_wake(swallowed: float, length: float, config: Config) -> Finding:
 def _not_heard(config: Config) -> str:
     silent = "if you did not hear it either, turn the loudspeaker on and up (alsamixer)"
     if config.talk.interrupt == "voice" and config.echo.mode == "off":
-        return f"{silent}; if you did, the card cancels by itself, as talk.interrupt: voice wants"
+        return f"{silent}; if you did, the card cancels the echo itself, as talk.interrupt: voice wants"
     if config.echo.mode == "cancel":
-        return f"{silent}; if you did, the card cancels by itself, and echo.mode: off is enough"
-    return f"{silent}; if you did, the card cancels by itself, and talk.interrupt: voice would let you interrupt it"
+        return f"{silent}; if you did, the card cancels the echo itself, and echo.mode: off is enough"
+    return (
+        f"{silent}; if you did, the card cancels the echo itself, and talk.interrupt: voice would let you interrupt it"
+    )
 
 
 def _trouble(heard: Heard, beyond: float) -> tuple[Mark, str] | None:
@@ -122,11 +124,11 @@ def _settings(level_db: float, cancellable: bool, config: Config) -> tuple[Mark,
     """Return whether the settings suit the echo, and which would."""
     by_voice, cancels = config.talk.interrupt == "voice", config.echo.mode == "cancel"
     if level_db < FAINT_DB:
-        return Mark.OK, "" if by_voice else "so little that talk.interrupt: voice works alone"
+        return Mark.OK, "" if by_voice else "so little that talk.interrupt: voice works without echo cancellation"
     if cancels and not cancellable:
         return Mark.NOTE, "that is too late for the canceller: use a wired loudspeaker, or echo.mode: off"
     if cancels:
-        return Mark.OK, "the canceller takes this out" + ("" if by_voice else "; talk.interrupt: voice would use that")
+        return Mark.OK, "the canceller removes this" + ("" if by_voice else "; talk.interrupt: voice would use that")
     cancel = "echo.mode: cancel, or " if cancellable else ""
     if by_voice:
         return Mark.NOTE, f"it will interrupt itself: set {cancel}talk.interrupt: button"

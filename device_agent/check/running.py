@@ -23,7 +23,7 @@ def failed(name: str, files: str, error: DeviceFailed) -> Finding:
     running, names = agents(), holders(files)
     for number in running:
         if number in map(_number, names):
-            text = f"not tried: the agent that is running (process {number}) has it"
+            text = f"not tried: the agent that is running (process {number}) uses it"
             return Finding(name, text, Mark.NOTE, LIFT, {"agent": number})
     return Finding(name, str(error), Mark.FAIL, _suspicion(running, names, str(error)), {"holders": names})
 
@@ -37,7 +37,7 @@ def _suspicion(running: list[int], names: list[str], told: str) -> str:
     """Return who may be to blame, where *told* does not say so."""
     unseen = [str(number) for number in running if not os.access(f"/proc/{number}/fd", os.R_OK)]
     if unseen:
-        return f"or the agent that is running (process {', '.join(unseen)}) has it: with sudo, this tells"
+        return f"or the agent that is running (process {', '.join(unseen)}) uses it: to know, repeat with sudo"
     untold = [each for each in names if each not in told]
     return f"it may be in use by {', '.join(untold)}" if untold else ""
 

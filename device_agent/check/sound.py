@@ -109,7 +109,7 @@ class SoundCheck:
         if gaps:
             times = "once" if gaps == 1 else f"{gaps} times"
             text = f"something was lost {times} in {LISTEN_S:g} s: this machine is too busy to read it in time"
-            yield Finding("microphone", text, Mark.NOTE, "look for what keeps it busy: top", {"gaps": gaps})
+            yield Finding("microphone", text, Mark.NOTE, "to see what keeps it busy, run: top", {"gaps": gaps})
 
     def _several(self, raw: bytes, count: int, rate: int, heard: int) -> Finding | None:
         """Return what to say of *count* channels at *rate* Hz, if there are several, and sound for that."""
@@ -159,7 +159,7 @@ class SoundCheck:
         yield Now("canceller")
         open_echo(self._config, self._rate)
         if self._config.echo.mode == "cancel":
-            yield Finding("canceller", "that of WebRTC runs")
+            yield Finding("canceller", "the canceller of WebRTC is running")
 
     def echo(self) -> Progress:
         """How late and how loud does the device hear itself?"""
@@ -201,11 +201,11 @@ class SoundCheck:
 
     def _unmeasurable(self, sound: bytes) -> str:
         if self._in.startswith(WAV) or self._out.startswith(WAV):
-            return "that takes a microphone and a loudspeaker, not files"
+            return "this test needs a microphone and a loudspeaker, not files"
         if self._quiet:
-            return "that makes a sound, and --quiet was given"
+            return "this test makes a sound, and --quiet was given"
         if not (self._hears and self._sounds):
-            return "that takes a microphone and a loudspeaker that work: see above"
+            return "this test needs a microphone and a loudspeaker that work: see above"
         return "" if sound else "speaker.volume is 0"
 
     @property
@@ -311,9 +311,7 @@ def _card(name: str, way: str, device: str, rate: int, channel: int | None = Non
         figures = {"device": device, "rate": card.rate, "channels": card.channels}
         if card.rate < TELEPHONE_HZ:
             key = "microphone.device" if way == "input" else "speaker.device"
-            advice = (
-                f"that is the sound of a telephone; a card with more of it is chosen by {key}: device-agent devices"
-            )
+            advice = f"that is telephone quality; to choose a better card, set {key}: device-agent devices"
             return Finding(name, text, Mark.NOTE, advice, figures)
         return Finding(name, text, figures=figures)
 
@@ -321,7 +319,7 @@ def _card(name: str, way: str, device: str, rate: int, channel: int | None = Non
 def _will_be_written(path: str) -> Finding:
     folder = Path(path).parent
     if not folder.is_dir():
-        return Finding("loudspeaker", f"there is no folder {folder}", Mark.FAIL, "make it, or write elsewhere")
+        return Finding("loudspeaker", f"there is no folder {folder}", Mark.FAIL, "make it, or name a file elsewhere")
     return Finding("loudspeaker", f"will be written to {path}")
 
 

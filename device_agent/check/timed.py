@@ -65,13 +65,13 @@ def _name(host: str, addresses: list[Address], took: float) -> Finding:
     places = list(dict.fromkeys(str(address.place[0]) for address in addresses))
     figures = {"host": host, "addresses": places, "ms": round(1000 * took, 1)}
     if places == [host]:
-        return Finding("name", f"{host} needs no looking up", figures=figures)
+        return Finding("name", f"{host} is already an address", figures=figures)
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     return Finding("name", f"{host} is {', '.join(places[:SHOWN])}{more} ({1000 * took:.0f} ms)", figures=figures)
 
 
 def _plain() -> Finding:
-    return Finding("TLS", "none: plain words, that do not leave your own network", figures={"plain": True})
+    return Finding("TLS", "none: not encrypted, but it stays in your own network", figures={"plain": True})
 
 
 def _certificate(sock: socket.socket, took: float, now: float) -> Finding:
@@ -82,5 +82,5 @@ def _certificate(sock: socket.socket, took: float, now: float) -> Finding:
     text = f"{sock.version()} ({1000 * took:.0f} ms); the certificate is valid until {until}"
     figures = {"version": sock.version(), "ms": round(1000 * took, 1), "valid_until": until}
     if ends - now < SOON_S:
-        return Finding("TLS", text, Mark.NOTE, "that is soon: who runs the service has to renew it", figures)
+        return Finding("TLS", text, Mark.NOTE, "that is soon: the operator of the service has to renew it", figures)
     return Finding("TLS", text, figures=figures)

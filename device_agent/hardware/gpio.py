@@ -199,7 +199,7 @@ class _Panel:
             if believed:
                 self._clockwork.wake()  # there is a new deadline
         except Exception:  # the thread of gpiozero must live on
-            log.exception("the %s was moved and nobody heard of it", self._name)
+            log.exception("a change of the %s could not be passed on", self._name)
 
     def _look(self, now: float) -> float | None:
         """Do what is due; return when something is due again. Runs in the thread of the clockwork."""
@@ -246,7 +246,7 @@ def _call(callback: Callable[..., None] | None, *arguments: object) -> None:
         if callback is not None:
             callback(*arguments)
     except Exception:
-        log.exception("a pin told somebody who could not take it")
+        log.exception("a change of a pin could not be handled")
 
 
 # What shines ----------------------------------------------------------------------------------------------------------

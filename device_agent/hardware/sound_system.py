@@ -52,8 +52,8 @@ CABLE = "check its cable and the sound server; device-agent devices shows what i
 _LOCK = threading.Lock()
 _NO_DEVICE, _BUSY = -9996, -9985
 _ADVICE = {
-    BAD_CHANNELS: "it takes no number of channels that was tried; choose another one with: device-agent devices",
-    BAD_RATE: "it takes none of our rates; choose another one with: device-agent devices",
+    BAD_CHANNELS: "it supports no number of channels that was tried; choose another one with: device-agent devices",
+    BAD_RATE: "it supports none of our sample rates; choose another one with: device-agent devices",
     _NO_DEVICE: "choose one with: device-agent devices",
     _BUSY: "another program uses it; stop that program or choose another device",
 }
@@ -114,9 +114,9 @@ def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
         if not able:
             raise DeviceFailed(f"no {WORDS[way]} was found{_taken()}; check its cable, then run: device-agent devices")
         there = f"there is {_names(able)}{_taken()}"
-        raise DeviceFailed(f"{WORDS[way]} {wanted!r} is not there; {there}: run device-agent devices")
+        raise DeviceFailed(f"{WORDS[way]} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)")
     if len(matches) > 1:
-        log.warning("%s %r could be %s: taking the first", WORDS[way], wanted, _names(matches))
+        log.warning("%s %r fits several devices: %s; using the first", WORDS[way], wanted, _names(matches))
     return matches[0]
 
 

@@ -78,7 +78,7 @@ class TerminalButton:
                 if callback is not None:
                     callback()
             except Exception:
-                log.exception("the button told somebody who could not take it")
+                log.exception("a press of the return key could not be handled")
         return not self._stopping.wait(BOUNCE_S)
 
 

@@ -87,7 +87,7 @@ class WavMicrophone:
         self.close()
         try:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is no file")  # and opening a pipe might take for ever
+                raise ValueError("is not a file")  # and opening a pipe might take for ever
             self._file = open(self._path, "rb")  # noqa: SIM115  closed by close
             form = _read_form(self._file)
         except (OSError, ValueError) as error:
@@ -171,7 +171,7 @@ class WavSpeaker:
         self._opened, self._heard, self._playing = self._pace.now(), 0, False
         try:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is no file; name one to record into")
+                raise ValueError("is not a file; name a file to record into")
             self._file = open(self._path, "wb")  # noqa: SIM115  closed by close
         except (OSError, ValueError) as error:
             raise _failed("speaker", self._path, error) from error
@@ -264,7 +264,7 @@ def _read_form(file: BinaryIO) -> _Form:
     """
     riff = file.read(12)
     if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
-        raise ValueError("is empty" if not riff else "is no WAV file")
+        raise ValueError("is empty" if not riff else "is not a WAV file")
     channels = rate = 0
     for _ in range(MOST_CHUNKS):
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
@@ -280,7 +280,7 @@ def _read_form(file: BinaryIO) -> _Form:
             if size >= 2 * channels:
                 return _Form(channels, rate, size)
         file.seek(start + size + size % 2)
-    raise ValueError("has no sound in it")
+    raise ValueError("contains no sound")
 
 
 def _are_chunks(file: BinaryIO, start: int, end: int) -> bool:
@@ -318,6 +318,6 @@ def _read_kind(form: bytes) -> tuple[int, int]:
 def _failed(port: str, path: str, error: OSError | ValueError) -> DeviceFailed:
     """Return *error* in words that say what to do about it."""
     if isinstance(error, OSError):
-        return DeviceFailed(f"{port} wav:{path}: {error.strerror or error}; check the name and the rights")
+        return DeviceFailed(f"{port} wav:{path}: {error.strerror or error}; check the name and the permissions")
     advice = "it should be a WAV file of 16 bit samples; make one with: ffmpeg -i FILE -c:a pcm_s16le NEW.wav"
     return DeviceFailed(f"{port} wav:{path} {error}" + (f"; {advice}" if port == "microphone" else ""))

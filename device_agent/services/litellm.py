@@ -33,10 +33,10 @@ BEHIND = "the service behind the proxy"
 REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
 """How the goodbye of a proxy tells what the service behind it answered."""
 MISCONFIGURED = {
-    "invalid model": "the proxy knows no such model; is service.model one of its aliases?",
+    "invalid model": "the proxy does not know this model; is service.model one of its aliases?",
     "api_key is required": "the proxy has no key for the service behind it; is there one in its model_list?",
-    "no healthy deployments": "the proxy can use no entry of this alias; is its model_list right?",
-    "unsupported model": "the proxy has no realtime for the model of this alias; is its model_list right?",
+    "no healthy deployments": "the proxy has no usable entry for this alias; is its model_list right?",
+    "unsupported model": "the proxy does not support realtime for the model of this alias; is its model_list right?",
 }
 """What a proxy says where its own settings are wrong -> what to say of it. A key for xAI it calls one for OpenAI."""
 UNREACHED = "internal server error"
@@ -132,7 +132,9 @@ class LiteLLMSession(RealtimeSession):
             if words in said:
                 return LinkRefused(f"{why} ({self._complaint or error})")
         if "beta_api_shape_disabled" in str(error):
-            return LinkRefused(f"{error}; is service.dialect right? LiteLLM 1.81.9 asks OpenAI for the beta anyhow")
+            return LinkRefused(
+                f"{error}; is service.dialect right? LiteLLM 1.81.9 always uses the beta protocol with OpenAI"
+            )
         if status := REJECTED.search(str(error)):
             return _rejected(int(status[1]))
         judged = super().lost(error)
@@ -154,8 +156,8 @@ def _hint(said: str) -> str:
     """Return what may help where a connection ended before a word came from behind the proxy. Release 1.81.9 drops it
     for an unknown alias and for a missing key alike."""
     if UNREACHED in said:
-        return "the proxy does not reach the service behind it; is that up, and its api_base right?"
-    return "no service behind the proxy said a word; is service.model one of its aliases, with a key in its model_list?"
+        return "the proxy cannot reach the service behind it; is that service running, and its api_base right?"
+    return "no service behind the proxy answered; is service.model one of its aliases, with a key in its model_list?"
 
 
 def _voice(settings: Fields) -> str:

@@ -220,8 +220,8 @@ class RealtimeSession(Session):
     def _ready_by_rule(self) -> Iterable[Event]:
         self._due = None
         if self._complaint and not self.ready:
-            raise LinkLost(f"{self._name} did not take our settings: {self._complaint}")
-        log.info("no session.updated came; going on without it")
+            raise LinkLost(f"{self._name} did not accept our settings: {self._complaint}")
+        log.info("no session.updated was received; continuing without it")
         return self._become_ready()
 
     def _ask_by_rule(self) -> Iterable[Event]:
@@ -364,7 +364,7 @@ class RealtimeSession(Session):
         """The connection with the call is lost. That the family takes ``function_call`` items is documented by both
         vendors; xAI does not give calls back when a conversation goes on (pydantic-ai 2.68)."""
         if not result.name:
-            log.debug("the call %s is of another connection", result.call)
+            log.debug("the tool call %s belongs to another connection", result.call)
             return
         item = {"type": "function_call", "call_id": result.call, "name": result.name, "arguments": result.arguments}
         self._say("conversation.item.create", item=item)
@@ -433,7 +433,7 @@ class RealtimeSession(Session):
             yield from getattr(self, self._events[kind])(event)
         else:
             self._history |= kind in HISTORY
-            log.debug("%s is nothing to us", kind)
+            log.debug("the event %s is ignored", kind)
         if kind != "ping":
             yield from self._note_sign(kind)
         if first:
@@ -494,7 +494,7 @@ class RealtimeSession(Session):
 
     def _on_committed(self, event: Fields) -> Iterator[Event]:
         if not self._service_ends and self._talking and self._speech and name(event, "item_id") == self._speech:
-            log.warning("the service ends turns by itself, although it was told not to; so be it")
+            log.warning("the service ends turns by itself, although it was told not to; this is accepted")
             self._service_ends = True
         if self._service_ends:
             yield from self._on_turn_taken(event)
@@ -535,7 +535,7 @@ class RealtimeSession(Session):
 
     def _on_user_text_failed(self, event: Fields) -> Iterator[Event]:
         """The model has heard the turn all the same (recorded at Azure: DeploymentNotFound)."""
-        yield ServiceError(f"what was said could not be written down: {complaints.read(event)[1]}")
+        yield ServiceError(f"the speech could not be transcribed: {complaints.read(event)[1]}")
 
     def _user_said(self, item: str, said: str, *, final: bool) -> UserText:
         said = said[:LONGEST_TEXT]
@@ -653,7 +653,7 @@ class RealtimeSession(Session):
             return False
         self._retried = True
         after = TAKEN_BACK_S if taken_back else complaints.again_after(problem)
-        log.info("the reply failed before it began (%s); it is asked for once more in %.1f s", problem, after)
+        log.info("the reply failed before it began (%s); requesting it once more in %.1f s", problem, after)
         self._replies.again(self._now, after)
         return True
 
@@ -682,7 +682,7 @@ class RealtimeSession(Session):
         """What we asked for was refused: go on without it, if it is not needed. Raises LinkRefused where it is."""
         if left := without_refused(self._settings, parameter, said):
             refused, self._settings = left
-            log.warning("the service does not take our setting for %s (%s); going on without it", refused, said)
+            log.warning("the service does not accept our setting for %s (%s); continuing without it", refused, said)
             self._complaint = ""
             self.greet()
         elif parameter.startswith("session") or code.startswith(("invalid_", "unknown_", "unsupported_")):

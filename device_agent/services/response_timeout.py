@@ -52,7 +52,7 @@ class ResponseTimeout:
         if not owed and self._began is not None:
             self._slowest = max(self._slowest, now - self._began)
         if works:
-            self._wait(now, WORKING, "said no more of its reply")
+            self._wait(now, WORKING, "sent no more of its reply")
         elif owed:
             self._wait(now, self._to_begin(spare), "began no reply")
         else:
@@ -84,7 +84,7 @@ class ResponseTimeout:
         """Raise ResponseTimedOut where the service has been silent for too long."""
         if self._sent:
             self._sent, self._began = False, now
-            self._wait(now, self._to_take if self.spoke else SLOW, "did not take the turn")
+            self._wait(now, self._to_take if self.spoke else SLOW, "did not accept the turn")
         if self._until is not None and now >= self._until:
             self.settle()
             raise ResponseTimedOut(f"{self._name} {self._failure} within {self._limit:g} s")

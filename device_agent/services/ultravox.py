@@ -70,7 +70,7 @@ class Ultravox(Settings):
         if not _is_address(url):
             raise LinkLost("the answer of ultravox holds no address to join the call at")
         if urlsplit(self.url).scheme in {"https", "wss"} and not url.startswith("wss:"):
-            raise LinkLost("ultravox invites us to a call that everybody on the way could listen to; not joined")
+            raise LinkLost("ultravox offers a call without encryption, which could be overheard; not joined")
         return Endpoint(f"ultravox at {urlsplit(self.url).hostname}", url)
 
     def session(self) -> Session:

@@ -191,7 +191,7 @@ class UltravoxSession(Session):
         """The call that asked for it is over: tell the result as a text of the user, as pipecat 1.14 does with late
         results."""
         if not result.name:
-            log.debug("the call %s is of another connection", result.call)
+            log.debug("the tool call %s belongs to another connection", result.call)
         elif not result.quiet:
             self._open_turn()
             self._turn_heard = self._turn_whole = True
@@ -221,7 +221,7 @@ class UltravoxSession(Session):
             owed = self._state == "thinking" and not self._calls
             self._timeout.heard(self._now, owed=owed, works=bool(self._reply) and not self._sounding, spare=self.spare)
         else:
-            log.debug("%s is nothing to us", event["type"])
+            log.debug("the event %s is ignored", event["type"])
 
     def _on_call_started(self, event: Fields) -> Iterable[Event]:
         self.resume = name(event, "callId") or self.resume

@@ -110,7 +110,7 @@ class XaiLiveSession(RealtimeSession):
             code, reason = complaints.read(event)
             if wait := busy_for(f"{code} {reason}".lower()):
                 raise LinkLost(f"the service is busy: {reason}", retry_after=wait)
-            raise LinkRefused(f"the service refuses us: {reason} (are the key and the settings right?)")
+            raise LinkRefused(f"the service refuses the connection: {reason} (are the key and the settings right?)")
         self._heard = True
         yield from super()._understand(event)
         self._await_silence()
@@ -133,5 +133,5 @@ class XaiLiveSession(RealtimeSession):
         judged = super().lost(error)
         early = isinstance(error, LinkClosed) and not self._heard and self._now - self._greeted_at <= DOOR_S
         if early and isinstance(judged, LinkLost) and not judged.retry_after:
-            return LinkRefused(f"{judged}, before it said a word; is the key right?")
+            return LinkRefused(f"{judged}, before its first message; is the key right?")
         return judged

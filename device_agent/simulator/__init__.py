@@ -187,7 +187,7 @@ class Simulator:
     def goodbye(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye to everybody."""
         if not 1000 <= code <= 4999 or code in (1004, 1005, 1006, 1015):
-            raise ValueError(f"{code} cannot be said: a goodbye has a code between 1000 and 4999")
+            raise ValueError(f"{code} is not a close code: it should be from 1000 to 4999")
         self._act(Goodbye(code, reason))
 
     def inject(self, message: Message) -> None:

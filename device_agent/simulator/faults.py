@@ -73,7 +73,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "portal-511": Fault("answers handshakes with 511 Network Authentication Required", status=511),
     "wrong-accept": Fault(
-        "accepts handshakes with the sum of another one",
+        "accepts handshakes with the checksum of another one",
         answer=_http(
             "101 Switching Protocols",
             "Upgrade: websocket",
@@ -81,25 +81,25 @@ FAULTS: dict[str, Fault] = {
             "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
         ),
     ),
-    "not-http": Fault("answers handshakes in another language", answer=b"220 mail.example ESMTP\r\n\r\n"),
+    "not-http": Fault("answers handshakes with something that is not HTTP", answer=b"220 mail.example ESMTP\r\n\r\n"),
     "hang-handshake": Fault("takes TCP connections and never answers", hang=True),
     "drop-mid-turn": Fault(
-        "the first connection dies when one second of a turn has arrived",
+        "the first connection breaks when one second of a turn has arrived",
         moment="turn-1s",
         acts=(Drop(),),
         first_only=True,
     ),
     "drop-mid-reply": Fault(
-        "the first connection dies after a third of a reply", moment="replying", acts=(Drop(),), first_only=True
+        "the first connection breaks after a third of a reply", moment="replying", acts=(Drop(),), first_only=True
     ),
     "stall": Fault(
-        "the first connection falls silent when one second of a turn has arrived, without dying",
+        "the first connection falls silent when one second of a turn has arrived, and stays open",
         moment="turn-1s",
         acts=(Stall(),),
         first_only=True,
     ),
     "junk": Fault(
-        "says things that are not JSON, or not events, in the middle of each reply",
+        "sends messages that are not JSON, or not events, in the middle of each reply",
         moment="replying",
         acts=(Say("{"), Say("plain words"), Say("[]"), Say("null"), Say('{"type": 7}'), Say("{}"), Say("")),
     ),
@@ -130,7 +130,7 @@ FAULTS: dict[str, Fault] = {
         ),
     ),
     "slow": Fault("sends a reply no faster than it is spoken", {"pace": 1.0}),
-    "silent": Fault("hears everything and never replies", {"silent": True}),
+    "silent": Fault("receives everything and never replies", {"silent": True}),
     "rate-limited": Fault(
         "fails the first reply of each connection with rate_limit_exceeded, try again in 166ms",
         {"fails": "rate_limit_exceeded"},
@@ -148,19 +148,19 @@ FAULTS: dict[str, Fault] = {
     "cut-by-length": Fault(
         "ends each reply after a third: incomplete, max_output_tokens", {"cut_by": "max_output_tokens"}, BY_OPENAI
     ),
-    "text-only": Fault("answers with words and no sound", {"reply": "text"}, BY_OPENAI),
-    "empty-reply": Fault("completes each reply with nothing in it", {"reply": "empty"}, FAMILY),
+    "text-only": Fault("answers with text and no sound", {"reply": "text"}, BY_OPENAI),
+    "empty-reply": Fault("completes each reply without any content", {"reply": "empty"}, FAMILY),
     "refused-settings": Fault("refuses every session.update", {"refuses": "settings"}, FAMILY),
     "refused-transcription": Fault(
-        "refuses a session.update that names a model for the transcripts", {"refuses": "transcription"}, FAMILY
+        "refuses a session.update that names a model for transcripts", {"refuses": "transcription"}, FAMILY
     ),
-    "no-transcripts": Fault("fails to make the transcripts of the user", {"transcribes": False}, BY_OPENAI),
-    "slow-session": Fault("says and reads nothing for 20 s after the handshake", {"greet_s": 20.0}, FAMILY),
+    "no-transcripts": Fault("fails to transcribe what the user says", {"transcribes": False}, BY_OPENAI),
+    "slow-session": Fault("sends and reads nothing for 20 s after the handshake", {"greet_s": 20.0}, FAMILY),
     "slow-reply": Fault("takes 20 s to announce a reply", {"announce_s": 20.0}, FAMILY),
     "late-voice": Fault("sends the words of a reply, and 37 s later its sound", {"voice_s": 37.0}, FAMILY),
     "expires-soon": Fault("says in session.created that the session ends in 0.3 s", {"expires_s": 0.3}, BY_OPENAI),
     "drop-after-call": Fault(
-        "asks for a tool with each spoken turn; the first connection dies just after",
+        "calls a tool in each spoken turn; the first connection breaks just after the call",
         {"tool": "*"},
         FAMILY,
         moment="called",
@@ -168,13 +168,13 @@ FAULTS: dict[str, Fault] = {
         first_only=True,
     ),
     "close-1008-idle": Fault(
-        "says goodbye with 1008 when nothing was said for 3 s",
+        "closes the connection with 1008 when nothing was said for 3 s",
         services=FAMILY,
         moment="idle",
         acts=(Goodbye(1008, "idle"),),
     ),
     "close-1008-mid-turn": Fault(
-        "the first connection loses the service behind it in mid-turn: an error, and goodbye with 1008",
+        "the first connection loses the service behind it in the middle of a turn: it sends an error and closes (1008)",
         services=FAMILY,
         moment="turn-1s",
         acts=(
@@ -192,17 +192,17 @@ FAULTS: dict[str, Fault] = {
         first_only=True,
     ),
     "close-1001": Fault(
-        "says goodbye with 1001 in the middle of each reply",
+        "closes the connection with 1001 in the middle of each reply",
         moment="replying",
         acts=(Goodbye(1001, "going away"),),
     ),
     "close-4000": Fault(
-        "says goodbye with 4000 as soon as the settings arrive",
+        "closes the connection with 4000 as soon as the settings arrive",
         moment="configured",
         acts=(Goodbye(4000, "invalid request"),),
     ),
     "close-4000-reset": Fault(
-        "says goodbye with 4000 as soon as the settings arrive, and resets the connection",
+        "closes the connection with 4000 as soon as the settings arrive, and resets the connection",
         moment="configured",
         acts=(Goodbye(4000, "invalid request"), Drop()),
     ),
@@ -235,10 +235,10 @@ class Weather:
 
     def _find(self, name: str, table: Mapping[str, Manner]) -> Manner:
         if name not in table:
-            raise ValueError(f"there is no {name!r}; there are: {', '.join(table)}")
+            raise ValueError(f"{name!r} is unknown; choose from: {', '.join(table)}")
         services = table[name].services
         if services and self._service not in services:
-            raise ValueError(f"{name} makes no sense with {self._service}, only with {', '.join(services)}")
+            raise ValueError(f"{name} does not exist for {self._service}, only for {', '.join(services)}")
         return table[name]
 
     @property

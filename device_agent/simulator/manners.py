@@ -38,7 +38,7 @@ def _rewritten(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Mann
 MANNERS: dict[str, Manner] = {
     # Who begins a reply
     "answers-commits": Manner(
-        "answers speech as soon as it is committed; a request that comes with the commit is answered first, without it",
+        "answers speech as soon as it is committed; a request that comes with it is answered first, without the speech",
         {"commits": "answered"},
         BY_XAI,
     ),
@@ -49,54 +49,64 @@ MANNERS: dict[str, Manner] = {
     ),
     "asks": Manner("answers nothing before response.create", {"commits": "asked"}, BY_XAI),
     "takes-back": Manner(
-        "takes the end of a turn back when the user goes on, and drops the reply that it has begun without a word",
+        "cancels the end of a turn when the user goes on speaking, and drops the reply that has begun, without notice",
         {"takes_back": True},
         ("xai", "litellm"),
     ),
     "automatic": Manner(
-        "finds turns and interrupts by itself although turn_detection is null", {"automatic": True}, BY_OPENAI
+        "detects turns and interrupts by itself although turn_detection is null", {"automatic": True}, BY_OPENAI
     ),
-    "created-first": _rewritten("tells the commit of a turn that it has ended after response.created", "created-first"),
-    "created-twice": _rewritten("tells response.created twice", "created-twice"),
+    "created-first": _rewritten("reports the end of a turn only after response.created", "created-first"),
+    "created-twice": _rewritten("sends response.created twice", "created-twice"),
     "replaced": _rewritten("announces a reply that never comes, and then the one that does", "replaced"),
-    "busy-first": _rewritten("says that a reply is under way just before it is announced", "busy-first"),
+    "busy-first": _rewritten("reports that a reply is under way just before it announces the reply", "busy-first"),
     "busy-idle": Manner(
-        "refuses every other request for a reply as one too many, though none is under way", {"busy_idle": True}, FAMILY
+        "refuses every second request for a reply because of another reply, although none is under way",
+        {"busy_idle": True},
+        FAMILY,
     ),
     # How a reply is told
-    "late-sound": _rewritten("sends the last pieces of sound behind response.output_audio.done", "late-sound"),
-    "later-sound": _rewritten("sends the last pieces of sound behind response.done", "later-sound"),
+    "late-sound": _rewritten("sends the last pieces of sound after response.output_audio.done", "late-sound"),
+    "later-sound": _rewritten("sends the last pieces of sound after response.done", "later-sound"),
     "never-done": _rewritten("ends replies without response.done", "never-done"),
     "two-items": Manner("speaks each reply as two items, a commentary and an answer", {"items": 2}, BY_OPENAI),
-    "words-at-end": _rewritten("tells the words of a reply only when all of them are spoken", "words-at-end"),
-    "calls-in-items": _rewritten("tells a call of a tool in response.output_item.done alone", "calls-in-items"),
-    "other-ids": _rewritten("names another reply in the pieces than in response.created", "other-ids"),
-    "random-ids": _rewritten("names another reply in each piece", "random-ids"),
-    "null-ids": _rewritten("names no reply in the pieces: response_id is null", "null-ids"),
+    "words-at-end": _rewritten("sends the words of a reply only when all of them are spoken", "words-at-end"),
+    "calls-in-items": _rewritten("reports a tool call only in response.output_item.done", "calls-in-items"),
+    "other-ids": _rewritten("gives the pieces of a reply another response_id than response.created", "other-ids"),
+    "random-ids": _rewritten("gives each piece of a reply another response_id", "random-ids"),
+    "null-ids": _rewritten("gives the pieces of a reply no response_id: it is null", "null-ids"),
     "no-ids": _rewritten("leaves ids and indices out of the pieces of a reply", "no-ids"),
     "beta-names": _rewritten("calls the pieces of a reply by their old names", "beta-names"),
-    "flat-errors": _rewritten("has a text where others have the object of an error", "flat-errors", BY_OPENAI),
+    "flat-errors": _rewritten("sends an error as a text where other servers send an object", "flat-errors", BY_OPENAI),
     "other-rate": Manner(
-        "speaks with 16 kHz whatever was asked for, and says so in session.updated", {"output_rate": 16000}, BY_OPENAI
+        "speaks at 16 kHz whatever rate was requested, and says so in session.updated",
+        {"output_rate": 16000},
+        BY_OPENAI,
     ),
     # Sessions and tools
-    "no-greeting": Manner("says nothing before the first session.update", {"greeting": "none"}, FAMILY),
-    "early-greeting": Manner("greets with conversation.created alone", {"greeting": "conversation"}, FAMILY),
+    "no-greeting": Manner("sends nothing before the first session.update", {"greeting": "none"}, FAMILY),
+    "early-greeting": Manner("greets with conversation.created only", {"greeting": "conversation"}, FAMILY),
     "one-session": Manner(
-        "has room for one session, and for 3 s after its end closes others with 1008", {"sessions": 1}, ("openai",)
+        "accepts one session only, and closes others with 1008 until 3 s after its end", {"sessions": 1}, ("openai",)
     ),
     "uses-tools": Manner(
-        "asks with every spoken turn for the first tool that is offered", {"tool": "*"}, (*FAMILY, "ultravox")
+        "calls the first tool that is offered in every spoken turn", {"tool": "*"}, (*FAMILY, "ultravox")
     ),
     "slow-tools": Manner(
-        "runs tools of its own for 40 s, and tells that it is at work (mcp)", {"tool": "*", "tool_s": 40.0}, BY_OPENAI
+        "runs tools of its own for 40 s, and reports that they are running (mcp)",
+        {"tool": "*", "tool_s": 40.0},
+        BY_OPENAI,
     ),
     # The proxy
     "json-in-binary": Manner(
-        "is LiteLLM 1.81.9: JSON in binary frames, silence when the service ends", {"binary_json": True}, ("litellm",)
+        "imitates LiteLLM 1.81.9: JSON in binary frames, silence when the service ends",
+        {"binary_json": True},
+        ("litellm",),
     ),
     "asks-too": Manner(
-        "is LiteLLM up to 1.106.2: asks for a reply of its own after each transcript", {"injects": True}, ("litellm",)
+        "imitates LiteLLM up to 1.106.2: requests a reply of its own after each transcript",
+        {"injects": True},
+        ("litellm",),
     ),
 }
 """Name for the command line -> manner. Without being told, xai answers commits and xai-live is asked."""

@@ -121,7 +121,7 @@ class _Speech:
         found = _chosen(arguments, there)
         if not found:
             known = _told(there, now["wall"])
-            raise ToolFailed(f"there is none like that; there is {known}" if there else "there are no timers or alarms")
+            raise ToolFailed(f"no timer or alarm fits; there is {known}" if there else "there are no timers or alarms")
         if len(found) > 1 and not flag(arguments, "all"):
             told = _told(found, now["wall"])
             raise ToolFailed(f"several fit: {told}; ask the user which, then cancel it by its number")

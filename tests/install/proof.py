@@ -39,7 +39,7 @@ SHIPPED = (
 INSTALL, UNINSTALL = "/src/systemd/install.sh", "/src/systemd/uninstall.sh"
 CONFIG, KEY, STATE = "/etc/device-agent/config.yaml", "/etc/credstore/device-agent.api_key", "/var/lib/device-agent"
 NOTHING_TO_DO = "nothing to do: it is installed as it should be"
-QUESTION = "(it is not shown; return: none yet)"
+QUESTION = "(not shown while you type; press return if you have none yet)"
 QUIET = "service: {url: 'ws://127.0.0.1:9/'}\nbutton: {pin: }\nlight: {pin: }\n"
 """Settings with which it can run anywhere: it connects when somebody speaks, and nobody does."""
 DEBIANS = {f"{CONFIG}.dpkg-dist", "/etc/systemd/system/multi-user.target.wants/device-agent.service"}
