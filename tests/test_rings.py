@@ -262,6 +262,12 @@ def test_what_is_no_time_of_the_day_is_not(text):
         read({**ALARM, "time": text})
 
 
+@pytest.mark.parametrize("days", [["sunday", "noday"], [6], "sunday", {}, None])
+def test_what_is_no_list_of_days_of_the_week_is_not_read(days):
+    with pytest.raises(ValueError, match="^its days should be days of the week$"):
+        read({**ALARM, "days": days})
+
+
 def test_an_alarm_rings_once_or_has_days():
     assert read({**ALARM, "once": True, "days": []}).once
     assert read({**ALARM, "once": False, "days": ["sunday"]}).days == {SUNDAY}
