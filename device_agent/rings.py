@@ -119,7 +119,7 @@ class Alarm:
         if due > wall:
             return False, self if self.loaded or since == self.since else replace(self, since=since)
         if not self.once:  # of many that were missed the last one may be recent
-            due = self._after(max(since, wall - MISSED_S))
+            due = self._after(max(since, wall - MISSED_S - 1))
         rings = wall - MISSED_S <= due <= wall
         if not rings:
             log.warning("alarm %d of %02d:%02d was missed; it does not ring late", self.number, self.hour, self.minute)

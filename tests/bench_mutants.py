@@ -53,7 +53,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "echo": ("test_echo.py",),
     "echo_delay": ("test_echo_delay.py",),
     "services/reply_tracker": ("test_reply_tracker.py", "test_realtime.py"),
-    "services/response_timeout": ("test_realtime.py", "test_xai_live.py", "test_ultravox.py"),
+    "services/response_timeout": ("test_response_timeout.py", "test_realtime.py"),
     "services/truncation": ("test_truncation.py",),
 }
 """The modules, and what notices a change of each: test files, and options of pytest."""

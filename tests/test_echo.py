@@ -159,8 +159,13 @@ def test_until_a_canceller_can_be_trusted_the_device_is_deaf_while_it_speaks():
     assert echo.hear(NOISE, now + 5.0)[1] is Own.NONE
 
 
-def test_what_a_sound_server_adds_is_learnt_and_waited_for():
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_a_sound_server_adds_is_learnt_and_waited_for(cut):
     rng, echo = np.random.default_rng(2), Echo(RATE)
+    if cut:  # what was handed over and never sounded
+        for _ in range(50):
+            echo.sounds(Sound(VOICE, VOICE), LATENCY, 0.98)
+        echo.dropped(0.99)
     loud = np.repeat(10 ** rng.uniform(-3, 0, 250), 2)  # words: louder and softer every 40 ms
     noise = rng.standard_normal((len(loud), SIZE // 2))
     words = [

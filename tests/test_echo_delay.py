@@ -10,7 +10,7 @@ import pytest
 from echo_room import FRAME_S, Happening, Piece, Reply, Room, Scene, speech
 
 from device_agent.audio import SILENCE_DB, level
-from device_agent.echo_delay import KEPT, EchoDelay, _Track
+from device_agent.echo_delay import KEPT, LAGS, EchoDelay, _Track
 
 RATE = 16000
 NOON = 43200.0
@@ -84,6 +84,24 @@ def test_headphones_teach_nothing_even_when_somebody_talks(seed):
     other = [(1.1, speech(RATE, 18, level_db=-26, seed=70 + seed))]
     assert learn(scene(Room(loss_db=NO_ECHO), near=other).pieces()).seconds is None
     assert learn(scene(Room(loss_db=NO_ECHO, seed=seed)).pieces()).seconds is None
+
+
+@pytest.mark.parametrize("lag", [0, 1, 15, LAGS - 2])
+def test_sound_that_lies_in_two_frames_is_found_at_either_of_them(lag):
+    levels, delay = np.random.default_rng(3).uniform(-60, -10, 600), EchoDelay()
+    for slot in range(lag + 1, len(levels)):
+        delay.played(levels[slot], NOON + slot * FRAME_S)
+        delay.heard((levels[slot - lag] + levels[slot - lag - 1]) / 2, NOON + slot * FRAME_S)
+    assert delay.seconds in (pytest.approx(lag * FRAME_S), pytest.approx((lag + 1) * FRAME_S))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_steady_tone_teaches_nothing():
+    delay = EchoDelay()
+    for slot in range(600):
+        delay.played(-20.0, NOON + slot * FRAME_S)
+        delay.heard(-40.0, NOON + slot * FRAME_S)
+    assert delay.seconds is None
 
 
 def test_a_dead_microphone_teaches_nothing():

@@ -278,6 +278,7 @@ def asked() -> Tracked:
 def test_what_is_under_way_is_known_at_each_step():
     replies = Tracked().replies
     steps = [
+        (lambda: None, {"idle"}, None),
         (lambda: replies.cancel(), {"idle"}, None),
         (lambda: replies.commit(), {"owed"}, None),
         (lambda: replies.arrived(1.0), {"owed"}, 1.0 + UNACKNOWLEDGED_S),
@@ -511,10 +512,15 @@ def test_where_the_service_ends_the_turn_what_was_cancelled_is_over(announced, a
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_no_sound_of_what_was_cut_is_wanted_any_more_under_whatever_id(over, asked):
+@pytest.mark.parametrize("heard", [["a", "alias"], ["alias", "a"], ["a", "end", "alias"]])
+def test_no_sound_of_what_was_cut_is_wanted_any_more_under_whatever_id(heard, over, asked):
     asked.replies.begin("a", 0.1)
-    assert [asked.replies.piece(name, 0.2) for name in ("a", "alias")] == ["a", "a"]
-    asked.replies.end("a") if over else None
+    for name in [*heard, "end"] if over else heard:
+        if name == "end":
+            asked.replies.end("a")
+        else:
+            assert asked.replies.piece(name, 0.2) == "a"
+    over = "end" in heard or over
     asked.replies.cancel()
     assert ("cancel a" in asked.said) is not over
     assert asked.replies.piece("a", 0.9) == ""
@@ -574,8 +580,9 @@ def test_a_cancelled_reply_that_flows_on_is_in_the_way_and_one_that_is_over_is_n
     asked.replies.ask(1.0)
     assert asked.replies.piece("a", 2.0) == ""  # replaced long ago
     assert asked.replies.deadline == 1.0 + BLOCKED_S
-    assert asked.replies.piece("b", 2.0) == ""
-    assert asked.replies.deadline == 2.0 + BLOCKED_S
+    for now, name in ((2.0, "b"), (3.0, "perhaps b")):
+        assert asked.replies.piece(name, now) == ""
+        assert asked.replies.deadline == now + BLOCKED_S
 
 
 def test_a_service_that_tells_no_ids_is_heard_after_a_cancel():
@@ -602,13 +609,16 @@ def test_a_cancelled_request_that_fails_is_over(asked):
     asked.replies.cancel()
     assert asked.replies.end("x") == ""
     assert asked.replies.idle
+    asked.replies.ask(1.0)
+    assert asked.said == ["create", "create"]
 
 
-def test_of_the_announced_replies_one_that_ends_in_silence_was_replaced(asked):
+@pytest.mark.parametrize(("first", "last", "wanted"), [("a", "b", "b"), ("b", "a", "a"), ("", "", "a")])
+def test_of_the_announced_replies_one_that_ends_in_silence_was_replaced(first, last, wanted, asked):
     for name in "ab":
         asked.replies.begin(name, 0.1)
-    assert asked.replies.end("a") == ""
-    assert asked.replies.end("b") == "b"
+    assert asked.replies.end(first) == ""
+    assert asked.replies.end(last) == wanted
     assert asked.replies.idle
 
 
@@ -673,6 +683,90 @@ def test_a_second_reply_inside_the_first_is_ended_by_its_name(asked):
     assert (asked.replies.end("b"), asked.replies.end("a")) == ("", "a")
 
 
+def test_pieces_without_ids_are_of_a_second_reply_inside_the_first_until_that_ends(asked):
+    for _ in range(2):  # turns
+        asked.replies.begin("a", 0.1)
+        assert asked.replies.piece("", 0.2) == "a"
+        asked.replies.begin("b", 0.3)
+        assert asked.replies.piece("", 0.4) == ""
+        assert asked.replies.end("") == ""
+        assert asked.replies.piece("", 0.5) == "a"
+        asked.replies.cancel()
+        asked.replies.end("a")
+        asked.replies.ask(1.0)
+
+
+def test_pieces_without_ids_behind_the_end_of_a_reply_are_of_the_next_that_was_asked_for(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("", 0.2)
+    assert asked.replies.end("") == "a"
+    assert asked.replies.piece("", 0.3) == "a"
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("", 1.1) not in ("", "a")
+
+
+def test_pieces_without_ids_of_what_was_cut_are_no_answer_to_the_next_turn(asked):
+    reply = asked.replies.piece("", 0.1)
+    asked.replies.cancel()
+    assert asked.said == ["create", "cancel "]
+    asked.replies.commit()
+    assert asked.replies.piece("", 1.0) == ""
+    asked.replies.acknowledge(2.0)
+    assert asked.replies.piece("", 2.1) not in ("", reply)
+
+
+def test_a_reply_that_is_announced_late_goes_on_behind_its_end(asked):
+    asked.replies.piece("a", 0.1)
+    asked.replies.cancel()
+    asked.replies.end("a")
+    asked.replies.ask(1.0)
+    assert asked.replies.piece("b", 1.1) == "b"
+    asked.replies.begin("b", 1.2)
+    assert asked.replies.end("b") == "b"
+    assert asked.replies.piece("", 1.3) == "b"
+
+
+@pytest.mark.parametrize("announced", [False, True])
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_begins_for_the_next_turn_ends_the_reply_before(announced, cut, asked):
+    asked.replies.begin("a", 0.1) if announced else None
+    asked.replies.piece("a", 0.2)
+    asked.replies.cancel() if cut else asked.replies.end("a")
+    asked.replies.commit()
+    asked.replies.begin("b", 1.0) if announced else None
+    pieces = [("a", ""), ("b", "b"), ("a", "")] if announced else [("b", "b"), ("a", "")]
+    assert [asked.replies.piece(name, 1.1) for name, _ in pieces] == [wanted for _, wanted in pieces]
+    assert not asked.replies.dying
+    assert asked.replies.end("b") == "b"
+    assert asked.replies.idle
+
+
+def test_an_end_that_is_told_twice_does_not_end_the_next_reply(asked):
+    asked.replies.begin("a", 0.1)
+    asked.replies.piece("a", 0.2)
+    assert asked.replies.end("a") == "a"
+    asked.replies.commit()
+    assert asked.replies.end("a") == ""
+    assert asked.replies.due is Due.COMMITTED
+
+
+@pytest.mark.parametrize("before", [[], ["first"]])
+def test_a_reply_to_a_commit_that_fails_before_it_was_announced_is_over(before):
+    replies = Tracked().replies
+    for name in before:
+        replies.commit()
+        replies.begin(name, 0.1)
+        replies.piece(name, 0.2)
+        replies.end(name)
+    replies.commit()
+    assert replies.end("a") == "a"
+    assert replies.idle
+
+
+def test_where_nothing_was_asked_for_nothing_is_heard():
+    assert Tracked().replies.piece("a", 0.1) == ""
+
+
 def test_a_reply_that_fails_before_it_was_announced_is_the_one_that_was_asked_for(asked):
     assert asked.replies.end("a") == "a"
     asked.replies.again(1.0, 0.5)
@@ -714,7 +808,49 @@ def test_an_end_that_was_taken_back_takes_the_reply_with_it():
     tracked.replies.expect()
     tracked.replies.begin("a", 0.1)
     assert tracked.replies.withdraw() == ""
+    assert not tracked.replies.silent
     tracked.replies.expect()
     tracked.replies.begin("b", 1.0)
     assert (tracked.replies.piece("a", 1.1), tracked.replies.piece("b", 1.2)) == ("", "b")
     assert tracked.said == []
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_reply_that_has_begun_goes_with_the_end_that_was_taken_back_unless_it_is_over(over):
+    tracked = Tracked()
+    replies = tracked.replies
+    replies.expect()
+    replies.begin("a", 0.1)
+    assert [replies.piece(name, 0.2) for name in ("a", "alias")] == ["a", "a"]
+    replies.end("a") if over else None
+    assert replies.withdraw() == ("" if over else "a")
+    assert (replies.open, replies.due, replies.deadline) == (False, Due.DETECTED, None)
+    replies.begin("b", 1.0)
+    assert [replies.piece(name, 1.1) for name in ("a", "alias", "b")] == ["", "", "b"]
+    assert tracked.said == []
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_request_that_was_refused_for_a_cancelled_reply_is_made_again_at_its_end(announced, asked):
+    asked.replies.begin("a", 0.1) if announced else None
+    asked.replies.cancel()
+    asked.replies.commit()
+    asked.replies.ask_now()
+    asked.replies.busy(2.0)
+    assert (asked.replies.due, asked.replies.deadline) == (Due.NOTHING, 2.0 + BLOCKED_S)
+    asked.said.clear()
+    asked.replies.ask_if_free()
+    assert asked.said == []
+    asked.replies.end("a")
+    asked.replies.ask_if_free()
+    assert asked.said == ["create"]
+
+
+def test_a_request_that_was_refused_for_a_reply_that_nothing_told_of_is_made_again_at_its_end(asked):
+    asked.replies.busy(0.5)
+    assert (asked.replies.due, asked.replies.deadline) == (Due.DETECTED, 0.5 + AGAIN_S)
+    assert not asked.replies.overdue(0.5)
+    assert asked.replies.end("another") == ""
+    assert asked.replies.overdue(0.5)
+    assert asked.replies.end("failed") == "failed"  # nor does it wait for two
+    assert asked.replies.idle
