@@ -147,11 +147,11 @@ def stranger(path: Path, says: bytes, *, leaves: bool = True) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("says", "told"),
     [
-        (b"", "has (ended|gone)"),
-        (b'{"half": ', "has (ended|gone)"),
-        (b"nonsense\n", "answers with nonsense"),
-        (b"[1, 2]\n", "answers with nonsense"),
-        (b"[" * 100_000 + b"\n", "answers with nonsense"),
+        (b"", "has ended|broke"),
+        (b'{"half": ', "has ended|broke"),
+        (b"nonsense\n", "cannot be understood"),
+        (b"[1, 2]\n", "cannot be understood"),
+        (b"[" * 100_000 + b"\n", "cannot be understood"),
     ],
 )
 def test_a_stranger_is_not_believed(path, says, told):
@@ -171,14 +171,14 @@ def test_an_agent_that_lets_nobody_in_hangs(path):
         door = owned.enter_context(socket.socket(socket.AF_UNIX))
         door.bind(str(path))
         door.listen(0)
-        with pytest.raises(NotSeen, match="lets nobody in"):
+        with pytest.raises(NotSeen, match="accepts no connection"):
             for _ in range(5):
                 owned.enter_context(guest.Stream([path]))
 
 
 def test_an_answer_without_end_is_not_read(path, monkeypatch):
     monkeypatch.setattr(guest, "LONGEST", 10_000)
-    with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(NotSeen, match="without end"):
+    with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(NotSeen, match="does not end"):
         ask([path])
 
 

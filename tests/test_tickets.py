@@ -176,7 +176,7 @@ def test_a_file_that_is_of_no_use_is_said_each_time(tmp_path):
     file.write_text("my CA")
     tickets = Tickets()
     for _ in "12":
-        with pytest.raises(ConfigError, match="no PEM file"):
+        with pytest.raises(ConfigError, match="not a PEM file"):
             tickets.context(str(file))
 
 

@@ -306,10 +306,15 @@ def chirp(seconds: float) -> bytes:
 def test_a_sound_is_whole_on_a_card_that_swallows_its_beginning(what, swallows, wake, whole):
     said = chirp(0.3) if what == "reply" else Cues(HERTZ, volume=50, alarm_volume=70).sound(Cue.LISTENING)
     with FifoCard(HERTZ, paced=True, swallows=swallows) as card, speaking(card, wake) as (playback, told):
-        for _ in range(2):  # again after it fell asleep
+
+        def is_whole() -> bool:
             play(playback, said, told if what == "reply" else None)
             wait_for(lambda: playback.quiet and card.asleep, "the card to fall asleep")
-            assert (said in card.heard()) is whole
+            return said in card.heard()
+
+        for _ in range(2):  # again after it fell asleep
+            # On a busy machine the card may run dry, and fall asleep in the middle.
+            assert any(is_whole() for _ in range(5)) if whole else not is_whole()
 
 
 def play(playback: Playback, said: bytes, told: list[object] | None) -> None:
