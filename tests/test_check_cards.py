@@ -164,7 +164,7 @@ def test_a_loudspeaker_that_wakes_late_is_noticed_and_the_line_is_told(tmp_path,
         ([1, 2], "", 1, ""),
         ([2], "", 2, "write microphone.channel: 2"),
         ([2], "microphone: {channel: 1}\n", 1, "write microphone.channel: 2"),
-        ([1, 2, 3, 4, 5, 6], "", 1, "microphone.channel: 1 keeps to"),
+        ([1, 2, 3, 4, 5, 6], "", 1, "microphone.channel: 1 keeps the one"),
         ([1, 2, 3, 4, 5, 6], "microphone: {channel: 4}\n", 4, ""),
     ],
 )
