@@ -104,7 +104,7 @@ class Daemon:
 
     def _assembled_anew(self) -> Agent:
         """Return an agent for the edit that the last one ended for, or, where that cannot be, for what was before."""
-        log.info("setting up all parts of the device again")
+        log.info("assembling the device again")
         wanted = self._caretaker.next if self._caretaker is not None else None
         if wanted is not None and wanted is not self._edits.reading:
             self._edits.take(wanted, tried=False)
