@@ -6,7 +6,6 @@ import queue
 from collections import deque
 
 from .events import (
-    Announcement,
     Clip,
     Event,
     MuteAsked,
@@ -20,7 +19,7 @@ from .events import (
 )
 
 FROM_PEOPLE = (
-    Pressed, Released, VolumeAsked, MuteAsked, StopAsked, Words, Announcement, Clip, ShutdownRequested, Nudged,
+    Pressed, Released, VolumeAsked, MuteAsked, StopAsked, Words, Clip, ShutdownRequested, Nudged,
 )  # fmt: skip
 """Events that are still meant after the parts of the device that was there when they came are gone."""
 MOST = 8

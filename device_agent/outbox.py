@@ -73,12 +73,7 @@ class Outbox:
     def forget(self) -> None:
         """Throw away all speech, also what is still to come of the turn that is under way."""
         with self._lock:
-            markers = [item for item in self._sent if not isinstance(item, (bytes, ToolResult))]
-            self._sent.clear()
-            self._unsent = deque(item for item in self._unsent if isinstance(item, Action))
-            if markers and isinstance(markers[-1], TalkStarted):
-                self._unsent.append(NothingSaid())  # the service has the beginning, and would put it before the next
-            self._kept, self._skipping = 0, self._talking
+            self._forget_speech()
         self.wake()
 
     def wake(self) -> None:
@@ -92,16 +87,18 @@ class Outbox:
         clock."""
         with self._lock:
             left = bool(self._sent) or any(not isinstance(item, CancelReply) for item in self._unsent)
-        if awaited or not left:
+            if awaited or not left:
+                self._stale_since = None
+                return
+            if self._stale_since is None:
+                self._stale_since = now
+            if now - self._stale_since < STALE_S:
+                return
             self._stale_since = None
-        elif self._stale_since is None:
-            self._stale_since = now
-        elif now - self._stale_since >= STALE_S:
-            log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_S)
-            self._stale_since = None
-            with self._lock:
-                self._unsent = deque(item for item in self._unsent if isinstance(item, CancelReply))
-            self.forget()
+            self._unsent = deque(item for item in self._unsent if isinstance(item, CancelReply))
+            self._forget_speech()
+        log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_S)
+        self.wake()
 
     # The link's thread ------------------------------------------------------------------------------------------------
 
@@ -162,9 +159,18 @@ class Outbox:
         """Free the bell."""
         self._bell.close()
 
+    def _forget_speech(self) -> None:
+        markers = [item for item in self._sent if not isinstance(item, (bytes, ToolResult))]
+        self._sent.clear()
+        self._unsent = deque(item for item in self._unsent if isinstance(item, Action))
+        if markers and isinstance(markers[-1], TalkStarted):
+            self._unsent.append(NothingSaid())  # the service has the beginning, and would put it before the next
+        self._kept, self._skipping = 0, self._talking
+
     def _admit(self, item: Item) -> bool:
         if isinstance(item, TalkStarted):
             self._talking, self._skipping, self._full = True, False, False
+            self._stale_since = None  # the main thread has yet to hear of this turn
         elif isinstance(item, (TalkEnded, NothingSaid)):
             skipped, self._talking, self._skipping = self._skipping, False, False
             return not skipped

@@ -45,6 +45,15 @@ def test_what_no_answer_is_awaited_for_is_forgotten_after_a_while(left, sent):
     assert [item for item in box.take() if not isinstance(item, NothingSaid)] == []
 
 
+def test_a_turn_that_begins_beside_what_is_stale_is_kept():
+    box = outbox(*TURN)
+    box.look(0.0, awaited=False)
+    box.put(TalkStarted(), b"cc")  # the main thread has yet to hear of it
+    box.look(STALE_S, awaited=False)
+    box.put(TalkEnded())
+    assert box.take()[-3:] == [TalkStarted(), b"cc", TalkEnded()]
+
+
 def test_what_an_answer_is_awaited_for_stays():
     box = outbox(*TURN)
     for second in range(0, 300, 7):
