@@ -475,8 +475,8 @@ def _wrong_server_tool(tool: Any, known: Mapping[str, tuple[str, ...]], service:
     settings = tool if isinstance(tool, dict) else {"type": tool}
     if known and settings["type"] not in known:
         return f"has {settings['type']}, which is unknown to {service}; it has {', '.join(known)}"
-    missing = [name for name in known.get(settings["type"], ()) if name not in settings]
-    return f"has {settings['type']} without {' and '.join(missing)}" if missing else ""
+    absent = [name for name in known.get(settings["type"], ()) if name not in settings]
+    return f"has {settings['type']} without {' and '.join(absent)}" if absent else ""
 
 
 def _shared_names(tools: tuple[ToolConfig, ...]) -> Iterator[tuple[tuple[str, str], str]]:
