@@ -136,6 +136,11 @@ class Outbox:
             speech = [item for item in self._sent if not isinstance(item, ToolResult)]
             whole = any(isinstance(item, ENDS) for item in speech)
             again = Again.WHOLE if whole else Again.HALF if speech else Again.NOTHING
+            first = next((n for n, item in enumerate(self._unsent) if not isinstance(item, Action)), None)
+            markers = [item for item in speech if not isinstance(item, bytes)]
+            begun = bool(markers) and isinstance(markers[-1], TalkStarted)
+            if first is not None and isinstance(self._unsent[first], NothingSaid) and not begun:
+                del self._unsent[first]  # it was to take back a beginning that the next connection never has
             self._unsent.extendleft(reversed(self._sent))
             self._sent.clear()
         return again

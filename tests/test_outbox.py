@@ -301,6 +301,22 @@ def test_a_result_that_leads_to_no_reply_is_not_kept():
     assert box.take() == JOINED, "speech still waits for its answer"
 
 
+def test_a_forgotten_beginning_is_not_taken_back_on_another_connection():
+    box = outbox(TalkStarted())
+    box.take()
+    box.forget()
+    box.rewind()
+    assert box.take() == []
+
+
+def test_nor_is_the_end_of_one_that_is_sent_again_lost():
+    box = outbox(*TURN, TalkStarted(), b"cc")
+    box.take()
+    box.put(NothingSaid())
+    box.rewind()
+    assert box.take() == [*JOINED, TalkStarted(), b"cc", NothingSaid()]
+
+
 HANDS = st.lists(st.sampled_from(["talk", "sound", "end", "nothing", "take", "rewind", "settle", "forget"]))
 
 
