@@ -126,8 +126,8 @@ def test_a_card_that_vanishes_in_the_middle_of_a_call_comes_back_or_takes_the_pr
         with running("run", "--config", config(tmp_path, simulator.url), env=card.env) as agent:
             agent.says("-> ready")
             card.vanish()
-            wait_for(lambda: "ending, so that" in agent.log or "-> trouble" in agent.log, "the agent to notice")
-            if "ending, so that" in agent.log:  # the call never returned: systemd starts it again
+            wait_for(lambda: "ending the program" in agent.log or "-> trouble" in agent.log, "the agent to notice")
+            if "ending the program" in agent.log:  # the call never returned: systemd starts it again
                 assert agent.end() == 1, agent.log
             else:
                 card.replug()

@@ -37,8 +37,8 @@ CHIRPS = 3
 """So many are listened for, after one that tells whether the loudspeaker was awake, and fills its buffer: from then on
 both cards keep time."""
 AGAIN, PAUSE_S = 2, 1.5
-"""A chirp whose beginning is missing is played so many times more, after a silence as long as before the first: what a
-busy machine tears is torn elsewhere the next time."""
+"""A chirp whose beginning is missing is played so many times more, each after so much silence, as is the first: a
+loudspeaker that has just played is still awake. What a busy machine tears is torn elsewhere the next time."""
 EVERY_S = LATEST_S + LENGTH_S + NOISE_S + 0.05
 """From one chirp to the next."""
 TELEPHONE_HZ = 16000
@@ -193,7 +193,6 @@ class SoundCheck:
         lost = [swallowed(sound, recorder.pcm, self._rate, recorder.at(first) + delay, others)]
         while all(lost) and len(lost) <= AGAIN:
             yield Now("echo", "listening again for the beginning")
-            time.sleep(PAUSE_S)
             (again,) = self._chirp(speaker, sound, 1)
             lost.append(swallowed(sound, recorder.pcm, self._rate, recorder.at(again) + delay, others))
         if all(lost):
@@ -216,7 +215,9 @@ class SoundCheck:
         return bytes(2 * round(length * self._rate))
 
     def _chirp(self, speaker: Speaker, sound: bytes, count: int) -> list[float]:
-        """Play so many chirps; return for each when it was handed over, in seconds of the monotonic clock."""
+        """Play so many chirps after PAUSE_S; return for each when it was handed over, in seconds of the monotonic
+        clock."""
+        time.sleep(PAUSE_S)
         gap = self._silence(EVERY_S)[len(sound) :]
         began = _play(speaker, self._silence(self._wake_s) + (sound + gap) * count, self._rate)
         speaker.drop()
