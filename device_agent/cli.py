@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .config import HERE, INSTALLED, Config, default_path, load
-from .errors import AgentError, ConfigError
-from .log import LEVELS, start_log
-from .printable import printable
+from .config.model import HERE, INSTALLED, Config, default_path, load
+from .core.errors import AgentError, ConfigError
+from .core.printable import printable
+from .runtime.logs import LEVELS, start_log
+from .runtime.streams import open_missing
 from .services import SERVICES
-from .streams import open_missing
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +70,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the speaker until it is stopped. The installed service runs this command."""
-    from .daemon import run as run_daemon
+    from .app.daemon import run as run_daemon
 
     return run_daemon(_path(options))
 
 
 def demo(options: argparse.Namespace) -> int:
     """Hear a spoken answer to a spoken question, from a simulated service: needs no key and no account."""
-    from .demo import converse, rehearse
+    from .commands.demo import converse, rehearse
 
     if options.mic:
         return converse(load(_path(options)) if options.config or default_path().exists() else Config())
@@ -86,7 +86,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def ask(options: argparse.Namespace) -> int:
     """Ask one question, as text or as a recording, and print the answer."""
-    from .ask import ask as ask_once
+    from .commands.ask import ask as ask_once
 
     if bool(options.text) == bool(options.audio):
         options.parser.error(
@@ -98,7 +98,7 @@ def ask(options: argparse.Namespace) -> int:
 
 def token(options: argparse.Namespace) -> int:
     """Fetch a short-lived token with the key, and print it, for use by a token server."""
-    from .ask import fetch_token
+    from .commands.ask import fetch_token
 
     print(fetch_token(load(_path(options))))
     return 0
@@ -125,35 +125,35 @@ def simulate(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Test everything that the configuration names, and say what to do about each fault."""
-    from .check import check as check_all
+    from .doctor import check as check_all
 
     return check_all(_path(options), sys.stdout, offline=options.offline, quiet=options.quiet, as_json=options.json)
 
 
 def status(options: argparse.Namespace) -> int:
     """Show what the running device-agent is doing and has done."""
-    from .status import status as show_status
+    from .status.command import status as show_status
 
     return show_status(sys.stdout, as_json=options.json, watch=options.watch)
 
 
 def devices(_options: argparse.Namespace) -> int:
     """List the sound devices of this machine, and how to choose one."""
-    from .check import show_devices
+    from .doctor import show_devices
 
     return show_devices(sys.stdout)
 
 
 def key(options: argparse.Namespace) -> int:
     """Store the key of a voice service on an installed speaker, typed or from a file. It needs sudo."""
-    from .key import put_key
+    from .commands.key import put_key
 
     return put_key(options.service or "", options.file, if_none=options.if_none, restart=not options.no_restart)
 
 
 def config(options: argparse.Namespace) -> int:
     """Show the configuration with all values, and where each value comes from."""
-    from .effective import as_json, as_yaml
+    from .config.show import as_json, as_yaml
 
     show = as_json if options.json else as_yaml
     print(printable(show(_path(options)), keep="\n"), end="")

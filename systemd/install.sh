@@ -105,8 +105,8 @@ needed_extras() {
 import sys
 from contextlib import suppress
 from pathlib import Path
-from device_agent.config import read, understand, wanted_extras
-from device_agent.errors import ConfigError
+from device_agent.config.model import read, understand, wanted_extras
+from device_agent.core.errors import ConfigError
 path = Path(sys.argv[1])
 with suppress(ConfigError):
     for key, extra in wanted_extras(understand(read(path), path, alone=True)[0]):
@@ -197,8 +197,8 @@ read_config_with() {
   [ -e "$config" ] || return 0
   "$1/bin/python" -I -c '
 import sys
-from device_agent.config import load, missing_extras
-from device_agent.errors import ConfigError
+from device_agent.config.model import load, missing_extras
+from device_agent.core.errors import ConfigError
 try:
     for (key, _), sentence in missing_extras(load(sys.argv[1])):
         print(f"  {sys.argv[1]}: {key} {sentence}")

@@ -31,17 +31,17 @@ from pathlib import Path
 
 from authority import Authority
 
-from device_agent.credentials import Secret
-from device_agent.errors import AgentError
-from device_agent.events import Event, LinkUp, ReplyEnded, TalkEnded, TalkStarted, WorkerCrashed
-from device_agent.link import Link
-from device_agent.outbox import Outbox
-from device_agent.playback import Playback
+from device_agent.audio.playback_buffer import Playback
+from device_agent.config.credentials import Secret
+from device_agent.core.errors import AgentError
+from device_agent.core.events import Event, LinkUp, ReplyEnded, TalkEnded, TalkStarted, WorkerCrashed
+from device_agent.link.manager import Link
+from device_agent.link.outbox import Outbox
+from device_agent.net.websocket import Wire
+from device_agent.runtime.worker import Worker
 from device_agent.services import Endpoint
 from device_agent.services.xai import Xai
 from device_agent.simulator import Simulator
-from device_agent.wire import Wire
-from device_agent.worker import Worker
 
 RATE = 24000
 SWITCH_S = 1e-6

@@ -35,13 +35,13 @@ from echo_room import (
     voice,
 )
 
-from device_agent import playback
-from device_agent.audio import frame_bytes
-from device_agent.canceller import Canceller
-from device_agent.echo import Echo
-from device_agent.events import Attention, Own, TalkStarted
-from device_agent.gate import Gate
-from device_agent.vad import VoiceDetector
+from device_agent.audio import playback_buffer
+from device_agent.audio.echo_control import Echo
+from device_agent.audio.gate import Gate
+from device_agent.core.events import Attention, Own, TalkStarted
+from device_agent.dsp.aec import Canceller
+from device_agent.dsp.pcm import frame_bytes
+from device_agent.dsp.vad import VoiceDetector
 
 RATE = 24000
 ROOMS = {
@@ -83,7 +83,7 @@ def hear(scene: Scene, canceller: Canceller | None) -> Heard:
     echo, heard = Echo(scene.rate, canceller=canceller), Heard()
     for at, what, pcm in scene.pieces():
         if what is Happening.PLAYED:
-            echo.sounds(playback.Sound(pcm, pcm), scene.ahead, at)
+            echo.sounds(playback_buffer.Sound(pcm, pcm), scene.ahead, at)
         else:
             heard.frames.append((at, *echo.hear(pcm, at)))
         if heard.trusted_at is None and canceller is not None and canceller.trusted:

@@ -30,11 +30,11 @@ from house import KEY, PATIENCE_S, TICK_S, House, Lost, live, lived_in, rests, s
 from owner import Owner
 from room import RATE, speech
 
-from device_agent.audio import likeness, resample
-from device_agent.canceller import Canceller
-from device_agent.conversation import LISTENING
-from device_agent.credentials import Secret
-from device_agent.daemon import Daemon
+from device_agent.app.daemon import Daemon
+from device_agent.config.credentials import Secret
+from device_agent.core.conversation import LISTENING
+from device_agent.dsp.aec import Canceller
+from device_agent.dsp.pcm import likeness, resample
 from device_agent.simulator import Simulator
 
 log = logging.getLogger("edits")

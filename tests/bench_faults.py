@@ -42,9 +42,8 @@ from room import RATE, Room, speech
 from tables import markdown, seconds
 from weather import Weather
 
-from device_agent.audio import level, likeness, samples
-from device_agent.config import ServiceConfig, TalkConfig
-from device_agent.events import (
+from device_agent.config.model import ServiceConfig, TalkConfig
+from device_agent.core.events import (
     Action,
     CloseGate,
     Cue,
@@ -55,9 +54,10 @@ from device_agent.events import (
     ReplyStarted,
     TalkEnded,
 )
+from device_agent.dsp.pcm import level, likeness, samples
 from device_agent.simulator import FAULTS, MANNERS, SERVICES, Heard, Simulator
+from device_agent.simulator.contract import Moment
 from device_agent.simulator.faults import Act
-from device_agent.simulator.voice import Moment
 
 PIECE_S = 0.1
 """Sound is compared in pieces of this length."""
@@ -153,7 +153,7 @@ class Witnessed(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         told = record.levelno >= logging.WARNING or QUIETLY in record.getMessage()
-        if told and not record.name.startswith(("device_agent.simulator", "device_agent.devices")):
+        if told and not record.name.startswith(("device_agent.simulator", "device_agent.audio.device_supervisor")):
             self.lines.append((time.monotonic(), record.getMessage()))
 
     def __enter__(self) -> Witnessed:

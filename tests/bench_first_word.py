@@ -15,10 +15,10 @@ import room as world
 from room import RATE, Air, Room, speech
 from weather import Weather
 
-from device_agent.audio import level, likeness, samples
-from device_agent.config import ServiceConfig
-from device_agent.cues import Cues
-from device_agent.events import Cue, LinkIdle, PlaybackEnded, Pressed
+from device_agent.audio.cues import Cues
+from device_agent.config.model import ServiceConfig
+from device_agent.core.events import Cue, LinkIdle, PlaybackEnded, Pressed
+from device_agent.dsp.pcm import level, likeness, samples
 from device_agent.simulator import Simulator
 
 world.PACE = 2

@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from device_agent.conversation import PATIENCE, State
-from device_agent.errors import LinkLost
-from device_agent.link_policy import GOOD_S, RENEW_S, Connect, LinkPolicy
-from device_agent.rejections import rejection
+from device_agent.core.conversation import PATIENCE, State
+from device_agent.core.errors import LinkLost
+from device_agent.link.policy import GOOD_S, RENEW_S, Connect, LinkPolicy
+from device_agent.net.http_errors import rejection
 
 ROUND_TRIP_S = 0.05
 """How long an answer takes, and by how much the news of the loss differs."""

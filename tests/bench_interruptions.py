@@ -32,13 +32,13 @@ from typing import Any
 import numpy as np
 from cards import FifoCard, PulseCard
 
-from device_agent.assembly import assemble
-from device_agent.audio import samples
-from device_agent.config import load
-from device_agent.credentials import Secret
-from device_agent.events import Action, Clip, Event, NothingSaid, PlaybackStarted, ReplyEnded, Started, Words
+from device_agent.app.assembly import assemble
+from device_agent.config.credentials import Secret
+from device_agent.config.model import load
+from device_agent.core.events import Action, Clip, Event, NothingSaid, PlaybackStarted, ReplyEnded, Started, Words
+from device_agent.dsp.pcm import samples
 from device_agent.simulator import Simulator
-from device_agent.simulator.speaking import melody
+from device_agent.simulator.engine.reply_audio import melody
 
 RATE = 24000
 REPLY_S = 2.0

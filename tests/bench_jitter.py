@@ -35,7 +35,7 @@ from beside.service import RATE, Shape, voice
 from beside.yard import Client, Log, Other, Running, Turn, sounded, turn
 from room import speech
 
-from device_agent.prefill import KNOWN
+from device_agent.audio.jitter import KNOWN
 
 JITTERS = (0, 20, 60, 120)
 PIECE_MS = 100.0

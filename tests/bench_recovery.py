@@ -36,7 +36,7 @@ from room import RATE, speech
 from supervisor import Line, Unit
 from tables import markdown, seconds
 
-from device_agent.audio import frame_bytes, level, likeness, resample
+from device_agent.dsp.pcm import frame_bytes, level, likeness, resample
 from device_agent.simulator import Simulator
 
 START_S = 20.0

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.audio import FRAME_MS, FULL_SCALE, frame_samples, samples
-from device_agent.canceller import Canceller
+from device_agent.dsp.aec import Canceller
+from device_agent.dsp.pcm import FRAME_MS, FULL_SCALE, frame_samples, samples
 from device_agent.simulator import QUESTION
 
 Sound = npt.NDArray[np.floating[Any]]

@@ -43,18 +43,18 @@ if __name__ == "__main__":  # who only asks what there is keeps the clock of the
 
 import numpy as np
 
-from device_agent import assembly
-from device_agent.audio import frame_bytes
-from device_agent.carrier import Carrier
-from device_agent.config import Config, CuesConfig, EchoConfig, ServiceConfig, SpeakerConfig, TalkConfig
-from device_agent.credentials import Secret
-from device_agent.errors import ConfigError
-from device_agent.events import Attention, Event, PlaybackStarted, TalkStarted, Words
+from device_agent.app import assembly
+from device_agent.app.device import Parts
+from device_agent.audio.playback_buffer import Sound
+from device_agent.config.credentials import Secret
+from device_agent.config.model import Config, CuesConfig, EchoConfig, ServiceConfig, SpeakerConfig, TalkConfig
+from device_agent.core.errors import ConfigError
+from device_agent.core.events import Attention, Event, PlaybackStarted, TalkStarted, Words
+from device_agent.dsp.pcm import frame_bytes
 from device_agent.hardware import Cut, never
-from device_agent.parts import Parts
-from device_agent.playback import Sound
-from device_agent.recall import Recall
-from device_agent.wire import Wire
+from device_agent.link.connection import Carrier
+from device_agent.link.history import Recall
+from device_agent.net.websocket import Wire
 
 QUESTION = Path(assembly.__file__).parent / "simulator" / "question.wav"
 RATE = 24000

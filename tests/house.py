@@ -19,12 +19,14 @@ import room
 from gpiozero.pins.mock import MockFactory
 from room import RATE, RoomMicrophone, RoomSpeaker
 
-from device_agent import agent, assembly, devices, echo, edits, panel
-from device_agent.audio import resample
-from device_agent.config import ButtonConfig, MicrophoneConfig
-from device_agent.daemon import Daemon
-from device_agent.errors import DeviceFailed
-from device_agent.hardware import contacts
+from device_agent.app import agent, assembly
+from device_agent.app.daemon import Daemon
+from device_agent.audio import device_supervisor, echo_control
+from device_agent.config import watcher
+from device_agent.config.model import ButtonConfig, MicrophoneConfig
+from device_agent.core.errors import DeviceFailed
+from device_agent.dsp.pcm import resample
+from device_agent.hardware import debounce, front_panel
 
 log = logging.getLogger("house")
 
@@ -98,7 +100,7 @@ class House:
 
 
 @contextmanager
-def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = edits.PROVEN_S) -> Iterator[None]:
+def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = watcher.PROVEN_S) -> Iterator[None]:
     """Let a daemon find *house* around it, and *folder* for what it keeps; put everything back at the end.
 
     A press of less than *tap_s* seconds is a tap; an edit that has worked for *proven_s* is good.
@@ -112,13 +114,17 @@ def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = edit
     with ExitStack() as owned:
         for module, name, here in (
             (agent, "TICK_S", TICK_S),
-            (edits, "WHOLE_S", TICK_S),
-            (edits, "PROVEN_S", proven_s),
-            (echo, "ROOM_S", echo.ROOM_S / room.PACE),  # here sound dies away sooner, too
-            (echo, "CUE_ROOM_S", echo.CUE_ROOM_S / room.PACE),
-            (contacts, "BOUNCE_S", contacts.BOUNCE_S / room.PACE),  # and a finger is quicker
-            (panel, "TAP_S", tap_s),
-            (devices, "LOOK_AGAIN_S", tuple(seconds / room.PACE for seconds in devices.LOOK_AGAIN_S)),
+            (watcher, "WHOLE_S", TICK_S),
+            (watcher, "PROVEN_S", proven_s),
+            (echo_control, "ROOM_S", echo_control.ROOM_S / room.PACE),  # here sound dies away sooner, too
+            (echo_control, "CUE_ROOM_S", echo_control.CUE_ROOM_S / room.PACE),
+            (debounce, "BOUNCE_S", debounce.BOUNCE_S / room.PACE),  # and a finger is quicker
+            (front_panel, "TAP_S", tap_s),
+            (
+                device_supervisor,
+                "LOOK_AGAIN_S",
+                tuple(seconds / room.PACE for seconds in device_supervisor.LOOK_AGAIN_S),
+            ),
             (assembly, "open_microphone", house.microphone),
             (assembly, "open_speaker", house.speaker),
         ):

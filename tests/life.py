@@ -28,14 +28,13 @@ from house import TICK_S, House, Lost, live, lived_in, settled, until
 from owner import WRONG, Owner
 from room import RATE, RoomSpeaker, speech
 
-from device_agent.agent import Agent
-from device_agent.audio import frame_bytes
-from device_agent.config import Config, ServiceConfig
-from device_agent.conversation import RESTING, TROUBLE, State
-from device_agent.daemon import Daemon
-from device_agent.echo import CUE_ROOM_S
-from device_agent.errors import DeviceFailed
-from device_agent.events import (
+from device_agent.app.agent import Agent
+from device_agent.app.daemon import Daemon
+from device_agent.audio.echo_control import CUE_ROOM_S
+from device_agent.config.model import Config, ServiceConfig
+from device_agent.core.conversation import RESTING, TROUBLE, State
+from device_agent.core.errors import DeviceFailed
+from device_agent.core.events import (
     Action,
     AlarmDue,
     Attention,
@@ -64,9 +63,10 @@ from device_agent.events import (
     VolumeAsked,
     Words,
 )
+from device_agent.dsp.pcm import frame_bytes
 from device_agent.services.response_timeout import UNTAKEN
-from device_agent.status import ask
-from device_agent.window import default_path
+from device_agent.status.command import ask
+from device_agent.status.server import default_path
 
 log = logging.getLogger("soak")
 

@@ -20,11 +20,11 @@ from bench_faults import CUED
 from beside.figures import cells, described, markdown, read
 from pictures import PICTURES
 
-from device_agent.config import Config, ServiceConfig, ToolConfig
-from device_agent.conversation import REST, RESTING, STARTING, TRANSITIONS, State
-from device_agent.events import Event
-from device_agent.retune import ANEW
-from device_agent.schema import _KINDS, _unfold, written
+from device_agent.app.reconfigure import ANEW
+from device_agent.config.model import Config, ServiceConfig, ToolConfig
+from device_agent.config.yaml_schema import _KINDS, _unfold, written
+from device_agent.core.conversation import REST, RESTING, STARTING, TRANSITIONS, State
+from device_agent.core.events import Event
 from device_agent.services import SERVICES, Can, load, options
 from device_agent.simulator import FAULTS, MANNERS, Manner
 

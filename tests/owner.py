@@ -15,10 +15,10 @@ from typing import Any
 
 from house import TICK_S, settled, until
 
-from device_agent.config import load
-from device_agent.daemon import Daemon
-from device_agent.errors import ConfigError
-from device_agent.schema import written
+from device_agent.app.daemon import Daemon
+from device_agent.config.model import load
+from device_agent.config.yaml_schema import written
+from device_agent.core.errors import ConfigError
 
 VOICES = {"xai": [None, "ara", "rex"], "xai-live": [None, "alloy"], "openai": [None, "marin", "alloy"]}
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from device_agent.credentials import Secret
-from device_agent.events import Event
+from device_agent.config.credentials import Secret
+from device_agent.core.events import Event
 from device_agent.services import Function, Message, Service, load
 
 KEY = "sk-very-secret"

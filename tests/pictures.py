@@ -16,7 +16,7 @@ from xml.dom import minidom
 from rich.console import Console
 from rich.text import Text
 
-from device_agent import screen
+from device_agent.status import page
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 COLUMNS, LINES = 90, 20
@@ -34,8 +34,8 @@ def status() -> str:
     """Return what ``device-agent status --watch`` shows of the recorded snapshot, as SVG."""
     snapshot: dict[str, Any] = json.loads((FOLDER / "status.json").read_text())
     console = _console()
-    drawing = screen.Screen(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    console.print(screen._crop(drawing.view(snapshot, COLUMNS, LINES)))
+    drawing = page.Screen(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    console.print(page._crop(drawing.view(snapshot, COLUMNS, LINES)))
     return _svg(console, "device-agent status --watch")
 
 

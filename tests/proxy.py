@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from device_agent.config import ServiceConfig
+from device_agent.config.model import ServiceConfig
 from device_agent.simulator import Simulator
 
 HERE = Path(__file__).parent

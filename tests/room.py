@@ -15,11 +15,11 @@ from importlib.resources import as_file
 
 import numpy as np
 
-from device_agent import panel
-from device_agent.agent import Agent, Watch
-from device_agent.assembly import assemble
-from device_agent.audio import frame_bytes, level, likeness, resample, samples
-from device_agent.config import (
+from device_agent.app.agent import Agent, Watch
+from device_agent.app.assembly import assemble
+from device_agent.audio.echo_control import ROOM_S
+from device_agent.config.credentials import Secret
+from device_agent.config.model import (
     Config,
     ConnectionConfig,
     CuesConfig,
@@ -28,13 +28,12 @@ from device_agent.config import (
     TalkConfig,
     ToolConfig,
 )
-from device_agent.credentials import Secret
-from device_agent.echo import ROOM_S
-from device_agent.events import Action, Event, Started
-from device_agent.hardware import Button, Controls, Cut, Light, never
-from device_agent.memory import Memory
-from device_agent.panel import TAP_S
+from device_agent.core.events import Action, Event, Started
+from device_agent.dsp.pcm import frame_bytes, level, likeness, resample, samples
+from device_agent.hardware import Button, Controls, Cut, Light, front_panel, never
+from device_agent.hardware.front_panel import TAP_S
 from device_agent.simulator import QUESTION, Simulator
+from device_agent.state.store import Memory
 
 RATE = 24000
 PACE = 4
@@ -292,7 +291,7 @@ class Room:
             patient=patient,
         )
         self.agent._echo._room = ROOM_S / PACE  # here sound dies away sooner, too
-        panel.TAP_S = TAP_S / PACE  # and a finger is quicker
+        front_panel.TAP_S = TAP_S / PACE  # and a finger is quicker
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status: int | None = None
         self._happened = threading.Condition()

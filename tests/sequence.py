@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from peers import Peer, UltravoxPeer
 
-from device_agent.events import (
+from device_agent.core.events import (
     CancelReply,
     Event,
     ReplyAudio,

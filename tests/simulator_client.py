@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from device_agent.simulator import QUESTION
-from device_agent.simulator.voice import Drop, Goodbye, Happening, Heard, Manners, Voice
+from device_agent.simulator.contract import Drop, Goodbye, Happening, Heard, Manners, Voice
 
 Make = Callable[[Manners, Heard], Voice]
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.alarms import KEY, MOST, RINGING, AlarmRefused, Alarms
-from device_agent.events import AlarmDue, RingEnded
-from device_agent.memory import Memory
-from device_agent.rings import LONGEST_NAME, LONGEST_S, MISSED_S, NOTED_S, RINGING_S, SLACK_S
+from device_agent.core.events import AlarmDue, RingEnded
+from device_agent.state.alarm_entries import LONGEST_NAME, LONGEST_S, MISSED_S, NOTED_S, RINGING_S, SLACK_S
+from device_agent.state.alarms import KEY, MOST, RINGING, AlarmRefused, Alarms
+from device_agent.state.store import Memory
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
 """Central Europe, spelled out, so that no machine needs to know it."""

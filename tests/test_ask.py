@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_commands import RATE, question, read_wav, running, write_wav
 
-from device_agent.audio import likeness, resample
 from device_agent.cli import main
+from device_agent.dsp.pcm import likeness, resample
 from device_agent.simulator import QUESTION, Simulator
 
 

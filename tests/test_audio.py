@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio import (
+from device_agent.dsp.pcm import (
     DITHER,
     SILENCE_DB,
     Framer,

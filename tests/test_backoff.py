@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from device_agent.backoff import FIRST, LIMIT, backoff, calm
+from device_agent.link.backoff import FIRST, LIMIT, backoff, calm
 
 
 def test_pauses_grow_from_a_quarter_of_a_second_to_half_a_minute():

@@ -20,7 +20,7 @@ from device_agent.simulator import Heard, Turn
 SAID = speech()
 HALF = SAID[: RATE * 2 * 6 // 10]
 TIMES = {"RestartSec": 0.1, "WatchdogSec": 0.5, "TimeoutStartSec": 30.0, "TimeoutStopSec": 5.0}
-FED_ONCE = "import sys; from device_agent.systemd import notify; notify(READY=1); sys.stdin.read()"
+FED_ONCE = "import sys; from device_agent.runtime.systemd import notify; notify(READY=1); sys.stdin.read()"
 PATIENCE_S = 20.0
 
 

@@ -21,7 +21,7 @@ from beside.peers.hub import Hub
 from cards import FifoCard, need, wait_for
 from room import speech
 
-from device_agent.audio import likeness, resample
+from device_agent.dsp.pcm import likeness, resample
 from device_agent.simulator import Simulator
 
 RATE = 24000

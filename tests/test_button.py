@@ -7,7 +7,7 @@ from gpiozero import Device
 from gpiozero.pins.mock import MockFactory
 from room import Room, speech
 
-from device_agent.events import CutConfirmed, LinkDown, NothingSaid, PlaybackEnded, PlaybackStarted, TalkStarted
+from device_agent.core.events import CutConfirmed, LinkDown, NothingSaid, PlaybackEnded, PlaybackStarted, TalkStarted
 from device_agent.hardware.gpio import GpioButton, GpioLight
 from device_agent.simulator import Simulator
 

@@ -9,10 +9,10 @@ import queue
 import pytest
 from peers import PEERS, TIMER, Peer
 
-from device_agent.events import LinkUp, TalkEnded, TalkStarted, ToolCall, ToolResult
-from device_agent.services.calls import LONGEST_ARGUMENTS, MOST
+from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall, ToolResult
+from device_agent.services.tool_calls import LONGEST_ARGUMENTS, MOST
 from device_agent.tools import Toolbox
-from device_agent.tools.ability import Ability
+from device_agent.tools.function import Ability
 
 PATIENCE_S = 20.0
 HUGE = 4 << 20

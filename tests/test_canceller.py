@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from echo_room import Happening, Reply, Room, Scene, at_level, erle, hiss, speech, survived, to_pcm, voice
 
-from device_agent.audio import frame_bytes, level
-from device_agent.canceller import AHEAD_S, BEFORE, BLOCKS_A_SECOND, HALF_A_SECOND, LINGER_S, PROOFS, Canceller
-from device_agent.errors import ConfigError
-from device_agent.events import Attention, TalkStarted
-from device_agent.gate import Gate
-from device_agent.vad import VoiceDetector
+from device_agent.audio.gate import Gate
+from device_agent.core.errors import ConfigError
+from device_agent.core.events import Attention, TalkStarted
+from device_agent.dsp.aec import AHEAD_S, BEFORE, BLOCKS_A_SECOND, HALF_A_SECOND, LINGER_S, PROOFS, Canceller
+from device_agent.dsp.pcm import frame_bytes, level
+from device_agent.dsp.vad import VoiceDetector
 
 RATE = 24000
 FRAME = frame_bytes(RATE)
@@ -364,7 +364,7 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(monkeypatch):
 
 def test_a_library_that_does_not_load_here_is_the_same_error(tmp_path):
     program = (
-        "from device_agent.canceller import Canceller\ntry: Canceller(24000)\nexcept ValueError as error: print(error)"
+        "from device_agent.dsp.aec import Canceller\ntry: Canceller(24000)\nexcept ValueError as error: print(error)"
     )
     broken = tmp_path / "broken.so"
     broken.write_bytes(b"no library")
@@ -380,5 +380,5 @@ def test_a_library_that_does_not_load_here_is_the_same_error(tmp_path):
 
 
 def test_who_does_not_want_it_does_not_pay_for_it():
-    program = "import sys, device_agent.canceller; print([name for name in sys.modules if 'livekit' in name])"
+    program = "import sys, device_agent.dsp.aec; print([name for name in sys.modules if 'livekit' in name])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60) == "[]\n"

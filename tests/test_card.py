@@ -7,9 +7,9 @@ from bisect import bisect_right
 
 import pytest
 
-from device_agent.hardware import card
-from device_agent.hardware.card import STALLED_S, Card
-from device_agent.hardware.steps import Steps
+from device_agent.hardware import portaudio_stream
+from device_agent.hardware.period_estimator import Steps
+from device_agent.hardware.portaudio_stream import STALLED_S, Card
 
 RATE, PERIOD = 48000, 960
 ASKED_S = 15e-6
@@ -50,7 +50,7 @@ class World:
 
 
 def microphone(world: World, monkeypatch: pytest.MonkeyPatch) -> Card:
-    monkeypatch.setattr(card, "time", world)
+    monkeypatch.setattr(portaudio_stream, "time", world)
     opened = Card("input", "default")
     opened.rate, opened.period, opened._stream = RATE, PERIOD, world
     opened.start()
@@ -165,7 +165,7 @@ def test_a_card_that_stands_still_is_asked_seldom_and_then_has_failed(monkeypatc
     opened = microphone(world, monkeypatch)
     listened(world, opened, 109.9)
     world.questions, began = 0, world.now
-    with pytest.raises(card.DeviceFailed, match="stood still for 2 s"):
+    with pytest.raises(portaudio_stream.DeviceFailed, match="stood still for 2 s"):
         listened(world, opened, 120.0)
     assert STALLED_S < world.now - began < 1.5 * STALLED_S
     assert world.questions < 100

@@ -10,7 +10,7 @@ import pytest
 from cards import FifoCard, JackCard, PulseCard, wait_for
 from test_commands import RATE, question, running
 
-from device_agent.audio import likeness, resample
+from device_agent.dsp.pcm import likeness, resample
 from device_agent.simulator import Simulator
 
 

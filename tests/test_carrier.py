@@ -10,15 +10,15 @@ from contextlib import closing, suppress
 import pytest
 from test_wire import Peer, frame
 
-from device_agent.audio import frame_bytes
-from device_agent.carrier import PIECE, Carrier, in_pieces
-from device_agent.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, Words
-from device_agent.outbox import Outbox
-from device_agent.playback import Playback
-from device_agent.recall import Recall
+from device_agent.audio.playback_buffer import Playback
+from device_agent.core.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, Words
+from device_agent.dsp.pcm import frame_bytes
+from device_agent.link.connection import PIECE, Carrier, in_pieces
+from device_agent.link.history import Recall
+from device_agent.link.outbox import Outbox
+from device_agent.net.websocket import Wire
 from device_agent.services import Endpoint
 from device_agent.services.openai import OpenAI
-from device_agent.wire import Wire
 
 NOW = 1_790_000_000.0
 

@@ -9,7 +9,7 @@ from echo_room import hiss, speech
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.errors import DeviceFailed
+from device_agent.core.errors import DeviceFailed
 from device_agent.hardware.channels import LOOKED_AT, Channels
 
 RATE = 16000

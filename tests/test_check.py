@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from test_commands import question, write_wav
 
-from device_agent.check import Doctor, Patience, check
-from device_agent.check.bounded import Hangs, each
-from device_agent.check.findings import USUAL, Finding, Mark, Now, advised
-from device_agent.check.hush import hushed
-from device_agent.check.sheet import ForMachines, ForPeople, sheet
 from device_agent.cli import main
-from device_agent.errors import DeviceFailed
+from device_agent.core.errors import DeviceFailed
+from device_agent.doctor import Doctor, Patience, check
+from device_agent.doctor.findings import USUAL, Finding, Mark, Now, advised
+from device_agent.doctor.report import ForMachines, ForPeople, sheet
+from device_agent.doctor.stderr_filter import hushed
+from device_agent.doctor.step_runner import Hangs, each
 from device_agent.simulator import Simulator
 
 KEY = "a-key-that-is-secret"

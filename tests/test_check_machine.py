@@ -12,11 +12,11 @@ import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-from device_agent.check import pins, running, sound
-from device_agent.check.findings import Finding, Mark
-from device_agent.check.machine import MachineCheck, judge_clock, judge_power, judge_unit
-from device_agent.config import ButtonConfig, Config, ControlsConfig, LightConfig, MicrophoneConfig, SpeakerConfig
-from device_agent.errors import DeviceFailed
+from device_agent.config.model import ButtonConfig, Config, ControlsConfig, LightConfig, MicrophoneConfig, SpeakerConfig
+from device_agent.core.errors import DeviceFailed
+from device_agent.doctor import pins, running_agent, sound
+from device_agent.doctor.findings import Finding, Mark
+from device_agent.doctor.machine import MachineCheck, judge_clock, judge_power, judge_unit
 from device_agent.hardware.gpio import GpioButton
 
 NOW = 1795000000.0
@@ -285,24 +285,24 @@ def test_what_our_agent_has_is_no_failure(tmp_path):
     (tmp_path / "pcmC0D0c").touch()
     files = str(tmp_path / "pcm")
     with somebody("device-agent", tmp_path / "pcmC0D0c", "--log", "info", "run") as process:
-        assert process.pid in running.agents()
-        finding = running.failed("microphone", files, BUSY)
-        assert running.failed("microphone", str(tmp_path / "another"), BUSY).mark is Mark.FAIL
+        assert process.pid in running_agent.agents()
+        finding = running_agent.failed("microphone", files, BUSY)
+        assert running_agent.failed("microphone", str(tmp_path / "another"), BUSY).mark is Mark.FAIL
         process.stdin.close()
     assert finding.mark is Mark.NOTE
     assert finding.figures == {"agent": process.pid}
     assert "systemctl stop device-agent" in finding.advice
-    assert process.pid not in running.agents()
-    assert running.failed("microphone", files, BUSY).mark is Mark.FAIL
+    assert process.pid not in running_agent.agents()
+    assert running_agent.failed("microphone", files, BUSY).mark is Mark.FAIL
 
 
 def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monkeypatch):
     (tmp_path / "pcmC0D0c").touch()
     with somebody("device-agent", tmp_path / "pcmC0D0c", "run") as process:
-        monkeypatch.setattr(running, "agents", lambda: [process.pid])
-        monkeypatch.setattr(running, "holders", lambda _files: [])  # what others but root see
+        monkeypatch.setattr(running_agent, "agents", lambda: [process.pid])
+        monkeypatch.setattr(running_agent, "holders", lambda _files: [])  # what others but root see
         monkeypatch.setattr(os, "access", lambda _path, _how: False)
-        finding = running.failed("microphone", str(tmp_path / "pcm"), BUSY)
+        finding = running_agent.failed("microphone", str(tmp_path / "pcm"), BUSY)
         process.stdin.close()
     assert finding.mark is Mark.FAIL
     assert finding.text == str(BUSY)
@@ -313,9 +313,9 @@ def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monke
 def test_another_program_that_has_it_is_named_once(tmp_path):
     (tmp_path / "pcmC0D0c").touch()
     with somebody("a-player", tmp_path / "pcmC0D0c") as process:
-        (holder,) = running.failed("microphone", str(tmp_path / "pcm"), BUSY).figures["holders"]
-        told = running.failed("microphone", str(tmp_path / "pcm"), BUSY)
-        known = running.failed("microphone", str(tmp_path / "pcm"), DeviceFailed(f"busy; in use by {holder}"))
+        (holder,) = running_agent.failed("microphone", str(tmp_path / "pcm"), BUSY).figures["holders"]
+        told = running_agent.failed("microphone", str(tmp_path / "pcm"), BUSY)
+        known = running_agent.failed("microphone", str(tmp_path / "pcm"), DeviceFailed(f"busy; in use by {holder}"))
         process.stdin.close()
     assert told.mark is known.mark is Mark.FAIL
     assert holder in told.advice
@@ -327,7 +327,7 @@ def test_other_commands_of_ours_and_other_programs_are_no_agent(tmp_path, words)
     (tmp_path / "pcmC0D0c").touch()
     with somebody("device-agent", tmp_path / "pcmC0D0c", *words) as ours:
         with somebody("aplay", tmp_path / "pcmC0D0c", "run") as other:
-            assert not {ours.pid, other.pid} & set(running.agents())
+            assert not {ours.pid, other.pid} & set(running_agent.agents())
             other.stdin.close()
         ours.stdin.close()
 

@@ -10,10 +10,10 @@ import pytest
 from authority import FAR, FUTURE, LONG_AGO, PAST, Authority
 from test_check import KEY, marks, told, write_config
 
-from device_agent.check import network
-from device_agent.check.findings import Mark
-from device_agent.check.watched import Told, Watched
-from device_agent.events import ReplyEnded, ReplyStarted
+from device_agent.core.events import ReplyEnded, ReplyStarted
+from device_agent.doctor import network
+from device_agent.doctor.findings import Mark
+from device_agent.doctor.session_trace import Told, Watched
 from device_agent.simulator import Simulator
 
 

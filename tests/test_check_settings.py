@@ -8,8 +8,8 @@ import pytest
 from test_check import KEY, told, write_config
 from test_check_network import services
 
-from device_agent.check.settings import notes
-from device_agent.config import ServiceConfig
+from device_agent.config.model import ServiceConfig
+from device_agent.doctor.settings import notes
 from device_agent.services.endings import ENDS, ending
 
 LAST_DAY = date(2027, 1, 20)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from echo_room import Room, hiss, speech, to_pcm, to_sound, voice
 
-from device_agent.audio import samples
-from device_agent.check import channels, levels, room
-from device_agent.check.chirp import LENGTH_S, SLOT_S, Arrival, chirp, find, swallowed
-from device_agent.check.findings import Finding, Mark
-from device_agent.check.sound import SoundCheck
-from device_agent.config import Config, EchoConfig, MicrophoneConfig, SpeakerConfig, TalkConfig
+from device_agent.config.model import Config, EchoConfig, MicrophoneConfig, SpeakerConfig, TalkConfig
+from device_agent.doctor import channels, echo_advice, microphone_level
+from device_agent.doctor.chirp import LENGTH_S, SLOT_S, Arrival, chirp, find, swallowed
+from device_agent.doctor.findings import Finding, Mark
+from device_agent.doctor.sound import SoundCheck
+from device_agent.dsp.pcm import samples
 
 RATE = 24000
 DUE_S = 0.5
@@ -33,7 +33,7 @@ def spoken(level_db: float = -22.0, floor_db: float = -62.0) -> np.ndarray:
 
 
 def judge(sound: np.ndarray, *, asked: bool = True):
-    return levels.judge(levels.measure(to_pcm(sound), RATE), asked=asked)
+    return microphone_level.judge(microphone_level.measure(to_pcm(sound), RATE), asked=asked)
 
 
 def test_a_voice_in_a_quiet_room_is_fine():
@@ -46,7 +46,7 @@ def test_a_voice_in_a_quiet_room_is_fine():
 
 def test_the_figures_are_those_of_the_sound():
     tone = 0.5 * np.sin(np.arange(3 * RATE) * 2 * np.pi * 440 / RATE)
-    measured = levels.measure(to_pcm(tone), RATE)
+    measured = microphone_level.measure(to_pcm(tone), RATE)
     assert measured.peak_db == pytest.approx(-6.02, abs=0.01)
     assert measured.rms_db == pytest.approx(-9.03, abs=0.01)
     assert measured.offset == pytest.approx(0, abs=1e-4)
@@ -282,12 +282,12 @@ BY_VOICE = replace(Config(), talk=TalkConfig(interrupt="voice"))
 CANCELS = replace(BY_VOICE, echo=EchoConfig(mode="cancel"))
 
 
-def heard(*delays: float, level_db: float = -12.0, latency: float = 0.12, clipped: float = 0.0) -> room.Heard:
-    return room.Heard(3, [Arrival(delay, level_db) for delay in delays], latency, clipped)
+def heard(*delays: float, level_db: float = -12.0, latency: float = 0.12, clipped: float = 0.0) -> echo_advice.Heard:
+    return echo_advice.Heard(3, [Arrival(delay, level_db) for delay in delays], latency, clipped)
 
 
 def test_an_echo_with_half_duplex_is_as_it_should_be_and_another_way_is_named():
-    found = room.judge(heard(0.2, 0.2, 0.2), HALF_DUPLEX)
+    found = echo_advice.judge(heard(0.2, 0.2, 0.2), HALF_DUPLEX)
     assert found.mark is Mark.OK
     assert "after 200 ms, 120 of them" in found.text
     assert "-12 dB" in found.text
@@ -296,18 +296,18 @@ def test_an_echo_with_half_duplex_is_as_it_should_be_and_another_way_is_named():
 
 
 def test_an_echo_with_a_canceller_is_as_it_should_be():
-    assert room.judge(heard(0.2, 0.2, 0.2), CANCELS).mark is Mark.OK
+    assert echo_advice.judge(heard(0.2, 0.2, 0.2), CANCELS).mark is Mark.OK
 
 
 def test_an_echo_that_nothing_takes_out_would_interrupt_itself():
-    found = room.judge(heard(0.2, 0.2, 0.2), BY_VOICE)
+    found = echo_advice.judge(heard(0.2, 0.2, 0.2), BY_VOICE)
     assert found.mark is Mark.NOTE
     assert "interrupt itself" in found.advice
 
 
 def test_hardly_any_echo_is_fine_without_a_canceller():
-    assert room.judge(heard(0.2, 0.2, 0.2, level_db=-45), BY_VOICE).mark is Mark.OK
-    assert "talk.interrupt: voice" in room.judge(heard(0.2, 0.2, 0.2, level_db=-45), HALF_DUPLEX).advice
+    assert echo_advice.judge(heard(0.2, 0.2, 0.2, level_db=-45), BY_VOICE).mark is Mark.OK
+    assert "talk.interrupt: voice" in echo_advice.judge(heard(0.2, 0.2, 0.2, level_db=-45), HALF_DUPLEX).advice
 
 
 @pytest.mark.parametrize(
@@ -315,29 +315,29 @@ def test_hardly_any_echo_is_fine_without_a_canceller():
     [((0.2, 0.26, 0.2), "unsteady"), ((0.8, 0.8, 0.8), "late")],
 )
 def test_a_delay_that_no_setting_helps_against_is_told(delays, word):
-    found = room.judge(heard(*delays), CANCELS)
+    found = echo_advice.judge(heard(*delays), CANCELS)
     assert found.mark is Mark.NOTE
     assert word in found.advice
 
 
 def test_a_delay_that_only_the_canceller_cannot_bear_is_told_where_there_is_one():
     late = heard(0.6, 0.6, 0.6)
-    assert room.judge(late, HALF_DUPLEX).mark is Mark.OK
-    assert "echo.mode: cancel" not in room.judge(late, HALF_DUPLEX).advice
-    found = room.judge(late, CANCELS)
+    assert echo_advice.judge(late, HALF_DUPLEX).mark is Mark.OK
+    assert "echo.mode: cancel" not in echo_advice.judge(late, HALF_DUPLEX).advice
+    found = echo_advice.judge(late, CANCELS)
     assert found.mark is Mark.NOTE
     assert "canceller" in found.advice
 
 
 def test_a_loudspeaker_that_drowns_the_microphone_is_told():
-    found = room.judge(heard(0.2, 0.2, 0.2, level_db=3, clipped=0.1), CANCELS)
+    found = echo_advice.judge(heard(0.2, 0.2, 0.2, level_db=3, clipped=0.1), CANCELS)
     assert found.mark is Mark.NOTE
     assert "too loud" in found.advice
 
 
 @pytest.mark.parametrize("config", [HALF_DUPLEX, BY_VOICE, CANCELS])
 def test_a_loudspeaker_that_is_not_heard_may_be_off_or_be_cancelled(config):
-    found = room.judge(heard(), config)
+    found = echo_advice.judge(heard(), config)
     assert found.mark is Mark.NOTE
     assert "does not hear" in found.text
     assert "turn the loudspeaker on" in found.advice
@@ -345,8 +345,8 @@ def test_a_loudspeaker_that_is_not_heard_may_be_off_or_be_cancelled(config):
 
 
 def test_one_chirp_of_three_is_not_believed():
-    assert "does not hear" in room.judge(heard(0.2), HALF_DUPLEX).text
-    assert "comes back" in room.judge(heard(0.2, 0.2), HALF_DUPLEX).text
+    assert "does not hear" in echo_advice.judge(heard(0.2), HALF_DUPLEX).text
+    assert "comes back" in echo_advice.judge(heard(0.2, 0.2), HALF_DUPLEX).text
 
 
 @pytest.mark.parametrize(
@@ -354,10 +354,10 @@ def test_one_chirp_of_three_is_not_believed():
     [(0.05, 0, 200), (0.3, 0, 400), (0.3, 200, 600), (LENGTH_S, 0, 1000), (LENGTH_S, 500, 1500)],
 )
 def test_a_loudspeaker_that_wakes_late_is_told_with_the_line_to_write(lost_s, now_ms, advised):
-    found = room.judge_wake(lost_s, LENGTH_S, replace(Config(), speaker=SpeakerConfig(wake_ms=now_ms)))
+    found = echo_advice.judge_wake(lost_s, LENGTH_S, replace(Config(), speaker=SpeakerConfig(wake_ms=now_ms)))
     assert found.mark is Mark.NOTE
     assert f"write speaker.wake_ms: {advised}," in found.advice
 
 
 def test_two_chirps_of_three_are_believed():
-    assert [room.trusted(heard(*[0.2] * count)) for count in range(4)] == [False, False, True, True]
+    assert [echo_advice.trusted(heard(*[0.2] * count)) for count in range(4)] == [False, False, True, True]

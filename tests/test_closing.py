@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import PEERS
 
-from device_agent.errors import LinkClosed, LinkLost, LinkRefused
-from device_agent.rejections import BUSY_S
+from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
+from device_agent.net.http_errors import BUSY_S
 from device_agent.services.closing import JUST_BEFORE_S, judge
-from device_agent.services.complaints import FATAL
+from device_agent.services.error_events import FATAL
 
 SLOTS = "All 1 session slots are in use. Disconnect an existing client first."
 

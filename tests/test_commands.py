@@ -19,9 +19,9 @@ import pytest
 from weather import Weather
 
 from device_agent import cli
-from device_agent import config as config_module
-from device_agent.audio import likeness
 from device_agent.cli import main
+from device_agent.config import model as config_module
+from device_agent.dsp.pcm import likeness
 from device_agent.simulator import QUESTION, Simulator
 
 RATE = 24000
@@ -133,8 +133,13 @@ def test_a_recorded_question_is_answered_into_a_recording(tmp_path, simulator):
 
 NEEDLESS = {
     *("rich", "prometheus_client", "paho", "gpiozero", "livekit", "wsproto", "h11", "device_agent.simulator"),
-    *("device_agent.ask", "device_agent.check", "device_agent.demo", "device_agent.screen"),
-    *("device_agent.metrics", "device_agent.mqtt", "device_agent.hardware.portaudio", "device_agent.tools.command"),
+    *("device_agent.commands.ask", "device_agent.doctor", "device_agent.commands.demo", "device_agent.status.page"),
+    *(
+        "device_agent.integrations.prometheus",
+        "device_agent.integrations.mqtt",
+        "device_agent.hardware.portaudio",
+        "device_agent.tools.command",
+    ),
     *("asyncio", "csv", "difflib", "email", "http.client", "http.server", "importlib.metadata", "multiprocessing"),
     *("pdb", "subprocess", "unittest", "xml", "zipfile"),
 }
@@ -147,7 +152,7 @@ def test_a_turn_loads_nothing_that_the_configuration_does_not_ask_for(tmp_path, 
         assert agent.end() == 0, agent.log
     assert "speaking -> " in agent.log
     loaded = set(re.findall(r"^import time: .*\| +(\S+)$", agent.log, re.MULTILINE))
-    assert {"numpy", "device_agent.carrier"} < loaded
+    assert {"numpy", "device_agent.link.connection"} < loaded
     assert not loaded & NEEDLESS
 
 

@@ -13,17 +13,17 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from device_agent import config, schema
-from device_agent.alarms import Alarms
-from device_agent.config import ABILITIES, Config, load
-from device_agent.errors import ConfigError
-from device_agent.memory import Memory
-from device_agent.printable import OBEYED, printable
+from device_agent.config import model, yaml_schema
+from device_agent.config.model import ABILITIES, Config, load
+from device_agent.core.errors import ConfigError
+from device_agent.core.printable import OBEYED, printable
 from device_agent.services import SERVICES
 from device_agent.services.xai import Xai
-from device_agent.tools.device import abilities
+from device_agent.state.alarms import Alarms
+from device_agent.state.store import Memory
+from device_agent.tools.builtin import abilities
 
-NAMES = schema.one_of(*SERVICES).wish
+NAMES = yaml_schema.one_of(*SERVICES).wish
 CUES = "listening, done, waiting, failed, offline, refused, trouble, cap, muted, unmuted or volume"
 SHIPPED = Path(__file__).parent.parent / "config.yaml"
 
@@ -145,7 +145,7 @@ tools:
     search = {"type": "file_search", "vector_store_ids": ["a"], "max_num_results": 3}
 
     assert said == Config(
-        config.ServiceConfig(
+        model.ServiceConfig(
             name="xai",
             url="wss://proxy.example/v1",
             model="m",
@@ -162,22 +162,22 @@ tools:
             audio="pcmu",
             rate=16000,
         ),
-        (config.ServiceConfig("litellm", model="other", dialect="openai"), config.ServiceConfig(voice="w")),
-        config.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
-        config.ConnectionConfig("always", 5, 90, 0.05),
-        config.MicrophoneConfig("wav:question.wav", 3),
-        config.SpeakerConfig("USB", 100, 500),
-        config.ButtonConfig(27, True),
-        config.LightConfig(0, (1, 2, 3), True),
-        config.ControlsConfig(5, 6, True, (23, 24), 22, "switch", True),
-        config.EchoConfig("cancel"),
-        config.CuesConfig(0, ("listening", "muted")),
-        config.AlarmsConfig(10),
-        config.MetricsConfig(9101),
-        config.MqttConfig("broker.lan", 8883, True, None, "kitchen", "/run/password", "Kitchen", "home/assistant"),
-        config.LogConfig("debug"),
+        (model.ServiceConfig("litellm", model="other", dialect="openai"), model.ServiceConfig(voice="w")),
+        model.TalkConfig("voice", "service", 3, 100, 0, 2.5, "voice"),
+        model.ConnectionConfig("always", 5, 90, 0.05),
+        model.MicrophoneConfig("wav:question.wav", 3),
+        model.SpeakerConfig("USB", 100, 500),
+        model.ButtonConfig(27, True),
+        model.LightConfig(0, (1, 2, 3), True),
+        model.ControlsConfig(5, 6, True, (23, 24), 22, "switch", True),
+        model.EchoConfig("cancel"),
+        model.CuesConfig(0, ("listening", "muted")),
+        model.AlarmsConfig(10),
+        model.MetricsConfig(9101),
+        model.MqttConfig("broker.lan", 8883, True, None, "kitchen", "/run/password", "Kitchen", "home/assistant"),
+        model.LogConfig("debug"),
         ("time", "alarms"),
-        (config.ToolConfig("lamp", "Switches the lamp.", ("sh", "-c", "true"), schema_of_lamp, 3),),
+        (model.ToolConfig("lamp", "Switches the lamp.", ("sh", "-c", "true"), schema_of_lamp, 3),),
     )
     default = dict(_leaves(Config()))
     forgotten = {key for key, value in _leaves(said) if value == default[key]}
@@ -366,13 +366,13 @@ def test_every_suggestion_is_a_key_or_a_choice():
         each.name for part in (Config, *filter(dataclasses.is_dataclass, sections)) for each in dataclasses.fields(part)
     }
     choices = {*SERVICES, "off", "cancel", "button", "voice", "always"}
-    assert {meant for words in config.WORDS.values() for meant in words} <= keys | choices
+    assert {meant for words in model.WORDS.values() for meant in words} <= keys | choices
 
 
 def test_more_mistakes_than_one_can_read_are_counted(complaints):
     lines = complaints("".join(f"unknown{number}: 1\n" for number in range(60)))
 
-    assert len(lines) == schema.MOST_MISTAKES + 1
+    assert len(lines) == yaml_schema.MOST_MISTAKES + 1
     assert lines[-1] == " and 10 more mistakes"
 
 
@@ -457,7 +457,7 @@ def quoted(text: str) -> str:
 def test_every_script_is_text(loaded, text):
     config_ = loaded(f"service: {{instructions: {quoted(text)}}}")
     assert config_.service.instructions == text
-    shown = schema.written(text)
+    shown = yaml_schema.written(text)
     assert "\n" not in shown
     assert loaded(f"service:\n  instructions: {shown}\n") == config_
 
@@ -468,12 +468,12 @@ def test_every_script_is_text(loaded, text):
 @example("\U0001f468\u200d")
 @example("'\"{}[]#: ,&*!|>%@`")
 def test_what_is_no_control_is_text_and_is_written_as_it_is_read(tmp_path_factory, text):
-    assume(not schema.SECRET.match(text))
+    assume(not yaml_schema.SECRET.match(text))
     file = tmp_path_factory.getbasetemp() / "text.yaml"
-    for form in (quoted(text), schema.written(text)):
+    for form in (quoted(text), yaml_schema.written(text)):
         file.write_text(f"service:\n  instructions: {form}\n")
         assert load(file).service.instructions == text
-    assert not OBEYED.search(schema.written(text))
+    assert not OBEYED.search(yaml_schema.written(text))
 
 
 @pytest.mark.parametrize("code", [*range(9), *range(11, 32), *range(127, 160), 0xD800, 0xDFFF], ids=hex)
@@ -690,13 +690,13 @@ def test_any_bytes_are_a_configuration_or_a_complaint(tmp_path_factory, raw):
 
 def test_the_file_of_the_speaker_that_is_installed_goes_before_the_one_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Path("/etc/device-agent/config.yaml") == config.INSTALLED
-    monkeypatch.setattr(config, "INSTALLED", tmp_path / "etc.yaml")
-    assert config.default_path() == tmp_path / "etc.yaml"
+    assert Path("/etc/device-agent/config.yaml") == model.INSTALLED
+    monkeypatch.setattr(model, "INSTALLED", tmp_path / "etc.yaml")
+    assert model.default_path() == tmp_path / "etc.yaml"
     Path("config.yaml").touch()
-    assert config.default_path() == Path("config.yaml")
+    assert model.default_path() == Path("config.yaml")
     (tmp_path / "etc.yaml").touch()
-    assert config.default_path() == tmp_path / "etc.yaml"
+    assert model.default_path() == tmp_path / "etc.yaml"
 
 
 TOOL = "name: lamp, description: d, command: [sh]"

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.hardware.contacts import AGAIN_S, BOUNCE_S, HELD_S, MOST_REPEATS, SPIKE_S, Contact, Repeat
+from device_agent.hardware.debounce import AGAIN_S, BOUNCE_S, HELD_S, MOST_REPEATS, SPIKE_S, Contact, Repeat
 
 # What is meant by the edges of a contact ------------------------------------------------------------------------------
 

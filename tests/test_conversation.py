@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent import conversation
-from device_agent.conversation import (
+from device_agent.core import conversation
+from device_agent.core.conversation import (
     ANYWAY,
     FOLLOW_UP,
     LATE,
@@ -34,7 +34,7 @@ from device_agent.conversation import (
     Conversation,
     State,
 )
-from device_agent.events import (
+from device_agent.core.events import (
     AlarmDue,
     Announcement,
     Attend,

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent import credentials
-from device_agent.assembly import open_services
-from device_agent.config import Config, ServiceConfig
-from device_agent.credentials import Secret, find_password
-from device_agent.errors import ConfigError
+from device_agent.app.assembly import open_services
+from device_agent.config import credentials
+from device_agent.config.credentials import Secret, find_password
+from device_agent.config.model import Config, ServiceConfig
+from device_agent.core.errors import ConfigError
 
 KEY = "xai-Ab1Cd2Ef3Gh4"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from room import speech
 
-from device_agent.audio import frame_bytes, level, likeness, resample, samples, seconds
-from device_agent.config import CUES
-from device_agent.cues import MELODIES, Comb, Cues
-from device_agent.events import Cue
+from device_agent.audio.cues import MELODIES, Comb, Cues
+from device_agent.config.model import CUES
+from device_agent.core.events import Cue
+from device_agent.dsp.pcm import frame_bytes, level, likeness, resample, samples, seconds
 
 RATE = 24000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.demo import Screen, _offer
+from device_agent.commands.demo import Screen, _offer
 
 ROOT = Path(__file__).parent.parent
 OFFER = """

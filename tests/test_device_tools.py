@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.alarms import MOST, Alarms
-from device_agent.config import ABILITIES, TOOL_NAME, TOOL_SCHEMA
-from device_agent.credentials import Secret
-from device_agent.events import Event, MuteAsked, StopAsked, ToolCall, ToolResult, VolumeAsked
-from device_agent.memory import Memory
+from device_agent.config.credentials import Secret
+from device_agent.config.model import ABILITIES, TOOL_NAME, TOOL_SCHEMA
+from device_agent.core.events import Event, MuteAsked, StopAsked, ToolCall, ToolResult, VolumeAsked
 from device_agent.services import SERVICES, load
-from device_agent.simulator.openai_settings import OpenaiSettings
-from device_agent.simulator.ultravox_calls import CALL
-from device_agent.simulator.xai_settings import XaiSettings
+from device_agent.simulator.services.openai_settings import OpenaiSettings
+from device_agent.simulator.services.ultravox_calls import CALL
+from device_agent.simulator.services.xai_settings import XaiSettings
+from device_agent.state.alarms import MOST, Alarms
+from device_agent.state.store import Memory
 from device_agent.tools import Toolbox
-from device_agent.tools.clock import days, duration, moment
-from device_agent.tools.device import abilities
+from device_agent.tools.builtin import abilities
+from device_agent.tools.time_tools import days, duration, moment
 
 PATIENCE_S = 20.0
 MINUTE, HOUR, DAY = 60, 3600, 86400

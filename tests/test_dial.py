@@ -20,12 +20,12 @@ from test_lookup import Directory
 from test_tickets import Door
 from test_wire import Peer
 
-from device_agent import race
-from device_agent.dial import Dial, unreachable
-from device_agent.errors import LinkLost, LinkRefused
-from device_agent.line import Line
-from device_agent.lookup import Address, Book
-from device_agent.tickets import Tickets
+from device_agent.core.errors import LinkLost, LinkRefused
+from device_agent.net import happy_eyeballs
+from device_agent.net.deadline_stream import Line
+from device_agent.net.dialer import Dial, unreachable
+from device_agent.net.resolver import Address, Book
+from device_agent.net.tls_sessions import Tickets
 
 PATIENCE_S = 20.0
 """For what must happen; no test needs it."""
@@ -121,20 +121,20 @@ def test_a_greeting_that_nobody_answers_is_given_up():
 
 
 def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypatch):
-    monkeypatch.setattr(race, "AGAIN_S", 0.05)
+    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.05)
     begun = threading.Semaphore(0)
-    begin = race.Race._begin
+    begin = happy_eyeballs.Race._begin
 
-    def count(self: race.Race, address: Address) -> None:
+    def count(self: happy_eyeballs.Race, address: Address) -> None:
         begin(self, address)
-        assert len(self._tries) <= race.MOST_TRIES
+        assert len(self._tries) <= happy_eyeballs.MOST_TRIES
         begun.release()
 
-    monkeypatch.setattr(race.Race, "_begin", count)
+    monkeypatch.setattr(happy_eyeballs.Race, "_begin", count)
     with closing(Closed()) as hole, closing(Dial("it", PATIENCE_S)) as dial:
 
         def heal() -> None:
-            for _ in range(race.MOST_TRIES + 3):
+            for _ in range(happy_eyeballs.MOST_TRIES + 3):
                 begun.acquire(timeout=PATIENCE_S)
             hole.heal()
 
@@ -166,9 +166,11 @@ def test_who_is_refused_need_not_wait():
 
 def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
     tries = []
-    monkeypatch.setattr(race, "AGAIN_S", 0.02)
-    begin = race.Race._begin
-    monkeypatch.setattr(race.Race, "_begin", lambda self, address: (tries.append(address), begin(self, address)))
+    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.02)
+    begin = happy_eyeballs.Race._begin
+    monkeypatch.setattr(
+        happy_eyeballs.Race, "_begin", lambda self, address: (tries.append(address), begin(self, address))
+    )
     text = why(Dial("it", SHORT_S, book=at("255.255.255.255")), "wss://name")  # for TCP there is no way there
     assert text.startswith("cannot reach it: no route leads there (")
     assert len(tries) > 2
@@ -199,7 +201,7 @@ def test_no_address_at_all_is_an_error():
 
 @pytest.mark.parametrize("moment", ["look-up", "greeting", "tls"])
 def test_abort_breaks_out_of_every_step(moment, monkeypatch):
-    monkeypatch.setattr(race, "AGAIN_S", 3600.0)  # nothing else wakes it
+    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)  # nothing else wakes it
     there = threading.Event()
     directory = Directory()
 
@@ -254,10 +256,10 @@ def test_where_it_was_last_time_it_is_called_at_once_whether_anybody_answers_the
 @pytest.fixture
 def trials(monkeypatch) -> threading.Semaphore:
     """Counts the tries to connect; but for the first to each address, none is made again."""
-    monkeypatch.setattr(race, "AGAIN_S", 3600.0)
-    monkeypatch.setattr(race, "UNHEARD_MS", 3_600_000)
-    begun, begin = threading.Semaphore(0), race.Race._begin
-    monkeypatch.setattr(race.Race, "_begin", lambda self, address: (begin(self, address), begun.release()))
+    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)
+    monkeypatch.setattr(happy_eyeballs, "UNHEARD_MS", 3_600_000)
+    begun, begin = threading.Semaphore(0), happy_eyeballs.Race._begin
+    monkeypatch.setattr(happy_eyeballs.Race, "_begin", lambda self, address: (begin(self, address), begun.release()))
     return begun
 
 
@@ -272,8 +274,10 @@ def test_an_address_that_died_is_replaced_by_what_the_question_finds(authority, 
 
 
 def test_an_answer_that_changes_nothing_wakes_nobody_twice(authority, trials, monkeypatch):
-    steps, step = [], race.Race.step
-    monkeypatch.setattr(race.Race, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1])
+    steps, step = [], happy_eyeballs.Race.step
+    monkeypatch.setattr(
+        happy_eyeballs.Race, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1]
+    )
     with closing(Closed("127.0.0.2")) as hole:
         book = was_at("127.0.0.2", hole.port, Directory([Address(socket.AF_INET, ("127.0.0.2", hole.port))]))
         assert "no server answered within 0.3 s" in why(Dial("it", SHORT_S, book=book), f"wss://name:{hole.port}")

@@ -20,17 +20,17 @@ from make_docs import COMMAND, DRAWN, drawn_into
 from pictures import FOLDER, PICTURES, shown
 
 from device_agent import cli
-from device_agent.config import Config, contradictions, understand
-from device_agent.conversation import MOODS
-from device_agent.errors import ConfigError
-from device_agent.hardware.patterns import PATTERNS
-from device_agent.home import Home
-from device_agent.rejections import rejection
-from device_agent.schema import NO_SECRETS
+from device_agent.config.model import Config, contradictions, understand
+from device_agent.config.yaml_schema import NO_SECRETS
+from device_agent.core.conversation import MOODS
+from device_agent.core.errors import ConfigError
+from device_agent.hardware.light_patterns import PATTERNS
+from device_agent.integrations.home_assistant import Home
+from device_agent.net.http_errors import rejection
 from device_agent.services import SERVICES
 from device_agent.services.response_timeout import ResponseTimedOut, ResponseTimeout
 from device_agent.simulator import FAULTS, MANNERS
-from device_agent.statistics import Statistics
+from device_agent.telemetry.statistics import Statistics
 
 every_document = pytest.mark.parametrize("document", documents())
 LANGUAGES = {"sh", "yaml", "python", "json", "text", "mermaid"}
@@ -130,7 +130,7 @@ def test_every_key_that_is_mentioned_is_one(document):
 
 @every_document
 def test_every_piece_of_configuration_is_one(document, monkeypatch):
-    monkeypatch.setattr("device_agent.config.shutil.which", lambda program: program)  # an example's own
+    monkeypatch.setattr("device_agent.config.model.shutil.which", lambda program: program)  # an example's own
     for block in blocks(document):
         if block.language == "yaml" and block.about not in OTHER_YAML:
             config, places = understand(block.text, Path("config.yaml"))
@@ -339,7 +339,7 @@ def test_the_topics_of_a_home_are_those_of_the_table():
 
 
 def test_the_figures_for_prometheus_are_those_of_the_table():
-    metrics = pytest.importorskip("device_agent.metrics", exc_type=ConfigError)
+    metrics = pytest.importorskip("device_agent.integrations.prometheus", exc_type=ConfigError)
     snapshot = Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(time.monotonic())
     families = list(metrics._Figures(lambda: snapshot).collect())
     known = {f"{each.name}_total" if each.type == "counter" else each.name for each in families}

@@ -19,8 +19,8 @@ import yaml
 from documents import block, blocks
 from room import Room
 
-from device_agent.config import understand
-from device_agent.events import ToolCall
+from device_agent.config.model import understand
+from device_agent.core.events import ToolCall
 from device_agent.simulator import Simulator
 from device_agent.tools import ToolFailed
 from device_agent.tools.command import Command

@@ -21,7 +21,7 @@ import yaml
 from documents import ROOT, blocks, documents, spans
 from test_commands import running
 
-from device_agent.credentials import variable
+from device_agent.config.credentials import variable
 from device_agent.services import SERVICES, load
 from device_agent.simulator import Simulator
 

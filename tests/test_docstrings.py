@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import device_agent
-from device_agent.errors import ConfigError
+from device_agent.core.errors import ConfigError
 
 
 def modules() -> Iterator[ModuleType]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.early import MOST, Early, left_over
-from device_agent.events import (
+from device_agent.app.early import MOST, Early, left_over
+from device_agent.core.events import (
     Announcement,
     Clip,
     DeviceReady,

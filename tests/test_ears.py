@@ -8,12 +8,12 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.assembly import open_echo, open_gate
-from device_agent.config import Config, TalkConfig
-from device_agent.ears import Ears
-from device_agent.errors import DeviceFailed
-from device_agent.events import DeviceReady, Event, MicrophoneLost
-from device_agent.outbox import Outbox
+from device_agent.app.assembly import open_echo, open_gate
+from device_agent.audio.capture import Ears
+from device_agent.config.model import Config, TalkConfig
+from device_agent.core.errors import DeviceFailed
+from device_agent.core.events import DeviceReady, Event, MicrophoneLost
+from device_agent.link.outbox import Outbox
 
 RATE = 16000
 PATIENCE_S = 20.0

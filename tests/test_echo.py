@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from room import speech
 
-from device_agent.audio import frame_bytes, level
-from device_agent.cues import Cues
-from device_agent.echo import CUE_ROOM_S, ROOM_S, Echo
-from device_agent.events import Cue, Own
-from device_agent.playback import Sound
+from device_agent.audio.cues import Cues
+from device_agent.audio.echo_control import CUE_ROOM_S, ROOM_S, Echo
+from device_agent.audio.playback_buffer import Sound
+from device_agent.core.events import Cue, Own
+from device_agent.dsp.pcm import frame_bytes, level
 
 RATE, LATENCY, FRAME_S = 24000, 0.1, 0.02
 SIZE = frame_bytes(RATE)

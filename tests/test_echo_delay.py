@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from echo_room import FRAME_S, Happening, Piece, Reply, Room, Scene, speech
 
-from device_agent.audio import SILENCE_DB, level
-from device_agent.echo_delay import KEPT, LAGS, EchoDelay, _Track
+from device_agent.dsp.delay_estimator import KEPT, LAGS, EchoDelay, _Track
+from device_agent.dsp.pcm import SILENCE_DB, level
 
 RATE = 16000
 NOON = 43200.0

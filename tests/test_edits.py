@@ -17,11 +17,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.assembly import open_echo, open_services
-from device_agent.config import Config, EchoConfig, ServiceConfig, TalkConfig
-from device_agent.credentials import variable
-from device_agent.dial import Dial
-from device_agent.edits import (
+from device_agent.app.assembly import open_echo, open_services
+from device_agent.app.reconfigure import begins_anew
+from device_agent.config.credentials import variable
+from device_agent.config.model import Config, EchoConfig, ServiceConfig, TalkConfig
+from device_agent.config.trial import MOST, Trial
+from device_agent.config.watcher import (
     AGAIN_S,
     KEPT,
     PROVEN_S,
@@ -34,10 +35,9 @@ from device_agent.edits import (
     leaves,
     located,
 )
-from device_agent.errors import ConfigError, DeviceFailed, LinkRefused
-from device_agent.retune import begins_anew
+from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
+from device_agent.net.dialer import Dial
 from device_agent.services import SERVICES
-from device_agent.trial import MOST, Trial
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_a_half_file_that_stays_is_a_mistake_until_it_is_whole(desk):
 
 
 def test_a_change_while_it_is_read_is_noticed(desk, monkeypatch):
-    from device_agent import edits as module
+    from device_agent.config import watcher as module
 
     def read(path: Path) -> str:
         text = path.read_text()
@@ -168,7 +168,7 @@ def test_a_change_while_it_is_read_is_noticed(desk, monkeypatch):
 
 
 def test_nothing_is_read_while_nothing_changes(desk, monkeypatch):
-    monkeypatch.setattr("device_agent.edits.read", lambda _path: pytest.fail("read"))
+    monkeypatch.setattr("device_agent.config.watcher.read", lambda _path: pytest.fail("read"))
     assert [desk.look() for _ in range(5)] == [None] * 5
 
 
@@ -294,7 +294,7 @@ def test_what_the_device_runs_well_with_is_kept_for_nobody_else_to_read(desk, mo
     desk.works()
     assert stat.S_IMODE(desk.kept.stat().st_mode) == 0o600
     assert desk.kept.read_text().endswith("\ntalk: {vad: 1}\n")
-    monkeypatch.setattr("device_agent.edits.replace_whole", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr("device_agent.config.watcher.replace_whole", lambda *_: pytest.fail("written again"))
     desk.works()
     Desk.began(Desk(desk.path.parent)).works(2 * PROVEN_S)
 

@@ -7,8 +7,8 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from device_agent import events
-from device_agent.events import Action, Event, Released
+from device_agent.core import events
+from device_agent.core.events import Action, Event, Released
 
 WORDS = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event | Action)]
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from device_agent.failover import AWAY_S, Failover
+from device_agent.link.failover import AWAY_S, Failover
 
 ALWAYS = -math.inf
 

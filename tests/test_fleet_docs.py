@@ -14,8 +14,8 @@ import pytest
 from room import Room
 from werkzeug.serving import make_server
 
-from device_agent.config import ServiceConfig
-from device_agent.events import PlaybackEnded, Refused
+from device_agent.config.model import ServiceConfig
+from device_agent.core.events import PlaybackEnded, Refused
 from device_agent.simulator import Simulator
 
 FILE = Path(__file__).parents[1] / "docs" / "fleet" / "token_server.py"

@@ -16,7 +16,7 @@ from documents import block
 from proxy import RELEASES, Proxy, ReservedPort
 from room import Room
 
-from device_agent.events import LinkDown, LinkIdle, PlaybackEnded, Refused
+from device_agent.core.events import LinkDown, LinkIdle, PlaybackEnded, Refused
 from device_agent.simulator import Simulator
 
 pytestmark = pytest.mark.proxy
@@ -56,7 +56,7 @@ class FleetProxy(Proxy):
 @pytest.fixture
 def persistent(monkeypatch) -> None:
     """Let a speaker dial again every quarter of a second: half of its dials go to the one that is dead."""
-    monkeypatch.setattr("device_agent.backoff.LIMIT", 0.25)
+    monkeypatch.setattr("device_agent.link.backoff.LIMIT", 0.25)
 
 
 @pytest.fixture(scope="module")

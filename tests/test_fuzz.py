@@ -23,19 +23,10 @@ from hypothesis import strategies as st
 from peers import PEERS, Peer
 from sequence import SEQUENCES, read, received
 
-from device_agent.config import Config, load
-from device_agent.errors import ConfigError, LinkLost, LinkRefused
-from device_agent.events import (
-    CancelReply,
-    Clip,
-    NothingSaid,
-    TalkEnded,
-    TalkStarted,
-    ToolResult,
-    UserText,
-    Words,
-)
-from device_agent.schema import LARGEST, MOST_MISTAKES
+from device_agent.config.model import Config, load
+from device_agent.config.yaml_schema import LARGEST, MOST_MISTAKES
+from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
+from device_agent.core.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, UserText, Words
 
 HERE = Path(__file__).parent
 PCM = bytes(range(1, 241)) * 8
@@ -196,7 +187,7 @@ def test_what_was_found_in_files_holds(path):
 
 def test_the_judge_has_eyes(monkeypatch):
     """A session that does each of the things that must not be is found out."""
-    from device_agent.services.realtime import RealtimeSession as Session
+    from device_agent.services.realtime_session import RealtimeSession as Session
 
     def caught(receive: object) -> None:
         with monkeypatch.context() as patch, pytest.raises(AssertionError):

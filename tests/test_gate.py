@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import Attention, NothingSaid, Own, TalkEnded, TalkStarted
-from device_agent.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate
+from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate
+from device_agent.core.events import Attention, NothingSaid, Own, TalkEnded, TalkStarted
 
 SILENCE, PREROLL = 10, 4
 

@@ -15,11 +15,11 @@ import pytest
 from gpiozero.pins.mock import MockFactory, MockPin
 from gpiozero.pins.pi import PiPin
 
-from device_agent.errors import DeviceFailed
-from device_agent.hardware.clockwork import PATIENCE_S, Clockwork
-from device_agent.hardware.contacts import BOUNCE_S, HELD_S, MOST_REPEATS
+from device_agent.core.errors import DeviceFailed
+from device_agent.hardware.debounce import BOUNCE_S, HELD_S, MOST_REPEATS
 from device_agent.hardware.gpio import GpioButton, GpioColourLight, GpioControls, GpioLight
-from device_agent.hardware.patterns import COLOURS, PATTERNS
+from device_agent.hardware.light_patterns import COLOURS, PATTERNS
+from device_agent.runtime.timer_thread import PATIENCE_S, Clockwork
 
 
 class Pin(MockPin):
@@ -735,7 +735,7 @@ def test_an_error_does_not_end_a_clockwork(caplog):
 
 
 def test_a_clockwork_that_hangs_is_left_behind_and_said_so(monkeypatch, caplog):
-    monkeypatch.setattr("device_agent.hardware.clockwork.PATIENCE_S", PATIENCE_S / 100)
+    monkeypatch.setattr("device_agent.runtime.timer_thread.PATIENCE_S", PATIENCE_S / 100)
     hung, go_on = threading.Event(), threading.Event()
 
     def work(_: float) -> None:

@@ -11,12 +11,12 @@ import pytest
 from peers import JOIN, PEERS, Peer
 from test_wire import Peer as Caller
 
-from device_agent.errors import LinkLost
-from device_agent.events import LinkUp, ReplyText, ServiceError, TalkEnded, TalkStarted
-from device_agent.post import Post
+from device_agent.core.errors import LinkLost
+from device_agent.core.events import LinkUp, ReplyText, ServiceError, TalkEnded, TalkStarted
+from device_agent.net.http_post import Post
 from device_agent.services import Request, load
-from device_agent.services.access import LONGEST, PREFIXES, read_token
-from device_agent.services.fields import LARGE, LONGEST_PIECE, MOST_VALUES, event_of
+from device_agent.services.auth import LONGEST, PREFIXES, read_token
+from device_agent.services.json_fields import LARGE, LONGEST_PIECE, MOST_VALUES, event_of
 
 MIB = 1 << 20
 HUGE = "1" + 400 * "0"

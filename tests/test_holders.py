@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from device_agent.hardware.holders import MOST, holders
+from device_agent.hardware.device_users import MOST, holders
 
 
 def hold(path) -> subprocess.Popen[bytes]:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.events import Announcement, Dial, Event, MuteAsked, Pressed, Show, StopAsked, VolumeAsked
-from device_agent.home import ASKED, LONGEST_SAID, MOST_ANNOUNCEMENTS, STALE_S, Announcements, Home
-from device_agent.statistics import Statistics
+from device_agent.core.events import Announcement, Dial, Event, MuteAsked, Pressed, Show, StopAsked, VolumeAsked
+from device_agent.integrations.home_assistant import (
+    ASKED,
+    LONGEST_SAID,
+    MOST_ANNOUNCEMENTS,
+    STALE_S,
+    Announcements,
+    Home,
+)
+from device_agent.telemetry.statistics import Statistics
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,12 @@ from room import PATIENCE_S, RATE, Room, speech
 from test_tools import MORE_THAN_A_PIPE_HOLDS
 from test_vad import question, turns
 
-from device_agent import log
-from device_agent.config import ServiceConfig
-from device_agent.credentials import Secret
-from device_agent.errors import LinkLost
-from device_agent.events import (
+from device_agent.audio.gate import LONGEST, WINDOW, Gate
+from device_agent.audio.playback_buffer import Playback
+from device_agent.config.credentials import Secret
+from device_agent.config.model import ServiceConfig
+from device_agent.core.errors import LinkLost
+from device_agent.core.events import (
     Action,
     Attention,
     CutConfirmed,
@@ -46,16 +47,15 @@ from device_agent.events import (
     ToolResult,
     UserText,
 )
-from device_agent.gate import LONGEST, WINDOW, Gate
-from device_agent.link import Link
-from device_agent.link_policy import Connect
-from device_agent.outbox import Outbox
-from device_agent.playback import Playback
+from device_agent.link.manager import Link
+from device_agent.link.outbox import Outbox
+from device_agent.link.policy import Connect
+from device_agent.net.websocket import Wire
+from device_agent.runtime import logs
 from device_agent.services import Endpoint, Function
 from device_agent.services.xai import Xai
 from device_agent.tools import Toolbox
 from device_agent.tools.command import Command
-from device_agent.wire import Wire
 
 pytestmark = pytest.mark.slow
 
@@ -221,7 +221,7 @@ def written() -> Iterator[io.StringIO]:
     """What is written into the log; and nowhere else, for pytest would keep all of it."""
     root, stream = logging.getLogger(), io.StringIO()
     before = root.handlers[:]
-    root.handlers[:] = [log._Handler(stream)]
+    root.handlers[:] = [logs._Handler(stream)]
     try:
         yield stream
     finally:
@@ -261,8 +261,8 @@ def test_after_a_hundred_thousand_events_at_once_a_question_is_answered(hostile)
         assert resident() - before < 64 * MIB
     lines = log_.getvalue().splitlines()
     assert any("are only counted" in line for line in lines)
-    assert len(lines) < 3 * log.MOST_ALIKE
-    assert max(map(len, lines)) < log.LONGEST + 100
+    assert len(lines) < 3 * logs.MOST_ALIKE
+    assert max(map(len, lines)) < logs.LONGEST + 100
 
 
 def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
@@ -389,7 +389,7 @@ def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
     link.linger()
     finger = logging.Handler()
     finger.emit = lambda _record: link.dial()
-    logger = logging.getLogger("device_agent.link")
+    logger = logging.getLogger("device_agent.link.manager")
     logger.addHandler(finger)
     logger.setLevel(logging.INFO)
     try:

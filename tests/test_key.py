@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent import credentials, key, key_form
-from device_agent.errors import AgentError
-from device_agent.key_form import COMPANIES, flaw, foreign, short
+from device_agent.commands import key
+from device_agent.config import credentials, key_form
+from device_agent.config.key_form import COMPANIES, flaw, foreign, short
+from device_agent.core.errors import AgentError
 from device_agent.services import SERVICES
 
 GOOD = "xai-" + "Ab1Cd2Ef" * 10

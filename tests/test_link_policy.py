@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from device_agent.backoff import FIRST, LIMIT
-from device_agent.conversation import REFUSED_S
-from device_agent.errors import LinkClosed, LinkLost, LinkRefused
-from device_agent.events import LinkDown, LinkIdle, Refused
-from device_agent.failover import AWAY_S
-from device_agent.link_policy import (
+from device_agent.core.conversation import REFUSED_S
+from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
+from device_agent.core.events import LinkDown, LinkIdle, Refused
+from device_agent.link.backoff import FIRST, LIMIT
+from device_agent.link.failover import AWAY_S
+from device_agent.link.policy import (
     AGAIN_S,
     AT_ONCE_S,
     BELIEVED_S,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.check.listing import HEADING, listed
-from device_agent.config import understand
-from device_agent.hardware.sound_system import SoundDevice
+from device_agent.config.model import understand
+from device_agent.doctor.list_devices import HEADING, listed
+from device_agent.hardware.portaudio_host import SoundDevice
 
 
 def device(name: str, inputs: int = 1, outputs: int = 2) -> SoundDevice:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from device_agent.log import LONGEST, LONGEST_TRACE, MINUTE_S, MOST_ALIKE, MOST_KINDS, Repeats, start_log
+from device_agent.runtime.logs import LONGEST, LONGEST_TRACE, MINUTE_S, MOST_ALIKE, MOST_KINDS, Repeats, start_log
 
 
 def record(

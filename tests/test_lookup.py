@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from device_agent import lookup
-from device_agent.errors import LinkLost
-from device_agent.lookup import LATELY_S, MOST, MOST_NAMES, Address, Book, Inquiry, in_turns
+from device_agent.core.errors import LinkLost
+from device_agent.net import resolver
+from device_agent.net.resolver import LATELY_S, MOST, MOST_NAMES, Address, Book, Inquiry, in_turns
 
 PATIENCE_S = 20.0
 V4, OTHER = Address(socket.AF_INET, ("127.0.0.1", 80)), Address(socket.AF_INET, ("127.0.0.2", 80))
@@ -54,8 +54,8 @@ def soon(seconds: float = PATIENCE_S) -> float:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(lookup, "HURRY_S", 0.05)
-    monkeypatch.setattr(lookup, "AGAIN_S", 0.02)
+    monkeypatch.setattr(resolver, "HURRY_S", 0.05)
+    monkeypatch.setattr(resolver, "AGAIN_S", 0.02)
 
 
 def test_a_name_has_addresses_and_the_families_take_turns():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.machine_id import KEY, machine_id
-from device_agent.memory import Memory
+from device_agent.state.machine_id import KEY, machine_id
+from device_agent.state.store import Memory
 
 
 @pytest.fixture

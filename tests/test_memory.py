@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from room import RoomMicrophone, RoomSpeaker
 
-from device_agent import memory as memory_module
-from device_agent.alarms import MOST
-from device_agent.assembly import assemble
-from device_agent.config import ButtonConfig, Config, LightConfig
-from device_agent.credentials import Secret
-from device_agent.memory import LARGEST, Memory, default_path
+from device_agent.app.assembly import assemble
+from device_agent.config.credentials import Secret
+from device_agent.config.model import ButtonConfig, Config, LightConfig
+from device_agent.state import store as memory_module
+from device_agent.state.alarms import MOST
+from device_agent.state.store import LARGEST, Memory, default_path
 
 PATIENCE_S = 20.0
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.memory import Memory
-from device_agent.meter import BELIEVED_S, MOST_DAYS, SAVE_S, Meter
+from device_agent.state.store import Memory
+from device_agent.state.usage_meter import BELIEVED_S, MOST_DAYS, SAVE_S, Meter
 
 
 def meter(daily_minutes: int = 0, memory: Memory | None = None) -> Meter:

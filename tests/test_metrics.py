@@ -18,12 +18,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from room import PATIENCE_S, Room
 
-from device_agent.errors import ConfigError
-from device_agent.events import Event, PlaybackEnded
-from device_agent.metrics import Metrics
+from device_agent.core.errors import ConfigError
+from device_agent.core.events import Event, PlaybackEnded
+from device_agent.integrations.prometheus import Metrics
+from device_agent.runtime.worker import Worker
 from device_agent.simulator import Simulator
-from device_agent.statistics import Statistics
-from device_agent.worker import Worker
+from device_agent.telemetry.statistics import Statistics
 
 
 def free_port() -> int:

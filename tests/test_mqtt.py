@@ -19,13 +19,13 @@ import pytest
 from authority import Authority
 from room import PATIENCE_S, Room
 
-from device_agent.config import MqttConfig
-from device_agent.credentials import Secret
-from device_agent.events import LinkUp, PlaybackEnded
-from device_agent.mqtt import Mqtt
+from device_agent.config.credentials import Secret
+from device_agent.config.model import MqttConfig
+from device_agent.core.events import LinkUp, PlaybackEnded
+from device_agent.integrations.mqtt import Mqtt
+from device_agent.runtime.worker import Worker
 from device_agent.simulator import Simulator
-from device_agent.statistics import Statistics
-from device_agent.worker import Worker
+from device_agent.telemetry.statistics import Statistics
 
 pytestmark = pytest.mark.slow
 

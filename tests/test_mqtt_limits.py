@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.mqtt_limits import (
+from device_agent.integrations.mqtt_limits import (
     FROM_BROKER,
     LARGEST,
     MOST,

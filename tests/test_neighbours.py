@@ -13,10 +13,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from device_agent.config import Config, MetricsConfig, MqttConfig
-from device_agent.events import Event
-from device_agent.neighbours import Neighbours
-from device_agent.statistics import Statistics
+from device_agent.config.model import Config, MetricsConfig, MqttConfig
+from device_agent.core.events import Event
+from device_agent.integrations.exporters import Neighbours
+from device_agent.telemetry.statistics import Statistics
 
 
 def free_port() -> int:

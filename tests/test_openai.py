@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from judge import judge
 from peers import TIMER, Peer
 
-from device_agent.errors import LinkLost, LinkRefused
-from device_agent.events import (
+from device_agent.core.errors import LinkLost, LinkRefused
+from device_agent.core.events import (
     CancelReply,
     Clip,
     LinkUp,

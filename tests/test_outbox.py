@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, Words
-from device_agent.outbox import LARGEST, STALE_S, Again, Outbox
+from device_agent.core.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, Words
+from device_agent.link.outbox import LARGEST, STALE_S, Again, Outbox
 
 RESULT = ToolResult("c", "{}")
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]

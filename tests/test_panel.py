@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from device_agent import panel as panel_module
-from device_agent.errors import AgentError, DeviceFailed
-from device_agent.events import MuteAsked, Pressed, Released, VolumeAsked
-from device_agent.panel import Opener, Panel, _wire_button
+from device_agent.core.errors import AgentError, DeviceFailed
+from device_agent.core.events import MuteAsked, Pressed, Released, VolumeAsked
+from device_agent.hardware import front_panel as panel_module
+from device_agent.hardware.front_panel import Opener, Panel, _wire_button
 
 
 class Board:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.conversation import MOODS
-from device_agent.hardware.patterns import COLOURS, HAIR_S, PATTERNS, Pattern, lit
+from device_agent.core.conversation import MOODS
+from device_agent.hardware.light_patterns import COLOURS, HAIR_S, PATTERNS, Pattern, lit
 
 ALL_MOODS = {
     *("starting", "ready", "follow-up", "listening", "thinking"),

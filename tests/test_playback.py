@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import PlaybackEnded, PlaybackStarted
-from device_agent.playback import CAPACITY_S, LULL_MS, STARVED_S, Marker, Playback, Sound
-from device_agent.prefill import KNOWN, MARGIN_S, Prefill
+from device_agent.audio.jitter import KNOWN, MARGIN_S, Prefill
+from device_agent.audio.playback_buffer import CAPACITY_S, LULL_MS, STARVED_S, Marker, Playback, Sound
+from device_agent.core.events import PlaybackEnded, PlaybackStarted
 
 RATE, FRAME, PREFILL = 1000, 20, 40
 

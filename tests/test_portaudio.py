@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from cards import Card, CardProcess, FifoCard, Remote, RemoteMicrophone, RemoteSpeaker, cut_after
 
-from device_agent import audio
-from device_agent.errors import DeviceFailed
+from device_agent.core.errors import DeviceFailed
+from device_agent.dsp import pcm as audio
 from device_agent.hardware import portaudio
 
 pytest.importorskip("pyaudio", reason="needs PyAudio")
@@ -188,7 +188,7 @@ class TestRates:
     def test_of_several_rates_the_card_is_opened_at_the_best(self, only, opened):
         with FifoCard() as card:
             process = card.process(CARD_RATES=",".join(map(str, only)))
-            of_it = process.object("device_agent.hardware.card:Card", "input", "default")
+            of_it = process.object("device_agent.hardware.portaudio_stream:Card", "input", "default")
             of_it.ask("open", 24000, 20)
             found = process.object("device_agent.hardware.portaudio").ask("devices")
 

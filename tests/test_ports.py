@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from cards import FifoCard, cut_after
 
-from device_agent import audio
-from device_agent.errors import DeviceFailed
+from device_agent.core.errors import DeviceFailed
+from device_agent.dsp import pcm
 from device_agent.hardware import Microphone, Speaker
 from device_agent.hardware.wav import WavMicrophone, WavSpeaker
 
 RATE = 16000
-FRAME = audio.frame_bytes(RATE)
+FRAME = pcm.frame_bytes(RATE)
 SOUND = np.random.default_rng(7).integers(-9000, 9000, RATE // 5, np.int16).tobytes()
 """Ten frames, each of them unlike all others."""
 

@@ -9,8 +9,8 @@ import threading
 import pytest
 from test_wire import Peer, trickles
 
-from device_agent.errors import LinkLost, LinkRefused
-from device_agent.post import LARGEST, Post
+from device_agent.core.errors import LinkLost, LinkRefused
+from device_agent.net.http_post import LARGEST, Post
 from device_agent.services import Request
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.config import Config, ServiceConfig
-from device_agent.events import (
+from device_agent.config.model import Config, ServiceConfig
+from device_agent.core.events import (
     AlarmDue,
     Cue,
     LinkDown,
@@ -22,7 +22,7 @@ from device_agent.events import (
     Words,
     WorkerCrashed,
 )
-from device_agent.postmortem import EVENTS, KEPT, Recorder, described
+from device_agent.telemetry.flight_recorder import EVENTS, KEPT, Recorder, described
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from device_agent.prefill import FIRST_S, KNOWN, MARGIN_S, MOST_S, REPLIES, Arrivals, Prefill
+from device_agent.audio.jitter import FIRST_S, KNOWN, MARGIN_S, MOST_S, REPLIES, Arrivals, Prefill
 
 PIECE = 100
 MARGIN, MOST = 1000 * MARGIN_S, 1000 * MOST_S

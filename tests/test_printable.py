@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from device_agent.ask import Answer
-from device_agent.check.findings import Finding, Mark, Now
-from device_agent.check.sheet import ForPeople
 from device_agent.cli import main
-from device_agent.demo import Screen
-from device_agent.events import LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, UserText
-from device_agent.printable import OBEYED, printable
+from device_agent.commands.ask import Answer
+from device_agent.commands.demo import Screen
+from device_agent.core.events import LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, UserText
+from device_agent.core.printable import OBEYED, printable
+from device_agent.doctor.findings import Finding, Mark, Now
+from device_agent.doctor.report import ForPeople
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\rhello\u202e\x7f\ud800"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\rhello\u202e\x7f\ud800"

@@ -18,8 +18,8 @@ import pytest
 from proxy import MODELS, RELEASES, Proxy, keyless
 from room import Room, speech
 
-from device_agent.config import ToolConfig
-from device_agent.events import (
+from device_agent.config.model import ToolConfig
+from device_agent.core.events import (
     Announcement,
     CutConfirmed,
     LinkDown,
@@ -34,10 +34,10 @@ from device_agent.events import (
     UserText,
     Words,
 )
-from device_agent.rejections import BUSY_S
+from device_agent.net.http_errors import BUSY_S
 from device_agent.services.response_timeout import PATIENCE_S
 from device_agent.simulator import Simulator
-from device_agent.simulator.openai import Openai
+from device_agent.simulator.services.openai import Openai
 
 pytestmark = pytest.mark.proxy
 
@@ -80,7 +80,7 @@ def impatient(monkeypatch) -> None:
     """Let the agent wait for what will not come no longer than a test wants to."""
     for part in ("UNTAKEN", "QUICK", "SLOW"):
         monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / PATIENCE_S)
-    monkeypatch.setattr("device_agent.playback.STARVED_S", 2.0)
+    monkeypatch.setattr("device_agent.audio.playback_buffer.STARVED_S", 2.0)
 
 
 def room(proxy: Proxy, dialect: str, *, key: str | None = None, model: str | None = None, **parts: Any) -> Room:

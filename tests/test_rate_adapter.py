@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device_agent.audio import likeness, resample
-from device_agent.events import Clip, ReplyAudio, ReplyEnded, TalkEnded, TalkStarted
-from device_agent.rate_adapter import RateAdapter
+from device_agent.core.events import Clip, ReplyAudio, ReplyEnded, TalkEnded, TalkStarted
+from device_agent.dsp.pcm import likeness, resample
+from device_agent.link.rate_adapter import RateAdapter
 
 
 def noise(rate: int) -> bytes:

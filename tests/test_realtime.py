@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.credentials import Secret
-from device_agent.errors import LinkLost, LinkRefused
-from device_agent.events import (
+from device_agent.config.credentials import Secret
+from device_agent.core.errors import LinkLost, LinkRefused
+from device_agent.core.events import (
     CancelReply,
     LinkUp,
     NothingSaid,
@@ -33,7 +33,7 @@ from device_agent.events import (
 )
 from device_agent.services import Said
 from device_agent.services.openai import OpenAI
-from device_agent.services.realtime import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S
+from device_agent.services.realtime_session import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S
 from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S
 from device_agent.services.response_timeout import LIMIT, PATIENCE_S, UNTAKEN, WORKING
 from device_agent.services.xai import Xai, xai_settings

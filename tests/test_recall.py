@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.events import (
+from device_agent.core.events import (
     CancelReply,
     Clip,
     NothingSaid,
@@ -22,7 +22,7 @@ from device_agent.events import (
     UserText,
     Words,
 )
-from device_agent.recall import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, Recall
+from device_agent.link.history import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, Recall
 from device_agent.services import Said
 
 RATE = 1000

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from device_agent.errors import LinkLost, LinkRefused
-from device_agent.rejections import BUSY_S, LONGEST_S, asked_wait, rejection
+from device_agent.core.errors import LinkLost, LinkRefused
+from device_agent.net.http_errors import BUSY_S, LONGEST_S, asked_wait, rejection
 
 NOW = 1_700_000_000.0  # 2023-11-14 22:13:20
 

@@ -18,17 +18,17 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 from room import RoomMicrophone, RoomSpeaker
 
-from device_agent.assembly import assemble, open_services
-from device_agent.config import Config, MetricsConfig, MqttConfig, ServiceConfig, ToolConfig
-from device_agent.credentials import Secret
-from device_agent.daemon import Daemon
-from device_agent.edits import Reading, leaves
-from device_agent.errors import ConfigError, DeviceFailed, LinkRefused
-from device_agent.events import AlarmDue, Attention, Cue, EditTaken, MuteAsked, Nudged, Started
-from device_agent.memory import Memory
-from device_agent.parts import Parts
-from device_agent.retune import ANEW, begins_anew, retune
-from device_agent.signals import asked_by_hangup
+from device_agent.app.assembly import assemble, open_services
+from device_agent.app.daemon import Daemon
+from device_agent.app.device import Parts
+from device_agent.app.reconfigure import ANEW, begins_anew, retune
+from device_agent.config.credentials import Secret
+from device_agent.config.model import Config, MetricsConfig, MqttConfig, ServiceConfig, ToolConfig
+from device_agent.config.watcher import Reading, leaves
+from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
+from device_agent.core.events import AlarmDue, Attention, Cue, EditTaken, MuteAsked, Nudged, Started
+from device_agent.runtime.signals import asked_by_hangup
+from device_agent.state.store import Memory
 
 USUAL = Config()
 KEYS = [name for name, _ in leaves(Config())]

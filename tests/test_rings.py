@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.rings import (
+from device_agent.state.alarm_entries import (
     DRIFT_S,
     LARGEST_NUMBER,
     LAST_S,

@@ -8,9 +8,9 @@ import threading
 import pytest
 from room import Room, speech
 
-from device_agent.config import TalkConfig
-from device_agent.errors import DeviceFailed
-from device_agent.events import (
+from device_agent.config.model import TalkConfig
+from device_agent.core.errors import DeviceFailed
+from device_agent.core.events import (
     CutConfirmed,
     CutReply,
     LinkDown,

@@ -15,12 +15,14 @@ from bench_edits import edit
 from room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, RoomSpeaker, speech
 from test_commands import ROOM, running, write_config
 
-from device_agent import agent as agent_module
-from device_agent import echo, panel
-from device_agent.agent import AGAIN
-from device_agent.assembly import assemble
-from device_agent.edits import KEPT, Edits, Reading
-from device_agent.events import (
+from device_agent.app import agent as agent_module
+from device_agent.app.agent import AGAIN
+from device_agent.app.assembly import assemble
+from device_agent.app.device import Parts
+from device_agent.app.reconfigure import Caretaker
+from device_agent.audio import echo_control
+from device_agent.config.watcher import KEPT, Edits, Reading
+from device_agent.core.events import (
     EditRefused,
     EditTaken,
     LinkDown,
@@ -34,17 +36,16 @@ from device_agent.events import (
     TalkStarted,
     ToolCall,
 )
-from device_agent.memory import Memory
-from device_agent.parts import Parts
-from device_agent.retune import Caretaker
+from device_agent.hardware import front_panel
 from device_agent.simulator import Simulator
+from device_agent.state.store import Memory
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     """Time goes faster here."""
     monkeypatch.setattr(agent_module, "TICK_S", 0.05)
-    monkeypatch.setattr(echo, "ROOM_S", echo.ROOM_S / 4)
+    monkeypatch.setattr(echo_control, "ROOM_S", echo_control.ROOM_S / 4)
     monkeypatch.setenv("XAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
 
@@ -261,7 +262,7 @@ def test_a_press_while_the_device_is_assembled_anew_is_done_when_it_works(simula
         home.finger.press()  # the panel outlives the device
         if press != "held":
             if press == "held and let go":
-                time.sleep(panel.TAP_S)
+                time.sleep(front_panel.TAP_S)
             home.finger.release()
         if press == "tapped twice":
             home.finger.tap()

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from room import RATE, Room, speech
 
-from device_agent.alarms import Alarms
-from device_agent.audio import level, likeness
-from device_agent.config import TalkConfig
-from device_agent.cues import Cues
-from device_agent.errors import DeviceFailed
-from device_agent.events import (
+from device_agent.audio.cues import Cues
+from device_agent.config.model import TalkConfig
+from device_agent.core.errors import DeviceFailed
+from device_agent.core.events import (
     AlarmDue,
     CapReached,
     Cue,
@@ -37,8 +35,10 @@ from device_agent.events import (
     Unmuted,
     VolumeAsked,
 )
-from device_agent.memory import Memory
+from device_agent.dsp.pcm import level, likeness
 from device_agent.simulator import Simulator
+from device_agent.state.alarms import Alarms
+from device_agent.state.store import Memory
 
 CUES = Cues(RATE, volume=100, alarm_volume=70)
 

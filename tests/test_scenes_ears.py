@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from room import RATE, Room, speech
 
-from device_agent.audio import likeness
-from device_agent.config import TalkConfig
-from device_agent.cues import Cues
-from device_agent.events import Cue, PlaybackEnded, TalkStarted
+from device_agent.audio.cues import Cues
+from device_agent.config.model import TalkConfig
+from device_agent.core.events import Cue, PlaybackEnded, TalkStarted
+from device_agent.dsp.pcm import likeness
 from device_agent.simulator import Simulator
 
 BEEP = Cues(RATE, volume=100, alarm_volume=70).sound(Cue.LISTENING)

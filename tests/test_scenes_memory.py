@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 from room import Room, speech
 
-from device_agent.config import ServiceConfig, TalkConfig
-from device_agent.events import LinkDown, LinkIdle, LinkUp, PlaybackEnded, ReplyEnded, TurnReceived, TurnTaken, Words
+from device_agent.config.model import ServiceConfig, TalkConfig
+from device_agent.core.events import (
+    LinkDown,
+    LinkIdle,
+    LinkUp,
+    PlaybackEnded,
+    ReplyEnded,
+    TurnReceived,
+    TurnTaken,
+    Words,
+)
 from device_agent.services.response_timeout import PATIENCE_S
 from device_agent.simulator import SERVICES, Simulator
 
@@ -79,7 +88,7 @@ def test_where_the_service_remembers_by_itself_it_is_told_nothing(name):
 
 
 def test_a_conversation_that_the_service_has_forgotten_is_told_again(monkeypatch):
-    monkeypatch.setattr("device_agent.simulator.memory.KEPT_S", -1000.0)
+    monkeypatch.setattr("device_agent.simulator.engine.conversation_store.KEPT_S", -1000.0)
     with Simulator(**QUICK) as simulator, room(simulator, "xai") as agent:
         agent.ask()
         agent.happened(PlaybackEnded)
@@ -199,7 +208,7 @@ def test_a_dead_service_behind_an_old_proxy_is_noticed_where_the_service_ends_tu
 
 def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("device_agent.link_policy.YOUNGEST_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
     with Simulator("openai", session_s=3.0, **QUICK) as simulator, room(simulator, "openai", mode="always") as agent:
         agent.agent.ask(Words("My name is Ada."))
         agent.happened(PlaybackEnded)
@@ -216,9 +225,9 @@ def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monke
 
 @pytest.mark.parametrize("name", ["xai", "openai", "ultravox"])
 def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, monkeypatch):
-    monkeypatch.setattr("device_agent.link_policy.YOUNGEST_S", 0.0)
-    monkeypatch.setattr("device_agent.link_policy.RENEW_S", 2.0)
-    monkeypatch.setattr("device_agent.link_policy.BELIEVED_S", 0.0)  # one service says when it ends
+    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.RENEW_S", 2.0)
+    monkeypatch.setattr("device_agent.link.policy.BELIEVED_S", 0.0)  # one service says when it ends
     with Simulator(name, **QUICK) as simulator, room(simulator, name, mode="always") as agent:
         agent.agent.ask(Words("My name is Ada."))
         agent.happened(PlaybackEnded)
@@ -233,9 +242,9 @@ def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, mo
 
 def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("device_agent.link_policy.YOUNGEST_S", 0.0)
-    monkeypatch.setattr("device_agent.link_policy.RENEW_S", 2.0)
-    monkeypatch.setattr("device_agent.link_policy.NEXT_S", 60.0)  # longer than the conversation waits
+    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.RENEW_S", 2.0)
+    monkeypatch.setattr("device_agent.link.policy.NEXT_S", 60.0)  # longer than the conversation waits
     with Simulator(**QUICK) as simulator, room(simulator, "xai", mode="always") as agent:
         agent.happened(LinkUp)
         simulator.hang_handshake()
@@ -272,8 +281,8 @@ def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, cap
 
 
 def test_no_session_is_renewed_while_somebody_speaks_or_listens(monkeypatch):
-    monkeypatch.setattr("device_agent.link_policy.YOUNGEST_S", 0.0)
-    monkeypatch.setattr("device_agent.link_policy.RENEW_S", 0.1)
+    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.RENEW_S", 0.1)
     with Simulator(**QUICK) as simulator, room(simulator, "xai") as agent:
         agent.finger.press()
         agent.microphone.say(speech() * 3)

@@ -13,8 +13,8 @@ import pytest
 from authority import Authority, Front
 from room import Room, speech
 
-from device_agent.config import ServiceConfig, ToolConfig
-from device_agent.events import (
+from device_agent.config.model import ServiceConfig, ToolConfig
+from device_agent.core.events import (
     Announcement,
     LinkDown,
     LinkUp,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from device_agent import screen
-from device_agent.screen import Screen, about, ago, duration, milliseconds, some
-from device_agent.statistics import latency
-from device_agent.times import TurnTimes
+from device_agent.status import page
+from device_agent.status.page import Screen, about, ago, duration, milliseconds, some
+from device_agent.telemetry.statistics import latency
+from device_agent.telemetry.turn_timing import TurnTimes
 
 
 def turn(ago_s: float, outcome: str = "answered", **segments: float) -> dict[str, Any]:
@@ -41,7 +41,7 @@ QUIET: dict[str, Any] = {
         "cost_today": 0.0,
         "cost_total": 0.0,
     },
-    "counts": dict.fromkeys(("turns", "replies", "interruptions", "nothing_said", "tool_calls", *screen.TROUBLES), 0),
+    "counts": dict.fromkeys(("turns", "replies", "interruptions", "nothing_said", "tool_calls", *page.TROUBLES), 0),
     "latency": latency([]),
     "lost": [],
     "last_error": None,
@@ -96,7 +96,7 @@ def drawn(snapshot: dict[str, Any], width: int, height: int = 0, encoding: str =
     made._console.width = width
     if height:
         made._console.height = height
-        made._console.print(screen._crop(made.view(snapshot, *made._size())))
+        made._console.print(page._crop(made.view(snapshot, *made._size())))
     else:
         made.print(snapshot)
     out.seek(0)
@@ -193,7 +193,7 @@ def _light(colour: str) -> float:
 @pytest.mark.parametrize("ground", ["#ffffff", "#fdf6e3", "#000000", "#1e1e1e", "#002b36", "#282c34"])
 def test_each_colour_is_legible_on_dark_and_on_light(ground):
     """The contrast of the Web Content Accessibility Guidelines for large text and graphics is 3 to 1."""
-    for colour in (*screen.MOODS.values(), *screen.PARTS.values(), screen.GREY):
+    for colour in (*page.MOODS.values(), *page.PARTS.values(), page.GREY):
         brighter, darker = sorted((_light(colour), _light(ground)), reverse=True)
         assert (brighter + 0.05) / (darker + 0.05) >= 3, (colour, ground)
 

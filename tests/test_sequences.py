@@ -13,14 +13,7 @@ from pathlib import Path
 import pytest
 from sequence import DIALECTS, SEQUENCES, Play, Reply, read, received, understood
 
-from device_agent.events import (
-    LinkUp,
-    ServiceError,
-    ToolCall,
-    TurnReceived,
-    TurnTaken,
-    UserText,
-)
+from device_agent.core.events import LinkUp, ServiceError, ToolCall, TurnReceived, TurnTaken, UserText
 
 FILES = {path.stem: path for path in sorted(SEQUENCES.glob("*.jsonl"))}
 BESIDE = Path(__file__).parents[2] / "shared" / "recordings"

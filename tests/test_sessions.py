@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import JOIN, KEY, PEERS, Peer
 
-from device_agent.errors import LinkLost, LinkRefused
-from device_agent.events import (
+from device_agent.core.errors import LinkLost, LinkRefused
+from device_agent.core.events import (
     Announcement,
     CancelReply,
     Clip,
@@ -30,13 +30,7 @@ from device_agent.events import (
     Words,
 )
 from device_agent.services import SERVICES, Can, Said, load, options
-from device_agent.services.response_timeout import (
-    PATIENCE_S,
-    QUICK,
-    SLOW,
-    UNTAKEN,
-    ResponseTimedOut,
-)
+from device_agent.services.response_timeout import PATIENCE_S, QUICK, SLOW, UNTAKEN, ResponseTimedOut
 
 PCM = bytes(range(1, 241)) * 8  # two frames at 24 kHz, none of them silent
 TURN = (TalkStarted(), PCM, TalkEnded())

@@ -10,8 +10,8 @@ import warnings
 import pytest
 from peers import Peer
 
-from device_agent.events import ReplyAudio, TalkEnded, TalkStarted
-from device_agent.services import g711
+from device_agent.core.events import ReplyAudio, TalkEnded, TalkStarted
+from device_agent.dsp import g711
 
 EVERY = struct.pack("<65536h", *range(-32768, 32768))
 CODES = bytes(range(256))

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from judge import judge
 from peers import KEY, TIMER
 
-from device_agent.assembly import open_service
-from device_agent.config import Config, ServiceConfig, TalkConfig, ToolConfig, contradictions
-from device_agent.credentials import Secret
+from device_agent.app.assembly import open_service
+from device_agent.config.credentials import Secret
+from device_agent.config.model import Config, ServiceConfig, TalkConfig, ToolConfig, contradictions
 from device_agent.services import SERVICES, Function, Settings, load, options, reasons, rules
 from device_agent.services.endings import ENDS
 from device_agent.services.openai import TRANSCRIPTION, OpenAI
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.xai import Xai
-from device_agent.simulator.reading import Refusal
-from device_agent.simulator.ultravox_calls import CALL
-from device_agent.simulator.xai_settings import XaiSettings
+from device_agent.simulator.engine.parsing import Refusal
+from device_agent.simulator.services.ultravox_calls import CALL
+from device_agent.simulator.services.xai_settings import XaiSettings
 
 CASES = {
     "xai": ServiceConfig(),

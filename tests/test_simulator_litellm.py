@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, SOUNDS, only, question, refusal, silence, sound, tone, types
 
-from device_agent.simulator.litellm import Litellm, LitellmVoice, rewritten
-from device_agent.simulator.voice import Answer, Asked, Drop, Goodbye, Heard, Manners, find_route
+from device_agent.simulator.contract import Answer, Asked, Drop, Goodbye, Heard, Manners, find_route
+from device_agent.simulator.services.litellm import Litellm, LitellmVoice, rewritten
 
 BETA = {"openai-beta": "realtime=v1"}
 FLAT = {

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulator_client import only, question, refusal, silence, sound, tone, types
 
-from device_agent.audio import resample
+from device_agent.dsp.pcm import resample
 from device_agent.simulator import MANNERS, Simulator
+from device_agent.simulator.contract import IDLE_S, Asked, Goodbye, Heard, Manners
 from device_agent.simulator.faults import Weather
-from device_agent.simulator.openai import Openai, OpenaiVoice, TurnedAway
-from device_agent.simulator.rewriting import HELD, REWRITERS, Rewriting
-from device_agent.simulator.voice import IDLE_S, Asked, Goodbye, Heard, Manners
-from device_agent.simulator.xai import XaiVoice
+from device_agent.simulator.services.openai import Openai, OpenaiVoice, TurnedAway
+from device_agent.simulator.services.rewriting import HELD, REWRITERS, Rewriting
+from device_agent.simulator.services.xai import XaiVoice
 
 LAMP = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
 DOCS = {"type": "mcp", "server_label": "docs", "server_url": "https://docs.example", "allowed_tools": ["find"]}

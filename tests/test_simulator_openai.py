@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, SOUNDS, only, question, refusal, silence, sound, tone, types
 
-from device_agent.audio import resample
-from device_agent.services import g711
-from device_agent.simulator.openai import Openai, OpenaiVoice
-from device_agent.simulator.voice import Answer, Asked, Goodbye, Heard, Manners
+from device_agent.dsp import g711
+from device_agent.dsp.pcm import resample
+from device_agent.simulator.contract import Answer, Asked, Goodbye, Heard, Manners
+from device_agent.simulator.services.openai import Openai, OpenaiVoice
 
 MANUAL = {"input": {"turn_detection": None}}
 FUNCTION = {"type": "function", "name": "set_timer", "description": "Sets it.", "parameters": {"type": "object"}}

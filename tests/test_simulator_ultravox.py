@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, question, silence, tone
 
-from device_agent.audio import resample
+from device_agent.dsp.pcm import resample
 from device_agent.simulator import Simulator
-from device_agent.simulator.pace import Pace, verdict
-from device_agent.simulator.ultravox import Ultravox
-from device_agent.simulator.ultravox_calls import Calls
-from device_agent.simulator.ultravox_voice import UltravoxVoice
-from device_agent.simulator.voice import Asked, Goodbye, Heard, Manners, find_route
+from device_agent.simulator.contract import Asked, Goodbye, Heard, Manners, find_route
+from device_agent.simulator.engine.rate_limiter import Pace, verdict
+from device_agent.simulator.services.ultravox import Ultravox
+from device_agent.simulator.services.ultravox_calls import Calls
+from device_agent.simulator.services.ultravox_voice import UltravoxVoice
 
 RATE = 16000
 FRAME = 2 * RATE // 50

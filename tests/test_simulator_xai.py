@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, RATE, SOUNDS, only, order, question, refusal, silence, sound, tone, types
 
-from device_agent.audio import level, resample
-from device_agent.services import g711
+from device_agent.dsp import g711
+from device_agent.dsp.pcm import level, resample
 from device_agent.simulator import QUESTION
-from device_agent.simulator.memory import MAX_KEPT
-from device_agent.simulator.voice import Asked, Goodbye, Heard, Manners
-from device_agent.simulator.xai import Xai, XaiVoice
+from device_agent.simulator.contract import Asked, Goodbye, Heard, Manners
+from device_agent.simulator.engine.conversation_store import MAX_KEPT
+from device_agent.simulator.services.xai import Xai, XaiVoice
 
 
 class Client(simulator_client.Client):

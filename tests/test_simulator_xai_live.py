@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, SOUNDS, question, silence, tone, types
 
-from device_agent.simulator.voice import Answer, Asked, Goodbye, Heard, Manners
-from device_agent.simulator.xai_live import AUTH_S, XaiLive, XaiLiveVoice
+from device_agent.simulator.contract import Answer, Asked, Goodbye, Heard, Manners
+from device_agent.simulator.services.xai_live import AUTH_S, XaiLive, XaiLiveVoice
 
 DOCUMENTED = {
     "response.audio.delta": {"type", "delta"},

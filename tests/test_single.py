@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from test_commands import ROOM, question, running, write_config
 
+from device_agent.runtime.single_instance import ELSEWHERE, NAME, Occupied, only_agent
 from device_agent.simulator import Simulator
-from device_agent.single import ELSEWHERE, NAME, Occupied, only_agent
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.conversation import Conversation
-from device_agent.events import (
+from device_agent.core.conversation import Conversation
+from device_agent.core.events import (
     AlarmDue,
     CapReached,
     DeviceReady,
@@ -37,9 +37,9 @@ from device_agent.events import (
     UserText,
     Words,
 )
-from device_agent.levels import Level
-from device_agent.statistics import GAPS, SHOWN, Gauges, Statistics, latency, percentile
-from device_agent.times import TurnTimes
+from device_agent.dsp.level_meter import Level
+from device_agent.telemetry.statistics import GAPS, SHOWN, Gauges, Statistics, latency, percentile
+from device_agent.telemetry.turn_timing import TurnTimes
 
 WALL = 1_800_000_000.0
 

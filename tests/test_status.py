@@ -22,15 +22,16 @@ from room import Room
 from test_commands import ROOM, running, write_config
 from test_window import Statue, opened
 
-from device_agent import guest, status, window
 from device_agent.cli import main
-from device_agent.events import PlaybackEnded
-from device_agent.guest import NotSeen, ask
-from device_agent.memory import Memory
+from device_agent.core.events import PlaybackEnded
 from device_agent.simulator import Simulator
-from device_agent.statistics import Statistics
-from device_agent.status import Lines
-from device_agent.window import MOST, WATCH
+from device_agent.state.store import Memory
+from device_agent.status import client as guest
+from device_agent.status import command, server
+from device_agent.status.client import NotSeen, ask
+from device_agent.status.command import Lines
+from device_agent.status.server import MOST, WATCH
+from device_agent.telemetry.statistics import Statistics
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_the_running_agent_is_seen(path):
             assert loudest["microphone"] > -30
             assert loudest["speaker"] > -40
             out = io.StringIO()
-            assert status.status(out) == 0
+            assert command.status(out) == 0
             assert ask([path])["counts"]["turns"] == 1
     noted = memory.get("connected")["total"]  # the agent has ended in the middle of a connection
     assert 1 <= noted <= time.monotonic() - began + 1
@@ -324,11 +325,11 @@ def test_the_daemon_has_a_window(tmp_path):
 
 
 def test_the_daemon_imports_nothing_of_how_it_looks():
-    code = "import sys, device_agent.daemon; print({'rich', 'device_agent.screen'} & sys.modules.keys())"
+    code = "import sys, device_agent.app.daemon; print({'rich', 'device_agent.status.page'} & sys.modules.keys())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
 
 
 def test_it_looks_where_the_agent_is(path):
-    assert window.default_path() == path
+    assert server.default_path() == path
     assert guest.places()[0] == path

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from test_commands import PATIENCE_S, ROOM, running, write_config
 
-from device_agent.credentials import MQTT_PASSWORD, TOKEN_KEY, credential_names
+from device_agent.config.credentials import MQTT_PASSWORD, TOKEN_KEY, credential_names
+from device_agent.runtime.systemd import notify
 from device_agent.services import SERVICES
 from device_agent.simulator import Simulator
-from device_agent.systemd import notify
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
 UNIT = Path(__file__).parent.parent / "systemd" / "device-agent.service"

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from device_agent.conversation import MOODS
+from device_agent.core.conversation import MOODS
 from device_agent.hardware.terminal import TerminalButton, TerminalLight
 
 PATIENCE = 10

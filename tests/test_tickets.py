@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from authority import Authority
 
-from device_agent import link
-from device_agent import tickets as ticket_office
-from device_agent.credentials import Secret
-from device_agent.dial import Dial, prepare
-from device_agent.errors import ConfigError, LinkRefused
-from device_agent.lookup import Address, Book
-from device_agent.outbox import Outbox
-from device_agent.playback import Playback
+from device_agent.audio.playback_buffer import Playback
+from device_agent.config.credentials import Secret
+from device_agent.core.errors import ConfigError, LinkRefused
+from device_agent.link import manager
+from device_agent.link.outbox import Outbox
+from device_agent.net import tls_sessions as ticket_office
+from device_agent.net.dialer import Dial, prepare
+from device_agent.net.resolver import Address, Book
+from device_agent.net.tls_sessions import MOST, Tickets
 from device_agent.services.xai import Xai
-from device_agent.tickets import MOST, Tickets
 
 PATIENCE_S = 20.0
 
@@ -236,12 +236,12 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
 
 
 def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, monkeypatch):
-    monkeypatch.setattr("device_agent.link_policy.PREPARE_S", 0.01)
+    monkeypatch.setattr("device_agent.link.policy.PREPARE_S", 0.01)
     ours = tmp_path / "ours.pem"
     ours.write_bytes(authority.certificate.read_bytes())
     services = [Xai(url="wss://127.0.0.1:1/", ca_file=str(ours), key=Secret("k"))]
     outbox, stopping = Outbox(1 << 16), threading.Event()
-    rests = link.Link(services, outbox, Playback(24000), lambda _event: None)
+    rests = manager.Link(services, outbox, Playback(24000), lambda _event: None)
     thread = threading.Thread(target=rests.run, args=(stopping,))
     with closing(outbox):
         thread.start()

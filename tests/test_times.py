@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from device_agent.conversation import Conversation
-from device_agent.events import (
+from device_agent.core.conversation import Conversation
+from device_agent.core.events import (
     CutConfirmed,
     CutReply,
     Dial,
@@ -33,7 +33,7 @@ from device_agent.events import (
     TurnTaken,
     Words,
 )
-from device_agent.times import KEPT, MOST_PARTS, Stopwatch, TurnTimes
+from device_agent.telemetry.turn_timing import KEPT, MOST_PARTS, Stopwatch, TurnTimes
 
 
 def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> Stopwatch:
@@ -81,7 +81,7 @@ def test_the_wait_of_an_unanswered_turn_has_fewer_parts():
 
 
 def test_one_line_for_each_answer(caplog):
-    with caplog.at_level(logging.INFO, logger="device_agent.times"):
+    with caplog.at_level(logging.INFO, logger="device_agent.telemetry.turn_timing"):
         watched(*ANSWERED, (PlaybackStarted("r2"), 14.0))
     [line] = [record.message for record in caplog.records]
     assert line.endswith("end of speech to first sound 1350 ms")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from device_agent import timezone
-from device_agent.alarms import Alarms
-from device_agent.memory import Memory
-from device_agent.timezone import follow_timezone
+from device_agent.runtime import timezone
+from device_agent.runtime.timezone import follow_timezone
+from device_agent.state.alarms import Alarms
+from device_agent.state.store import Memory
 
 ZONES = Path(timezone.ZONES)
 NAMES = ["Europe/London", "America/New_York", "Asia/Tokyo", "Asia/Kolkata", "Pacific/Auckland"]

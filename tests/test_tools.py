@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.events import ToolCall, ToolResult
+from device_agent.core.events import ToolCall, ToolResult
 from device_agent.services import Function
 from device_agent.tools import WAITING, Toolbox
 from device_agent.tools.command import LARGEST, Command

@@ -10,13 +10,14 @@ import pytest
 from authority import FAR, FUTURE, LONG_AGO, PAST, Authority
 from test_wire import Peer
 
-from device_agent import config, trust
-from device_agent.dial import Dial
-from device_agent.errors import ConfigError, LinkLost, LinkRefused
-from device_agent.lookup import Address, Book
-from device_agent.post import Post
+from device_agent.config import model
+from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
+from device_agent.net import tls as trust
+from device_agent.net.dialer import Dial
+from device_agent.net.http_post import Post
+from device_agent.net.resolver import Address, Book
+from device_agent.net.websocket import Wire
 from device_agent.services import Endpoint, Request
-from device_agent.wire import Wire
 
 
 @pytest.fixture(scope="session")
@@ -115,10 +116,10 @@ def test_an_old_protocol_is_not_spoken(authority):
 
 @pytest.fixture
 def loaded(tmp_path):
-    def load(ca_file: Path | str) -> config.Config:
+    def load(ca_file: Path | str) -> model.Config:
         path = tmp_path / "config.yaml"
         path.write_text(f"service:\n  ca_file: {ca_file}\n")
-        return config.load(path)
+        return model.load(path)
 
     return load
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from peers import JOIN, KEY, TIMER, UltravoxPeer
 
-from device_agent.credentials import Secret
-from device_agent.errors import LinkLost
-from device_agent.events import (
+from device_agent.config.credentials import Secret
+from device_agent.core.errors import LinkLost
+from device_agent.core.events import (
     CancelReply,
     Clip,
     LinkUp,

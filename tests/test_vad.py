@@ -9,11 +9,11 @@ from importlib.resources import as_file
 import numpy as np
 import pytest
 
-from device_agent.audio import frame_bytes, resample
-from device_agent.events import Attention, NothingSaid, TalkEnded, TalkStarted
-from device_agent.gate import Gate
+from device_agent.audio.gate import Gate
+from device_agent.core.events import Attention, NothingSaid, TalkEnded, TalkStarted
+from device_agent.dsp.pcm import frame_bytes, resample
+from device_agent.dsp.vad import VoiceDetector
 from device_agent.simulator import QUESTION
-from device_agent.vad import VoiceDetector
 
 RATE = 24000
 

@@ -17,16 +17,16 @@ from test_cards import config
 from test_commands import RATE as HERTZ
 from test_commands import question, running
 
-from device_agent.audio import frame_bytes, likeness, samples
-from device_agent.cues import Cues
-from device_agent.echo import Echo
-from device_agent.events import Cue, PlaybackEnded, PlaybackStarted
+from device_agent.audio.cues import Cues
+from device_agent.audio.echo_control import Echo
+from device_agent.audio.jitter import Prefill
+from device_agent.audio.playback_buffer import Marker, Playback, Sound
+from device_agent.audio.playout import Mouth
+from device_agent.core.events import Cue, PlaybackEnded, PlaybackStarted
+from device_agent.dsp.pcm import frame_bytes, likeness, samples
 from device_agent.hardware import Cut, never
-from device_agent.mouth import Mouth
-from device_agent.playback import Marker, Playback, Sound
-from device_agent.prefill import Prefill
+from device_agent.runtime.worker import Meeting
 from device_agent.simulator import Simulator
-from device_agent.worker import Meeting
 
 RATE, FRAME, BUFFER, WAKE = 1000, 20, 120, 500
 SILENCE = Sound(bytes(2 * FRAME))

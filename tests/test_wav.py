@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent import audio
-from device_agent.errors import DeviceFailed
+from device_agent.core.errors import DeviceFailed
+from device_agent.dsp import pcm as audio
 from device_agent.hardware import wav
 from device_agent.hardware.wav import Pace, WavMicrophone, WavSpeaker
 

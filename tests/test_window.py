@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from device_agent import window
-from device_agent.events import Event
-from device_agent.window import MOST, SNAPSHOT, WATCH, Window
-from device_agent.worker import Worker
+from device_agent.core.events import Event
+from device_agent.runtime.worker import Worker
+from device_agent.status import server
+from device_agent.status.server import MOST, SNAPSHOT, WATCH, Window
 
 PATIENCE_S = 10.0
 """How long to wait for what must happen; no test needs it."""
@@ -60,7 +60,7 @@ def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
     crashed: list[Event] = []
     with Worker("window", made.run, crashed.append, nudge=made.wake):
         for _ in range(1000):
-            if path.exists() and stat.S_IMODE(path.stat().st_mode) == window.MODE:
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.MODE:
                 break
             threading.Event().wait(PATIENCE_S / 1000)
         yield statue
@@ -160,7 +160,7 @@ def test_only_a_few_may_look(path):
     "garbage", [b"mute\n", b"\n", b"{}\n", b"snapshot", b"x" * 64, b"watch\nwatch\n", os.urandom(60) + b"\n"]
 )
 def test_nothing_else_can_be_said(path, garbage, monkeypatch):
-    monkeypatch.setattr(window, "ASK_S", 0.05)
+    monkeypatch.setattr(server, "ASK_S", 0.05)
     with opened(path) as statue:
         guest = Guest(path, garbage)
         assert guest.hears() in (None, {"error": "ask for snapshot or watch"})
@@ -188,7 +188,7 @@ def test_a_request_may_come_in_pieces(path):
 
 def test_who_takes_nothing_holds_up_nobody(path, monkeypatch):
     """The snapshot is larger than what a socket holds; the slow one is left behind, the other sees all."""
-    monkeypatch.setattr(window, "TAKE_S", 0.5)
+    monkeypatch.setattr(server, "TAKE_S", 0.5)
     with opened(path, Statue(size=1_000_000)) as statue:
         slow = Guest(path, WATCH)
         statue.until(lambda: statue.shown > 0)
@@ -215,7 +215,7 @@ def test_what_a_crashed_process_left_is_replaced(path):
         crashed.bind(str(path))
     with pytest.raises(ConnectionRefusedError):
         Guest(path)
-    path.chmod(window.MODE - 0o200)
+    path.chmod(server.MODE - 0o200)
     with opened(path):
         assert Guest(path, SNAPSHOT).hears()
 
@@ -275,8 +275,8 @@ def test_it_is_where_the_unit_says(monkeypatch, tmp_path):
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/device-agent:/run/other")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/device-agent")
-    assert str(window.default_path()) == "/run/device-agent/status.sock"
+    assert str(server.default_path()) == "/run/device-agent/status.sock"
     monkeypatch.delenv("RUNTIME_DIRECTORY")
-    assert str(window.default_path()) == "/run/user/1000/device-agent/status.sock"
+    assert str(server.default_path()) == "/run/user/1000/device-agent/status.sock"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert str(window.default_path()) == "/var/lib/device-agent/status.sock"
+    assert str(server.default_path()) == "/var/lib/device-agent/status.sock"

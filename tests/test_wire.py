@@ -18,10 +18,10 @@ from authority import Authority
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from device_agent.errors import LinkClosed, LinkLost, LinkRefused
-from device_agent.line import Line
+from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
+from device_agent.net.deadline_stream import Line
+from device_agent.net.websocket import LARGEST, Wire, _framed
 from device_agent.services import Endpoint
-from device_agent.wire import LARGEST, Wire, _framed
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -492,7 +492,7 @@ def test_a_reset_is_told():
 
 
 def test_a_message_that_trickles_is_given_up(monkeypatch):
-    monkeypatch.setattr("device_agent.wire.PATIENCE_S", 0.3)
+    monkeypatch.setattr("device_agent.net.websocket.PATIENCE_S", 0.3)
 
     def act(sock: socket.socket) -> None:
         peer.upgrade(sock)
@@ -509,7 +509,7 @@ def test_a_message_that_trickles_is_given_up(monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_who_does_not_read_is_given_up(monkeypatch, tmp_path, scheme):
-    monkeypatch.setattr("device_agent.wire.PATIENCE_S", 0.3)
+    monkeypatch.setattr("device_agent.net.websocket.PATIENCE_S", 0.3)
     gone = threading.Event()
 
     def act(sock: socket.socket) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 
-from device_agent.errors import DeviceFailed
-from device_agent.events import WorkerCrashed
-from device_agent.worker import Meeting, Pulse, Worker
+from device_agent.core.errors import DeviceFailed
+from device_agent.core.events import WorkerCrashed
+from device_agent.runtime.worker import Meeting, Pulse, Worker
 
 
 def test_a_worker_stops_when_it_is_told():

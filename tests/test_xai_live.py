@@ -12,8 +12,8 @@ import logging
 import pytest
 from peers import KEY, Peer
 
-from device_agent.errors import LinkClosed, LinkLost, LinkRefused
-from device_agent.events import (
+from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
+from device_agent.core.events import (
     CancelReply,
     LinkUp,
     ReplyAudio,
@@ -24,7 +24,7 @@ from device_agent.events import (
     TalkStarted,
     TurnTaken,
 )
-from device_agent.services.realtime import READY_BY_RULE_S
+from device_agent.services.realtime_session import READY_BY_RULE_S
 from device_agent.services.response_timeout import ResponseTimedOut
 from device_agent.services.xai_live import DOOR_S, QUIET_S, UNGREETED_S, XaiLive
 

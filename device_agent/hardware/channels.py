@@ -10,8 +10,8 @@ import logging
 
 import numpy as np
 
-from ..audio import FULL_SCALE, frame_samples, powers
-from ..errors import DeviceFailed
+from ..core.errors import DeviceFailed
+from ..dsp.pcm import FULL_SCALE, frame_samples, powers
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import gpiozero
 
-from ..errors import DeviceFailed
-from .clockwork import Clockwork, ClockworkMaker
-from .contacts import Contact, Repeat
-from .patterns import COLOURS, PATTERNS, Colour, Pattern, lit
+from ..core.errors import DeviceFailed
+from ..runtime.timer_thread import Clockwork, ClockworkMaker
+from .debounce import Contact, Repeat
+from .light_patterns import COLOURS, PATTERNS, Colour, Pattern, lit
 
 log = logging.getLogger(__name__)
 

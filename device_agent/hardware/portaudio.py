@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 
-from .. import audio
+from ..dsp import pcm as audio
 from . import Cut, never
-from .card import Card
 from .channels import Channels
-from .sound_system import RATES, SoundDevice, devices
+from .portaudio_host import RATES, SoundDevice, devices
+from .portaudio_stream import Card
 
 __all__ = ["RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .. import audio
-from ..errors import DeviceFailed
+from ..core.errors import DeviceFailed
+from ..dsp import pcm as audio
 from . import Cut, never
 from .channels import Channels, no_channel
 

@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
-from ..credentials import Secret
-from ..errors import LinkClosed, LinkLost, LinkRefused
-from ..events import Action, Event, Speech
+from ..config.credentials import Secret
+from ..core.errors import LinkClosed, LinkLost, LinkRefused
+from ..core.events import Action, Event, Speech
 from .closing import judge
 from .response_timeout import PATIENCE_S
 

@@ -8,9 +8,9 @@ worked: a service that had taken our key and settings a moment ago has no lastin
 
 from __future__ import annotations
 
-from ..errors import LinkClosed, LinkLost, LinkRefused
-from ..rejections import BUSY_S, NO_QUOTA, asked_wait
-from .complaints import FATAL
+from ..core.errors import LinkClosed, LinkLost, LinkRefused
+from ..net.http_errors import BUSY_S, NO_QUOTA, asked_wait
+from .error_events import FATAL
 
 JUST_BEFORE_S = 5.0
 """An error event that is no older belongs to the close frame."""

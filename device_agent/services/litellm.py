@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..errors import LinkLost, LinkRefused
-from ..events import Event
-from ..rejections import rejection
+from ..core.errors import LinkLost, LinkRefused
+from ..core.events import Event
+from ..net.http_errors import rejection
 from . import Can, Endpoint, Message, Request, Said, Session
-from .access import bearer, with_query
-from .fields import Fields, name, part
+from .auth import bearer, with_query
+from .json_fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
-from .realtime import READY_BY_RULE_S, RealtimeSession
+from .realtime_session import READY_BY_RULE_S, RealtimeSession
 from .realtime_settings import RealtimeSettings
 from .xai import Xai, xai_settings
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..credentials import Secret
+from ..config.credentials import Secret
 from . import Can, Endpoint, Request, Said, Session, Settings, reasons
-from .access import ask_for_token, bearer, credential, mint, with_query
-from .calls import function_tools, server_tools
-from .realtime import RealtimeSession
+from .auth import ask_for_token, bearer, credential, mint, with_query
+from .realtime_session import RealtimeSession
 from .realtime_settings import RealtimeSettings, optional
+from .tool_calls import function_tools, server_tools
 
 SERVER_TOOLS = {"mcp": ("server_url", "server_label")}
 """Tools that run at OpenAI -> the parameters that they need."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import Settings, g711
+from ..dsp import g711
+from . import Settings
 
 CODECS = {"pcmu": g711.pcmu, "pcma": g711.pcma}
 """What ``audio`` may be besides pcm."""

@@ -10,7 +10,7 @@ gives up a little later, by the same numbers.
 
 from __future__ import annotations
 
-from ..errors import LinkLost
+from ..core.errors import LinkLost
 
 PATIENCE_S = 30.0
 """The usual ``service.patience_s``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from .fields import Fields, text
+from .json_fields import Fields, text
 
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "transcription": ("audio", "input", "transcription"),

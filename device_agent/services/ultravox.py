@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..errors import LinkLost
+from ..core.errors import LinkLost
 from . import Can, Endpoint, Function, Request, Said, ServerTool, Session, Settings
-from .access import LONGEST, with_query
-from .fields import text
+from .auth import LONGEST, with_query
+from .json_fields import text
 from .ultravox_session import UltravoxSession
 
 LONGEST_TOOL_S = 40.0

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 
-from ..events import (
+from ..core.events import (
     Action,
     CancelReply,
     Clip,
@@ -31,9 +31,9 @@ from ..events import (
     Words,
 )
 from . import Message, Session
-from .calls import MOST, cut
-from .fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
+from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
 from .response_timeout import PATIENCE_S, ResponseTimeout
+from .tool_calls import MOST, cut
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..credentials import Secret
-from ..errors import LinkClosed, LinkLost, LinkRefused
-from ..events import Event
-from . import Can, Endpoint, Request, Said, Session, Settings, complaints
-from .calls import function_tools
+from ..config.credentials import Secret
+from ..core.errors import LinkClosed, LinkLost, LinkRefused
+from ..core.events import Event
+from . import Can, Endpoint, Request, Said, Session, Settings, error_events
 from .closing import busy_for
-from .fields import Fields
-from .realtime import EVENTS, READY_BY_RULE_S, RealtimeSession
+from .json_fields import Fields
+from .realtime_session import EVENTS, READY_BY_RULE_S, RealtimeSession
+from .tool_calls import function_tools
 
 UNGREETED_S = 1.0
 """So long after session.update we take a service that says nothing for ready."""
@@ -107,7 +107,7 @@ class XaiLiveSession(RealtimeSession):
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
-            code, reason = complaints.read(event)
+            code, reason = error_events.read(event)
             if wait := busy_for(f"{code} {reason}".lower()):
                 raise LinkLost(f"the service is busy: {reason}", retry_after=wait)
             raise LinkRefused(f"the service refuses the connection: {reason} (are the key and the settings right?)")

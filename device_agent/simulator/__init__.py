@@ -34,10 +34,10 @@ from importlib.resources.abc import Traversable
 from types import TracebackType
 from typing import Any
 
-from ..printable import printable
+from ..core.printable import printable
+from .contract import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
+from .engine.behaviour import MANNERS, Manner
 from .faults import FAULTS, Act, Fault, Say, Stall, Weather
-from .manners import MANNERS, Manner
-from .voice import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
 
 __all__ = [
     "FAULTS",

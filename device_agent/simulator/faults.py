@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .manners import BY_OPENAI, FAMILY, JSON, MANNERS, Manner
-from .voice import Drop, Goodbye, Manners, Message, Moment
+from .contract import Drop, Goodbye, Manners, Message, Moment
+from .engine.behaviour import BY_OPENAI, FAMILY, JSON, MANNERS, Manner
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Even
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
+from .contract import Answer, Asked, Drop, Goodbye, Happening, Heard, Message, Service, Voice, find_route
 from .faults import Act, Say, Stall, Weather
-from .voice import Answer, Asked, Drop, Goodbye, Happening, Heard, Message, Service, Voice, find_route
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from ..errors import AgentError
-from ..events import ToolCall, ToolResult
+from ..core.errors import AgentError
+from ..core.events import ToolCall, ToolResult
 from ..services import Function
-from ..services.calls import LONGEST_ARGUMENTS
+from ..services.tool_calls import LONGEST_ARGUMENTS
 
 log = logging.getLogger(__name__)
 

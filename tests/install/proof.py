@@ -461,7 +461,9 @@ def comes_back(root: Root) -> str:
     """A new version that does not start: the old one runs again, and says so."""
     before, settings = in_use(root), root.file(CONFIG).read_text()
     ship(
-        root, "9.9.10", {"device_agent/daemon.py": lambda text: text + "\nraise SystemExit('a mistake of tomorrow')\n"}
+        root,
+        "9.9.10",
+        {"device_agent/app/daemon.py": lambda text: text + "\nraise SystemExit('a mistake of tomorrow')\n"},
     )
     said = root.run(INSTALL, fails=True)
     expect("the tree", (in_use(root), trees(root)), (before, {Path(before).name}))

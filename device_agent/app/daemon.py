@@ -1,0 +1,152 @@
+"""What the daemon has around the agent: its configuration, what it remembers, who watches it, which signals reach it.
+
+All of that lives as long as the process; the agent in its middle may be assembled anew, when an edit asks for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ..config.watcher import KEPT, Edits, judging
+from ..core.errors import ConfigError, DeviceFailed
+from ..core.events import Event, Nudged, ShutdownRequested
+from ..integrations.exporters import Neighbours
+from ..runtime.signals import asked_by_hangup, stopped_by_signals
+from ..runtime.single_instance import only_agent
+from ..runtime.worker import Worker
+from ..state.store import Memory, default_path
+from ..status.server import Window
+from ..telemetry.flight_recorder import Recorder
+from ..telemetry.statistics import Statistics
+from ..telemetry.transcript import Transcript
+from .agent import AGAIN, Agent
+from .assembly import assemble
+from .device import Parts
+from .reconfigure import Caretaker
+
+log = logging.getLogger(__name__)
+
+
+def run(path: Path, **given: Any) -> int:
+    """Be the smart speaker that the configuration at *path* describes; return the exit status. For the main thread.
+
+    What is *given* takes the place of what *path* says, as in ``assemble``. Raises ConfigError where the configuration
+    is wrong and there is no good one from before, DeviceFailed where a pin is, and Occupied where another agent runs.
+    """
+    with only_agent(default_path().parent):
+        return Daemon(path, given).run()
+
+
+class Daemon:
+    """One process. ``tell``, ``nudge``, ``reread`` and ``stop`` are for any thread, even a signal handler; the other
+    methods belong to the main thread."""
+
+    def __init__(self, path: Path, given: dict[str, Any]) -> None:
+        """Raises ConfigError."""
+        state = default_path().parent
+        self._given = given
+        self._memory = Memory(default_path())
+        self._edits = Edits(path, state / KEPT)
+        self._edits.begin()
+        config = self._edits.config
+        self._recorder = Recorder(config, state)
+        self._statistics = Statistics(path, config.connection.price_per_minute, began=time.monotonic())
+        self._transcript = Transcript(config.log.transcript)
+        self._neighbours = Neighbours(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
+        self._edits.changed = self._configured
+        self._stopped_by = ""
+        self._caretaker: Caretaker | None = None
+        self._parts: Parts | None = None  # of the device of now
+        self._agent: Agent | None = None
+
+    def run(self) -> int:
+        """Live; return the exit status. Raises ConfigError and DeviceFailed."""
+        window = Window(self._statistics)
+        looking = Worker("window", window.run, self.tell, nudge=window.wake)
+        with stopped_by_signals(self.stop), asked_by_hangup(self.reread), self._recorder.on_signal(self.nudge):
+            self._configured()
+            # What is loaded by now stays: to look through it for rubbish would hold up every thread, again and again,
+            # for 20 ms and more. Not after the next line: an agent may go.
+            gc.freeze()
+            agent = self._assembled()
+            with closing(agent.panel), closing(self._neighbours), looking:  # all devices have the panel of the first
+                while (status := agent.run()) == AGAIN and not self._stopped_by:
+                    agent = self._assembled_anew()
+        if status <= 0:
+            self._edits.end()
+        else:
+            self._recorder.write(f"it ended with status {status}")
+        return max(0, status)
+
+    def tell(self, event: Event) -> None:
+        """Let the agent of now know of something that happened around it."""
+        if self._agent is not None:
+            self._agent.tell(event)
+
+    def nudge(self) -> None:
+        """Make the main thread look at the world."""
+        self.tell(Nudged())
+
+    def reread(self) -> None:
+        """Read the configuration again, changed or not."""
+        self._edits.ask()
+        self.nudge()
+
+    def stop(self, by: str) -> None:
+        """End, whichever agent it is that runs."""
+        self._stopped_by = by
+        self.tell(ShutdownRequested(by))
+
+    def _assembled_anew(self) -> Agent:
+        """Return an agent for the edit that the last one ended for, or, where that cannot be, for what was before."""
+        log.info("assembling the device again")
+        wanted = self._caretaker.next if self._caretaker is not None else None
+        if wanted is not None and wanted is not self._edits.reading:
+            self._edits.take(wanted, tried=False)
+        return self._assembled()
+
+    def _assembled(self) -> Agent:
+        """Return an agent for the configuration in use; where there can be none, for the one before that."""
+        while True:  # twice at most: there is only one configuration to go back to
+            try:
+                with judging(self._edits.path):
+                    agent = self._assemble()
+            except (ConfigError, DeviceFailed) as error:
+                self._edits.go_back(error)
+            else:
+                self._statistics.look_at(agent)
+                self._agent = agent
+                if self._stopped_by:
+                    agent.stop(self._stopped_by)
+                return agent
+
+    def _assemble(self) -> Agent:
+        return assemble(
+            self._edits.config,
+            watch=(self._transcript, self._statistics, self._recorder, self._neighbours),
+            memory=self._memory,
+            before=self._parts,
+            care=self._care,
+            patient=True,
+            proven=not self._edits.on_trial(),
+            **self._given,
+        )
+
+    def _care(self, parts: Parts) -> Caretaker:
+        self._caretaker, self._parts = Caretaker(self._edits, parts), parts
+        return self._caretaker
+
+    def _configured(self) -> None:
+        """There is another configuration, or there are mistakes in its file: let those know who look at it."""
+        edits = self._edits
+        self._recorder.config = edits.config
+        self._transcript.tune(edits.config.log.transcript)
+        self._neighbours.settle(edits.config)
+        self._statistics.configured(
+            edits.path, edits.config.connection.price_per_minute, edits.state, mistakes=edits.mistakes
+        )

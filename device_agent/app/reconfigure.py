@@ -1,0 +1,146 @@
+"""What an edit of config.yaml changes while the device runs, and what only when nobody speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..config.model import Config
+from ..config.watcher import Edits, Reading, Unforeseen, differences, judging, located
+from ..core.conversation import MUTED, RESTING, STARTING, TROUBLE
+from ..core.errors import AgentError, ConfigError, DeviceFailed
+from ..core.events import EditRefused, EditTaken, Event, MuteAsked
+from ..dsp.vad import VoiceDetector
+from .assembly import (
+    can_unmute,
+    conversation_rules,
+    cue_rules,
+    gate_rules,
+    half_duplex,
+    open_services,
+    open_tools,
+    openers,
+    remembered_volume,
+    sound_rate,
+    stays_connected,
+)
+from .device import Parts
+
+WORKS_NOT = frozenset({STARTING, TROUBLE, MUTED})
+"""In these states it has not been seen that both sound devices work."""
+ANEW = frozenset({"microphone.device", "microphone.channel", "speaker.device", "echo.mode", "talk.end"})
+"""Keys that change only when nobody speaks, by a device that is assembled anew: the way that sound goes, and who ends a
+turn, on which gate and service have to agree. The rate of sound is such a one, too: more than one key makes it."""
+
+
+def begins_anew(old: Config, new: Config) -> bool:
+    """Whether a device that is *old* can become *new* only by being assembled anew."""
+    keys = differences(old, new)
+    return not ANEW.isdisjoint(keys) or sound_rate(old) != sound_rate(new)
+
+
+def retune(parts: Parts, old: Config, new: Config) -> None:
+    """Make the device that runs as *old* run as *new*; what is under way goes on. For the main thread.
+
+    Raises ConfigError and DeviceFailed; then it is as before. EditTaken has to follow.
+    """
+    tools = open_tools(new, parts.alarms, parts.playback, parts.inbox)
+    services = open_services(new, functions=tuple(tool.function for tool in tools))
+    parts.panel.exchange(openers(new))
+    # From here on nothing can fail.
+    parts.toolbox.use(tools)
+    parts.link.use(services, always=stays_connected(new))
+    for tune in TUNED:
+        tune(parts, old, new)
+
+
+def _turns(parts: Parts, old: Config, new: Config) -> None:
+    """What is a turn."""
+    detector = VoiceDetector(sound_rate(new), new.talk.vad) if old.talk.vad != new.talk.vad else None
+    parts.gate.tune(detector, **gate_rules(new.talk))
+    parts.echo.tune(half_duplex=half_duplex(new))
+    parts.conversation.tune(**conversation_rules(new))
+
+
+def _connection(parts: Parts, _old: Config, new: Config) -> None:
+    """When there is a connection."""
+    parts.meter.limit = 60.0 * new.connection.daily_minutes
+    if not parts.meter.spent:
+        parts.link.allow(True)  # a press may come before the next tick
+    if parts.conversation.state in RESTING:
+        parts.link.linger()
+
+
+def _loudness(parts: Parts, _old: Config, new: Config) -> None:
+    """What is heard how loud."""
+    parts.playback.volume = remembered_volume(parts.memory, new.speaker.volume)
+    parts.playback.wake = new.speaker.wake_ms
+    parts.cues.tune(**cue_rules(new))
+
+
+def _muted(parts: Parts, _old: Config, new: Config) -> None:
+    """A speaker that nothing can unmute any more has to hear."""
+    if parts.conversation.muted and not can_unmute(new):
+        parts.inbox.put(MuteAsked(False))
+
+
+TUNED: tuple[Callable[[Parts, Config, Config], None], ...] = (_turns, _connection, _loudness, _muted)
+
+
+class Caretaker:
+    """Looks after one device once a second: whether its configuration was edited, and whether it can be that now.
+
+    Belongs to the main thread.
+    """
+
+    def __init__(self, edits: Edits, parts: Parts) -> None:
+        self._edits, self._parts = edits, parts
+        self._told = False  # the mistakes that there were before this device
+        self.next: Reading | None = None
+        """What the device is to be assembled anew for, when nobody speaks: an edit, or what is in use."""
+
+    def look(self, now: float) -> Event | None:
+        """Return what has become of an edit, if there was one."""
+        if (found := self._edits.look(now)) is not None:
+            self._told = True
+            return self._take(found)
+        if (state := self._parts.conversation.state) in RESTING | WORKS_NOT:
+            self._edits.keep(now, well=state not in WORKS_NOT)
+        if not self._told:
+            self._told = True
+            return self._refused() if self._edits.mistakes else None
+        return None
+
+    def fail(self, error: AgentError, key: str = "") -> bool:
+        """The device cannot go on for *error*, which is about *key* where that is known: return whether an edit is to
+        blame, and what was before it is in use now. It is to blame where it changed that key, or another one that says
+        which device it is."""
+        section = key.partition(".")[0]
+        keys = [key, *sorted(each for each in ANEW if key and each.startswith(f"{section}."))]
+        changed = [each for each in keys if self._edits.on_trial(each)]
+        if not changed:
+            return False
+        self._edits.go_back(error, next((each for each in changed if each and each in str(error)), changed[0]))
+        self.next = None
+        return True
+
+    def _take(self, found: Reading | ConfigError) -> Event | None:
+        self.next = None  # a newer one goes before it
+        if isinstance(found, ConfigError):
+            return self._refused(found)
+        try:
+            with judging(self._edits.path):
+                if begins_anew(self._edits.config, found.config):
+                    self.next = found
+                    return None
+                retune(self._parts, self._edits.config, found.config)
+        except AgentError as error:
+            if isinstance(error, Unforeseen) or not isinstance(error, ConfigError | DeviceFailed):
+                self.next = self._edits.reading  # some of it may have changed, or be gone: assembled anew, it is back
+            return self._refused(located(error, self._edits.path, found))
+        self._edits.take(found)
+        return EditTaken()
+
+    def _refused(self, error: AgentError | None = None) -> EditRefused:
+        if error is not None:
+            self._edits.refuse(error)
+        return EditRefused("\n".join(self._edits.mistakes))

@@ -1,0 +1,152 @@
+"""The microphone's thread: hears a frame, takes our own sound out of it, lets the gate decide, hands it to the link."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+
+from ..core.errors import DeviceFailed
+from ..core.events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech, TalkEnded
+from ..dsp.level_meter import Level
+from ..dsp.pcm import FRAME_MS, is_nothing
+from ..hardware import Microphone
+from ..link.outbox import Outbox
+from ..runtime.worker import Meeting, Pulse
+from .echo_control import Echo
+from .gate import Gate
+
+MICROPHONE = "microphone"
+
+
+class Ears:
+    """``run`` is the microphone's thread; everything else may be called from any thread.
+
+    Muted means that the microphone is closed; nothing of what it heard before is kept. A microphone that fails is
+    closed, too, until ``reopen``.
+    """
+
+    def __init__(
+        self,
+        microphone: Microphone,
+        echo: Echo,
+        gate: Gate,
+        outbox: Outbox,
+        tell: Callable[[Event], None],
+        closed: Meeting,
+        *,
+        muted: bool = False,
+        patient: bool = False,
+    ) -> None:
+        """*closed* is where the ports meet that are closed for a moment. *patient* says that a microphone which fails
+        will come back; otherwise that is the end."""
+        self._microphone, self._echo, self._gate, self._outbox, self._tell = microphone, echo, gate, outbox, tell
+        self._closed, self._patient = closed, patient
+        self._muted, self._lost, self._reopening = muted, False, False
+        self._woken = threading.Event()  # one of these has changed, or it is time to stop
+        self._nothing = 0  # frames in a row
+        self.pulse, self.level = Pulse(), Level()
+
+    @property
+    def gaps(self) -> int:
+        """How often the microphone had to drop sound."""
+        return self._microphone.overflows
+
+    @property
+    def lifeless(self) -> float:
+        """For how many seconds the microphone has delivered nothing but zeros: a real one always hears something."""
+        return self._nothing * FRAME_MS / 1000
+
+    def mute(self, muted: bool) -> None:
+        """Close the microphone with the next frame, or open it again."""
+        self._muted, self._lost, self._nothing = muted, False, 0
+        if muted:
+            self._reopening = False
+        self._woken.set()
+
+    def reopen(self) -> None:
+        """Close the microphone for a moment, or try again to open it; nothing if muted."""
+        if not self._muted:
+            self._reopening = True
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Look at the world: somebody wants us to stop."""
+        self._woken.set()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Listen until *stopping*, but for the time that we are muted, or have no microphone."""
+        if self._muted:
+            self._tell(DeviceReady(MICROPHONE))
+        while self._wait(stopping):
+            if self._reopening:
+                self._reopening = False
+                self._closed.meet()
+            self._lost = False
+            ended = self._try_to_listen(stopping)
+            self.pulse.rest()
+            if not stopping.is_set():
+                self._send(self._gate.finish())
+            if ended:
+                self._tell(MicrophoneEnded())
+                return
+
+    def _wait(self, stopping: threading.Event) -> bool:
+        """Wait while the microphone is to be closed; return whether it is to be opened, False when it is time to stop.
+
+        What wakes is cleared before anything is looked at, so that no change, and no stop, is overlooked.
+        """
+        while True:
+            self._woken.clear()
+            if stopping.is_set():
+                return False
+            if self._reopening or not (self._muted or self._lost):
+                return True
+            self._woken.wait()
+
+    def _try_to_listen(self, stopping: threading.Event) -> bool:
+        """Listen as long as one can; return whether the microphone has come to its end."""
+        try:
+            return self._listen(stopping)
+        except DeviceFailed as error:
+            if not self._patient:
+                raise
+            if self._muted:  # whether it is there will be seen when it is opened again
+                self._tell(DeviceReady(MICROPHONE))
+            else:
+                self._lost = True
+                self._tell(MicrophoneLost(str(error)))
+            return False
+
+    def _listen(self, stopping: threading.Event) -> bool:
+        with closing(self._microphone) as microphone:
+            microphone.open()
+            self._tell(DeviceReady(MICROPHONE))
+            gaps = None
+            while not (self._muted or self._reopening or stopping.is_set()):
+                self.pulse.beat()
+                frame = microphone.read()
+                if not frame:
+                    return not stopping.is_set()
+                self.level.hear(frame)
+                self._nothing = self._nothing + 1 if is_nothing(frame) else 0
+                if gaps != microphone.overflows:
+                    gaps = microphone.overflows
+                    self._echo.missed()
+                frame, own = self._echo.hear(frame, time.monotonic())
+                self._send(self._gate.feed(frame, own))
+        return False
+
+    def _send(self, speech: Iterable[Speech]) -> None:
+        """The main thread hears of a beginning when it can be forgotten, of an end before the service can answer it."""
+        items = tuple(speech)
+        if not items:
+            return
+        markers = [item for item in items if not isinstance(item, bytes)]
+        before = [type(item) for item in markers] == [TalkEnded]
+        for item in markers if before else ():
+            self._tell(item)
+        self._outbox.put(*items)
+        for item in () if before else markers:
+            self._tell(item)

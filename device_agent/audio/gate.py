@@ -1,0 +1,179 @@
+"""Which microphone frames are a turn.
+
+A gate turns a steady stream of frames into turns: ``TalkStarted``, frames, ``TalkEnded``. The markers travel between
+the frames, so their order is never in doubt. Time is counted in frames: the microphone is the clock.
+
+The button means both things people expect of one: held, the turn lasts until it is let go; tapped, until the user has
+finished. Which of the two it is shows only when it comes up again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from ..core.events import Attention, NothingSaid, Own, Speech, TalkEnded, TalkStarted
+
+FRAME_S = 0.02
+
+WINDOW, ATTACK = 8, 5
+"""Speech begins when ATTACK of the last WINDOW frames hold speech: a click is shorter, a syllable is not."""
+LET_GO = 5
+"""Frames that a turn lasts on when a held button comes up: people let go on the last syllable."""
+NOBODY = 250
+"""Frames. A turn that nobody began to speak in for so long is forgotten."""
+LONGEST = 3000
+"""Frames. The longest turn; a stuck button or a television costs no more than this."""
+
+
+class Gate:
+    """Opens by button or voice, a little in the past; closes on release, silence, or request.
+
+    ``feed`` and ``finish`` belong to the microphone's thread. The other methods may be called from any thread: each
+    sets one attribute that the next frame looks at.
+
+    *silence* and *preroll* are in frames. *device_ends* is False where the service decides when the user has finished:
+    then only ``close``, a released button and the limits end a turn.
+    """
+
+    def __init__(self, is_speech: Callable[[bytes], bool], *, silence: int, preroll: int, device_ends: bool) -> None:
+        self._is_speech, self._silence, self._preroll, self._device_ends = is_speech, silence, preroll, device_ends
+        self._tuned: tuple[Callable[[bytes], bool], int, int] | None = None
+        self._attention = Attention.BUTTON
+        self._pressed = False  # a latch: a press counts even when it is over before the next frame
+        self._down = self._tapped = False
+        self._closing = False
+        self._before: deque[bytes] = deque(maxlen=preroll + WINDOW)
+        self._votes: deque[bool] = deque(maxlen=WINDOW)
+        self._turn: _Turn | None = None
+
+    # Any thread -------------------------------------------------------------------------------------------------------
+
+    @property
+    def stirs(self) -> bool:
+        """Whether it is open, or may be about to open: in one of the last frames there was speech."""
+        return self._turn is not None or self._pressed or True in self._votes
+
+    def attend(self, attention: Attention) -> None:
+        """From the next frame on, this may open the gate."""
+        self._attention = attention
+
+    def press(self) -> None:
+        """The button went down: open, if closed."""
+        self._down, self._tapped = True, False
+        self._closing = False
+        self._pressed = True
+
+    def release(self, *, tapped: bool = False) -> None:
+        """The button came up; it was *tapped*, or held."""
+        self._tapped = tapped
+        self._down = False
+
+    def close(self) -> None:
+        """End the turn with the next frame, if there is one."""
+        self._pressed = False
+        self._closing = True
+
+    def tune(self, is_speech: Callable[[bytes], bool] | None, *, silence: int, preroll: int) -> None:
+        """Go by other rules; a turn that is open ends by those it began with. *is_speech* is None for the same."""
+        self._tuned = (is_speech or self._is_speech, silence, preroll)
+
+    # The microphone's thread ------------------------------------------------------------------------------------------
+
+    def feed(self, frame: bytes, own: Own = Own.NONE) -> Iterator[Speech]:
+        """Take the next frame, with as much of our *own* voice in it; yield what goes up because of it."""
+        if self._turn is None:
+            self._take_rules()
+            yield from self._wait(frame, own)
+        else:
+            yield from self._follow(self._turn, frame, own)
+
+    def finish(self) -> Iterator[Speech]:
+        """There will be no more frames for a while: end the turn, if there is one, and keep nothing of what was."""
+        self._before.clear()
+        self._votes.clear()
+        if self._turn is not None:
+            yield self._end(self._turn)
+
+    def _take_rules(self) -> None:
+        """Go by what ``tune`` said."""
+        if (tuned := self._tuned) is None:
+            return
+        self._is_speech, self._silence, self._preroll = tuned
+        self._before = deque(self._before, maxlen=self._preroll + WINDOW)
+        self._votes.clear()
+        if self._tuned is tuned:
+            self._tuned = None  # unless there are newer ones: those come with the next frame
+
+    def _wait(self, frame: bytes, own: Own) -> Iterator[Speech]:
+        self._closing = False
+        if own is Own.LOUD:
+            self._before.clear()
+        else:
+            self._before.append(frame)
+        if self._pressed:
+            self._pressed = False
+            keep = self._preroll + 1
+            yield from self._begin(_Turn(held=True), max(0, len(self._before) - keep), frame)
+        elif self._attention is Attention.VOICE and own is Own.NONE:
+            self._votes.append(self._is_speech(frame))
+            if sum(self._votes) >= ATTACK:
+                yield from self._begin(_Turn(held=False, spoken=ATTACK), 0, frame)
+        else:
+            self._votes.clear()
+
+    def _begin(self, turn: _Turn, skip: int, frame: bytes) -> Iterator[Speech]:
+        self._turn = turn
+        yield TalkStarted()
+        yield from islice(self._before, skip, None) if self._before else (frame,)
+        self._before.clear()
+        self._votes.clear()
+
+    def _follow(self, turn: _Turn, frame: bytes, own: Own) -> Iterator[Speech]:
+        yield frame
+        turn.hear(own is Own.NONE and self._is_speech(frame))
+        if self._over(turn):
+            yield self._end(turn)
+
+    def _over(self, turn: _Turn) -> bool:
+        if self._closing or turn.length >= LONGEST:
+            return True
+        if turn.held:
+            return self._let_go(turn)
+        if not turn.anything_said:
+            return turn.length >= NOBODY
+        return self._device_ends and turn.silent >= self._silence
+
+    def _let_go(self, turn: _Turn) -> bool:
+        """The button began this turn and may still be down: has it ended it?"""
+        if self._down:
+            return False
+        if self._tapped:
+            turn.held = False  # from now on the user's silence counts
+            return False
+        turn.tail = LET_GO if turn.tail is None else turn.tail - 1
+        return turn.tail == 0
+
+    def _end(self, turn: _Turn) -> Speech:
+        self._turn, self._closing, self._pressed = None, False, False
+        return TalkEnded(turn.silent * FRAME_S) if turn.held or turn.anything_said else NothingSaid()
+
+
+class _Turn:
+    """What the gate knows of the turn that is open."""
+
+    def __init__(self, *, held: bool, spoken: int = 0) -> None:
+        self.held = held  # by the button; False once it turned out to be a tap
+        self.tail: int | None = None  # frames left since a held button came up
+        self.length = self.silent = 0
+        self._spoken = spoken
+
+    def hear(self, speech: bool) -> None:
+        self.length += 1
+        self._spoken += speech
+        self.silent = 0 if speech else self.silent + 1
+
+    @property
+    def anything_said(self) -> bool:
+        return self._spoken >= ATTACK

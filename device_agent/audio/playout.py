@@ -1,0 +1,107 @@
+"""The speaker's thread: plays what arrived, says when a reply begins to be heard, and when it has been."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from ..core.errors import DeviceFailed
+from ..core.events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, SpeakerLost
+from ..dsp.level_meter import Level
+from ..hardware import Speaker
+from ..hardware.null_speaker import SilentSpeaker
+from ..runtime.worker import Meeting, Pulse
+from .echo_control import Echo
+from .playback_buffer import Marker, Playback, Sound
+
+SPEAKER = "speaker"
+
+
+class Mouth:
+    """``run`` is the speaker's thread; everything else may be called from any thread.
+
+    A loudspeaker that fails is closed until ``reopen``. Meanwhile everything is over as soon as it begins: nobody hears
+    it, and nobody waits for it.
+    """
+
+    def __init__(
+        self,
+        playback: Playback,
+        speaker: Speaker,
+        echo: Echo,
+        tell: Callable[[Event], None],
+        closed: Meeting,
+        *,
+        patient: bool = False,
+    ) -> None:
+        """*closed* is where the ports meet that are closed for a moment. *patient* says that a loudspeaker which fails
+        will come back; otherwise that is the end."""
+        self._playback, self._speaker, self._echo, self._tell = playback, speaker, echo, tell
+        self._closed, self._patient = closed, patient
+        self._lost = False
+        self._begun: PlaybackStarted | None = None  # to be told when its first sample was handed over
+        self.pulse, self.level = Pulse(), Level()
+
+    @property
+    def gaps(self) -> tuple[int, int]:
+        """How often the loudspeaker ran dry, and how often what came of replies did."""
+        return self._speaker.underruns, self._playback.underruns
+
+    def reopen(self) -> None:
+        """Close the loudspeaker for a moment as soon as nothing sounds, or try again to open it."""
+        self._playback.ask_to_reopen(at_once=self._lost)
+
+    def wake(self) -> None:
+        """Look at the world: somebody wants us to stop."""
+        self._playback.close()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Play until *stopping*."""
+        speaker: Speaker = self._speaker
+        while not stopping.is_set():
+            try:
+                if not self._play(speaker):
+                    return
+                self._closed.meet()
+                speaker, self._lost = self._speaker, False
+            except DeviceFailed as error:
+                if not self._patient:
+                    raise
+                speaker, self._lost = SilentSpeaker(), True
+                self._begun = None
+                self._tell(SpeakerLost(str(error)))
+
+    def _play(self, speaker: Speaker) -> bool:
+        """Play until the loudspeaker is to be opened again; return whether it is, or the end has come."""
+        with closing(speaker):
+            speaker.open()
+            if speaker is self._speaker:
+                self._tell(DeviceReady(SPEAKER))
+            while True:
+                self.pulse.rest()
+                item = self._playback.read()
+                self.pulse.beat()
+                if item is None or item is Marker.REOPEN:
+                    return item is Marker.REOPEN
+                self._take(speaker, item)
+
+    def _take(self, speaker: Speaker, item: Sound | PlaybackStarted | PlaybackEnded | Marker) -> None:
+        match item:
+            case Marker.DROP:
+                speaker.drop()
+                self._echo.dropped(time.monotonic())
+                self._begun = None
+            case PlaybackStarted():
+                self._begun = item
+            case PlaybackEnded():
+                speaker.drain(self._playback.silenced)
+                self._tell(item)
+            case Sound():
+                self.level.hear(item.pcm)
+                self._echo.sounds(item, speaker.latency, time.monotonic())
+                speaker.write(item.pcm, self._playback.silenced)
+                if self._begun is not None:
+                    self._tell(self._begun)
+                    self._begun = None

@@ -1,0 +1,139 @@
+"""One turn without a microphone: a text or a recorded clip goes up, the answer is printed and played."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..app.agent import Agent
+from ..app.assembly import WAV, assemble, open_services
+from ..config.model import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
+from ..core.errors import ConfigError
+from ..core.events import (
+    Action,
+    Clip,
+    Event,
+    LinkDown,
+    Refused,
+    ReplyEnded,
+    ReplyText,
+    ServiceError,
+    Started,
+    TimeUp,
+    Words,
+)
+from ..core.printable import printable
+from ..dsp.pcm import resample
+from ..hardware.channels import Channels
+from ..hardware.null_speaker import SilentSpeaker
+from ..hardware.wav import read_wav
+from ..net.dialer import PATIENCE_S
+from ..net.http_post import Post
+from ..runtime.signals import stopped_by_signals
+from ..services.auth import read_token
+
+
+def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, text_only: bool) -> int:
+    """Ask once; print the answer as it comes. Return 0 if there was one, else 1 after one line that says why.
+
+    Either *text* or *audio* asks. Raises ConfigError and DeviceFailed. For the main thread.
+    """
+    rate = open_services(config)[0].rate
+    turn = Words(text) if audio is None else Clip(_clip(audio, rate))
+    if save is not None:
+        config = replace(config, speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100))
+    ears, answer = ClosedEars(), Answer(sys.stdout)
+    agent = assemble(
+        # What outlives the answer, or belongs to who holds the device, is none of a single question's business.
+        replace(
+            config, button=ButtonConfig(pin=None), controls=ControlsConfig(), cues=CuesConfig(volume=0), abilities=()
+        ),
+        watch=(answer, lambda word, _now: _begin(word, agent, turn, ears)),
+        microphone=ears,
+        speaker=SilentSpeaker() if text_only else None,
+        light=answer,
+        text_only=text_only,
+    )
+    with stopped_by_signals(agent.stop):
+        status = agent.run()
+    return answer.end() or status
+
+
+def _begin(word: Event | Action, agent: Agent, turn: Words | Clip, ears: ClosedEars) -> None:
+    if isinstance(word, Started):
+        agent.ask(turn)
+        ears.finish()
+
+
+def _clip(path: Path, rate: int) -> bytes:
+    pcm, channels, hertz = read_wav(str(path))
+    return resample(Channels(channels, hertz, name=str(path)).whole(pcm), hertz, rate)
+
+
+class ClosedEars:
+    """A microphone that hears nothing and is over when it is told so."""
+
+    overflows = 0
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def finish(self) -> None:
+        """There will be no frame."""
+        self._over.set()
+
+    def open(self) -> None: ...
+
+    def read(self) -> bytes:
+        self._over.wait(1.0)
+        return b""
+
+    def close(self) -> None: ...
+
+
+class Answer:
+    """Watches an agent, and prints what the assistant says as it comes. It is the light as well, and stays dark."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._said = self._whole = False
+        self._reply = ""
+        self._trouble = "no answer came"
+
+    def __call__(self, word: Event | Action, _now: float) -> None:
+        match word:
+            case ReplyText(reply, text):
+                apart = "\n" if self._said and reply != self._reply else ""
+                print(apart + printable(text, keep="\n\t"), end="", file=self._out, flush=True)
+                self._said, self._reply = True, reply
+            case ReplyEnded(_, "", False, silent):
+                self._whole = self._said or not silent
+                self._trouble = "the answer is empty"
+            case ReplyEnded(_, problem, False):
+                self._trouble = f"the answer is incomplete: {problem}"
+            case LinkDown(reason) | Refused(reason) | ServiceError(reason):
+                self._trouble = reason
+            case TimeUp():
+                self._trouble = f"{self._trouble}; it took too long"
+
+    def end(self) -> int:
+        """Print the end of the line; return 0 if there was an answer, else 1 after a line that says why."""
+        if self._said:
+            print(file=self._out)
+        if not self._whole:
+            print(printable(self._trouble, keep="\n"), file=sys.stderr)
+        return 0 if self._whole else 1
+
+    def show(self, mood: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def fetch_token(config: Config) -> str:
+    """Return a short-lived token for the first service. Raises ConfigError, LinkLost, LinkRefused."""
+    service: Any = open_services(config)[0]
+    if not hasattr(service, "mint"):
+        raise ConfigError(f"{config.service.name} has no short-lived tokens")
+    return read_token(Post(service.mint(), PATIENCE_S, service.ca_file).send()).reveal()

@@ -1,0 +1,73 @@
+"""``device-agent config``: the configuration as it was understood, and where each value comes from. Never a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ..app.assembly import key_and_place
+from ..core.errors import ConfigError
+from .model import Config, read, services_of, understand
+from .watcher import leaves
+from .yaml_schema import MASK, Places, masked, written
+
+DEFAULT = "default"
+COLUMN = 44
+"""Where the remarks begin, if there is room."""
+
+
+def as_yaml(path: Path) -> str:
+    """Return a whole config.yaml, with a remark behind each value. Raises ConfigError."""
+    config, places = understand(read(path), path)
+    keys = {section: f"  # its key: {said}" for section, said in _keys(config)}
+    return "\n".join((f"# {path}", *_section(config, places, path.name, "", "", keys))) + "\n"
+
+
+def as_json(path: Path) -> str:
+    """Return the same for machines. Raises ConfigError."""
+    config, places = understand(read(path), path)
+    found = {
+        "file": str(path.absolute()),
+        "values": masked(config),
+        "origins": {key: _origin(key, places, str(path)) for key, _ in leaves(config)},
+        "keys": dict(_keys(config)),
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _section(section: Any, places: Places, file: str, path: str, indent: str, keys: dict[str, str]) -> Iterator[str]:
+    """Yield the lines of one section."""
+    for each in fields(section):
+        value, key = getattr(section, each.name), f"{path}.{each.name}".strip(".")
+        if is_dataclass(value):
+            yield f"{indent}{each.name}:"
+            yield from _section(value, places, file, key, f"{indent}  ", keys)
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+            yield f"{indent}{each.name}:"
+            for index, item in enumerate(value):
+                first, *rest = _section(item, places, file, f"{key}[{index}]", f"{indent}    ", keys)
+                yield f"{indent}  - {first.strip()}"
+                yield from rest
+        else:
+            line = f"{indent}{each.name}: {written(masked(value))}".rstrip()
+            yield f"{line:{COLUMN}}  # {_origin(key, places, file)}"
+    if path in keys:
+        yield f"{indent}{keys[path].strip()}"
+
+
+def _origin(key: str, places: Places, file: str) -> str:
+    return f"{file}:{places[key][0]}" if key in places else DEFAULT
+
+
+def _keys(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the services, and where the key of each comes from, or why there is none."""
+    for section, service in services_of(config):
+        try:
+            secret, place = key_and_place(service, config.service)
+        except ConfigError as error:
+            yield section, str(error)
+        else:
+            yield section, f"{MASK} from {place}" if secret else place

@@ -1,0 +1,449 @@
+"""A YAML file becomes dataclasses, and whatever is wrong with it becomes sentences with line and column.
+
+The only file that knows PyYAML. It reads the tree of nodes, not the values, because nodes know where they stand. So
+little of YAML's power is left: tags construct nothing, and an alias costs no more than the word it stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from ..core.errors import ConfigError
+from ..core.printable import CONTROL, OBEYED
+from ..runtime.atomic_file import read_stream
+
+LARGEST = 64 * 1024
+"""How many bytes a file may have."""
+MOST_ITEMS = 32
+"""How many entries a list may have."""
+MOST_NODES = 500
+"""How many values may stand where anything may stand."""
+DEEPEST = 64
+"""How many levels there may be; two are usual, and the JSON schema of a tool has some more."""
+MOST_MISTAKES = 50
+"""How many mistakes are told one by one; whoever makes more has opened the wrong file."""
+LONGEST_SHOWN = 40
+"""How many characters of a wrong value are repeated; keys are longer."""
+
+SECRET = re.compile(
+    r"(?:sk|ek|pk)[-_](?=\S*\d)[\w-]{16,}(?!\S)|xai-\w{16}|(?i:bearer)\s+\S{6,}\Z",
+    re.ASCII,
+)
+"""What a key of a service looks like: one word, long, with a digit; a voice sk-SK-LukasNeural or a device PK-910H is
+none."""
+SUSPECT = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
+"""What may be one, and is not repeated in a message."""
+SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IGNORECASE)
+"""What people call them."""
+MASK = "***"
+"""What is shown in their place."""
+NO_MERGE = "merge keys are not supported: write the values themselves"
+NO_SECRETS = (
+    "keys and tokens do not belong here: put it into a file of its own, and name that file in service.api_key_file"
+)
+
+_TEXT = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+
+Schema = TypeVar("Schema")
+Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, ...], str]]]
+"""Tells what is right alone and wrong together: keys, and a sentence about the first of them."""
+Words = Mapping[str, tuple[str, ...]]
+"""What people write -> what they may mean, best first; where that may stand, it is suggested."""
+Places = Mapping[str, tuple[int, int]]
+"""Key -> line and column of its value, for every key that stands in the file."""
+
+
+@dataclass(frozen=True)
+class Must:
+    """What a value must be besides its type: *wish* completes "talk.vad should be ..."."""
+
+    wish: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def whole(low: int, high: int) -> Must:
+    """Return a range of whole numbers, both ends included."""
+    return Must(f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def number(low: float, high: float) -> Must:
+    """Return a range of numbers, both ends included."""
+    return Must(f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
+
+
+def one_of(*names: str) -> Must:
+    """Return a choice of words."""
+    return Must(" or ".join(filter(None, [", ".join(names[:-1]), names[-1]])), lambda value: value in names, names)
+
+
+def read(path: Path) -> str:
+    """Return what stands in the file. Raises ConfigError where it is none, or none that people write."""
+    try:
+        raw = read_stream(path, LARGEST)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if len(raw) > LARGEST:
+        raise ConfigError(f"{path}: is larger than {LARGEST // 1024} KiB; is it the right file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place(error.object[: error.start].decode())
+        raise ConfigError(f"{path}:{place}: is not UTF-8; save the file as UTF-8") from None
+
+
+def understand(
+    text: str, path: Path, cls: type[Schema], contradictions: Contradictions[Schema], words: Words
+) -> tuple[Schema, Places]:
+    """Return a *cls* made of *text*, which stands in *path*, and where its keys stand. Raises ConfigError, with
+    suggestions: from *words*, or what is spelt alike."""
+    try:
+        # The parser written in Python: the one in C may crash on a file of nothing but brackets.
+        root = yaml.compose(text, _Loader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{path}:{_syntax(error, text)}") from None  # the cause would quote the file
+    reader = _Reader(words)
+    made: Schema = reader.section(cls, root, "") if root else cls()
+    reader.compare(contradictions(made))
+    if reader.mistakes:
+        lines = [f"{path}:{line}:{column}: {sentence}" for line, column, sentence in sorted(reader.mistakes)]
+        more = [f"{path}: and {len(lines) - MOST_MISTAKES} more mistakes"] if len(lines) > MOST_MISTAKES else []
+        raise ConfigError("\n".join(lines[:MOST_MISTAKES] + more))
+    return made, reader.places
+
+
+def written(value: Any) -> str:
+    """Return *value* as it may stand behind a key, on one line; what is read there is the same value."""
+    if value is None:
+        return ""
+    line: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    line = line.removesuffix("...\n").rstrip("\n")
+    if not OBEYED.search(line):
+        return line
+    # A text of several lines, or letters that a terminal would obey: JSON is YAML, too.
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+class _Loader(yaml.SafeLoader):
+    """Goes DEEPEST levels down and no further: what is below would cost seconds, and the stack."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        self._go_down(self.flow_level)
+        super().fetch_flow_collection_start(token_class)
+
+    def add_indent(self, column: int) -> bool:
+        self._go_down(len(self.indents))
+        added: bool = super().add_indent(column)
+        return added
+
+    def _go_down(self, level: int) -> None:
+        if level >= DEEPEST:
+            problem = f"nested more than {DEEPEST} levels deep"
+            raise yaml.scanner.ScannerError(problem=problem, problem_mark=self.get_mark())
+
+
+class _Mistake(Exception):
+    """A value is not what it should be."""
+
+    def __init__(self, node: yaml.Node, sentence: str) -> None:
+        super().__init__(sentence)
+        self.node = node
+
+
+class _Reader:
+    """Turns nodes into dataclasses and collects all that is wrong with them."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+        self.mistakes: list[tuple[int, int, str]] = []
+        """Line, column, sentence."""
+        self._nodes: dict[str, yaml.Node] = {}  # what stands in the file
+        self._wrong: set[str] = set()  # what stands there in vain
+
+    @property
+    def places(self) -> Places:
+        """Where the keys stand."""
+        marks = {key: node.start_mark for key, node in self._nodes.items()}
+        return {key: (mark.line + 1, mark.column + 1) for key, mark in marks.items()}
+
+    def section(self, cls: Any, node: yaml.Node, path: str) -> Any:
+        """Return a *cls* made of a section; what is missing or wrong there gets its default."""
+        if not isinstance(node, yaml.MappingNode):
+            if not _is_empty(node):
+                self._note(node, f"{path or 'the file'} should be a section with keys, not {_shown(node)}")
+                self._wrong.update(_join(path, name) for name in get_type_hints(cls))
+            self._require(cls, node, path, set())
+            return cls()
+        hints, values = get_type_hints(cls, include_extras=True), {}
+        for name, value in self._entries(node, path, list(hints)):
+            key = _join(path, name)
+            try:
+                self._nodes[key] = value
+                values[name] = self._value(hints[name], value, key)
+            except _Mistake as mistake:
+                self._wrong.add(key)
+                self._note(mistake.node, str(mistake))
+        self._require(cls, node, path, set(values))
+        return cls(**values)
+
+    def _require(self, cls: Any, node: yaml.Node, path: str, given: set[str]) -> None:
+        """Raises _Mistake where a key without a default is not there, or was wrong: then there can be no *cls*."""
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        missing = [name for name in missing if name not in given]
+        unsaid = [name for name in missing if _join(path, name) not in self._wrong]
+        if missing:
+            raise _Mistake(node, f"{path} has no {unsaid[0]}" if unsaid else "")
+
+    def compare(self, contradictions: Iterable[tuple[tuple[str, ...], str]]) -> None:
+        """Note what is right alone and wrong together."""
+        for keys, sentence in contradictions:
+            nodes = [self._nodes[key] for key in keys if key in self._nodes]
+            if nodes and self._wrong.isdisjoint(keys):
+                self._note(nodes[0], f"{keys[0]} {sentence}")
+
+    def _note(self, node: yaml.Node, sentence: str) -> None:
+        """Remember a mistake; an empty sentence means that it was told already."""
+        if sentence:
+            self.mistakes.append((node.start_mark.line + 1, node.start_mark.column + 1, sentence))
+
+    def _entries(self, node: yaml.MappingNode, path: str, known: list[str]) -> Iterator[tuple[str, yaml.Node]]:
+        """Yield name and value of every key that may stand here."""
+        lines: dict[str, int] = {}
+        for name_node, value in node.value:
+            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else ""
+            if name not in known:
+                self._note(name_node, self._unknown(name_node, path, known))
+            elif name in lines:
+                self._note(name_node, f"{_join(path, name)} is in line {lines[name]} already; remove one of them")
+            else:
+                lines[name] = name_node.start_mark.line + 1
+                yield name, value
+
+    def _value(self, hint: Any, node: yaml.Node, key: str) -> Any:
+        """Return what *node* means where a *hint* is asked for. Raises _Mistake."""
+        kind, musts, optional = _unfold(hint)
+        if is_dataclass(kind):
+            return self.section(kind, node, key)
+        if get_origin(kind) is tuple:
+            return self._items(get_args(kind)[0], node, key)
+        if kind is Any:
+            return self._anything(node, key, musts)
+        wish = musts[0].wish if musts else _KINDS[kind][0]
+        if _is_empty(node):
+            if optional:
+                return None
+            raise _Mistake(node, f"{key} is empty; it should be {wish}")
+        if isinstance(node, yaml.ScalarNode) and SECRET.match(node.value.strip()):
+            raise _Mistake(node, f"{key} looks like a key; {NO_SECRETS}")
+        value = _scalar(kind, node, musts) if isinstance(node, yaml.ScalarNode) else None
+        if value is None:
+            quotes = "; put it in quotes" if kind is str and not musts and node.tag != _TEXT else ""
+            raise _Mistake(node, f"{key} should be {wish}, not {_shown(node)}{quotes or self._choice(node, musts)}")
+        for must in musts:
+            if not must.holds(value):
+                raise _Mistake(node, f"{key} should be {must.wish}, not {_shown(node)}{self._choice(node, [must])}")
+        return value
+
+    def _choice(self, node: yaml.Node, musts: list[Must]) -> str:
+        """Return which of the choices may be meant."""
+        choices = [choice for must in musts for choice in must.choices]
+        return _meant(node.value, choices, self._words) if isinstance(node, yaml.ScalarNode) else ""
+
+    def _unknown(self, node: yaml.Node, path: str, known: list[str]) -> str:
+        """Return what is wrong with a key that is not one of the *known*. What stands behind it is never shown."""
+        name = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if _is_merge(node):
+            return f"{path or 'the file'} has <<; {NO_MERGE}"
+        key = _join(path, name if re.fullmatch(r"\w{1,40}", name) and not _is_suspect(name) else _shown(node))
+        if SECRET_NAME.search(name) or _is_suspect(name):
+            return f"{key} is not allowed; {NO_SECRETS}"
+        meant = _meant(name, known, self._words)
+        return f"{key} is unknown" + (meant or f"; {path or 'the file'} has {', '.join(known)}")
+
+    def _anything(self, node: yaml.Node, key: str, musts: list[Must]) -> Any:
+        """Return what JSON would say in place of *node*. Raises _Mistake."""
+        try:
+            value = self._free(node, key, [MOST_NODES])
+        except RecursionError:  # an alias in itself
+            raise _Mistake(node, f"{key} is nested too deeply") from None
+        for must in musts:
+            if not must.holds(value):
+                raise _Mistake(node, f"{key} should be {must.wish}")
+        return value
+
+    def _free(self, node: yaml.Node, key: str, budget: list[int]) -> Any:
+        """Return *node* as JSON knows it. *budget* is how many nodes there may be: an alias may multiply them."""
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise _Mistake(node, f"{key} holds more than {MOST_NODES} values")
+        if isinstance(node, yaml.SequenceNode):
+            return [self._free(item, key, budget) for item in node.value]
+        if isinstance(node, yaml.MappingNode):
+            for name, _ in node.value:
+                self._judge_name(name, key)
+            return {str(name.value): self._free(value, key, budget) for name, value in node.value}
+        if SECRET.match(node.value.strip()):
+            raise _Mistake(node, f"{key} looks like a key; {NO_SECRETS}")
+        if not _is_writing(node.value):
+            raise _Mistake(node, f"{key} holds a control character")
+        return _plain(node)
+
+    def _judge_name(self, node: yaml.Node, key: str) -> None:
+        """Raises _Mistake where JSON knows no such name."""
+        if _is_merge(node):
+            raise _Mistake(node, f"{key} has <<; {NO_MERGE}")
+        if not isinstance(node, yaml.ScalarNode) or not _is_writing(node.value):
+            raise _Mistake(node, f"{key} has a name that is not a text")
+
+    def _items(self, hint: Any, node: yaml.Node, key: str) -> tuple[Any, ...]:
+        if _is_empty(node):
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            raise _Mistake(node, f"{key} should be a list like [one, two], not {_shown(node)}")
+        if len(node.value) > MOST_ITEMS:
+            raise _Mistake(node, f"{key} should have {MOST_ITEMS} entries at most, not {len(node.value)}")
+        return tuple(value for index, item in enumerate(node.value) for value in self._item(hint, item, key, index))
+
+    def _item(self, hint: Any, node: yaml.Node, key: str, index: int) -> Iterator[Any]:
+        try:
+            yield self._value(hint, node, f"{key}[{index}]")
+        except _Mistake as mistake:
+            self._wrong.add(key)
+            self._note(mistake.node, str(mistake))
+
+
+def _unfold(hint: Any) -> tuple[Any, list[Must], bool]:
+    """Return what the type of a key says: the bare type, what else must hold, whether it may be left empty."""
+    musts: list[Must] = []
+    if get_origin(hint) is Annotated:
+        hint, *musts = get_args(hint)
+    if get_origin(hint) is Literal:
+        hint, musts = str, [one_of(*get_args(hint))]
+    if isinstance(hint, UnionType):
+        return get_args(hint)[0], musts, NoneType in get_args(hint)
+    return hint, musts, False
+
+
+def _scalar(kind: Any, node: yaml.ScalarNode, musts: list[Must]) -> Any:
+    """Return what *node* says where a *kind* is asked for; None where it says something else."""
+    if any(node.value in must.choices for must in musts):
+        return node.value  # "off", which YAML takes for something else
+    return _KINDS[kind][1](node)
+
+
+def _text(node: yaml.ScalarNode) -> str | None:
+    text: str = node.value.strip()
+    return text if node.tag == _TEXT and _is_writing(text) else None
+
+
+def _is_writing(text: str) -> bool:
+    """Whether *text* is of any script whatsoever, in lines and with tabs."""
+    return not CONTROL.search(text.translate(dict.fromkeys(map(ord, "\n\t"))))
+
+
+def _digits(pattern: str, make: Callable[[str], Any]) -> Callable[[yaml.ScalarNode], Any]:
+    # Not YAML's own idea of a number: it reads 010 as eight, 1:30 as ninety and 08 as a text.
+    return lambda node: make(node.value) if node.style is None and re.fullmatch(pattern, node.value) else None
+
+
+_KINDS: dict[type, tuple[str, Callable[[yaml.ScalarNode], Any]]] = {
+    str: ("text", _text),
+    int: ("a whole number", _digits(r"[+-]?[0-9]{1,9}", int)),
+    bool: (
+        "true or false",
+        lambda node: {"true": True, "false": False}.get(node.value.lower()) if node.style is None else None,
+    ),
+    float: ("a number", _digits(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?", float)),
+}
+"""What a type is called, and what reads it; None means that something else stands there."""
+
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+def _plain(node: yaml.Node) -> Any:
+    """Return a scalar as JSON knows it."""
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+        return node.value
+    if node.value.lower() in _WORDS:
+        return _WORDS[node.value.lower()]
+    numbers = (_KINDS[kind][1](node) for kind in (int, float))
+    return next((number for number in numbers if number is not None), node.value)
+
+
+def _is_merge(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value == "<<" and node.style is None
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and (node.tag == _NULL or not node.value.strip())
+
+
+def _shown(node: yaml.Node) -> str:
+    """Return a value as one may repeat it in a log: short, in one line, and no key."""
+    if not isinstance(node, yaml.ScalarNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
+    text: str = node.value
+    if len(text) > LONGEST_SHOWN or _is_suspect(text) or re.search("[@?]", text):  # a URL may hold a password
+        return f"a text of {len(text)} characters"
+    return text if node.tag != _TEXT and text.isprintable() else json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _is_suspect(text: str) -> bool:
+    return bool(SUSPECT.match(text.strip()) or SECRET.match(text.strip()))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _meant(word: str, known: Sequence[str], words: Words) -> str:
+    """Return which of the *known* words may be meant: first by what the word usually means, then by its letters."""
+    import difflib  # for those who made a mistake
+
+    usual = words.get(word.lower().replace("-", "_").replace(" ", "_"), ())
+    near = [each for each in usual if each in known] or difflib.get_close_matches(word[:LONGEST_SHOWN], known, n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _syntax(error: Exception, text: str) -> str:
+    """Return place and nature of what PyYAML could not read, without quoting what may be a key."""
+    if isinstance(error, RecursionError):
+        return " is nested too deeply; it should have two levels"
+    place, problem = "", str(error)
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark, problem = error.problem_mark or error.context_mark, error.problem or ""
+        place = f"{mark.line + 1}:{mark.column + 1}:" if mark else ""
+    elif isinstance(error, yaml.reader.ReaderError):
+        place, problem = f"{_place(text[: error.position])}:", f"invisible character #x{ord(text[error.position]):04x}"
+    problem = re.sub(r"'[^'<\s]{9,}'", "...", problem)
+    return f"{place} is not YAML: {problem}; is a colon, quote or bracket missing, or a line indented by a tab?"
+
+
+def _place(before: str) -> str:
+    """Return line and column of what comes after *before*."""
+    lines = f"{before}.".splitlines()
+    return f"{len(lines)}:{len(lines[-1])}"
+
+
+def masked(value: Any) -> Any:
+    """Return *value* as JSON knows it, without what is called like a key: the settings of a tool may hold one."""
+    if is_dataclass(value):
+        return {each.name: masked(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {name: MASK if _is_secret(name, each) else masked(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [masked(each) for each in value]
+    return value
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(SECRET_NAME.search(name))

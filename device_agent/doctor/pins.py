@@ -1,0 +1,137 @@
+"""Button, light and controls: are their pins there, free and readable?"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from ..app.assembly import open_button, open_controls, open_light
+from ..config.model import Config, ControlsConfig
+from ..core.errors import DeviceFailed
+from .findings import Finding, Mark, Now, Progress
+from .running_agent import PINS, failed
+
+BLINK_S = 0.3
+BLINK = "listening"
+"""A mood that is steady light."""
+REST_S, LOOK_S = 1.0, 0.05
+"""How long a button has to look pressed before that is told, so that a finger may come up; and how often it is read."""
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Let the library of the pins make its pipe in a folder of its own: it does so where it is started, and fails where
+    nobody may write. The unit has said where, as this does (LG_WD)."""
+    if "LG_WD" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["LG_WD"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["LG_WD"]
+
+
+class PinCheck:
+    """Steps about what hangs on the pins of *config*."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def button(self) -> Progress:
+        """Is it there, and up?"""
+        yield Now("button")
+        pin, inverted = self._config.button.pin, self._config.button.inverted
+        if pin is None:
+            yield Finding("button", "none: the return key of the terminal is used")
+            return
+        try:
+            with closing(open_button(self._config.button)) as button:
+                text, figures = f"GPIO{pin} is free and readable", {"pins": [pin]}
+                if _stays(lambda: button.is_pressed):
+                    line = f"button.inverted: {str(not inverted).lower()}"
+                    yield Finding(
+                        "button", f"{text}, and looks pressed", Mark.NOTE, _unpressed(line, inverted), figures
+                    )
+                else:
+                    yield Finding("button", text, figures=figures)
+        except DeviceFailed as error:
+            yield failed("button", PINS, error)
+
+    def light(self) -> Progress:
+        """Does it blink?"""
+        yield Now("light")
+        light = self._config.light
+        pins = light.rgb or (() if light.pin is None else (light.pin,))
+        if not pins:
+            yield Finding("light", "none: a line of text on the terminal is shown")
+            return
+        try:
+            with closing(open_light(light)) as opened:
+                opened.show(BLINK)
+                time.sleep(BLINK_S)
+        except DeviceFailed as error:
+            yield failed("light", PINS, error)
+            return
+        named = ", ".join(f"GPIO{pin}" for pin in pins)
+        yield Finding("light", f"{named} blinked once, for {BLINK_S:g} s", figures={"pins": list(pins)})
+
+    def controls(self) -> Progress:
+        """Are they there?"""
+        yield Now("controls")
+        try:
+            controls = open_controls(self._config.controls)
+        except DeviceFailed as error:
+            yield failed("controls", PINS, error)
+            return
+        if controls is None:
+            yield Finding("controls", "none but words")
+            return
+        with closing(controls):
+            if _stays(lambda: bool(controls.held)):
+                yield _held(controls.held, self._config.controls)
+            else:
+                yield _position(controls.muted, self._config.controls)
+
+
+def _stays(pressed: Callable[[], bool]) -> bool:
+    """Whether something is *pressed* for REST_S."""
+    until = time.monotonic() + REST_S
+    while pressed():
+        if time.monotonic() >= until:
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def _unpressed(line: str, inverted: bool) -> str:
+    """Return what to do about a button that looks pressed at rest: maybe to write *line*."""
+    if inverted:
+        return f"if nothing presses it, it is wired between its pin and ground: write {line}. Or it is stuck"
+    return (
+        f"if nothing presses it, it is a touch sensor, or is wired between its pin and 3.3 V: write {line}. Or it is "
+        "stuck, or its wire touches ground"
+    )
+
+
+def _held(keys: list[str], controls: ControlsConfig) -> Finding:
+    """Return what to say of controls some of whose buttons look pressed."""
+    inverted = {"controls.mute": ("mute_inverted", controls.mute_inverted)}
+    name, so = inverted.get(keys[0], ("volume_inverted", controls.volume_inverted))
+    advice = _unpressed(f"controls.{name}: {str(not so).lower()}", so)
+    verb = "looks" if len(keys) == 1 else "look"
+    return Finding("controls", f"{' and '.join(keys)} {verb} pressed", Mark.NOTE, advice, {"held": keys})
+
+
+def _position(muted: bool | None, controls: ControlsConfig) -> Finding:
+    """Return what to say of controls that are there, and of the position of their switch."""
+    text, figures = "their pins are free and readable", {} if muted is None else {"muted": muted}
+    if muted:
+        line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"
+        advice = f"it hears nothing until the switch is moved; if it is the wrong way round, write {line}"
+        return Finding("controls", f"{text}; the switch says muted", Mark.NOTE, advice, figures)
+    return Finding("controls", text + ("" if muted is None else "; the switch says not muted"), figures=figures)

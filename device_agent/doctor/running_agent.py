@@ -1,0 +1,65 @@
+"""The agent that runs on this machine already: it has what the doctor would like to try."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..core.errors import DeviceFailed
+from ..hardware.device_users import holders
+from .findings import Finding, Mark
+
+PINS = "/dev/gpiochip"
+"""How the files of pins begin."""
+LIFT = "to try it: sudo systemctl stop device-agent; check again; sudo systemctl start device-agent"
+
+
+def failed(name: str, files: str, error: DeviceFailed) -> Finding:
+    """Return what to say of a thing called *name* that does not open: maybe only because an agent has it, which is no
+    failure. *files* is how its files begin."""
+    running, names = agents(), holders(files)
+    for number in running:
+        if number in map(_number, names):
+            text = f"not tried: the agent that is running (process {number}) uses it"
+            return Finding(name, text, Mark.NOTE, LIFT, {"agent": number})
+    return Finding(name, str(error), Mark.FAIL, _suspicion(running, names, str(error)), {"holders": names})
+
+
+def agents() -> list[int]:
+    """Return the process ids of those who ``run``, as far as this user may see them; never our own."""
+    return sorted(number for number, words in _commands() if number != os.getpid() and _is_agent(words))
+
+
+def _suspicion(running: list[int], names: list[str], told: str) -> str:
+    """Return who may be to blame, where *told* does not say so."""
+    unseen = [str(number) for number in running if not os.access(f"/proc/{number}/fd", os.R_OK)]
+    if unseen:
+        return f"or the agent that is running (process {', '.join(unseen)}) uses it: to know, repeat with sudo"
+    untold = [each for each in names if each not in told]
+    return f"it may be in use by {', '.join(untold)}" if untold else ""
+
+
+def _commands() -> Iterator[tuple[int, list[str]]]:
+    with suppress(OSError):
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit():
+                with suppress(OSError):  # it has ended
+                    line = (process / "cmdline").read_bytes().decode(errors="replace")
+                    yield int(process.name), line.split("\0")
+
+
+def _is_agent(words: list[str]) -> bool:
+    """``device-agent run``, by whatever Python, or ``python -m device_agent run``."""
+    for at, word in enumerate(words):
+        if os.path.basename(word) == "device-agent" or words[at - 1 : at + 1] == ["-m", "device_agent"]:
+            return "run" in words[at + 1 :]
+    return False
+
+
+def _number(holder: str) -> int:
+    """Return the process id in what ``holders`` says of somebody."""
+    found = re.search(r"\((\d+)\)$", holder)
+    return int(found[1]) if found else 0

@@ -1,0 +1,258 @@
+"""PyAudio and PortAudio as a whole: which cards there are, and what goes wrong. The only file that imports PyAudio.
+
+What PortAudio shares between streams (how many use it, its list of devices, its list of streams) has no lock of its
+own: ``alone`` is that lock, and it is never held while sound flows.
+
+PortAudio looks for devices when its first user comes and not again before the last one has left. A card that was
+plugged in later is found after **every** port of the process has been closed once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..core.errors import DeviceFailed
+from .device_users import holders
+
+log = logging.getLogger(__name__)
+
+RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
+"""Rates worth asking a card for, in Hz."""
+ODD_RATES = range(8000, 384001)
+"""And the one that a card prefers, if it is one of these: there are cards that have no other."""
+
+SMALL_ARRAY = 8
+"""A card that records so many channels at most has them really, and is opened with all of them. A larger number is
+mostly that of a plugin or a sound server, which makes as many as it is asked for."""
+MOST_CHANNELS = 32
+"""Numbers of channels up to this one are tried where a card does not say which it takes."""
+
+Way = Literal["input", "output"]
+
+WORDS: dict[Way, str] = {"input": "microphone", "output": "speaker"}
+
+LOCK_S = 10.0
+"""How long a port waits while another one is being opened or closed."""
+
+LISTED = 12
+"""How many devices an error message names at most."""
+
+INT16 = 8  # PortAudio's paInt16
+BAD_CHANNELS, BAD_RATE, BAD_FORMAT, OVERFLOWED = -9998, -9997, -9994, -9981  # its error codes
+CABLE = "check its cable and the sound server; device-agent devices shows what is there"
+
+_LOCK = threading.Lock()
+_NO_DEVICE, _BUSY = -9996, -9985
+_ADVICE = {
+    BAD_CHANNELS: "it supports no number of channels that was tried; choose another one with: device-agent devices",
+    BAD_RATE: "it supports none of our sample rates; choose another one with: device-agent devices",
+    _NO_DEVICE: "choose one with: device-agent devices",
+    _BUSY: "another program uses it; stop that program or choose another device",
+}
+_INSTALL = "install it with: apt install portaudio19-dev python3-dev gcc; pip install PyAudio"
+
+
+@dataclass(frozen=True)
+class SoundDevice:
+    """What PortAudio knows about a card."""
+
+    index: int
+    name: str
+    inputs: int
+    """How many channels it records; 0 where it cannot."""
+    outputs: int
+    """How many channels it plays; 0 where it cannot."""
+    rate: int
+    """The rate it prefers, in Hz."""
+    rates: tuple[int, ...] = ()
+    """Those of RATES, and the one that it prefers, at which it really opens in each direction it has; none while
+    another program uses it."""
+
+    def channels(self, way: Way) -> int:
+        """Return how many channels it has in that direction."""
+        return self.inputs if way == "input" else self.outputs
+
+
+def counts(way: Way, most: int, least: int = 1) -> list[int]:
+    """Return the numbers of channels to try a card with that has *most* of them, best first; *least* are needed.
+
+    An output begins with one. An input is opened with all that a card really has, for one of them may be dead, and with
+    two where that is not known: a plugin that makes one of several adds them up, and then a pair with one wired the
+    wrong way round is silent.
+    """
+    first = (1, 2) if way == "output" else (most if most <= SMALL_ARRAY else max(2, least), 2, 1)
+    every = dict.fromkeys((*first, *range(1, MOST_CHANNELS + 1), most))
+    return [count for count in every if least <= count <= most]
+
+
+def devices() -> list[SoundDevice]:
+    """Return every sound device, with the rates it opens at: takes some milliseconds for each. Raises DeviceFailed.
+
+    While a port of this process is open these are the devices of the moment when it was opened.
+    """
+    with alone(), said_of("sound devices"):
+        system = initialize()
+        try:
+            return [replace(device, rates=_rates(system, device)) for device in _seen(system)]
+        finally:
+            system.terminate()
+
+
+def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
+    """Return the device that *wanted* means: its name, a part of its name, or "default". Raises DeviceFailed."""
+    able = [device for device in _seen(system) if device.channels(way)]
+    matches = _matches(system, way, wanted, able)
+    if not matches:
+        if not able:
+            raise DeviceFailed(f"no {WORDS[way]} was found{_taken()}; check its cable, then run: device-agent devices")
+        there = f"there is {_names(able)}{_taken()}"
+        raise DeviceFailed(f"{WORDS[way]} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)")
+    if len(matches) > 1:
+        log.warning("%s %r fits several devices: %s; using the first", WORDS[way], wanted, _names(matches))
+    return matches[0]
+
+
+def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> list[SoundDevice]:
+    if wanted == "default":
+        try:
+            index = getattr(system, f"get_default_{way}_device_info")()["index"]
+        except OSError:  # PortAudio's word for none
+            return []
+        return [device for device in able if device.index == index]
+    exact = [device for device in able if device.name.casefold() == wanted.casefold()]
+    return exact[:1] or [device for device in able if wanted.casefold() in device.name.casefold()]
+
+
+def _names(some: list[SoundDevice]) -> str:
+    names = ", ".join(repr(device.name) for device in some[:LISTED])
+    return names if len(some) <= LISTED else f"{names} and {len(some) - LISTED} more"
+
+
+def _seen(system: Any) -> list[SoundDevice]:
+    """Return all devices, without their rates. An index that is not from here crashes PyAudio."""
+    return [_device(system.get_device_info_by_index(index)) for index in range(system.get_device_count())]
+
+
+def _device(info: dict[str, Any]) -> SoundDevice:
+    name = info["name"] if isinstance(info["name"], str) else info["name"].decode(errors="replace")
+    rate = round(info["defaultSampleRate"])
+    return SoundDevice(info["index"], name, info["maxInputChannels"], info["maxOutputChannels"], rate)
+
+
+def _rates(system: Any, device: SoundDevice) -> tuple[int, ...]:
+    """Return those of RATES, and the one it prefers, that the device opens at in each direction it has."""
+    ways: list[Way] = [way for way in WORDS if device.channels(way)]
+    rates = sorted({*RATES, *own_rate(device)})
+    return tuple(rate for rate in rates if ways and all(_opens(system, device, way, rate) for way in ways))
+
+
+def own_rate(device: SoundDevice) -> tuple[int, ...]:
+    """Return the rate that the device prefers, if it is one that a voice can be heard at."""
+    return (device.rate,) if device.rate in ODD_RATES else ()
+
+
+def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
+    for count in counts(way, device.channels(way)):
+        question = {f"{way}_device": device.index, f"{way}_channels": count, f"{way}_format": INT16}
+        try:
+            if system.is_format_supported(rate, **question):
+                return True
+        except (OSError, ValueError) as error:  # its way to say no
+            if code_of(error) != BAD_CHANNELS:
+                return False
+    return False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold PortAudio's missing lock. Raises DeviceFailed after LOCK_S."""
+    if not _LOCK.acquire(timeout=LOCK_S):
+        raise DeviceFailed(f"another sound device has been opening or closing for {LOCK_S:g} s: {CABLE}")
+    try:
+        yield
+    finally:
+        _LOCK.release()
+
+
+@contextmanager
+def said_of(name: str) -> Iterator[None]:
+    """Turn what PyAudio raises into DeviceFailed, with the cause kept."""
+    try:
+        yield
+    except DeviceFailed:
+        raise
+    except (OSError, ValueError) as error:
+        raise failed(name, error) from error
+
+
+def failed(name: str, error: OSError | ValueError) -> DeviceFailed:
+    """Return what to say of *error*, which PyAudio raised about *name*, and what to do."""
+    code = code_of(error)
+    seen = f"{error.args[1]} (PortAudio {code})" if code else str(error)
+    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}{_taken() if code == _BUSY else ''}")
+
+
+def _taken() -> str:
+    """A card that another program uses is busy, or looks as if it were not there."""
+    programs = holders()
+    return f"; a sound card is in use by {', '.join(programs)}" if programs else ""
+
+
+def code_of(error: BaseException) -> int:
+    """Return PortAudio's error code, 0 where there is none; some errors of PyAudio have only a text."""
+    match error.args:
+        case (int(code), _) | (_, int(code)):
+            return code
+    return 0
+
+
+def initialize() -> Any:
+    """Return a new user of PortAudio. Raises DeviceFailed, OSError."""
+    try:
+        library = importlib.import_module("pyaudio")
+    except (ImportError, OSError) as error:
+        raise DeviceFailed(f"PyAudio does not load ({error}): {_INSTALL}") from error
+    _hush()
+    _require_default_device()
+    return library.PyAudio()
+
+
+@functools.cache  # which also keeps the callbacks alive for as long as the libraries may call them
+def _hush() -> list[object]:
+    """Silence ALSA and JACK, which write some eighty lines to standard error about cards that nobody asked for."""
+    alsa_says = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)(
+        lambda *_: None
+    )
+    jack_says = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(lambda _: None)
+    setters = {
+        "libasound.so.2": {"snd_lib_error_set_handler": alsa_says},
+        "libjack.so.0": {"jack_set_error_function": jack_says, "jack_set_info_function": jack_says},
+    }
+    for name, functions in setters.items():
+        try:
+            library = ctypes.CDLL(name)
+            for function, handler in functions.items():
+                getattr(library, function)(handler)
+        except (OSError, AttributeError) as error:
+            log.debug("%s stays as loud as it is: %s", name, error)
+    return [alsa_says, jack_says]
+
+
+def _require_default_device() -> None:
+    """Raise DeviceFailed where ALSA has no device called default: PortAudio would abort the process over that."""
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+        alsa.snd_config_update()
+        settings = ctypes.c_void_p.in_dll(alsa, "snd_config")
+    except (OSError, ValueError, AttributeError):
+        return  # no ALSA, no such trap
+    if not settings or alsa.snd_config_search(settings, b"pcm.default", ctypes.byref(ctypes.c_void_p())) < 0:
+        raise DeviceFailed("ALSA knows no device 'default': check asound.conf and apt install libasound2-data")

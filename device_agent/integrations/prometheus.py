@@ -1,0 +1,131 @@
+"""Figures for Prometheus, on a port of this machine alone. The only file that knows prometheus-client."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from ..core.conversation import MOODS
+from ..core.errors import ConfigError, missing
+from ..core.events import Action, Event
+
+try:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, StateSetMetricFamily
+    from prometheus_client.exposition import make_wsgi_app
+except ImportError as error:
+    raise ConfigError(f"metrics.port needs a library: {missing('metrics')}, or leave it empty") from error
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+PATIENCE_S = 0.5
+"""How long a reader may take to ask, and to take the answer: there is one at a time, and it is on this machine."""
+
+
+class Metrics:
+    """Answers who scrapes ``http://127.0.0.1:PORT/metrics``. ``run`` is the work of a thread of its own.
+
+    *snapshot* returns ``Statistics.snapshot`` of the moment; it is called when somebody scrapes, never otherwise.
+    Raises ConfigError where the port is taken; so does the import of this module where the library is missing.
+    """
+
+    def __init__(self, port: int, snapshot: Callable[[], dict[str, Any]]) -> None:
+        try:
+            self._server = make_server(LOOPBACK, port, _app(snapshot), _Server, _Handler)
+        except OSError as error:
+            raise ConfigError(f"metrics.port: {port} cannot be used: {error.strerror}; choose another") from error
+        self.port: int = self._server.server_port
+
+    def __call__(self, word: Event | Action, now: float) -> None:
+        """Whoever scrapes sees it in the figures."""
+
+    def run(self, stopping: threading.Event) -> None:
+        """Answer, one at a time, until *stopping* is set and ``wake`` is called."""
+        log.info("figures for Prometheus are at http://%s:%d/metrics", LOOPBACK, self.port)
+        with self._server:
+            while not stopping.is_set():
+                self._server.handle_request()
+
+    def wake(self) -> None:
+        """Look at the world: somebody wants us to stop."""
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), PATIENCE_S):
+            pass  # who waits for a request gets one
+
+
+class _Server(WSGIServer):
+    """Looks nobody up, and makes no fuss about a reader who goes or says nothing."""
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a client asked for figures and did not read them: %s", sys.exception())
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = PATIENCE_S
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its name in the base class
+        """A scrape every few seconds is no news."""
+
+
+def _app(snapshot: Callable[[], dict[str, Any]]) -> Any:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(snapshot))
+    return make_wsgi_app(registry)
+
+
+class _Figures:
+    """Makes the figures of a moment into those of Prometheus."""
+
+    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Any]:
+        now = self._snapshot()
+        connected, latency = now["connected"], now["latency"]
+        yield InfoMetricFamily("device_agent", "What this is.", value={"version": now["version"]})
+        moods = {mood: mood == now["mood"] for mood in MOODS.values()}
+        yield StateSetMetricFamily("device_agent_mood", "What the light shows.", value=moods)
+        for name, text, value in (
+            ("uptime_seconds", "Since the agent started.", now["uptime_s"]),
+            ("volume_percent", "The volume.", now["volume"]),
+            ("muted", "Whether the microphone is closed.", now["muted"]),
+            ("connected", "Whether there is a connection to a service.", connected["now"]),
+            ("connected_today_seconds", "For how long there was a connection today.", connected["today_s"]),
+            ("daily_limit_reached", "Whether connection.daily_minutes are used up.", connected["spent"]),
+            ("configuration_wrong", "Whether the saved configuration is wrong.", now["config"]["state"] != "in use"),
+            ("latency_turns", "How many of the last turns the latency covers.", latency["turns"]),
+        ):
+            yield GaugeMetricFamily(f"device_agent_{name}", text, value=float(value))
+        yield CounterMetricFamily(
+            "device_agent_connected_seconds", "For how long there was a connection, in all.", value=connected["total_s"]
+        )
+        for name, value in now["counts"].items():
+            yield CounterMetricFamily(
+                f"device_agent_{name}", f"{name.replace('_', ' ')}, since the start.", value=value
+            )
+        lost = GaugeMetricFamily("device_agent_device_lost", "Whether a sound device is gone.", labels=["device"])
+        for device in ("microphone", "speaker"):
+            lost.add_metric([device], float(any(each["device"] == device for each in now["lost"])))
+        yield lost
+        steps = GaugeMetricFamily(
+            "device_agent_latency_seconds",
+            "The parts of the wait from the end of speech to the first sound, of the last turns.",
+            labels=["step", "where", "quantile"],
+        )
+        for step in latency["steps"]:
+            for quantile, key in (("0.5", "median_ms"), ("0.99", "p99_ms")):
+                if step[key] is not None:
+                    steps.add_metric([step["name"], step["where"], quantile], step[key] / 1000)
+        yield steps

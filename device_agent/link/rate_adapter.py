@@ -1,0 +1,60 @@
+"""Rate adapter: converts the sound of one connection between the device's sample rate and that of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..core.events import Action, Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
+from ..dsp.pcm import Resampler, resample
+
+
+class RateAdapter:
+    """Sound of the device has *rate* samples per second; what the service takes and gives comes with each call, because
+    a service may tell other rates than were asked for once the session is there. Equal rates pass untouched.
+
+    Belongs to the link's thread.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._up, self._down = Resampler(rate, rate), Resampler(rate, rate)
+        self._up_rate = self._down_rate = rate
+        self._reply = ""
+
+    def up(self, item: Speech | Action, rate: int) -> Iterable[Speech | Action]:
+        """Return *item* with its sound at *rate*, and before the end of a turn what the filter held back."""
+        return (item,) if rate == self._rate else self._converted_up(item, rate)
+
+    def _converted_up(self, item: Speech | Action, rate: int) -> Iterator[Speech | Action]:
+        if rate != self._up_rate:
+            self._up, self._up_rate = Resampler(self._rate, rate), rate
+        match item:
+            case bytes():
+                if sound := self._up.feed(item):
+                    yield sound
+                return
+            case Clip(pcm):
+                item = Clip(resample(pcm, self._rate, rate))
+            case TalkStarted():
+                self._up.clear()
+            case TalkEnded():
+                if rest := self._up.flush():
+                    yield rest
+        yield item
+
+    def down(self, event: Event, rate: int) -> Iterable[Event]:
+        """Return *event*, whose sound has *rate*, with the device's rate, and at its end what the filter held back."""
+        return (event,) if rate == self._rate else self._converted_down(event, rate)
+
+    def _converted_down(self, event: Event, rate: int) -> Iterator[Event]:
+        if rate != self._down_rate:
+            self._down, self._down_rate = Resampler(rate, self._rate), rate
+        if isinstance(event, ReplyAudio):
+            if event.reply != self._reply:
+                self._down.clear()
+            self._reply = event.reply
+            yield ReplyAudio(event.reply, self._down.feed(event.pcm))
+            return
+        if isinstance(event, ReplyEnded) and event.reply == self._reply and (rest := self._down.flush()):
+            yield ReplyAudio(event.reply, rest)
+        yield event

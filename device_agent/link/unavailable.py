@@ -1,0 +1,25 @@
+"""A service whose key cannot be read now: every dial is refused, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import LinkRefused
+from ..services import Request, Said, Service
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Stands in for *service*, which would work but for *reason*. Nothing is sent to it: it would refuse us anyway."""
+
+    service: Service
+    reason: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.service, name)
+
+    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+        """Raises LinkRefused."""
+        raise LinkRefused(self.reason)

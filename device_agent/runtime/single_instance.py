@@ -1,0 +1,91 @@
+"""One agent on a machine: the second one says that another runs, as which process, and ends before it opens anything.
+
+A lock of the kernel on a file in the state directory tells of an agent of the same user. It ends with its process,
+however that ends. An agent with a state directory of its own is another one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..core.errors import AgentError
+from ..status.server import UNIT_WINDOW
+from . import systemd
+
+NAME = "running.lock"
+"""The file in the state directory. It holds the process id of the agent."""
+ELSEWHERE = ("STATE_DIRECTORY", "XDG_STATE_HOME")
+"""Variables of the environment that give an agent a state directory of its own."""
+ANSWER_S = 1.0
+"""How long the window of the installed speaker may take to let us in."""
+
+
+class Occupied(AgentError):
+    """Another agent runs."""
+
+
+@contextmanager
+def only_agent(state: Path, unit: Path = UNIT_WINDOW) -> Iterator[None]:
+    """Be the only agent of the state directory *state*. Raises Occupied where another one runs, also where that is the
+    installed speaker, whose window is *unit*, and nothing says that this is to be one more (ELSEWHERE).
+
+    Where the file cannot be made, there is no lock and no objection: the log tells about the directory anyway.
+    """
+    lock = _opened(state / NAME)
+    try:
+        if lock is not None:
+            _take(lock)
+        if not any(map(os.environ.get, ELSEWHERE)) and unit.exists():
+            _ask_unit(unit)
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _opened(path: Path) -> int | None:
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return None
+
+
+def _take(lock: int) -> None:
+    """Lock the file, and write down who has it. Raises Occupied."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _occupied(os.pread(lock, 20, 0).decode(errors="replace").strip()) from None
+    except OSError:  # a file system without locks
+        return
+    with suppress(OSError):  # a full disk
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def _ask_unit(window: Path) -> None:
+    """Raises Occupied where the installed speaker runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(ANSWER_S)
+        try:
+            sock.connect(str(window))
+        except PermissionError:  # it is for root and its group; the service manager tells everybody
+            number = systemd.asked("MainPID").get("MainPID", "")
+        except OSError:  # left over from one that has ended
+            return
+        else:
+            number = str(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    raise _occupied(number, "sudo systemctl stop device-agent")
+
+
+def _occupied(number: str, stop: str = "") -> Occupied:
+    known = number.isdigit() and number != "0"
+    stop = stop or (f"kill {number}" if known else "end that one")
+    named = f", as process {number}" if known else ""
+    return Occupied(f"Another device-agent is already running{named}. Stop it first: {stop}")

@@ -1,0 +1,98 @@
+"""What the errors of the family mean: who can help, or that nobody needs to."""
+
+from __future__ import annotations
+
+import re
+
+from ..core.errors import LinkLost, LinkRefused
+from .json_fields import LONGEST_COMPLAINT, Fields, name, part, text
+
+FATAL = {
+    "invalid_api_key": "the key is not valid",
+    "insufficient_quota": "the account has no credit left",
+    "model_not_found": "there is no such model",
+    "beta_api_shape_disabled": "the server does not speak the beta protocol any more",
+}
+"""Error codes after which no other try helps."""
+COMMIT_EMPTY = "input_audio_buffer_commit_empty"
+"""The error code of a commit with less than 100 ms of sound."""
+OVER = {"session_expired", "max_duration", "timeout"}
+"""Error codes that end the session in the ordinary course of things."""
+BUSY = ("conversation_already_has_active_response", "already has an active response")
+"""Our request for a reply came while another one runs: as a code, and in the message of servers without codes."""
+LATE = ("response_cancel_not_active", "no active response", "truncat", "item_delete", "item not found")
+"""Parts of codes and messages of errors that only say that we were a moment late."""
+MOMENTARY = ("rate_limit", "server_error", "internal_error", "overloaded", "temporarily", "inference_error")
+"""Parts of codes and types of failures that another request may not meet (producer-pal#885, livekit#4617)."""
+AFTER = re.compile(r"try again in (\d+(?:\.\d+)?) ?(ms|s)\b", re.IGNORECASE)
+"""How OpenAI names the time after which a request may be made again."""
+AGAIN_S, LONGEST_AGAIN_S = 0.25, 5.0
+"""Seconds until a failed reply is asked for once more, where the service names no time, and at most."""
+
+
+def read(event: Fields) -> tuple[str, str]:
+    """Return code and message of an ``error`` event. They stand in an object or, at vLLM, flat in the event; what the
+    object should be may be a string (seen in the field)."""
+    error = event.get("error")
+    detail = part(event, "error") or {key: value for key, value in event.items() if key != "type"}
+    code = name(detail, "code") or name(detail, "type")
+    message = text(detail, "message") or (error if isinstance(error, str) else "")
+    return code, message[:LONGEST_COMPLAINT] or code or "no reason given"
+
+
+def parameter(event: Fields) -> str:
+    """Return the path of the setting that an ``error`` event is about, such as ``session.audio.output.speed``."""
+    return name(part(event, "error"), "param") or name(event, "param")
+
+
+def is_busy(code: str, message: str) -> bool:
+    """Whether the service answers one request at a time, and ours was one too many."""
+    return any(words in f"{code} {message.lower()}" for words in BUSY)
+
+
+def judge(code: str, message: str) -> str:
+    """Return what to tell about an error, "" if nothing. Raises LinkRefused or LinkLost where it ends the session."""
+    if code in FATAL:
+        raise LinkRefused(f"{FATAL[code]} ({code}: {message})")
+    if code in OVER:
+        raise LinkLost(f"the session is over ({code}: {message})")
+    if any(words in f"{code} {message.lower()}" for words in LATE):
+        return ""
+    return f"{code}: {message}" if code and code != message else message
+
+
+def of_reply(response: Fields) -> str:
+    """Return why a reply is not whole, "" where it is. xAI's status_details may be a string that means nothing.
+
+    Raises LinkRefused where no other request will be answered: no credit, for example.
+    """
+    status = text(response, "status") or "completed"
+    if status == "completed":
+        return ""
+    details = part(response, "status_details")
+    error = part(details, "error")
+    code, message = name(error, "code") or name(error, "type"), text(error, "message")
+    if code in FATAL:
+        raise LinkRefused(f"{FATAL[code]} ({code}: {message[:LONGEST_COMPLAINT]})")
+    said = message or code or text(details, "reason") or status
+    return said[:LONGEST_COMPLAINT]
+
+
+def momentary(response: Fields) -> bool:
+    """Whether a reply failed for a moment only."""
+    error = part(part(response, "status_details"), "error")
+    return text(response, "status") == "failed" and is_momentary(f"{name(error, 'code')} {name(error, 'type')}")
+
+
+def is_momentary(code: str) -> bool:
+    """Whether an error with this *code* may not meet the next request."""
+    return any(word in code for word in MOMENTARY)
+
+
+def again_after(message: str) -> float:
+    """Return in how many seconds to ask once more, by the *message* of a failure that lasts for a moment."""
+    found = AFTER.search(message)
+    if not found:
+        return AGAIN_S
+    seconds = float(found[1]) / (1000 if found[2].lower() == "ms" else 1)
+    return min(max(seconds, AGAIN_S), LONGEST_AGAIN_S)

@@ -1,0 +1,210 @@
+"""The timers and alarms of this device: kept over a restart, safe from a power cut, none rings twice."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..core.errors import AgentError
+from ..core.events import AlarmDue, RingEnded
+from ..runtime.timezone import follow_timezone
+from .alarm_entries import LONGEST_NAME, LONGEST_S, Alarm, Entry, Ringing, Timer, read, read_ringing
+from .store import Memory
+
+log = logging.getLogger(__name__)
+
+MOST = 20
+"""How many there may be, timers and alarms together."""
+KEY, RINGING = "alarms", "ringing"
+"""Their name in the memory, and that of the one that rings."""
+
+
+class AlarmRefused(AgentError, ValueError):
+    """Such a timer or alarm cannot be. The text says why, and what can."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What will ring: a timer or an alarm. *left* is in seconds; *at* is by the wall clock; *days* are those on which
+    it rings again and again (0 is Monday), empty where it rings once."""
+
+    number: int
+    name: str
+    is_timer: bool
+    left: float
+    at: float
+    days: tuple[int, ...] = ()
+
+
+class Alarms:
+    """All methods may be called from any thread, and take the time as an argument: *wall* is the time of day in seconds
+    since 1970, *steady* the seconds of a clock that nobody sets, the same one for all callers (``rings`` says how they
+    are used). What changes the list returns when it is on the disk; ``due`` alone does not wait for it, where the
+    memory has a keeper.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._entries: tuple[Entry, ...] = tuple(_read(memory.get(KEY, [])))
+        self._ringing = _read_ringing(memory.get(RINGING))
+        self._noted = self._ringing and self._ringing.written()
+
+    def set_timer(self, seconds: float, name: str = "", *, wall: float, steady: float) -> Waiting:
+        """Add a timer that rings in *seconds*. Raises AlarmRefused."""
+        if not 1 <= seconds <= LONGEST_S:
+            raise AlarmRefused(f"a timer takes from one second to {LONGEST_S // 3600} hours; for longer set an alarm")
+        with self._lock:
+            timer = Timer(self._free(), _short(name), seconds, ends=wall + seconds, over=steady + seconds)
+            self._change((*self._entries, timer))
+        self._memory.flush()
+        return _waiting(timer, wall, steady)
+
+    def set_alarm(
+        self,
+        hour: int,
+        minute: int,
+        days: Collection[int] = (),
+        name: str = "",
+        *,
+        once: bool = False,
+        wall: float,
+        steady: float,
+    ) -> Waiting:
+        """Add an alarm at a local time, on *days* of the week (0 is Monday); without days, or *once*, it rings on the
+        next of them and is gone. Raises AlarmRefused."""
+        if not (0 <= hour < 24 and 0 <= minute < 60 and set(days) <= set(range(7))):
+            raise AlarmRefused("an alarm rings from 00:00 to 23:59, on days from 0 to 6")
+        with self._lock:
+            once = once or not days
+            alarm = Alarm(self._free(), _short(name), hour, minute, frozenset(days), once, since=wall, waiting=steady)
+            self._change((*self._entries, alarm))
+        self._memory.flush()
+        return _waiting(alarm, wall, steady)
+
+    def all(self, wall: float, steady: float) -> list[Waiting]:
+        """Return everything that will ring, the next first."""
+        with self._lock:
+            entries = self._entries
+        return sorted((_waiting(each, wall, steady) for each in entries), key=lambda each: each.left)
+
+    def cancel(self, numbers: Collection[int]) -> list[int]:
+        """Remove those with these numbers; return the numbers of those that were still there."""
+        with self._lock:
+            gone = [each.number for each in self._entries if each.number in numbers]
+            self._change(tuple(each for each in self._entries if each.number not in gone))
+        self._memory.flush()
+        return gone
+
+    @property
+    def ringing(self) -> bool:
+        """Whether one rings now, or rang when the process was ended, and was neither hushed nor has rung its time."""
+        return self._ringing is not None
+
+    def due(self, wall: float, steady: float, *, audible: bool = True) -> list[AlarmDue | RingEnded]:
+        """Return what begins to ring now, and whether what rang has rung its time; *audible* says that it is heard.
+
+        To be called about once a second; costs little when nothing rings. What rang when the last process was ended
+        begins again. Local time is that of the time zone as it is now.
+        """
+        if follow_timezone():
+            log.info("the time zone is %s now", "/".join(time.tzname))
+        names: list[str] = []
+        rest: list[Entry] = []
+        with self._lock:
+            for each in self._entries:
+                now, left = each.seen(steady).look(wall, steady)
+                names += [each.name] if now else []
+                rest += [left] if left else []
+            if names:
+                self._ring(Ringing(names[-1], wall, counted=steady))
+                events: list[AlarmDue | RingEnded] = [AlarmDue(name) for name in names]
+            else:
+                events = self._ring_on(wall, steady, audible=audible)
+            self._change(tuple(rest))  # last: what is due is remembered as one or the other, at any moment
+        self._memory.flush_soon()
+        return events
+
+    def hush(self) -> None:
+        """What rings was heard, and is forgotten."""
+        with self._lock:
+            self._ring(None)
+        self._memory.flush_soon()
+
+    def _ring_on(self, wall: float, steady: float, *, audible: bool) -> list[AlarmDue | RingEnded]:
+        """Count how long it has rung; return its end, or its new beginning where it was loaded."""
+        if (ringing := self._ringing) is None:
+            return []
+        if ringing.counted is None:
+            self._ring(replace(ringing, counted=steady) if ringing.rings_again(wall) else None)
+            return [AlarmDue(ringing.name)] if self._ringing else []
+        self._ring(ringing.heard(wall, steady, audible=audible))
+        return [] if self._ringing else [RingEnded()]
+
+    def _ring(self, ringing: Ringing | None) -> None:
+        assert self._lock.locked()  # noqa: S101  as for the entries
+        self._ringing = ringing
+        if (noted := ringing and ringing.written()) != self._noted:
+            self._noted = noted
+            self._memory.put(RINGING, noted)
+
+    def _free(self) -> int:
+        """Return the smallest number that nobody has: people have to say it."""
+        if len(self._entries) >= MOST:
+            raise AlarmRefused(f"there are {MOST} timers and alarms already; cancel one first")
+        taken = {each.number for each in self._entries}
+        return next(number for number in range(1, MOST + 2) if number not in taken)
+
+    def _change(self, entries: tuple[Entry, ...]) -> None:
+        assert self._lock.locked()  # noqa: S101  what is remembered has to be in the order of what was done
+        if entries == self._entries:
+            return
+        self._entries = entries
+        self._memory.put(KEY, [each.written() for each in entries])
+
+
+def _waiting(entry: Entry, wall: float, steady: float) -> Waiting:
+    left = max(0.0, entry.left(wall, steady))
+    days = tuple(sorted(entry.days)) if isinstance(entry, Alarm) and not entry.once else ()
+    return Waiting(entry.number, entry.name, isinstance(entry, Timer), left, wall + left, days)
+
+
+def _short(name: str) -> str:
+    return " ".join(name.split())[:LONGEST_NAME].strip()
+
+
+def _read(written: Any) -> Iterator[Entry]:
+    """Yield what makes sense of what is remembered; the log tells of the rest."""
+    numbers: set[int] = set()
+    for index, each in enumerate(_list(written)):
+        try:
+            entry = read(each)
+        except ValueError as error:
+            log.warning("the stored timer or alarm %d is not valid: %s; left out", index + 1, error)
+            continue
+        if entry.number in numbers:
+            log.warning("timer or alarm %d is stored twice; one is left out", entry.number)
+            continue
+        numbers.add(entry.number)
+        yield entry
+
+
+def _read_ringing(written: Any) -> Ringing | None:
+    try:
+        return read_ringing(written)
+    except ValueError as error:
+        log.warning("the stored alarm that rings is not valid: %s; left out", error)
+        return None
+
+
+def _list(written: Any) -> Iterable[Any]:
+    if not isinstance(written, list):
+        log.warning("the stored timers and alarms are not a list; there are none now")
+        return ()
+    if len(written) > MOST:
+        log.warning("%d timers and alarms are stored; all but %d are left out", len(written), MOST)
+    return written[:MOST]

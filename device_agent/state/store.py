@@ -1,0 +1,163 @@
+"""What survives a restart: a few values in one small file.
+
+A power cut may come at any moment, so the file is never changed, only replaced by another one that is whole. A memory
+that cannot be read or written is a pity and no reason to be silent: the log tells of it once, and the speaker works.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from ..runtime.atomic_file import read_whole
+from ..runtime.atomic_file import replace_whole as _replace
+from ..runtime.paths import home_directory
+
+log = logging.getLogger(__name__)
+
+LARGEST = 64 * 1024
+"""Bytes of the file."""
+LARGEST_FOUND = LARGEST // 2
+"""Bytes of a file from before: there is room for what is put next, which is a quarter of that at most."""
+SETTLE_S = 1.0
+"""The keeper waits so long for more of the same: a knob that is turned is one write, not thirty."""
+AGAIN_S = 60.0
+"""The keeper tries again after so long: a disk that was full may have room."""
+
+
+def default_path() -> Path:
+    """Return where the memory is when nobody says where: the state directory of the systemd unit, or of the user."""
+    if given := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(given, "memory.json")
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not home.is_absolute():  # the specification says: ignore it
+        home = home_directory() / ".local" / "state"
+    return home / "device-agent" / "memory.json"
+
+
+class Memory:
+    """Values by name, any that JSON knows. With a *path* of None they are forgotten at the end.
+
+    All methods belong to any thread. ``get`` and ``put`` never wait for the disk; ``flush`` does, and so whoever cannot
+    wait leaves it to the keeper: ``keep`` is the work of a thread of its own.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()  # of the values
+        self._disk = threading.Lock()  # one writes at a time; taken before the other lock, never after it
+        self._values = {} if path is None else _read(path)  # as JSON, so that nobody can change them from outside
+        self._dirty = self._failed = self._kept = False
+        self._changed, self._soon = threading.Event(), threading.Event()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value called *name*, the caller's own, or *default*."""
+        with self._lock:
+            text = self._values.get(name)
+        return default if text is None else json.loads(text)
+
+    def put(self, name: str, value: Any) -> None:
+        """Remember *value*; it is on the disk after the next ``flush``.
+
+        Raises TypeError or ValueError for what JSON does not know, and ValueError where the file would become larger
+        than LARGEST; then what was remembered before stays.
+        """
+        text = json.dumps(value, allow_nan=False)
+        with self._lock:
+            if self._values.get(name) == text:
+                return
+            values = {**self._values, name: text}
+            if len(_document(values)) > LARGEST:
+                raise ValueError(f"{name} is too long to be stored: the limit for everything is {LARGEST} bytes")
+            self._values, self._dirty = values, True
+        self._changed.set()
+
+    def flush(self) -> None:
+        """Write what is not written yet. Waits for the disk: milliseconds, or seconds where it is a tired SD card."""
+        with self._disk:
+            with self._lock:
+                if not self._dirty or self._path is None:
+                    return
+                document, self._dirty = _document(self._values), False
+            try:
+                _replace(self._path, document)
+            except OSError as error:
+                with self._lock:
+                    self._dirty = True
+                self._complain(self._path, error)
+            else:
+                self._failed = False
+
+    def flush_soon(self) -> None:
+        """Have it written by the keeper at once, SETTLE_S or not; where there is no keeper, write it now."""
+        if not self._kept:
+            self.flush()
+        elif self._dirty:
+            self._soon.set()
+
+    def keep(self, stopping: threading.Event) -> None:
+        """Write what is put, until *stopping* is set and ``wake`` is called."""
+        self._kept = True
+        try:
+            while not stopping.is_set():
+                self._changed.wait(AGAIN_S)
+                self._soon.wait(SETTLE_S)
+                self._changed.clear()
+                self._soon.clear()
+                self.flush()
+        finally:
+            self._kept = False
+            self.flush()
+
+    def wake(self) -> None:
+        """Make the keeper look at the world."""
+        self._changed.set()
+        self._soon.set()
+
+    def _complain(self, path: Path, error: OSError) -> None:
+        """Once for as long as it lasts."""
+        if not self._failed:
+            log.warning(
+                "%s cannot be written: %s; volume, timers and alarms will not survive a restart. "
+                "Make room on the disk, or let this user write there",
+                path,
+                error.strerror or error,
+            )
+        self._failed = True
+
+
+def _document(values: dict[str, str]) -> bytes:
+    """The values are JSON already, and none holds anything but ASCII."""
+    lines = ",\n ".join(f"{json.dumps(name)}: {text}" for name, text in values.items())
+    return f"{{{lines}}}\n".encode()
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Return what the file remembers; a file that makes no sense is kept aside and forgotten."""
+    try:
+        values = json.loads(read_whole(path, LARGEST))
+        if not isinstance(values, dict):
+            raise ValueError("it is not an object")
+        known = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+        if len(_document(known)) > LARGEST_FOUND:
+            raise ValueError(f"it has more than {LARGEST_FOUND} bytes")
+        return known
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("%s cannot be read: %s; starting with an empty memory%s", path, error, _keep_aside(path))
+        return {}
+
+
+def _keep_aside(path: Path) -> str:
+    """The latest file that made no sense stays, for whoever wants to know why. Return a sentence about it."""
+    aside = path.with_name(f"{path.name}.broken")
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        return f" (and it cannot be kept as {aside.name}: {error.strerror or error})"
+    return f"; the file is kept as {aside.name}"

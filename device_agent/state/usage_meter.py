@@ -1,0 +1,117 @@
+"""How long there has been a connection, today and in all: most services charge by the minute.
+
+Which day it is says a clock that may be wrong: after the start, on a board without one of its own, it is behind until
+the network sets it. So the minutes of several days are kept, and those of a later day count on an earlier one, too,
+until the clock has shown that for an hour: a cap that is used up stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .store import Memory
+
+SAVE_S = 60.0
+"""How often a connection that lasts is noted: a power cut costs no more than this, and a card is not worn out."""
+BELIEVED_S = 3600.0
+"""A clock that has shown the same day for so long is right: the network would have set it."""
+MOST_DAYS = 4
+"""So many are kept: those that the clock showed last."""
+LONGEST_DAY = 10
+"""Characters of a date: 2026-11-30."""
+LARGEST_S = 1e9
+"""Seconds that may be noted: thirty years."""
+
+
+class Meter:
+    """Counts the seconds between ``connected`` and ``disconnected``. Belongs to the main thread.
+
+    *daily_minutes* is how many there may be on one day; 0: as many as one likes.
+    """
+
+    def __init__(self, memory: Memory, daily_minutes: int = 0) -> None:
+        self._memory = memory
+        self.limit = 60.0 * daily_minutes
+        """Seconds that there may be on one day; 0: as many as one likes. Whoever changes it means it at once."""
+        noted = memory.get("connected", {})
+        noted = noted if isinstance(noted, dict) else {}
+        self.today, self.total = _seconds(noted.get("today")), _seconds(noted.get("total"))
+        self._days = dict(_days(noted))
+        self._day = ""  # that the clock shows
+        self._shown: float | None = None  # since when; None: for long enough
+        self._since: float | None = None
+        self._unsaved = 0.0
+
+    @property
+    def spent(self) -> bool:
+        """Whether the minutes of today are used up."""
+        return 0 < self.limit <= self.today
+
+    def connected(self, now: float) -> None:
+        """A connection begins."""
+        if self._since is None:
+            self._since = now
+
+    def disconnected(self, now: float) -> None:
+        """It is over, if there was one."""
+        self._count(now)
+        if self._since is not None:
+            self._since = None
+            self._save()
+
+    def look(self, day: str, now: float) -> None:
+        """Count up to *now*; *day* is the date of today, in a form that sorts."""
+        self._count(now)
+        if day != self._day:
+            self._turn_to(day, now)
+        elif self._unsaved >= SAVE_S:
+            self._save()
+        if self._shown is not None and now - self._shown >= BELIEVED_S:
+            self._shown = None
+            self._days = {each: seconds for each, seconds in self._days.items() if each <= day}
+            self._save()
+
+    def _turn_to(self, day: str, now: float) -> None:
+        """The clock shows another day."""
+        first = self.today if not (self._day or self._days) else 0.0  # what was counted before there was a day
+        self.today = max([first, *(seconds for each, seconds in self._days.items() if each >= day)])
+        self._days.pop(day, None)
+        self._days[day] = self.today
+        while len(self._days) > MOST_DAYS:
+            del self._days[next(iter(self._days))]
+        self._day, self._shown = day, now
+        self._save()
+
+    def _count(self, now: float) -> None:
+        if self._since is None:
+            return
+        passed = max(0.0, now - self._since)
+        self._since = now
+        self.today += passed
+        self.total += passed
+        self._unsaved += passed
+        for each in self._days:
+            if self._day and each >= self._day:
+                self._days[each] += passed
+
+    def _save(self) -> None:
+        self._unsaved = 0.0
+        days = {each: round(seconds) for each, seconds in self._days.items()}
+        noted = {"day": self._day, "today": round(self.today), "total": round(self.total), "days": days}
+        self._memory.put("connected", noted)
+
+
+def _days(noted: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield what was noted of each day; before there were several, it was of one."""
+    days = noted.get("days")
+    several = list(days.items())[-MOST_DAYS:] if isinstance(days, dict) else [(noted.get("day"), noted.get("today"))]
+    for day, seconds in several:
+        if isinstance(day, str) and 0 < len(day) <= LONGEST_DAY:
+            yield day, _seconds(seconds)
+
+
+def _seconds(noted: Any) -> float:
+    """Return what was noted, 0 where that makes no sense."""
+    known = isinstance(noted, int) and not isinstance(noted, bool) and 0 <= noted <= LARGEST_S
+    return float(noted) if known else 0.0
