@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .config.model import HERE, INSTALLED, Config, default_path, load
+from .config.load import load
+from .config.model import HERE, INSTALLED, Config, default_path
 from .core.errors import AgentError, ConfigError
 from .core.printable import printable
 from .runtime.logs import LEVELS, start_log
@@ -98,7 +99,7 @@ def ask(options: argparse.Namespace) -> int:
 
 def token(options: argparse.Namespace) -> int:
     """Fetch a short-lived token with the key, and print it, for use by a token server."""
-    from .commands.ask import fetch_token
+    from .commands.token import fetch_token
 
     print(fetch_token(load(_path(options))))
     return 0

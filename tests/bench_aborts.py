@@ -32,14 +32,14 @@ from pathlib import Path
 from authority import Authority
 
 from device_agent.audio.playback_buffer import Playback
-from device_agent.config.credentials import Secret
 from device_agent.core.errors import AgentError
 from device_agent.core.events import Event, LinkUp, ReplyEnded, TalkEnded, TalkStarted, WorkerCrashed
+from device_agent.core.redaction import Secret
 from device_agent.link.manager import Link
 from device_agent.link.outbox import Outbox
+from device_agent.net.models import Endpoint
 from device_agent.net.websocket import Wire
 from device_agent.runtime.worker import Worker
-from device_agent.services import Endpoint
 from device_agent.services.xai import Xai
 from device_agent.simulator import Simulator
 

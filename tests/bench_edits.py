@@ -31,10 +31,11 @@ from owner import Owner
 from room import RATE, speech
 
 from device_agent.app.daemon import Daemon
-from device_agent.config.credentials import Secret
 from device_agent.core.conversation import LISTENING
+from device_agent.core.redaction import Secret
 from device_agent.dsp.aec import Canceller
-from device_agent.dsp.pcm import likeness, resample
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
 
 log = logging.getLogger("edits")

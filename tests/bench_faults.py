@@ -43,18 +43,10 @@ from tables import markdown, seconds
 from weather import Weather
 
 from device_agent.config.model import ServiceConfig, TalkConfig
-from device_agent.core.events import (
-    Action,
-    CloseGate,
-    Cue,
-    Event,
-    Play,
-    PlaybackEnded,
-    ReplyEnded,
-    ReplyStarted,
-    TalkEnded,
-)
-from device_agent.dsp.pcm import level, likeness, samples
+from device_agent.core.actions import Action, CloseGate, Cue, Play
+from device_agent.core.events import Event, PlaybackEnded, ReplyEnded, ReplyStarted, TalkEnded
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.pcm import level, samples
 from device_agent.simulator import FAULTS, MANNERS, SERVICES, Heard, Simulator
 from device_agent.simulator.contract import Moment
 from device_agent.simulator.faults import Act

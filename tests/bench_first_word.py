@@ -17,8 +17,10 @@ from weather import Weather
 
 from device_agent.audio.cues import Cues
 from device_agent.config.model import ServiceConfig
-from device_agent.core.events import Cue, LinkIdle, PlaybackEnded, Pressed
-from device_agent.dsp.pcm import level, likeness, samples
+from device_agent.core.actions import Cue
+from device_agent.core.events import LinkIdle, PlaybackEnded, Pressed
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.pcm import level, samples
 from device_agent.simulator import Simulator
 
 world.PACE = 2

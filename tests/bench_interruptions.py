@@ -33,9 +33,10 @@ import numpy as np
 from cards import FifoCard, PulseCard
 
 from device_agent.app.assembly import assemble
-from device_agent.config.credentials import Secret
-from device_agent.config.model import load
-from device_agent.core.events import Action, Clip, Event, NothingSaid, PlaybackStarted, ReplyEnded, Started, Words
+from device_agent.config.load import load
+from device_agent.core.actions import Action
+from device_agent.core.events import Clip, Event, NothingSaid, PlaybackStarted, ReplyEnded, Started, Words
+from device_agent.core.redaction import Secret
 from device_agent.dsp.pcm import samples
 from device_agent.simulator import Simulator
 from device_agent.simulator.engine.reply_audio import melody

@@ -36,7 +36,9 @@ from room import RATE, speech
 from supervisor import Line, Unit
 from tables import markdown, seconds
 
-from device_agent.dsp.pcm import frame_bytes, level, likeness, resample
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.pcm import frame_bytes, level
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
 
 START_S = 20.0

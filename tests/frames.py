@@ -43,13 +43,14 @@ if __name__ == "__main__":  # who only asks what there is keeps the clock of the
 
 import numpy as np
 
-from device_agent.app import assembly
+from device_agent.app import assembly, factories
 from device_agent.app.device import Parts
 from device_agent.audio.playback_buffer import Sound
-from device_agent.config.credentials import Secret
 from device_agent.config.model import Config, CuesConfig, EchoConfig, ServiceConfig, SpeakerConfig, TalkConfig
+from device_agent.core.actions import Attention
 from device_agent.core.errors import ConfigError
-from device_agent.core.events import Attention, Event, PlaybackStarted, TalkStarted, Words
+from device_agent.core.events import Event, PlaybackStarted, TalkStarted, Words
+from device_agent.core.redaction import Secret
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.hardware import Cut, never
 from device_agent.link.connection import Carrier
@@ -238,7 +239,7 @@ class Device:
             care=kept.append,  # type: ignore[arg-type]  # nobody sees to its configuration
         )
         (self.parts,) = kept
-        service = assembly.open_services(config, Secret("a-key"))[0]
+        service = factories.open_services(config, Secret("a-key"))[0]
         self._wire = Wire(service.endpoint(None, ""))
         self._wire.open()
         self.service.await_guest()

@@ -25,7 +25,7 @@ from device_agent.audio import device_supervisor, echo_control
 from device_agent.config import watcher
 from device_agent.config.model import ButtonConfig, MicrophoneConfig
 from device_agent.core.errors import DeviceFailed
-from device_agent.dsp.pcm import resample
+from device_agent.dsp.resampling import resample
 from device_agent.hardware import debounce, front_panel
 
 log = logging.getLogger("house")

@@ -32,23 +32,18 @@ from device_agent.app.agent import Agent
 from device_agent.app.daemon import Daemon
 from device_agent.audio.echo_control import CUE_ROOM_S
 from device_agent.config.model import Config, ServiceConfig
+from device_agent.core.actions import Action, Attention, Cue, Hush, OpenGate, Play
 from device_agent.core.conversation import RESTING, TROUBLE, State
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import (
-    Action,
     AlarmDue,
-    Attention,
     CapReached,
-    Cue,
     Event,
-    Hush,
     LinkDown,
     LinkIdle,
     MicrophoneLost,
     Muted,
     NothingSaid,
-    OpenGate,
-    Play,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,

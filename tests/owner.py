@@ -16,7 +16,7 @@ from typing import Any
 from house import TICK_S, settled, until
 
 from device_agent.app.daemon import Daemon
-from device_agent.config.model import load
+from device_agent.config.load import load
 from device_agent.config.yaml_schema import written
 from device_agent.core.errors import ConfigError
 

@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from device_agent.config.credentials import Secret
 from device_agent.core.events import Event
-from device_agent.services import Function, Message, Service, load
+from device_agent.core.redaction import Secret
+from device_agent.net.models import Message
+from device_agent.services import Function, Service, load
 
 KEY = "sk-very-secret"
 JOIN = "wss://voice.example/join/very-secret"

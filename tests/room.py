@@ -18,7 +18,6 @@ import numpy as np
 from device_agent.app.agent import Agent, Watch
 from device_agent.app.assembly import assemble
 from device_agent.audio.echo_control import ROOM_S
-from device_agent.config.credentials import Secret
 from device_agent.config.model import (
     Config,
     ConnectionConfig,
@@ -28,8 +27,12 @@ from device_agent.config.model import (
     TalkConfig,
     ToolConfig,
 )
-from device_agent.core.events import Action, Event, Started
-from device_agent.dsp.pcm import frame_bytes, level, likeness, resample, samples
+from device_agent.core.actions import Action
+from device_agent.core.events import Event, Started
+from device_agent.core.redaction import Secret
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.pcm import frame_bytes, level, samples
+from device_agent.dsp.resampling import resample
 from device_agent.hardware import Button, Controls, Cut, Light, front_panel, never
 from device_agent.hardware.front_panel import TAP_S
 from device_agent.simulator import QUESTION, Simulator

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from peers import Peer, UltravoxPeer
 
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.events import (
-    CancelReply,
     Event,
     ReplyAudio,
     ReplyEnded,
@@ -29,7 +29,6 @@ from device_agent.core.events import (
     ReplyText,
     TalkEnded,
     TalkStarted,
-    ToolResult,
     TurnTaken,
     Words,
 )

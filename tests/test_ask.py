@@ -9,7 +9,8 @@ import pytest
 from test_commands import RATE, question, read_wav, running, write_wav
 
 from device_agent.cli import main
-from device_agent.dsp.pcm import likeness, resample
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import QUESTION, Simulator
 
 

@@ -7,22 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import (
     DITHER,
     SILENCE_DB,
-    Framer,
     Gain,
-    Resampler,
     frame_bytes,
     frames,
     is_nothing,
     level,
-    likeness,
     loudness,
     powers,
-    resample,
     unfold,
 )
+from device_agent.dsp.resampling import Framer, Resampler, resample
 
 
 def tone(rate: int, hertz: float = 440.0, length: float = 1.0, amplitude: float = 8000.0) -> bytes:

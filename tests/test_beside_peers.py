@@ -21,7 +21,8 @@ from beside.peers.hub import Hub
 from cards import FifoCard, need, wait_for
 from room import speech
 
-from device_agent.dsp.pcm import likeness, resample
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
 
 RATE = 24000

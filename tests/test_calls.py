@@ -9,7 +9,8 @@ import queue
 import pytest
 from peers import PEERS, TIMER, Peer
 
-from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall, ToolResult
+from device_agent.core.actions import ToolResult
+from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall
 from device_agent.services.tool_calls import LONGEST_ARGUMENTS, MOST
 from device_agent.tools import Toolbox
 from device_agent.tools.function import Ability

@@ -11,8 +11,9 @@ import pytest
 from echo_room import Happening, Reply, Room, Scene, at_level, erle, hiss, speech, survived, to_pcm, voice
 
 from device_agent.audio.gate import Gate
+from device_agent.core.actions import Attention
 from device_agent.core.errors import ConfigError
-from device_agent.core.events import Attention, TalkStarted
+from device_agent.core.events import TalkStarted
 from device_agent.dsp.aec import AHEAD_S, BEFORE, BLOCKS_A_SECOND, HALF_A_SECOND, LINGER_S, PROOFS, Canceller
 from device_agent.dsp.pcm import frame_bytes, level
 from device_agent.dsp.vad import VoiceDetector

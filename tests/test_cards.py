@@ -10,7 +10,8 @@ import pytest
 from cards import FifoCard, JackCard, PulseCard, wait_for
 from test_commands import RATE, question, running
 
-from device_agent.dsp.pcm import likeness, resample
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
 
 

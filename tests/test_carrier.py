@@ -16,8 +16,8 @@ from device_agent.dsp.pcm import frame_bytes
 from device_agent.link.connection import PIECE, Carrier, in_pieces
 from device_agent.link.history import Recall
 from device_agent.link.outbox import Outbox
+from device_agent.net.models import Endpoint
 from device_agent.net.websocket import Wire
-from device_agent.services import Endpoint
 from device_agent.services.openai import OpenAI
 
 NOW = 1_790_000_000.0

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from room import speech
 
-from device_agent.dsp.pcm import likeness
+from device_agent.dsp.correlation import likeness
 from device_agent.simulator import QUESTION, Simulator, Turn
 
 pytestmark = pytest.mark.clients

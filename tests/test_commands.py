@@ -21,7 +21,7 @@ from weather import Weather
 from device_agent import cli
 from device_agent.cli import main
 from device_agent.config import model as config_module
-from device_agent.dsp.pcm import likeness
+from device_agent.dsp.correlation import likeness
 from device_agent.simulator import QUESTION, Simulator
 
 RATE = 24000

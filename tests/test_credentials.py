@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.app.assembly import open_services
+from device_agent.app.factories import open_services
 from device_agent.config import credentials
-from device_agent.config.credentials import Secret, find_password
+from device_agent.config.credentials import find_password
 from device_agent.config.model import Config, ServiceConfig
 from device_agent.core.errors import ConfigError
+from device_agent.core.redaction import Secret
 
 KEY = "xai-Ab1Cd2Ef3Gh4"
 

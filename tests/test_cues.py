@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from room import speech
 
-from device_agent.audio.cues import MELODIES, Comb, Cues
+from device_agent.audio.cues import MELODIES, Cues
 from device_agent.config.model import CUES
-from device_agent.core.events import Cue
-from device_agent.dsp.pcm import frame_bytes, level, likeness, resample, samples, seconds
+from device_agent.core.actions import Cue
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.notch_filter import Comb
+from device_agent.dsp.pcm import frame_bytes, level, samples, seconds
+from device_agent.dsp.resampling import resample
 
 RATE = 24000
 

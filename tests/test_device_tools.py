@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.config.credentials import Secret
 from device_agent.config.model import ABILITIES, TOOL_NAME, TOOL_SCHEMA
-from device_agent.core.events import Event, MuteAsked, StopAsked, ToolCall, ToolResult, VolumeAsked
+from device_agent.core.actions import ToolResult
+from device_agent.core.events import Event, MuteAsked, StopAsked, ToolCall, VolumeAsked
+from device_agent.core.redaction import Secret
 from device_agent.services import SERVICES, load
 from device_agent.simulator.services.openai_settings import OpenaiSettings
 from device_agent.simulator.services.ultravox_calls import CALL

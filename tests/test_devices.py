@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from device_agent.audio.device_supervisor import GONE_S, LIFELESS_S, LOOK_AGAIN_S, STALLED_S, STARTING_S, Devices
-from device_agent.runtime.worker import Meeting, Pulse
+from device_agent.runtime.heartbeat import Pulse
+from device_agent.runtime.rendezvous import Meeting
 
 
 class Port:

@@ -20,7 +20,9 @@ from make_docs import COMMAND, DRAWN, drawn_into
 from pictures import FOLDER, PICTURES, shown
 
 from device_agent import cli
-from device_agent.config.model import Config, contradictions, understand
+from device_agent.config.load import understand
+from device_agent.config.model import Config
+from device_agent.config.rules import contradictions
 from device_agent.config.yaml_schema import NO_SECRETS
 from device_agent.core.conversation import MOODS
 from device_agent.core.errors import ConfigError

@@ -20,12 +20,13 @@ from documents import ROOT, block
 from peers import Peer
 from room import Room, speech
 
-from device_agent.app.assembly import open_service
-from device_agent.config.credentials import Secret
-from device_agent.config.model import ServiceConfig, TalkConfig, understand
+from device_agent.app.factories import open_service
+from device_agent.config.load import understand
+from device_agent.config.model import ServiceConfig, TalkConfig
 from device_agent.core.conversation import MOODS
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import PlaybackEnded, ToolCall
+from device_agent.core.redaction import Secret
 from device_agent.services import SERVICES
 from device_agent.services.realtime_settings import RealtimeSettings
 from device_agent.simulator import Simulator

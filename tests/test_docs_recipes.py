@@ -19,7 +19,7 @@ import yaml
 from documents import block, blocks
 from room import Room
 
-from device_agent.config.model import understand
+from device_agent.config.load import understand
 from device_agent.core.events import ToolCall
 from device_agent.simulator import Simulator
 from device_agent.tools import ToolFailed

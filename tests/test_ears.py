@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.app.assembly import open_echo, open_gate
+from device_agent.app.factories import open_echo, open_gate
 from device_agent.audio.capture import Ears
 from device_agent.config.model import Config, TalkConfig
 from device_agent.core.errors import DeviceFailed

@@ -8,8 +8,9 @@ from room import speech
 
 from device_agent.audio.cues import Cues
 from device_agent.audio.echo_control import CUE_ROOM_S, ROOM_S, Echo
+from device_agent.audio.gate_own import Own
 from device_agent.audio.playback_buffer import Sound
-from device_agent.core.events import Cue, Own
+from device_agent.core.actions import Cue
 from device_agent.dsp.pcm import frame_bytes, level
 
 RATE, LATENCY, FRAME_S = 24000, 0.1, 0.02

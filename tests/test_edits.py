@@ -17,24 +17,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.app.assembly import open_echo, open_services
+from device_agent.app.factories import open_echo, open_services
 from device_agent.app.reconfigure import begins_anew
 from device_agent.config.credentials import variable
+from device_agent.config.diff import differences, leaves, located
+from device_agent.config.load import Reading
 from device_agent.config.model import Config, EchoConfig, ServiceConfig, TalkConfig
 from device_agent.config.trial import MOST, Trial
-from device_agent.config.watcher import (
-    AGAIN_S,
-    KEPT,
-    PROVEN_S,
-    TRIAL,
-    WHOLE_S,
-    Edits,
-    Reading,
-    Unforeseen,
-    differences,
-    leaves,
-    located,
-)
+from device_agent.config.watcher import AGAIN_S, KEPT, PROVEN_S, TRIAL, WHOLE_S, Edits, Unforeseen
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
 from device_agent.net.dialer import Dial
 from device_agent.services import SERVICES

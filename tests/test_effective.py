@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from device_agent.cli import main
-from device_agent.config.model import Config, load
+from device_agent.config.diff import leaves
+from device_agent.config.load import load
+from device_agent.config.model import Config
 from device_agent.config.show import as_json, as_yaml
-from device_agent.config.watcher import leaves
 
 TEXT = """\
 service:

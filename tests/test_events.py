@@ -8,7 +8,8 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from device_agent.core import events
-from device_agent.core.events import Action, Event, Released
+from device_agent.core.actions import Action
+from device_agent.core.events import Event, Released
 
 WORDS = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event | Action)]
 

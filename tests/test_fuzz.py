@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 from peers import PEERS, Peer
 from sequence import SEQUENCES, read, received
 
-from device_agent.config.model import Config, load
+from device_agent.config.load import load
+from device_agent.config.model import Config
 from device_agent.config.yaml_schema import LARGEST, MOST_MISTAKES
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
-from device_agent.core.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, UserText, Words
+from device_agent.core.events import Clip, NothingSaid, TalkEnded, TalkStarted, UserText, Words
 
 HERE = Path(__file__).parent
 PCM = bytes(range(1, 241)) * 8

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate
-from device_agent.core.events import Attention, NothingSaid, Own, TalkEnded, TalkStarted
+from device_agent.audio.gate_own import Own
+from device_agent.core.actions import Attention
+from device_agent.core.events import NothingSaid, TalkEnded, TalkStarted
 
 SILENCE, PREROLL = 10, 4
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.core.events import Announcement, Dial, Event, MuteAsked, Pressed, Show, StopAsked, VolumeAsked
+from device_agent.core.actions import Dial, Show
+from device_agent.core.events import Announcement, Event, MuteAsked, Pressed, StopAsked, VolumeAsked
 from device_agent.integrations.home_assistant import (
     ASKED,
     LONGEST_SAID,

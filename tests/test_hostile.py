@@ -29,12 +29,10 @@ from test_vad import question, turns
 
 from device_agent.audio.gate import LONGEST, WINDOW, Gate
 from device_agent.audio.playback_buffer import Playback
-from device_agent.config.credentials import Secret
 from device_agent.config.model import ServiceConfig
+from device_agent.core.actions import Action, Attention, ToolResult
 from device_agent.core.errors import LinkLost
 from device_agent.core.events import (
-    Action,
-    Attention,
     CutConfirmed,
     Event,
     LinkDown,
@@ -44,15 +42,16 @@ from device_agent.core.events import (
     ServiceError,
     TalkEnded,
     ToolCall,
-    ToolResult,
     UserText,
 )
+from device_agent.core.redaction import Secret
 from device_agent.link.manager import Link
 from device_agent.link.outbox import Outbox
 from device_agent.link.policy import Connect
+from device_agent.net.models import Endpoint
 from device_agent.net.websocket import Wire
 from device_agent.runtime import logs
-from device_agent.services import Endpoint, Function
+from device_agent.services import Function
 from device_agent.services.xai import Xai
 from device_agent.tools import Toolbox
 from device_agent.tools.command import Command

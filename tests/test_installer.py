@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from device_agent.config.model import EXTRAS
+from device_agent.config.rules import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 SYSTEMD = ROOT / "systemd"

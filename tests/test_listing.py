@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.config.model import understand
+from device_agent.config.load import understand
 from device_agent.doctor.list_devices import HEADING, listed
 from device_agent.hardware.portaudio_host import SoundDevice
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from peers import KEY, PEERS, Peer
 
-from device_agent.config.credentials import Secret
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import Clip, LinkUp, ReplyEnded, TalkEnded, TalkStarted, TurnReceived
+from device_agent.core.redaction import Secret
 from device_agent.services.litellm import LiteLLM
 from device_agent.services.realtime_session import READY_BY_RULE_S
 from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN, WORKING, ResponseTimedOut

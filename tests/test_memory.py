@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from room import RoomMicrophone, RoomSpeaker
 
 from device_agent.app.assembly import assemble
-from device_agent.config.credentials import Secret
 from device_agent.config.model import ButtonConfig, Config, LightConfig
+from device_agent.core.redaction import Secret
 from device_agent.state import store as memory_module
 from device_agent.state.alarms import MOST
 from device_agent.state.store import LARGEST, Memory, default_path

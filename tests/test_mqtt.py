@@ -19,9 +19,9 @@ import pytest
 from authority import Authority
 from room import PATIENCE_S, Room
 
-from device_agent.config.credentials import Secret
 from device_agent.config.model import MqttConfig
 from device_agent.core.events import LinkUp, PlaybackEnded
+from device_agent.core.redaction import Secret
 from device_agent.integrations.mqtt import Mqtt
 from device_agent.runtime.worker import Worker
 from device_agent.simulator import Simulator

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from judge import judge
 from peers import TIMER, Peer
 
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
-    CancelReply,
     Clip,
     LinkUp,
     NothingSaid,
@@ -20,7 +20,6 @@ from device_agent.core.events import (
     ReplyText,
     TalkEnded,
     TalkStarted,
-    ToolResult,
     TurnReceived,
     Words,
 )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.core.events import CancelReply, Clip, NothingSaid, TalkEnded, TalkStarted, ToolResult, Words
+from device_agent.core.actions import CancelReply, ToolResult
+from device_agent.core.events import Clip, NothingSaid, TalkEnded, TalkStarted, Words
 from device_agent.link.outbox import LARGEST, STALE_S, Again, Outbox
 
 RESULT = ToolResult("c", "{}")

@@ -10,6 +10,7 @@ import pytest
 from cards import Card, CardProcess, FifoCard, Remote, RemoteMicrophone, RemoteSpeaker, cut_after
 
 from device_agent.core.errors import DeviceFailed
+from device_agent.dsp import correlation, resampling
 from device_agent.dsp import pcm as audio
 from device_agent.hardware import portaudio
 
@@ -178,8 +179,8 @@ class TestRates:
             speaker.close()
 
         assert {len(frame) for frame in frames_of_it} == {audio.frame_bytes(rate)}
-        assert fit(audio.resample(heard_by_it, of_the_card, rate), b"".join(frames_of_it)) > 0.99
-        assert fit(audio.resample(said, rate, of_the_card), heard) > 0.99
+        assert fit(resampling.resample(heard_by_it, of_the_card, rate), b"".join(frames_of_it)) > 0.99
+        assert fit(resampling.resample(said, rate, of_the_card), heard) > 0.99
         assert audio.seconds(heard, of_the_card) == pytest.approx(1.0, abs=0.25)
 
     @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ class TestRates:
 
 
 def fit(part: bytes, whole: bytes) -> float:
-    return audio.likeness(part, whole + bytes(len(part)))[0]
+    return correlation.likeness(part, whole + bytes(len(part)))[0]
 
 
 class TestTrouble:

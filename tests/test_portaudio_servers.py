@@ -9,7 +9,7 @@ import pytest
 from cards import PATIENCE, CardProcess, JackCard, PulseCard, RemoteMicrophone, wait_for
 
 from device_agent.core.errors import DeviceFailed
-from device_agent.dsp import pcm
+from device_agent.dsp import correlation, pcm, resampling
 
 pytest.importorskip("pyaudio", reason="needs PyAudio")
 
@@ -64,7 +64,7 @@ class TestPulse:
             heard = b"".join(microphone.read() for _ in range(4 * 50))
             microphone.close()
 
-        assert pcm.likeness(pcm.resample(said, 48000, rate), heard)[0] > 0.99
+        assert correlation.likeness(resampling.resample(said, 48000, rate), heard)[0] > 0.99
 
     @pytest.mark.parametrize("rate", [16000, 24000, 48000])
     def test_the_speaker_is_heard_to_its_last_word(self, rate):
@@ -78,8 +78,8 @@ class TestPulse:
                 wait_for_more(heard, 48000)
             recorded = heard.read_bytes()
 
-        last_word = pcm.resample(said, rate, 48000)[-48000 // 5 :]
-        assert pcm.likeness(last_word, recorded)[0] > 0.99
+        last_word = resampling.resample(said, rate, 48000)[-48000 // 5 :]
+        assert correlation.likeness(last_word, recorded)[0] > 0.99
 
     def test_a_dropped_reply_is_not_heard_later(self):
         dropped, said = noise(1.0, RATE, seed=2), noise(0.5, RATE, seed=3)
@@ -94,10 +94,10 @@ class TestPulse:
                 wait_for_more(heard, RATE)
             recorded = heard.read_bytes()
 
-        _, at = pcm.likeness(said, recorded)
+        _, at = correlation.likeness(said, recorded)
         last_word, tail = dropped[-FRAME:], recorded[2 * at + len(said) :]
-        assert pcm.likeness(said, recorded)[0] > 0.99
-        assert pcm.likeness(last_word, recorded)[0] < 0.9, "the card's buffer was played in spite of all"
+        assert correlation.likeness(said, recorded)[0] > 0.99
+        assert correlation.likeness(last_word, recorded)[0] < 0.9, "the card's buffer was played in spite of all"
         assert np.abs(np.frombuffer(tail, np.int16)).max(initial=0) < 100
 
     def test_a_server_that_dies_is_a_device_that_failed(self):

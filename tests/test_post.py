@@ -11,7 +11,7 @@ from test_wire import Peer, trickles
 
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.net.http_post import LARGEST, Post
-from device_agent.services import Request
+from device_agent.net.models import Request
 
 
 def post(peer: Peer, **body: object) -> Post:

@@ -10,18 +10,8 @@ from pathlib import Path
 import pytest
 
 from device_agent.config.model import Config, ServiceConfig
-from device_agent.core.events import (
-    AlarmDue,
-    Cue,
-    LinkDown,
-    Play,
-    Pressed,
-    ReplyText,
-    ToolCall,
-    UserText,
-    Words,
-    WorkerCrashed,
-)
+from device_agent.core.actions import Cue, Play
+from device_agent.core.events import AlarmDue, LinkDown, Pressed, ReplyText, ToolCall, UserText, Words, WorkerCrashed
 from device_agent.telemetry.flight_recorder import EVENTS, KEPT, Recorder, described
 
 

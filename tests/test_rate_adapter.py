@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from device_agent.core.events import Clip, ReplyAudio, ReplyEnded, TalkEnded, TalkStarted
-from device_agent.dsp.pcm import likeness, resample
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.resampling import resample
 from device_agent.link.rate_adapter import RateAdapter
 
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.config.credentials import Secret
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
-    CancelReply,
     LinkUp,
     NothingSaid,
     ReplyAudio,
@@ -25,12 +24,12 @@ from device_agent.core.events import (
     TalkEnded,
     TalkStarted,
     ToolCall,
-    ToolResult,
     TurnReceived,
     TurnTaken,
     UserText,
     Words,
 )
+from device_agent.core.redaction import Secret
 from device_agent.services import Said
 from device_agent.services.openai import OpenAI
 from device_agent.services.realtime_session import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.events import (
-    CancelReply,
     Clip,
     NothingSaid,
     ReplyAudio,
@@ -17,7 +17,6 @@ from device_agent.core.events import (
     TalkEnded,
     TalkStarted,
     ToolCall,
-    ToolResult,
     TurnTaken,
     UserText,
     Words,

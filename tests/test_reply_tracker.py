@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.config.credentials import Secret
 from device_agent.core.errors import LinkLost
 from device_agent.core.events import Event, ReplyAudio, TalkEnded, TalkStarted
+from device_agent.core.redaction import Secret
 from device_agent.services.openai import OpenAI
 from device_agent.services.reply_tracker import (
     AGAIN_S,

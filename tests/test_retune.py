@@ -18,15 +18,18 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 from room import RoomMicrophone, RoomSpeaker
 
-from device_agent.app.assembly import assemble, open_services
+from device_agent.app.assembly import assemble
 from device_agent.app.daemon import Daemon
 from device_agent.app.device import Parts
+from device_agent.app.factories import open_services
 from device_agent.app.reconfigure import ANEW, begins_anew, retune
-from device_agent.config.credentials import Secret
+from device_agent.config.diff import leaves
+from device_agent.config.load import Reading
 from device_agent.config.model import Config, MetricsConfig, MqttConfig, ServiceConfig, ToolConfig
-from device_agent.config.watcher import Reading, leaves
+from device_agent.core.actions import Attention, Cue
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
-from device_agent.core.events import AlarmDue, Attention, Cue, EditTaken, MuteAsked, Nudged, Started
+from device_agent.core.events import AlarmDue, EditTaken, MuteAsked, Nudged, Started
+from device_agent.core.redaction import Secret
 from device_agent.runtime.signals import asked_by_hangup
 from device_agent.state.store import Memory
 

@@ -9,10 +9,10 @@ import pytest
 from room import Room, speech
 
 from device_agent.config.model import TalkConfig
+from device_agent.core.actions import CutReply
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import (
     CutConfirmed,
-    CutReply,
     LinkDown,
     LinkIdle,
     LinkUp,

@@ -21,7 +21,8 @@ from device_agent.app.assembly import assemble
 from device_agent.app.device import Parts
 from device_agent.app.reconfigure import Caretaker
 from device_agent.audio import echo_control
-from device_agent.config.watcher import KEPT, Edits, Reading
+from device_agent.config.load import Reading
+from device_agent.config.watcher import KEPT, Edits
 from device_agent.core.events import (
     EditRefused,
     EditTaken,

@@ -12,18 +12,15 @@ from room import RATE, Room, speech
 
 from device_agent.audio.cues import Cues
 from device_agent.config.model import TalkConfig
+from device_agent.core.actions import Cue, CutReply, Hush, Play
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import (
     AlarmDue,
     CapReached,
-    Cue,
-    CutReply,
-    Hush,
     LinkIdle,
     LinkUp,
     MicrophoneLost,
     MuteAsked,
-    Play,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
@@ -35,7 +32,8 @@ from device_agent.core.events import (
     Unmuted,
     VolumeAsked,
 )
-from device_agent.dsp.pcm import level, likeness
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.pcm import level
 from device_agent.simulator import Simulator
 from device_agent.state.alarms import Alarms
 from device_agent.state.store import Memory

@@ -7,8 +7,9 @@ from room import RATE, Room, speech
 
 from device_agent.audio.cues import Cues
 from device_agent.config.model import TalkConfig
-from device_agent.core.events import Cue, PlaybackEnded, TalkStarted
-from device_agent.dsp.pcm import likeness
+from device_agent.core.actions import Cue
+from device_agent.core.events import PlaybackEnded, TalkStarted
+from device_agent.dsp.correlation import likeness
 from device_agent.simulator import Simulator
 
 BEEP = Cues(RATE, volume=100, alarm_volume=70).sound(Cue.LISTENING)

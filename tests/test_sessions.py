@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import JOIN, KEY, PEERS, Peer
 
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
     Announcement,
-    CancelReply,
     Clip,
     LinkUp,
     NothingSaid,
@@ -24,7 +24,6 @@ from device_agent.core.events import (
     TalkEnded,
     TalkStarted,
     ToolCall,
-    ToolResult,
     TurnReceived,
     TurnTaken,
     Words,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from peers import KEY
 
-from device_agent.config.credentials import Secret
 from device_agent.core.errors import LinkLost
+from device_agent.core.redaction import Secret
 from device_agent.services.openai import OpenAI
 from device_agent.services.xai import Xai
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from judge import judge
 from peers import KEY, TIMER
 
-from device_agent.app.assembly import open_service
-from device_agent.config.credentials import Secret
-from device_agent.config.model import Config, ServiceConfig, TalkConfig, ToolConfig, contradictions
+from device_agent.app.factories import open_service
+from device_agent.config.model import Config, ServiceConfig, TalkConfig, ToolConfig
+from device_agent.config.rules import contradictions
+from device_agent.core.redaction import Secret
 from device_agent.services import SERVICES, Function, Settings, load, options, reasons, rules
 from device_agent.services.endings import ENDS
 from device_agent.services.openai import TRANSCRIPTION, OpenAI

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulator_client import only, question, refusal, silence, sound, tone, types
 
-from device_agent.dsp.pcm import resample
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import MANNERS, Simulator
 from device_agent.simulator.contract import IDLE_S, Asked, Goodbye, Heard, Manners
 from device_agent.simulator.faults import Weather

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from simulator_client import JUNK, SOUNDS, only, question, refusal, silence, sound, tone, types
 
 from device_agent.dsp import g711
-from device_agent.dsp.pcm import resample
+from device_agent.dsp.resampling import resample
 from device_agent.simulator.contract import Answer, Asked, Goodbye, Heard, Manners
 from device_agent.simulator.services.openai import Openai, OpenaiVoice
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, question, silence, tone
 
-from device_agent.dsp.pcm import resample
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
 from device_agent.simulator.contract import Asked, Goodbye, Heard, Manners, find_route
 from device_agent.simulator.engine.rate_limiter import Pace, verdict

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from simulator_client import JUNK, RATE, SOUNDS, only, order, question, refusal, silence, sound, tone, types
 
 from device_agent.dsp import g711
-from device_agent.dsp.pcm import level, resample
+from device_agent.dsp.pcm import level
+from device_agent.dsp.resampling import resample
 from device_agent.simulator import QUESTION
 from device_agent.simulator.contract import Asked, Goodbye, Heard, Manners
 from device_agent.simulator.engine.conversation_store import MAX_KEPT

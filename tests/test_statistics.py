@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.core.actions import Ring
 from device_agent.core.conversation import Conversation
 from device_agent.core.events import (
     AlarmDue,
@@ -24,7 +25,6 @@ from device_agent.core.events import (
     Refused,
     ReplyEnded,
     ReplyStarted,
-    Ring,
     ServiceError,
     SpeakerLost,
     Started,

@@ -12,7 +12,7 @@ import pytest
 from cards import wait_for
 from test_commands import PATIENCE_S, question, read_wav, write_config
 
-from device_agent.dsp.pcm import likeness
+from device_agent.dsp.correlation import likeness
 from device_agent.simulator import Simulator
 
 CLOSED = [" ".join(some) for n in (1, 2, 3) for some in combinations(("<&-", ">&-", "2>&-"), n)]

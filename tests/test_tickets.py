@@ -14,8 +14,8 @@ import pytest
 from authority import Authority
 
 from device_agent.audio.playback_buffer import Playback
-from device_agent.config.credentials import Secret
 from device_agent.core.errors import ConfigError, LinkRefused
+from device_agent.core.redaction import Secret
 from device_agent.link import manager
 from device_agent.link.outbox import Outbox
 from device_agent.net import tls_sessions as ticket_office

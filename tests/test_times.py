@@ -6,13 +6,11 @@ import logging
 
 import pytest
 
+from device_agent.core.actions import CutReply, Dial, ForgetTurn
 from device_agent.core.conversation import Conversation
 from device_agent.core.events import (
     CutConfirmed,
-    CutReply,
-    Dial,
     Event,
-    ForgetTurn,
     LinkDown,
     LinkUp,
     NothingSaid,

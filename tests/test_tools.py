@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.core.events import ToolCall, ToolResult
+from device_agent.core.actions import ToolResult
+from device_agent.core.events import ToolCall
 from device_agent.services import Function
 from device_agent.tools import WAITING, Toolbox
 from device_agent.tools.command import LARGEST, Command

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.config.credentials import Secret
-from device_agent.core.events import CancelReply, TalkEnded, TalkStarted
+from device_agent.core.actions import CancelReply
+from device_agent.core.events import TalkEnded, TalkStarted
+from device_agent.core.redaction import Secret
 from device_agent.services.openai import OpenAI
 from device_agent.services.truncation import MOST_ITEMS, REMEMBERED, TruncationTracker
 

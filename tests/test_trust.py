@@ -15,9 +15,9 @@ from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
 from device_agent.net import tls as trust
 from device_agent.net.dialer import Dial
 from device_agent.net.http_post import Post
+from device_agent.net.models import Endpoint, Request
 from device_agent.net.resolver import Address, Book
 from device_agent.net.websocket import Wire
-from device_agent.services import Endpoint, Request
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def loaded(tmp_path):
     def load(ca_file: Path | str) -> model.Config:
         path = tmp_path / "config.yaml"
         path.write_text(f"service:\n  ca_file: {ca_file}\n")
-        return model.load(path)
+        return load.load(path)
 
     return load
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from peers import JOIN, KEY, TIMER, UltravoxPeer
 
-from device_agent.config.credentials import Secret
+from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost
 from device_agent.core.events import (
-    CancelReply,
     Clip,
     LinkUp,
     NothingSaid,
@@ -19,11 +18,11 @@ from device_agent.core.events import (
     ReplyWithdrawn,
     TalkEnded,
     TalkStarted,
-    ToolResult,
     TurnTaken,
     UserText,
     Words,
 )
+from device_agent.core.redaction import Secret
 from device_agent.services import Said
 from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN
 from device_agent.services.ultravox import Ultravox

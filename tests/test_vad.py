@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from device_agent.audio.gate import Gate
-from device_agent.core.events import Attention, NothingSaid, TalkEnded, TalkStarted
-from device_agent.dsp.pcm import frame_bytes, resample
+from device_agent.core.actions import Attention
+from device_agent.core.events import NothingSaid, TalkEnded, TalkStarted
+from device_agent.dsp.pcm import frame_bytes
+from device_agent.dsp.resampling import resample
 from device_agent.dsp.vad import VoiceDetector
 from device_agent.simulator import QUESTION
 

@@ -22,10 +22,12 @@ from device_agent.audio.echo_control import Echo
 from device_agent.audio.jitter import Prefill
 from device_agent.audio.playback_buffer import Marker, Playback, Sound
 from device_agent.audio.playout import Mouth
-from device_agent.core.events import Cue, PlaybackEnded, PlaybackStarted
-from device_agent.dsp.pcm import frame_bytes, likeness, samples
+from device_agent.core.actions import Cue
+from device_agent.core.events import PlaybackEnded, PlaybackStarted
+from device_agent.dsp.correlation import likeness
+from device_agent.dsp.pcm import frame_bytes, samples
 from device_agent.hardware import Cut, never
-from device_agent.runtime.worker import Meeting
+from device_agent.runtime.rendezvous import Meeting
 from device_agent.simulator import Simulator
 
 RATE, FRAME, BUFFER, WAKE = 1000, 20, 120, 500

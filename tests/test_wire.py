@@ -20,8 +20,8 @@ from websockets.server import ServerProtocol
 
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.net.deadline_stream import Line
+from device_agent.net.models import Endpoint
 from device_agent.net.websocket import LARGEST, Wire, _framed
-from device_agent.services import Endpoint
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 

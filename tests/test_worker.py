@@ -7,7 +7,9 @@ import threading
 
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import WorkerCrashed
-from device_agent.runtime.worker import Meeting, Pulse, Worker
+from device_agent.runtime.heartbeat import Pulse
+from device_agent.runtime.rendezvous import Meeting
+from device_agent.runtime.worker import Worker
 
 
 def test_a_worker_stops_when_it_is_told():

@@ -12,9 +12,9 @@ import logging
 import pytest
 from peers import KEY, Peer
 
+from device_agent.core.actions import CancelReply
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.core.events import (
-    CancelReply,
     LinkUp,
     ReplyAudio,
     ReplyEnded,

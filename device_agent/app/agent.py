@@ -20,44 +20,46 @@ from typing import Protocol
 
 from ..audio.capture import MICROPHONE
 from ..audio.playout import SPEAKER
-from ..core.conversation import FOLLOW_UP, MOODS, RESTING, STARTING
-from ..core.errors import AgentError, DeviceFailed
-from ..core.events import (
+from ..core.actions import (
     Action,
-    AlarmDue,
     Attend,
     CancelReply,
-    CapReached,
-    Clip,
     CloseGate,
     Cue,
     CutReply,
-    DeviceReady,
     Dial,
-    EditRefused,
-    EditTaken,
-    Event,
     Finish,
     ForgetTurn,
     HangUp,
     Hush,
     Linger,
+    Mute,
+    OpenGate,
+    Play,
+    Ring,
+    Show,
+)
+from ..core.conversation import FOLLOW_UP, MOODS, RESTING, STARTING
+from ..core.errors import AgentError, DeviceFailed
+from ..core.events import (
+    AlarmDue,
+    CapReached,
+    Clip,
+    DeviceReady,
+    EditRefused,
+    EditTaken,
+    Event,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneLost,
-    Mute,
     MuteAsked,
     Muted,
     Nudged,
-    OpenGate,
-    Play,
     Refused,
     Released,
     ReplyEnded,
-    Ring,
     ServiceError,
-    Show,
     ShutdownRequested,
     SpeakerLost,
     Started,

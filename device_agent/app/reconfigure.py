@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..config.diff import differences, located
+from ..config.load import Reading
 from ..config.model import Config
-from ..config.watcher import Edits, Reading, Unforeseen, differences, judging, located
+from ..config.watcher import Edits, Unforeseen, judging
 from ..core.conversation import MUTED, RESTING, STARTING, TROUBLE
 from ..core.errors import AgentError, ConfigError, DeviceFailed
 from ..core.events import EditRefused, EditTaken, Event, MuteAsked
 from ..dsp.vad import VoiceDetector
-from .assembly import (
+from .device import Parts
+from .factories import open_services, open_tools, openers, sound_rate
+from .policies import (
     can_unmute,
     conversation_rules,
     cue_rules,
     gate_rules,
     half_duplex,
-    open_services,
-    open_tools,
-    openers,
     remembered_volume,
-    sound_rate,
     stays_connected,
 )
-from .device import Parts
 
 WORKS_NOT = frozenset({STARTING, TROUBLE, MUTED})
 """In these states it has not been seen that both sound devices work."""

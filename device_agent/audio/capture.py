@@ -13,7 +13,8 @@ from ..dsp.level_meter import Level
 from ..dsp.pcm import FRAME_MS, is_nothing
 from ..hardware import Microphone
 from ..link.outbox import Outbox
-from ..runtime.worker import Meeting, Pulse
+from ..runtime.heartbeat import Pulse
+from ..runtime.rendezvous import Meeting
 from .echo_control import Echo
 from .gate import Gate
 

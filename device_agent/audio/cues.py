@@ -11,8 +11,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ..core.events import Cue
-from ..dsp.pcm import FULL_SCALE, frame_samples, loudness, samples
+from ..core.actions import Cue
+from ..dsp.pcm import FULL_SCALE, loudness, samples
 
 LOW, MIDDLE, HIGH = 1000, 1500, 2000
 """Hz. A fifth and a fourth: they go together in any order. Small loudspeakers reach them, and old ears."""
@@ -63,40 +63,3 @@ class Cues:
         count = samples(NOTE_S, self._rate)
         swell = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
         return swell * np.sin(2 * np.pi * hertz * np.arange(count) / self._rate)
-
-
-class Comb:
-    """Takes the notes of cues out of the frames of a microphone at *rate* Hz. Belongs to one thread.
-
-    What the last two frames hold of each note, at a loudness that may change as a cubic does, is subtracted from the
-    last one: 30 dB and more of a cue, and of a voice what lies within some 40 Hz of the notes.
-    """
-
-    HEARD = (LOW, MIDDLE, HIGH, 3000)
-    """The notes, and what a small loudspeaker adds to them: twice the middle one, thrice the low one."""
-
-    def __init__(self, rate: int) -> None:
-        self._size = frame_samples(rate)
-        time = np.arange(2 * self._size) / rate
-        bend = np.linspace(-1, 1, 2 * self._size)
-        waves = [
-            bend**power * wave(2 * np.pi * hertz * time)
-            for hertz in self.HEARD
-            for power in range(4)
-            for wave in (np.cos, np.sin)
-        ]
-        notes: np.ndarray = np.linalg.qr(np.stack(waves, axis=1))[0]
-        self._seen, self._taken = notes.T.astype(np.float32), notes[self._size :].astype(np.float32)
-        self._last = np.zeros(self._size, np.int16)
-
-    def pass_by(self, frame: bytes) -> None:
-        """Take a frame that holds no cue."""
-        self._last = np.frombuffer(frame, np.int16)
-
-    def clean(self, frame: bytes) -> bytes:
-        """Return the next frame without what it holds of a cue."""
-        now = np.frombuffer(frame, np.int16)
-        both = np.concatenate((self._last, now)).astype(np.float32)
-        self._last = now
-        rest = now - self._taken @ (self._seen @ both)
-        return bytes(np.rint(np.clip(rest, -FULL_SCALE, FULL_SCALE - 1)).astype(np.int16))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..core.errors import DeviceFailed
 from ..core.events import WorkerCrashed
-from ..runtime.worker import Meeting
+from ..runtime.rendezvous import Meeting
 from .capture import MICROPHONE, Ears
 from .playout import SPEAKER, Mouth
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.events import Own
 from ..dsp.delay_estimator import EchoDelay
+from ..dsp.notch_filter import Comb
 from ..dsp.pcm import level, seconds
-from .cues import Comb
+from .gate_own import Own
 from .playback_buffer import Sound
 
 if TYPE_CHECKING:  # it is there only where it is wanted

@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from ..core.events import Attention, NothingSaid, Own, Speech, TalkEnded, TalkStarted
+from ..core.actions import Attention
+from ..core.events import NothingSaid, Speech, TalkEnded, TalkStarted
+from .gate_own import Own
 
 FRAME_S = 0.02
 

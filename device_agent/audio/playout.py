@@ -12,7 +12,8 @@ from ..core.events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, Sp
 from ..dsp.level_meter import Level
 from ..hardware import Speaker
 from ..hardware.null_speaker import SilentSpeaker
-from ..runtime.worker import Meeting, Pulse
+from ..runtime.heartbeat import Pulse
+from ..runtime.rendezvous import Meeting
 from .echo_control import Echo
 from .playback_buffer import Marker, Playback, Sound
 

@@ -6,34 +6,20 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from ..app.agent import Agent
-from ..app.assembly import WAV, assemble, open_services
+from ..app.assembly import assemble
+from ..app.factories import WAV, open_services
 from ..config.model import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
-from ..core.errors import ConfigError
-from ..core.events import (
-    Action,
-    Clip,
-    Event,
-    LinkDown,
-    Refused,
-    ReplyEnded,
-    ReplyText,
-    ServiceError,
-    Started,
-    TimeUp,
-    Words,
-)
+from ..core.actions import Action
+from ..core.events import Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
 from ..core.printable import printable
-from ..dsp.pcm import resample
+from ..dsp.resampling import resample
 from ..hardware.channels import Channels
 from ..hardware.null_speaker import SilentSpeaker
 from ..hardware.wav import read_wav
-from ..net.dialer import PATIENCE_S
-from ..net.http_post import Post
 from ..runtime.signals import stopped_by_signals
-from ..services.auth import read_token
 
 
 def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, text_only: bool) -> int:
@@ -129,11 +115,3 @@ class Answer:
 
     def show(self, mood: str) -> None: ...
     def close(self) -> None: ...
-
-
-def fetch_token(config: Config) -> str:
-    """Return a short-lived token for the first service. Raises ConfigError, LinkLost, LinkRefused."""
-    service: Any = open_services(config)[0]
-    if not hasattr(service, "mint"):
-        raise ConfigError(f"{config.service.name} has no short-lived tokens")
-    return read_token(Post(service.mint(), PATIENCE_S, service.ca_file).send()).reveal()

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import TextIO
 
 from ..app.agent import Watch
-from ..app.assembly import WAV, assemble, open_microphone, open_speaker, sound_rate
-from ..config.credentials import Secret
+from ..app.assembly import assemble
+from ..app.factories import WAV, open_microphone, open_speaker, sound_rate
 from ..config.model import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
-from ..core.events import Action, Event, LinkDown, Refused, ReplyText, ServiceError, UserText
+from ..core.actions import Action
+from ..core.events import Event, LinkDown, Refused, ReplyText, ServiceError, UserText
 from ..core.printable import printable
-from ..dsp.pcm import level, likeness, seconds
+from ..core.redaction import Secret
+from ..dsp.correlation import likeness
+from ..dsp.pcm import level, seconds
 from ..runtime.signals import stopped_by_signals
 from ..simulator import QUESTION, Simulator
 from ..telemetry.turn_timing import Stopwatch, TurnTimes

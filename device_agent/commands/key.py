@@ -15,7 +15,8 @@ from pathlib import Path
 from ..config import credentials
 from ..config.credentials import STORED, credential_names
 from ..config.key_form import LONGEST, flaw, foreign, issuer, short, text_of
-from ..config.model import INSTALLED, Config, ServiceConfig, load
+from ..config.load import load
+from ..config.model import INSTALLED, Config, ServiceConfig
 from ..core.errors import AgentError, ConfigError
 from ..runtime import systemd
 from ..runtime.atomic_file import read_stream, replace_whole

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import NoReturn
 
 from ..core.errors import ConfigError
+from ..core.redaction import Secret
 from ..runtime.paths import expand_user
 from .key_form import LONGEST, flaw, foreign, text_of
+from .model import ServiceConfig
 
 STORE = Path("/etc/credstore")
 """Where the unit takes its credentials from. Outside of it they are root's, for ``device-agent check`` and ``ask``."""
@@ -17,37 +18,6 @@ STORED = "device-agent.{}"
 """What a credential is called there."""
 TOKEN_KEY, MQTT_PASSWORD = "token_key", "mqtt_password"
 """The systemd credentials that hold what the token server knows us by, and what the broker of the home does."""
-
-
-class Secret:
-    """A text that is shown by ``reveal`` alone: printing, formatting and logging say ``***``, pickling is refused."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the text: to show it to the service, and for nothing else."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return "***"
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Secret must not be stored or copied")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
 
 
 def variable(service_name: str) -> str:
@@ -184,3 +154,27 @@ def _password(raw: bytes, place: str) -> Secret:
     if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
         raise ConfigError(f"{place} holds more than a password; keep only the password, on one line")
     return Secret(text)
+
+
+def token_key_of(config: ServiceConfig) -> Secret | None:
+    """Return what the token server knows this device by; None where it asks for none. Raises ConfigError."""
+    return find_password(config.token_key_file, TOKEN_KEY) if config.token_url else None
+
+
+def key_of(config: ServiceConfig, first: ServiceConfig) -> Secret | None:
+    """Return the key of a service; None where a token server knows us by other means. Raises ConfigError."""
+    return key_and_place(config, first)[0]
+
+
+def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret | None, str]:
+    """Return the key of a service, and where it comes from. Raises ConfigError.
+
+    A key without a name is that of the *first*; no other company is to see it.
+    """
+    unnamed = variable(config.name) == variable(first.name)
+    try:
+        return find_key(config.name, config.api_key_file, unnamed=unnamed, direct=config.url is None)
+    except ConfigError:
+        if config.token_url and not config.api_key_file:
+            return None, "token server of service.token_url"
+        raise

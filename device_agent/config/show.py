@@ -8,11 +8,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ..app.assembly import key_and_place
 from ..core.errors import ConfigError
-from .model import Config, read, services_of, understand
-from .watcher import leaves
-from .yaml_schema import MASK, Places, masked, written
+from ..core.redaction import MASK, masked
+from .credentials import key_and_place
+from .diff import leaves
+from .load import read, understand
+from .model import Config, services_of
+from .yaml_schema import Places, written
 
 DEFAULT = "default"
 COLUMN = 44

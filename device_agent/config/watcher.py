@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ..app.assembly import key_of, token_key_of
 from ..core.errors import AgentError, ConfigError
 from ..runtime.atomic_file import read_whole, replace_whole
 from ..runtime.paths import expand_user
-from .credentials import MQTT_PASSWORD, find_password
-from .model import Config, absences, missing_extras, read, services_of, understand
+from .credentials import MQTT_PASSWORD, find_password, key_of, token_key_of
+from .diff import differences, leaves, located, place_of
+from .load import Reading, read, understand
+from .model import Config, services_of
+from .rules import absences, missing_extras
 from .trial import MOST, Trial
-from .yaml_schema import LARGEST, Places
+from .yaml_schema import LARGEST
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +43,6 @@ AGAIN_S = 10.0
 
 Stamp = tuple[int, ...] | None
 """What shows that a file is another one than before; None where there is none."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a file said once, and all of it was right."""
-
-    config: Config
-    text: str = field(repr=False)
-    places: Places = field(repr=False)
 
 
 class Missing(ConfigError):
@@ -351,42 +341,6 @@ def _secrets_of(config: Config) -> Iterator[tuple[tuple[str, ...], Callable[[], 
     if config.mqtt.host:
         find = partial(find_password, config.mqtt.password_file, MQTT_PASSWORD)
         yield ("mqtt.password_file", "mqtt.host"), find
-
-
-def located(error: AgentError, path: Path, reading: Reading, key: str = "") -> ConfigError:
-    """Return *error* with its place in the file: it is about *key*, or names a key, or the file that stands there."""
-    text, places = str(error), reading.places
-    if text.startswith(f"{path}:"):
-        return ConfigError(text)
-    named = [each for each in places if re.search(rf"(?<![\w.]){re.escape(each)}(?![\w.])", text)]
-    files = [each for each, value in leaves(reading.config) if each.endswith("_file") and value and value in text]
-    return ConfigError(f"{path}:{place_of(places, key, *sorted(named, key=len, reverse=True), *files)} {error}")
-
-
-def place_of(places: Places, *keys: str) -> str:
-    """Return line and column of the first of *keys* that stands in the file, as it stands before a mistake."""
-    found = next((places[key] for key in keys if key in places), None)
-    return f"{found[0]}:{found[1]}:" if found else ""
-
-
-def leaves(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a configuration and its value; a list of plain values is one value, as is an empty one."""
-    if is_dataclass(section):
-        for each in fields(section):
-            yield from leaves(getattr(section, each.name), f"{path}.{each.name}".strip("."))
-    elif isinstance(section, tuple) and section and is_dataclass(section[0]):
-        for index, item in enumerate(section):
-            yield from leaves(item, f"{path}[{index}]")
-    else:
-        yield path, section
-
-
-def differences(one: Config, other: Config) -> list[str]:
-    """Return the keys in which two configurations differ."""
-    before, after = dict(leaves(one)), dict(leaves(other))
-    nothing = object()
-    keys = dict.fromkeys((*before, *after))
-    return [key for key in keys if before.get(key, nothing) != after.get(key, nothing)]
 
 
 def _is_cut(text: str, before: Reading) -> bool:

@@ -18,6 +18,7 @@ import yaml
 
 from ..core.errors import ConfigError
 from ..core.printable import CONTROL, OBEYED
+from ..core.redaction import SECRET, SECRET_NAME, SUSPECT
 from ..runtime.atomic_file import read_stream
 
 LARGEST = 64 * 1024
@@ -33,18 +34,6 @@ MOST_MISTAKES = 50
 LONGEST_SHOWN = 40
 """How many characters of a wrong value are repeated; keys are longer."""
 
-SECRET = re.compile(
-    r"(?:sk|ek|pk)[-_](?=\S*\d)[\w-]{16,}(?!\S)|xai-\w{16}|(?i:bearer)\s+\S{6,}\Z",
-    re.ASCII,
-)
-"""What a key of a service looks like: one word, long, with a digit; a voice sk-SK-LukasNeural or a device PK-910H is
-none."""
-SUSPECT = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
-"""What may be one, and is not repeated in a message."""
-SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IGNORECASE)
-"""What people call them."""
-MASK = "***"
-"""What is shown in their place."""
 NO_MERGE = "merge keys are not supported: write the values themselves"
 NO_SECRETS = (
     "keys and tokens do not belong here: put it into a file of its own, and name that file in service.api_key_file"
@@ -432,18 +421,3 @@ def _place(before: str) -> str:
     """Return line and column of what comes after *before*."""
     lines = f"{before}.".splitlines()
     return f"{len(lines)}:{len(lines[-1])}"
-
-
-def masked(value: Any) -> Any:
-    """Return *value* as JSON knows it, without what is called like a key: the settings of a tool may hold one."""
-    if is_dataclass(value):
-        return {each.name: masked(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, dict):
-        return {name: MASK if _is_secret(name, each) else masked(each) for name, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [masked(each) for each in value]
-    return value
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    return isinstance(value, str) and bool(SECRET_NAME.search(name))

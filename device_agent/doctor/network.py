@@ -14,8 +14,9 @@ from datetime import date
 from typing import cast
 from urllib.parse import urlsplit
 
-from ..app.assembly import key_and_place, open_services, open_tools
+from ..app.factories import open_services, open_tools
 from ..audio.playback_buffer import Playback
+from ..config.credentials import key_and_place
 from ..config.model import Config
 from ..core.errors import AgentError, ConfigError, LinkLost, LinkRefused
 from ..core.events import Words

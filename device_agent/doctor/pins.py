@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-from ..app.assembly import open_button, open_controls, open_light
+from ..app.factories import open_button, open_controls, open_light
 from ..config.model import Config, ControlsConfig
 from ..core.errors import DeviceFailed
 from .findings import Finding, Mark, Now, Progress

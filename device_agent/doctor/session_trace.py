@@ -8,7 +8,8 @@ from typing import Any
 
 from ..core.events import Event, ReplyEnded, ReplyStarted, ReplyText, ServiceError
 from ..core.printable import printable
-from ..services import Message, Service, Session
+from ..net.models import Message
+from ..services import Service, Session
 from ..services.json_fields import Fields, event_of, part, text
 
 LONGEST = 40

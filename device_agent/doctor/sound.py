@@ -11,12 +11,13 @@ from statistics import median
 
 import numpy as np
 
-from ..app.assembly import WAV, open_echo, open_microphone, open_speaker, sound_rate
+from ..app.factories import WAV, open_echo, open_microphone, open_speaker, sound_rate
 from ..audio.cues import Cues
 from ..config.model import Config
+from ..core.actions import Cue
 from ..core.errors import AgentError, DeviceFailed
-from ..core.events import Cue
-from ..dsp.pcm import FRAME_MS, frame_bytes, frames, level, resample, seconds
+from ..dsp.pcm import FRAME_MS, frame_bytes, frames, level, seconds
+from ..dsp.resampling import resample
 from ..hardware import Microphone, Speaker
 from ..hardware.channels import Channels, no_channel
 from ..hardware.device_users import CARDS

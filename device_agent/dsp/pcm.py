@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import soxr
 
 FRAME_MS = 20
 """Length of a frame: what the microphone delivers, the gate judges and the loudspeaker takes at once."""
@@ -89,69 +88,6 @@ def unfold(pcm: bytes, channels: int) -> bytes:
     return pcm if channels == 1 else np.repeat(np.frombuffer(pcm, np.int16), channels).tobytes()
 
 
-class Resampler:
-    """Changes the rate of a stream, with an anti-alias filter; equal rates pass untouched, bit for bit.
-
-    The filter holds 1 to 20 ms back, ``flush`` returns them at the end of a stream. The *quality* "LQ" of soxr keeps
-    three quarters of the band flat (9 kHz of sound at 24 kHz, all of a voice) and answers every frame with one; "HQ"
-    keeps nearly all of it, but answers in blocks of 35 ms.
-    """
-
-    def __init__(self, rate_in: int, rate_out: int, quality: str = "LQ") -> None:
-        same = rate_in == rate_out
-        self._stream = None if same else soxr.ResampleStream(rate_in, rate_out, 1, np.int16, quality)
-
-    def feed(self, pcm: bytes) -> bytes:
-        """Take the next piece of the stream; return what can be said of it already, possibly nothing."""
-        if self._stream is None:
-            return pcm
-        return bytes(self._stream.resample_chunk(np.frombuffer(pcm, np.int16)))
-
-    def flush(self) -> bytes:
-        """End the stream and return the rest of it; the next ``feed`` begins another."""
-        if self._stream is None:
-            return b""
-        rest: bytes = self._stream.resample_chunk(np.empty(0, np.int16), last=True).tobytes()
-        self._stream.clear()
-        return rest
-
-    def clear(self) -> None:
-        """Forget the stream; the next ``feed`` begins another."""
-        if self._stream is not None:
-            self._stream.clear()
-
-
-def resample(pcm: bytes, rate_in: int, rate_out: int) -> bytes:
-    """Return all of *pcm* at another rate, for sound that is whole already."""
-    resampler = Resampler(rate_in, rate_out, "HQ")
-    return resampler.feed(pcm) + resampler.flush()
-
-
-class Framer:
-    """Cuts a stream of any pieces into equal frames."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rest = bytearray()
-
-    def feed(self, pcm: bytes) -> None:
-        """Take the next piece of the stream."""
-        self._rest += pcm
-
-    def take(self) -> bytes:
-        """Return the next whole frame, or b"" where there is none yet."""
-        if len(self._rest) < self._size:
-            return b""
-        frame = bytes(self._rest[: self._size])
-        del self._rest[: self._size]
-        return frame
-
-    def flush(self) -> bytes:
-        """End the stream: return its rest as a frame filled up with silence, or b""."""
-        frame, self._rest = bytes(self._rest), bytearray()
-        return frame.ljust(self._size, b"\0") if frame else b""
-
-
 class Gain:
     """A volume that glides: a change is spread over one call, so that it never clicks."""
 
@@ -177,19 +113,3 @@ class Gain:
 def loudness(percent: float) -> float:
     """Return the factor for a volume of *percent*: 100 is 1, 0 is 0, and the way between sounds even to an ear."""
     return (max(0.0, min(100.0, percent)) / 100) ** 2
-
-
-def likeness(part: bytes, whole: bytes) -> tuple[float, int]:
-    """Return how well *part* fits into *whole* where it fits best (1 is the same sound, maybe louder), and at which
-    sample. Both have one rate."""
-    a = np.frombuffer(part, np.int16).astype(np.float64)
-    b = np.frombuffer(whole, np.int16).astype(np.float64)
-    if not a.any() or not b.any() or len(a) > len(b):
-        return 0.0, 0
-    size = 1 << (len(a) + len(b)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(b, size) * np.conj(np.fft.rfft(a, size)), size)[: len(b) - len(a) + 1]
-    energy = np.concatenate(([0.0], np.cumsum(b * b)))
-    power = (energy[len(a) :] - energy[: len(b) - len(a) + 1]) * np.dot(a, a)
-    fit = np.divide(products, np.sqrt(power), out=np.zeros_like(products), where=power > np.dot(a, a))
-    at = int(np.argmax(fit))
-    return float(fit[at]), at

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from ..dsp import pcm as audio
+from ..dsp import resampling
 from . import Cut, never
 from .channels import Channels
 from .portaudio_host import RATES, SoundDevice, devices
@@ -38,17 +39,17 @@ class PortAudioMicrophone:
         self._rate, self._channel = rate, channel
         self._card = Card("input", device, channel)
         self._channels = Channels(1, rate)
-        self._framer = audio.Framer(audio.frame_bytes(rate))
-        self._resampler = audio.Resampler(rate, rate)
+        self._framer = resampling.Framer(audio.frame_bytes(rate))
+        self._resampler = resampling.Resampler(rate, rate)
         self._missing = 0  # of the card's samples, until the next whole period
         self._full_at = 0.0  # when the card's buffer overflows if nobody reads
 
     def open(self) -> None:
         """Begin to record. Raises DeviceFailed."""
         self._card.open(self._rate, MICROPHONE_PERIOD_MS)
-        self._framer = audio.Framer(audio.frame_bytes(self._rate))
+        self._framer = resampling.Framer(audio.frame_bytes(self._rate))
         self._channels = Channels(self._card.channels, self._card.rate, self._channel, str(self._card))
-        self._resampler = audio.Resampler(self._card.rate, self._rate)
+        self._resampler = resampling.Resampler(self._card.rate, self._rate)
         self._card.start()
         self._missing = self._card.period
         self._full_at = time.monotonic() + self._card.seconds(self._card.buffer)
@@ -110,7 +111,7 @@ class PortAudioSpeaker:
         self.underruns = 0
         self._rate = rate
         self._card = Card("output", device)
-        self._resampler = audio.Resampler(rate, rate)
+        self._resampler = resampling.Resampler(rate, rate)
         self._latency = 0.0
         self._playing = False  # between the first write and the end of a reply
         self._dry_at = 0.0  # when the card will have played everything, at the earliest; 0: it got nothing yet
@@ -126,7 +127,7 @@ class PortAudioSpeaker:
     def open(self) -> None:
         """Reserve the card; it stays silent until the first ``write``. Raises DeviceFailed."""
         self._card.open(self._rate, SPEAKER_PERIOD_MS)
-        self._resampler = audio.Resampler(self._rate, self._card.rate)
+        self._resampler = resampling.Resampler(self._rate, self._card.rate)
         # PortAudio's own number leaves out the whole period that sounds just now.
         held = RESAMPLER_S if self._card.rate >= SLOW_HZ else SLOW_RESAMPLER_S
         if self._card.rate == self._rate:

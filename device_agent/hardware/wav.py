@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from ..core.errors import DeviceFailed
 from ..dsp import pcm as audio
+from ..dsp import resampling
 from . import Cut, never
 from .channels import Channels, no_channel
 
@@ -78,8 +79,8 @@ class WavMicrophone:
         self._width = 2  # bytes of a sample of all channels
         self._channels = Channels(1, rate)
         self._left = 0  # bytes of the file that were not read yet
-        self._resampler = audio.Resampler(rate, rate)
-        self._framer = audio.Framer(audio.frame_bytes(rate))
+        self._resampler = resampling.Resampler(rate, rate)
+        self._framer = resampling.Framer(audio.frame_bytes(rate))
         self._due = 0.0  # when the frame that is played now is complete
 
     def open(self) -> None:
@@ -98,8 +99,8 @@ class WavMicrophone:
             raise no_channel(f"microphone wav:{self._path}", form.channels, self._channel)
         self._width, self._left = 2 * form.channels, form.size
         self._channels = Channels(form.channels, form.rate, self._channel, f"microphone wav:{self._path}")
-        self._resampler = audio.Resampler(form.rate, self._rate)
-        self._framer = audio.Framer(audio.frame_bytes(self._rate))
+        self._resampler = resampling.Resampler(form.rate, self._rate)
+        self._framer = resampling.Framer(audio.frame_bytes(self._rate))
         self._due = self._pace.now()
 
     def read(self) -> bytes:

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from ..config.credentials import MQTT_PASSWORD, find_password
 from ..config.model import Config
+from ..core.actions import Action
 from ..core.errors import ConfigError
-from ..core.events import Action, Event
+from ..core.events import Event
 from ..runtime.worker import Worker
 from ..state.machine_id import machine_id
 from ..state.store import Memory

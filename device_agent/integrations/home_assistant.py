@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import __version__
+from ..core.actions import Action, Dial, Show
 from ..core.conversation import MOODS, RESTING
-from ..core.events import Action, Announcement, Dial, Event, MuteAsked, Show, StopAsked, VolumeAsked
+from ..core.events import Announcement, Event, MuteAsked, StopAsked, VolumeAsked
 
 LONGEST_SAID = 1000
 """Characters of an announcement."""

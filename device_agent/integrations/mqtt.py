@@ -9,10 +9,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ..config.credentials import Secret
 from ..config.model import MqttConfig
+from ..core.actions import Action
 from ..core.errors import ConfigError, missing
-from ..core.events import Action, Event
+from ..core.events import Event
+from ..core.redaction import Secret
 from ..net import tls
 from .home_assistant import Announcements, Home
 from .mqtt_limits import LARGEST, LimitedSocket

@@ -12,9 +12,10 @@ from contextlib import suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from ..core.actions import Action
 from ..core.conversation import MOODS
 from ..core.errors import ConfigError, missing
-from ..core.events import Action, Event
+from ..core.events import Event
 
 try:
     from prometheus_client import CollectorRegistry

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from ..audio.playback_buffer import Playback
+from ..core.actions import Action, CancelReply, ToolResult
 from ..core.errors import LinkLost, LinkRefused
 from ..core.events import (
-    Action,
-    CancelReply,
     Event,
     LinkUp,
     ReplyAudio,
@@ -25,7 +24,6 @@ from ..core.events import (
     ReplyWithdrawn,
     Speech,
     ToolCall,
-    ToolResult,
 )
 from ..net.websocket import Wire
 from ..services import Session

@@ -12,8 +12,9 @@ from ..core.errors import LinkRefused
 from ..core.events import Event
 from ..net.dialer import prepare
 from ..net.http_post import Post
+from ..net.models import Endpoint
 from ..net.websocket import Wire
-from ..services import Endpoint, Service
+from ..services import Service
 from .connection import Carrier
 from .history import Recall
 from .outbox import Again, Outbox

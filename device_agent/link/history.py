@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from ..core.actions import CancelReply
 from ..core.events import (
-    CancelReply,
     Clip,
     Event,
     NothingSaid,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..audio.playback_buffer import Playback
 from ..core.errors import LinkLost, LinkRefused
 from ..core.events import CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
-from ..runtime.worker import Pulse
+from ..runtime.heartbeat import Pulse
 from ..services import Service
 from ..services.response_timeout import SLOW, ResponseTimedOut
 from .connection import Carrier

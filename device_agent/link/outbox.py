@@ -10,7 +10,8 @@ from collections import deque
 from contextlib import suppress
 from enum import Enum
 
-from ..core.events import Action, CancelReply, Clip, NothingSaid, Speech, TalkEnded, TalkStarted, ToolResult, Words
+from ..core.actions import Action, CancelReply, ToolResult
+from ..core.events import Clip, NothingSaid, Speech, TalkEnded, TalkStarted, Words
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..core.events import Action, Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
-from ..dsp.pcm import Resampler, resample
+from ..core.actions import Action
+from ..core.events import Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
+from ..dsp.resampling import Resampler, resample
 
 
 class RateAdapter:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import LinkRefused
-from ..services import Request, Said, Service
+from ..net.models import Request
+from ..services import Said, Service
 
 
 @dataclass(frozen=True)

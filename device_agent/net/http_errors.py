@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import LinkLost, LinkRefused
-from ..core.printable import printable
+from ..core.redaction import quoted
 
 REFUSING = {400, 401, 402, 403, 404, 405, 410, 422}
 """Answers that another try will not change: wrong address, key, model or plan."""
@@ -32,12 +32,8 @@ LONGEST_S = 3600.0
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LENGTH = r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
 _ASKED = re.compile(rf"(?:try again|retry|wait)(?: in| after| for)?:? ?((?:{_LENGTH} ?)+)", re.IGNORECASE)
-MOST_QUOTED = 200
-"""Characters of what a stranger says that are repeated."""
 MOST_READ = 2000
 """Characters of it that are searched for a time to stay away."""
-SHORTEST_SECRET, LONGEST_WORD = 4, 16
-"""Characters: what is shorter in a header is no key, and what is shorter in a URL no credential but a path."""
 
 
 def rejection(
@@ -102,27 +98,6 @@ def _host(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
-    """Return what is said to a service and may never be repeated: the words of headers, and what is long in a URL."""
-    parts = urlsplit(url)
-    words = [word for value in headers.values() for word in value.split() if word != "Bearer"]
-    return sorted(
-        [
-            *(word for word in words if len(word) >= SHORTEST_SECRET),
-            *(part for part in (parts.path, parts.query, *parts.path.split("/")) if len(part) > LONGEST_WORD),
-        ],
-        key=len,
-        reverse=True,
-    )
-
-
-def quoted(text: str, hide: Iterable[str] = ()) -> str:
-    """Return what a stranger said: in one line, not too long, and without what must not be repeated."""
-    for secret in hide:
-        text = text.replace(secret, "***")
-    return printable(" ".join(text[: 4 * MOST_QUOTED].split()))[:MOST_QUOTED]
 
 
 def _reason(body: bytes | None) -> str:

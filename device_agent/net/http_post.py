@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from .. import __version__
 from ..core.errors import AgentError, LinkLost
-from ..services import Request
+from ..core.redaction import quoted, secrets
 from .dialer import Dial, unreachable
-from .http_errors import quoted, rejection, secrets
+from .http_errors import rejection
+from .models import Request
 
 LARGEST = 1 << 20
 """Bytes of an answer; a token or an invitation is a thousandth of that."""

@@ -14,11 +14,12 @@ from websocket import _handshake
 from websocket._abnf import frame_buffer
 
 from ..core.errors import AgentError, LinkClosed, LinkLost, LinkRefused
-from ..services import Endpoint, Message
+from ..core.redaction import quoted, secrets
 from .deadline_stream import GONE, Line
 from .dialer import PATIENCE_S, Dial, unreachable
 from .happy_eyeballs import UNHEARD_MS
-from .http_errors import quoted, rejection, secrets
+from .http_errors import rejection
+from .models import Endpoint, Message
 
 GOODBYE_S = 0.3
 """How long to wait for the service's half of a clean close."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from ..core.errors import AgentError
 from ..core.events import Event, WorkerCrashed
@@ -14,46 +13,6 @@ log = logging.getLogger(__name__)
 
 NUDGED_S, FORCED_S = 0.6, 0.4
 """How long a worker may take to stop when it was told to, and when it was broken out of its call."""
-
-
-class Pulse:
-    """Shows from outside whether a thread gets on with its work. The worker beats and rests; the owner checks."""
-
-    def __init__(self) -> None:
-        self._beats = self._seen = 0
-        self._resting = True  # waiting for work is no standstill
-        self._since = 0.0
-
-    def beat(self) -> None:
-        """The worker did a piece of work and begins the next."""
-        self._beats += 1
-        self._resting = False
-
-    def rest(self) -> None:
-        """The worker waits for work."""
-        self._resting = True
-
-    def standstill(self, now: float) -> float:
-        """Return for how many seconds the worker has been busy without a beat, as far as calls of this method saw."""
-        if self._resting or self._beats != self._seen or not self._since:
-            self._seen, self._since = self._beats, now
-        return now - self._since
-
-
-class Meeting:
-    """Where two threads wait for each other, for a moment at most: then each goes on alone."""
-
-    def __init__(self, seconds: float = 1.0) -> None:
-        self._barrier, self._seconds = threading.Barrier(2), seconds
-
-    def call(self) -> None:
-        """Begin anew, whatever became of the last meeting."""
-        self._barrier.reset()
-
-    def meet(self) -> None:
-        """Wait until the other is here."""
-        with suppress(threading.BrokenBarrierError):
-            self._barrier.wait(self._seconds)
 
 
 class Worker:

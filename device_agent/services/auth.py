@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from ..config.credentials import Secret
 from ..core.errors import LinkLost
-from . import Request
+from ..core.redaction import Secret
+from ..net.models import Request
 
 PREFIXES = ("xai-client-secret.", "openai-insecure-api-key.")
 """What browsers put before a token; some token servers do so too (seen in the field)."""

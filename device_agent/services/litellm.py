@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from ..core.errors import LinkLost, LinkRefused
 from ..core.events import Event
 from ..net.http_errors import rejection
-from . import Can, Endpoint, Message, Request, Said, Session
+from ..net.models import Endpoint, Message, Request
+from . import Can, Said, Session
 from .auth import bearer, with_query
 from .json_fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings

@@ -13,11 +13,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from ..core.actions import Action, CancelReply, ToolResult
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import (
-    Action,
     Announcement,
-    CancelReply,
     Clip,
     Event,
     LinkUp,
@@ -32,14 +31,14 @@ from ..core.events import (
     Speech,
     TalkEnded,
     TalkStarted,
-    ToolResult,
     TurnReceived,
     TurnTaken,
     UserText,
     Words,
 )
 from ..dsp.g711 import Codec
-from . import Message, Said, Session, error_events
+from ..net.models import Message
+from . import Said, Session, error_events
 from .audio_payload import Sound
 from .closing import JUST_BEFORE_S, judge
 from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text

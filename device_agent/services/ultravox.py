@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..core.errors import LinkLost
-from . import Can, Endpoint, Function, Request, Said, ServerTool, Session, Settings
+from ..net.models import Endpoint, Request
+from . import Can, Function, Said, ServerTool, Session, Settings
 from .auth import LONGEST, with_query
 from .json_fields import text
 from .ultravox_session import UltravoxSession

@@ -8,9 +8,8 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 
+from ..core.actions import Action, CancelReply, ToolResult
 from ..core.events import (
-    Action,
-    CancelReply,
     Clip,
     Event,
     LinkUp,
@@ -25,12 +24,12 @@ from ..core.events import (
     TalkEnded,
     TalkStarted,
     ToolCall,
-    ToolResult,
     TurnTaken,
     UserText,
     Words,
 )
-from . import Message, Session
+from ..net.models import Message
+from . import Session
 from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
 from .response_timeout import PATIENCE_S, ResponseTimeout
 from .tool_calls import MOST, cut

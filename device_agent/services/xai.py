@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..config.credentials import Secret
-from . import Can, Endpoint, Request, Said, Session, Settings, reasons
+from ..core.redaction import Secret
+from ..net.models import Endpoint, Request
+from . import Can, Said, Session, Settings, reasons
 from .auth import ask_for_token, bearer, credential, mint, with_query
 from .realtime_session import RealtimeSession
 from .realtime_settings import RealtimeSettings, optional

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..config.credentials import Secret
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import Event
-from . import Can, Endpoint, Request, Said, Session, Settings, error_events
+from ..core.redaction import Secret
+from ..net.models import Endpoint, Request
+from . import Can, Said, Session, Settings, error_events
 from .closing import busy_for
 from .json_fields import Fields
 from .realtime_session import EVENTS, READY_BY_RULE_S, RealtimeSession

@@ -21,8 +21,9 @@ from pprint import pformat
 
 from .. import __version__
 from ..config.model import Config
-from ..config.yaml_schema import masked
-from ..core.events import Action, Event, WorkerCrashed
+from ..core.actions import Action
+from ..core.events import Event, WorkerCrashed
+from ..core.redaction import masked
 
 log = logging.getLogger(__name__)
 

@@ -17,30 +17,25 @@ from typing import Any, Protocol
 from .. import __version__
 from ..audio.capture import MICROPHONE
 from ..audio.playout import SPEAKER
+from ..core.actions import Action, CutReply, Hush, Play, Ring, Show
 from ..core.conversation import MOODS, STARTING
 from ..core.events import (
-    Action,
-    CutReply,
     DeviceReady,
     Event,
-    Hush,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneLost,
     NothingSaid,
-    Play,
     PlaybackStarted,
     Refused,
     ReplyEnded,
-    Ring,
     ServiceError,
-    Show,
     SpeakerLost,
     ToolCall,
 )
+from ..core.redaction import quoted
 from ..dsp.level_meter import Level
-from ..net.http_errors import quoted
 from .turn_timing import NO_ANSWER, STEPS, Stopwatch, TurnTimes
 
 SHOWN = 20

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from ..core.events import Action, CutReply, Event, LinkDown, LinkIdle, Refused, ReplyEnded, ReplyText, UserText
+from ..core.actions import Action, CutReply
+from ..core.events import Event, LinkDown, LinkIdle, Refused, ReplyEnded, ReplyText, UserText
 
 log = logging.getLogger(__name__)
 

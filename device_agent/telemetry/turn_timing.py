@@ -8,22 +8,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from operator import itemgetter
 
+from ..core.actions import Action, Cue, CutReply, Dial, ForgetTurn, Play, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import (
-    Action,
     Clip,
-    Cue,
     CutConfirmed,
-    CutReply,
-    Dial,
     Event,
-    ForgetTurn,
     NothingSaid,
-    Play,
     PlaybackStarted,
     ReplyEnded,
     ReplyStarted,
-    Show,
     SpeakerLost,
     TalkEnded,
     TalkStarted,

@@ -13,100 +13,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from ..core.actions import ToolResult
 from ..core.errors import AgentError
-from ..core.events import ToolCall, ToolResult
+from ..core.events import ToolCall
 from ..services import Function
 from ..services.tool_calls import LONGEST_ARGUMENTS
-
-log = logging.getLogger(__name__)
-
-AT_ONCE, WAITING = 4, 16
-"""How many tools run at the same time, and how many calls there may be in all."""
-
-
-class ToolFailed(AgentError, RuntimeError):
-    """A tool did not do what it was asked to do. The assistant is told the text."""
-
-
-class Tool(Protocol):
-    """Something that can be done."""
-
-    @property
-    def function(self) -> Function:
-        """What the assistant is told."""
-
-    @property
-    def quiet(self) -> bool:
-        """Whether the assistant had better say nothing about the outcome."""
-
-    def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
-        """Do it; return the outcome as JSON. Runs in a thread of its own, and ends soon when *stopping* is set.
-
-        Raises ToolFailed.
-        """
-
-
-class Toolbox:
-    """The tools of this device. ``run``, ``use`` and ``close`` belong to the main thread."""
-
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self.use(tools)
-        self._stopping = threading.Event()
-        self._room = threading.BoundedSemaphore(WAITING)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tool")
-
-    def use(self, tools: Iterable[Tool]) -> None:
-        """From the next call on, these are the tools."""
-        self._tools = {tool.function.name: tool for tool in tools}
-
-    def run(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
-        """Do what *call* asks for, sometime soon; *answer* is called with the outcome, in any thread."""
-        if not self._room.acquire(blocking=False):
-            answer(_failure(call, f"{WAITING} tools are under way already; try again later"))
-            return
-        self._threads.submit(self._work, call, answer)
-
-    def close(self) -> None:
-        """End everything that runs, without an answer."""
-        self._stopping.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def _work(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
-        try:
-            result = self._answer(call)
-        finally:
-            self._room.release()
-        if not self._stopping.is_set():
-            answer(result)
-
-    def _answer(self, call: ToolCall) -> ToolResult:
-        tool = self._tools.get(call.name)
-        try:
-            output = self._do(call, tool)
-        except ToolFailed as error:
-            log.warning("tool %s failed: %s", call.name, error)
-            return _failure(call, str(error))
-        except Exception:
-            log.exception("tool %s crashed", call.name)
-            return _failure(call, "the tool is broken")
-        log.info("tool %s answered with %d characters", call.name, len(output))
-        quiet = tool is not None and tool.quiet
-        return ToolResult(call.call, output, quiet=quiet, name=call.name, arguments=call.arguments)
-
-    def _do(self, call: ToolCall, tool: Tool | None) -> str:
-        if tool is None:
-            raise ToolFailed(f"there is no tool {call.name!r}")
-        if len(call.arguments) > LONGEST_ARGUMENTS:
-            raise ToolFailed(f"the arguments are longer than {LONGEST_ARGUMENTS} characters; call it again with less")
-        try:
-            arguments = json.loads(call.arguments or "{}")
-        except (ValueError, RecursionError):
-            raise ToolFailed("the arguments are not JSON") from None
-        if not isinstance(arguments, dict):
-            raise ToolFailed("the arguments are not a JSON object")
-        return tool.run(arguments, self._stopping)
-
-
-def _failure(call: ToolCall, text: str) -> ToolResult:
-    output = json.dumps({"error": text})
-    return ToolResult(call.call, output, failed=True, name=call.name, arguments=call.arguments)
+from .base import Tool as Tool
+from .base import ToolFailed as ToolFailed
+from .toolbox import AT_ONCE as AT_ONCE
+from .toolbox import WAITING as WAITING
+from .toolbox import Toolbox as Toolbox
+from .toolbox import _failure as _failure
+from .toolbox import log as log

@@ -15,7 +15,7 @@ import wave
 from importlib.resources import as_file
 from pathlib import Path
 
-from device_agent.dsp.pcm import likeness
+from device_agent.dsp.correlation import likeness
 from device_agent.simulator import QUESTION, Simulator
 
 RATE = 24000

@@ -20,7 +20,7 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, TextIO
 
-from device_agent.dsp.pcm import likeness
+from device_agent.dsp.correlation import likeness
 from device_agent.simulator import QUESTION, Simulator
 
 UNIT = "device-agent"

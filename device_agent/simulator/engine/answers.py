@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...dsp.pcm import resample, seconds
+from ...dsp.pcm import seconds
+from ...dsp.resampling import resample
 from ..contract import Manners
 from .items import Item
 from .reply_audio import melody

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...dsp.pcm import FRAME_MS, FULL_SCALE, frame_bytes, level, resample, samples
+from ...dsp.pcm import FRAME_MS, FULL_SCALE, frame_bytes, level, samples
+from ...dsp.resampling import resample
 
 MAX_BUFFER_S = 600.0
 """The longest turn: more sound is refused, or ends the turn where the ear decides."""

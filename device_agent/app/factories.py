@@ -1,0 +1,213 @@
+"""Makes services, ports and tools from a configuration. A library is imported only where it is asked for."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Mapping
+from typing import Any
+
+from .. import services
+from ..audio.echo_control import Echo
+from ..audio.gate import Gate
+from ..audio.playback_buffer import Playback
+from ..config.credentials import key_of, token_key_of
+from ..config.model import (
+    ButtonConfig,
+    Config,
+    ControlsConfig,
+    LightConfig,
+    MicrophoneConfig,
+    ServiceConfig,
+    TalkConfig,
+    ToolConfig,
+)
+from ..core.errors import ConfigError
+from ..core.events import Event
+from ..core.redaction import Secret
+from ..dsp.vad import VoiceDetector
+from ..hardware import Button, Controls, Light, Microphone, Speaker
+from ..hardware.front_panel import Opener, Openers, Panel
+from ..link.unavailable import Unavailable
+from ..services import Function
+from ..state.alarms import Alarms
+from ..tools import Tool
+from ..tools.builtin import abilities
+from .device import Parts
+from .policies import can_unmute, gate_rules, half_duplex
+
+log = logging.getLogger(__name__)
+
+WAV = "wav:"
+
+
+def open_services(
+    config: Config, key: Secret | None = None, *, patient: bool = False, **given: Any
+) -> list[services.Service]:
+    """Return the services that *config* names, first choice first, with their keys.
+
+    Raises ConfigError where a key cannot be read; *patient*: such a service refuses to be dialled.
+    """
+    opened: list[services.Service] = []
+    for one in (config.service, *config.fallback):
+        try:
+            opened.append(open_service(one, config.talk, _secrets(one, config.service, key), **given))
+        except ConfigError as error:
+            if not patient:
+                raise
+            shut: Any = Unavailable(open_service(one, config.talk, {}, **given), str(error))
+            opened.append(shut)
+    return opened
+
+
+def _secrets(config: ServiceConfig, first: ServiceConfig, key: Secret | None) -> dict[str, Secret | None]:
+    """Return what a service is known by. Raises ConfigError."""
+    token = {"token_key": token_key_of(config)} if config.token_url else {}
+    return {"key": key or key_of(config, first), **token}
+
+
+def open_service(
+    config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, Secret | None], **given: Any
+) -> services.Service:
+    """Return one service. Settings left empty, and those that it does not know, are the service's own."""
+    service: services.Service = services.load(config.name)(
+        **_settings(config),
+        **given,
+        **secrets,
+        service_ends=talk.end == "service",
+        silence_ms=talk.silence_ms,
+    )
+    return service
+
+
+def _settings(config: ServiceConfig) -> dict[str, Any]:
+    """Return what a service is told of its section, without secrets: what is set, and it knows."""
+    cls, known = services.load(config.name), services.options(config.name)
+    settings = {name: value for name, value in vars(config).items() if value and name in known}
+    if config.rate not in cls.rates:
+        del settings["rate"]
+    return settings
+
+
+def sound_rate(config: Config) -> int:
+    """Return the samples per second of everything in this device: what the first service wants. Reads no file."""
+    cls, settings = services.load(config.service.name), _settings(config.service)
+    rate: int = cls(**settings).rate
+    return rate
+
+
+def open_tools(config: Config, alarms: Alarms, playback: Playback, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
+    """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
+    wanted = [name for name in config.abilities if name != "mute" or can_unmute(config)]
+    ours = abilities(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
+    theirs = [open_tool(tool) for tool in config.tools]
+    names = {tool.function.name for tool in theirs}
+    return [*theirs, *(tool for tool in ours if tool.function.name not in names)]
+
+
+def open_tool(tool: ToolConfig) -> Tool:
+    """Return a tool of the owner's."""
+    from ..tools.command import Command
+
+    about = Function(tool.name, tool.description, tool.parameters, tool.timeout_s)
+    return Command(about, tool.command, tool.timeout_s)
+
+
+def open_echo(config: Config, rate: int, *, proven: bool = False) -> Echo:
+    """Return what keeps the device from hearing itself.
+
+    Raises ConfigError where the canceller does not start; *proven*: then the device is deaf while it speaks.
+    """
+    canceller = None
+    if config.echo.mode == "cancel":
+        try:
+            from ..dsp.aec import Canceller
+
+            canceller = Canceller(rate)
+        except ConfigError as error:
+            if not proven:
+                raise
+            log.error("%s; continuing without it: the speaker cannot hear you while it speaks", error)
+    return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
+
+
+def open_microphone(microphone: MicrophoneConfig, rate: int) -> Microphone:
+    """Return the microphone that is described, at *rate* Hz; its owner opens it."""
+    if microphone.device.startswith(WAV):
+        from ..hardware.wav import WavMicrophone
+
+        return WavMicrophone(microphone.device.removeprefix(WAV), rate, microphone.channel)
+    from ..hardware.portaudio import PortAudioMicrophone
+
+    return PortAudioMicrophone(rate, microphone.device, microphone.channel)
+
+
+def open_speaker(device: str, rate: int) -> Speaker:
+    """Return the loudspeaker called *device*; its owner opens it."""
+    if device.startswith(WAV):
+        from ..hardware.wav import WavSpeaker
+
+        return WavSpeaker(device.removeprefix(WAV), rate)
+    from ..hardware.portaudio import PortAudioSpeaker
+
+    return PortAudioSpeaker(rate, device)
+
+
+def open_gate(talk: TalkConfig, rate: int) -> Gate:
+    """Return the gate, closed."""
+    return Gate(VoiceDetector(rate, talk.vad), **gate_rules(talk), device_ends=talk.end == "device")
+
+
+def open_panel(openers: Openers, before: Parts | None) -> Panel:
+    """Return the panel of *before*, changed to what *openers* want, or a new one. Raises DeviceFailed."""
+    if before is None:
+        return Panel(openers)
+    before.panel.exchange(openers)
+    return before.panel
+
+
+def openers(
+    config: Config, button: Button | None = None, light: Light | None = None, controls: Controls | None = None
+) -> Openers:
+    """Return what opens button, light and controls. What is given is open."""
+    return {
+        "controls": Opener(config.controls, lambda: controls or open_controls(config.controls)),
+        "button": Opener(config.button, lambda: button or open_button(config.button)),
+        "light": Opener(config.light, lambda: light or open_light(config.light)),
+    }
+
+
+def open_button(button: ButtonConfig) -> Button:
+    """Return the button on its pin, or the return key."""
+    if button.pin is None:
+        from ..hardware.terminal import TerminalButton
+
+        return TerminalButton()
+    from ..hardware.gpio import GpioButton
+
+    return GpioButton(button.pin, inverted=button.inverted)
+
+
+def open_light(light: LightConfig) -> Light:
+    """Return the light that hangs on pins, or a line on the terminal."""
+    if light.rgb:
+        from ..hardware.gpio import GpioColourLight
+
+        return GpioColourLight(light.rgb, inverted=light.inverted)
+    if light.pin is not None:
+        from ..hardware.gpio import GpioLight
+
+        return GpioLight(light.pin, inverted=light.inverted)
+    from ..hardware.terminal import TerminalLight
+
+    return TerminalLight()
+
+
+def open_controls(controls: ControlsConfig) -> Controls | None:
+    """Return the knobs for volume and mute, if there are any."""
+    pins = (controls.volume_up, controls.volume_down, controls.mute, *controls.encoder)
+    if all(pin is None for pin in pins):
+        return None
+    from ..hardware.gpio import GpioControls
+
+    return GpioControls(**vars(controls))

@@ -1,0 +1,69 @@
+"""``device-agent simulate``."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..core.printable import printable
+from .engine.behaviour import MANNERS, Manner
+from .faults import FAULTS
+from .simulator import Simulator as Simulator
+
+MAX_LINES = 1000
+"""How many lines may wait for a slow terminal; more are dropped."""
+
+
+def print_now(line: str) -> None:
+    """Print a *line* that is seen at once, by a pipe too."""
+    print(line, flush=True)
+
+
+def serve(
+    service: str = "xai",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    key: str | None = None,
+    manner: Iterable[str] = (),
+    faults: Iterable[str] = (),
+    tls: ssl.SSLContext | None = None,
+    show: Callable[[str], object] = print_now,
+    **options: Any,
+) -> None:
+    """Run a simulator until SIGINT or SIGTERM, and *show* a line for each thing that happens. Main thread only."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal handler may put into this kind of queue
+
+    def say(line: str) -> None:
+        if lines.qsize() < MAX_LINES:
+            lines.put(printable(line))
+
+    before = {sign: signal.signal(sign, lambda *_: lines.put(None)) for sign in (signal.SIGINT, signal.SIGTERM)}
+    manner, faults = list(manner), list(faults)
+    try:
+        with Simulator(
+            service, host, port, key, manner=manner, faults=faults, tls=tls, say=say, **options
+        ) as simulator:
+            show(f"listening on {simulator.url}")
+            for name in manner:
+                show(f"manner {name}: {MANNERS[name].says}")
+            for name in faults:
+                show(f"fault {name}: {FAULTS[name].says}")
+            while (line := lines.get()) is not None:
+                show(line)
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def listed(table: Mapping[str, Manner]) -> str:
+    """Return a line for each entry of *table*: its name, what it is, and with which services it makes sense."""
+    width = max(map(len, table))
+    lines = []
+    for name, entry in table.items():
+        only = f" ({', '.join(entry.services)})" if entry.services else ""
+        lines.append(f"{name:{width}}  {entry.says}{only}")
+    return "\n".join(lines)
