@@ -23,7 +23,7 @@ from .core.errors import AgentError, ConfigError
 from .core.printable import printable
 from .runtime.logs import LEVELS, start_log
 from .runtime.streams import open_missing
-from .services import SERVICES
+from .services.registry import SERVICES
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def simulate(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Test everything that the configuration names, and say what to do about each fault."""
-    from .doctor import check as check_all
+    from .doctor.doctor import check as check_all
 
     return check_all(_path(options), sys.stdout, offline=options.offline, quiet=options.quiet, as_json=options.json)
 
@@ -140,7 +140,7 @@ def status(options: argparse.Namespace) -> int:
 
 def devices(_options: argparse.Namespace) -> int:
     """List the sound devices of this machine, and how to choose one."""
-    from .doctor import show_devices
+    from .doctor.list_devices import show_devices
 
     return show_devices(sys.stdout)
 

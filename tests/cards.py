@@ -36,7 +36,7 @@ from typing import IO, Any, Self, TypeVar
 
 import pytest
 
-from device_agent.hardware import Cut, never
+from device_agent.hardware.ports import Cut, never
 
 HERE = Path(__file__).parent
 PORTS = "device_agent.hardware.portaudio"

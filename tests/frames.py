@@ -52,7 +52,7 @@ from device_agent.core.errors import ConfigError
 from device_agent.core.events import Event, PlaybackStarted, TalkStarted, Words
 from device_agent.core.redaction import Secret
 from device_agent.dsp.pcm import frame_bytes
-from device_agent.hardware import Cut, never
+from device_agent.hardware.ports import Cut, never
 from device_agent.link.connection import Carrier
 from device_agent.link.history import Recall
 from device_agent.net.websocket import Wire

@@ -25,7 +25,8 @@ from device_agent.config.model import Config, ServiceConfig, ToolConfig
 from device_agent.config.yaml_schema import _KINDS, _unfold, written
 from device_agent.core.conversation import REST, RESTING, STARTING, TRANSITIONS, State
 from device_agent.core.events import Event
-from device_agent.services import SERVICES, Can, load, options
+from device_agent.services.base import Can
+from device_agent.services.registry import SERVICES, load, options
 from device_agent.simulator import FAULTS, MANNERS, Manner
 
 ROOT = Path(__file__).parent.parent

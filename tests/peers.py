@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from device_agent.core.events import Event
 from device_agent.core.redaction import Secret
 from device_agent.net.models import Message
-from device_agent.services import Function, Service, load
+from device_agent.services.base import Function, Service
+from device_agent.services.registry import load
 
 KEY = "sk-very-secret"
 JOIN = "wss://voice.example/join/very-secret"

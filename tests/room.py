@@ -33,8 +33,9 @@ from device_agent.core.redaction import Secret
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import frame_bytes, level, samples
 from device_agent.dsp.resampling import resample
-from device_agent.hardware import Button, Controls, Cut, Light, front_panel, never
+from device_agent.hardware import front_panel
 from device_agent.hardware.front_panel import TAP_S
+from device_agent.hardware.ports import Button, Controls, Cut, Light, never
 from device_agent.simulator import QUESTION, Simulator
 from device_agent.state.store import Memory
 

@@ -12,8 +12,8 @@ from peers import PEERS, TIMER, Peer
 from device_agent.core.actions import ToolResult
 from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall
 from device_agent.services.tool_calls import LONGEST_ARGUMENTS, MOST
-from device_agent.tools import Toolbox
 from device_agent.tools.function import Ability
+from device_agent.tools.toolbox import Toolbox
 
 PATIENCE_S = 20.0
 HUGE = 4 << 20

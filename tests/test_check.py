@@ -15,7 +15,7 @@ from test_commands import question, write_wav
 
 from device_agent.cli import main
 from device_agent.core.errors import DeviceFailed
-from device_agent.doctor import Doctor, Patience, check
+from device_agent.doctor.doctor import Doctor, Patience, check
 from device_agent.doctor.findings import USUAL, Finding, Mark, Now, advised
 from device_agent.doctor.report import ForMachines, ForPeople, sheet
 from device_agent.doctor.stderr_filter import hushed

@@ -19,7 +19,7 @@ from device_agent.config.model import ABILITIES, Config
 from device_agent.core import redaction
 from device_agent.core.errors import ConfigError
 from device_agent.core.printable import OBEYED, printable
-from device_agent.services import SERVICES
+from device_agent.services.registry import SERVICES
 from device_agent.services.xai import Xai
 from device_agent.state.alarms import Alarms
 from device_agent.state.store import Memory

@@ -16,15 +16,15 @@ from device_agent.config.model import ABILITIES, TOOL_NAME, TOOL_SCHEMA
 from device_agent.core.actions import ToolResult
 from device_agent.core.events import Event, MuteAsked, StopAsked, ToolCall, VolumeAsked
 from device_agent.core.redaction import Secret
-from device_agent.services import SERVICES, load
+from device_agent.services.registry import SERVICES, load
 from device_agent.simulator.services.openai_settings import OpenaiSettings
 from device_agent.simulator.services.ultravox_calls import CALL
 from device_agent.simulator.services.xai_settings import XaiSettings
 from device_agent.state.alarms import MOST, Alarms
 from device_agent.state.store import Memory
-from device_agent.tools import Toolbox
 from device_agent.tools.builtin import abilities
 from device_agent.tools.time_tools import days, duration, moment
+from device_agent.tools.toolbox import Toolbox
 
 PATIENCE_S = 20.0
 MINUTE, HOUR, DAY = 60, 3600, 86400

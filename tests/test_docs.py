@@ -29,7 +29,7 @@ from device_agent.core.errors import ConfigError
 from device_agent.hardware.light_patterns import PATTERNS
 from device_agent.integrations.home_assistant import Home
 from device_agent.net.http_errors import rejection
-from device_agent.services import SERVICES
+from device_agent.services.registry import SERVICES
 from device_agent.services.response_timeout import ResponseTimedOut, ResponseTimeout
 from device_agent.simulator import FAULTS, MANNERS
 from device_agent.telemetry.statistics import Statistics

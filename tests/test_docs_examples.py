@@ -27,10 +27,10 @@ from device_agent.core.conversation import MOODS
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import PlaybackEnded, ToolCall
 from device_agent.core.redaction import Secret
-from device_agent.services import SERVICES
 from device_agent.services.realtime_settings import RealtimeSettings
+from device_agent.services.registry import SERVICES
 from device_agent.simulator import Simulator
-from device_agent.tools import ToolFailed
+from device_agent.tools.base import ToolFailed
 from device_agent.tools.command import Command
 
 EXTENDING = "docs/extending.md"

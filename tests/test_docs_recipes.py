@@ -22,7 +22,7 @@ from room import Room
 from device_agent.config.load import understand
 from device_agent.core.events import ToolCall
 from device_agent.simulator import Simulator
-from device_agent.tools import ToolFailed
+from device_agent.tools.base import ToolFailed
 from device_agent.tools.command import Command
 
 RECIPES = "docs/recipes.md"

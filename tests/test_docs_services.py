@@ -22,7 +22,7 @@ from documents import ROOT, blocks, documents, spans
 from test_commands import running
 
 from device_agent.config.credentials import variable
-from device_agent.services import SERVICES, load
+from device_agent.services.registry import SERVICES, load
 from device_agent.simulator import Simulator
 
 KEY, PASSWORD = "the-key-of-the-service", "what-the-device-is-known-by"

@@ -27,7 +27,7 @@ from device_agent.config.trial import MOST, Trial
 from device_agent.config.watcher import AGAIN_S, KEPT, PROVEN_S, TRIAL, WHOLE_S, Edits, Unforeseen
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
 from device_agent.net.dialer import Dial
-from device_agent.services import SERVICES
+from device_agent.services.registry import SERVICES
 
 
 @pytest.fixture(autouse=True)

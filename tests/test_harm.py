@@ -15,9 +15,9 @@ from device_agent.core.errors import LinkLost
 from device_agent.core.events import LinkUp, ReplyText, ServiceError, TalkEnded, TalkStarted
 from device_agent.net.http_post import Post
 from device_agent.net.models import Request
-from device_agent.services import load
 from device_agent.services.auth import LONGEST, PREFIXES, read_token
 from device_agent.services.json_fields import LARGE, LONGEST_PIECE, MOST_VALUES, event_of
+from device_agent.services.registry import load
 
 MIB = 1 << 20
 HUGE = "1" + 400 * "0"

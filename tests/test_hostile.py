@@ -51,10 +51,10 @@ from device_agent.link.policy import Connect
 from device_agent.net.models import Endpoint
 from device_agent.net.websocket import Wire
 from device_agent.runtime import logs
-from device_agent.services import Function
+from device_agent.services.base import Function
 from device_agent.services.xai import Xai
-from device_agent.tools import Toolbox
 from device_agent.tools.command import Command
+from device_agent.tools.toolbox import Toolbox
 
 pytestmark = pytest.mark.slow
 

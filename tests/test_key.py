@@ -16,7 +16,7 @@ from device_agent.commands import key
 from device_agent.config import credentials, key_form
 from device_agent.config.key_form import COMPANIES, flaw, foreign, short
 from device_agent.core.errors import AgentError
-from device_agent.services import SERVICES
+from device_agent.services.registry import SERVICES
 
 GOOD = "xai-" + "Ab1Cd2Ef" * 10
 OPENAI = "sk-proj-" + "Ab1Cd2Ef" * 10

@@ -23,7 +23,7 @@ from device_agent.core.events import (
     TurnReceived,
     Words,
 )
-from device_agent.services import Said, Session
+from device_agent.services.base import Said, Session
 from device_agent.services.litellm import LiteLLM
 from device_agent.services.openai import OpenAI, openai_settings
 from device_agent.services.xai import Xai

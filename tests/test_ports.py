@@ -14,7 +14,7 @@ from cards import FifoCard, cut_after
 
 from device_agent.core.errors import DeviceFailed
 from device_agent.dsp import pcm
-from device_agent.hardware import Microphone, Speaker
+from device_agent.hardware.ports import Microphone, Speaker
 from device_agent.hardware.wav import WavMicrophone, WavSpeaker
 
 RATE = 16000

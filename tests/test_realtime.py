@@ -30,7 +30,7 @@ from device_agent.core.events import (
     Words,
 )
 from device_agent.core.redaction import Secret
-from device_agent.services import Said
+from device_agent.services.base import Said
 from device_agent.services.openai import OpenAI
 from device_agent.services.realtime_session import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S
 from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S

@@ -22,7 +22,7 @@ from device_agent.core.events import (
     Words,
 )
 from device_agent.link.history import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, Recall
-from device_agent.services import Said
+from device_agent.services.base import Said
 
 RATE = 1000
 SECOND = bytes(2 * RATE)

@@ -28,7 +28,8 @@ from device_agent.core.events import (
     TurnTaken,
     Words,
 )
-from device_agent.services import SERVICES, Can, Said, load, options
+from device_agent.services.base import Can, Said
+from device_agent.services.registry import SERVICES, load, options
 from device_agent.services.response_timeout import PATIENCE_S, QUICK, SLOW, UNTAKEN, ResponseTimedOut
 
 PCM = bytes(range(1, 241)) * 8  # two frames at 24 kHz, none of them silent

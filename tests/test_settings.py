@@ -17,9 +17,10 @@ from device_agent.app.factories import open_service
 from device_agent.config.model import Config, ServiceConfig, TalkConfig, ToolConfig
 from device_agent.config.rules import contradictions
 from device_agent.core.redaction import Secret
-from device_agent.services import SERVICES, Function, Settings, load, options, reasons, rules
+from device_agent.services.base import Function, Settings
 from device_agent.services.endings import ENDS
 from device_agent.services.openai import TRANSCRIPTION, OpenAI
+from device_agent.services.registry import SERVICES, load, options, reasons, rules
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.xai import Xai
 from device_agent.simulator.engine.parsing import Refusal

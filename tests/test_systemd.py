@@ -14,7 +14,7 @@ from test_commands import PATIENCE_S, ROOM, running, write_config
 
 from device_agent.config.credentials import MQTT_PASSWORD, TOKEN_KEY, credential_names
 from device_agent.runtime.systemd import notify
-from device_agent.services import SERVICES
+from device_agent.services.registry import SERVICES
 from device_agent.simulator import Simulator
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")

@@ -15,9 +15,9 @@ import pytest
 
 from device_agent.core.actions import ToolResult
 from device_agent.core.events import ToolCall
-from device_agent.services import Function
-from device_agent.tools import WAITING, Toolbox
+from device_agent.services.base import Function
 from device_agent.tools.command import LARGEST, Command
+from device_agent.tools.toolbox import WAITING, Toolbox
 
 PATIENCE_S = 20.0
 MORE_THAN_A_PIPE_HOLDS = json.dumps({"long": "é" * 30_000}, ensure_ascii=False)

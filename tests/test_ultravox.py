@@ -23,7 +23,7 @@ from device_agent.core.events import (
     Words,
 )
 from device_agent.core.redaction import Secret
-from device_agent.services import Said
+from device_agent.services.base import Said
 from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.ultravox_session import FRAME_S, SETTLE_S

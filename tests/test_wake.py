@@ -26,7 +26,7 @@ from device_agent.core.actions import Cue
 from device_agent.core.events import PlaybackEnded, PlaybackStarted
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import frame_bytes, samples
-from device_agent.hardware import Cut, never
+from device_agent.hardware.ports import Cut, never
 from device_agent.runtime.rendezvous import Meeting
 from device_agent.simulator import Simulator
 

@@ -15,21 +15,19 @@ from ..audio.device_supervisor import Devices
 from ..audio.gate import LONGEST, NOBODY
 from ..audio.playback_buffer import Playback
 from ..audio.playout import Mouth
-from ..config.model import (
-    Config,
-)
+from ..config.model import Config
 from ..core.conversation import Conversation
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..dsp.pcm import frame_bytes
-from ..hardware import Button, Controls, Light, Microphone, Speaker
+from ..hardware.ports import Button, Controls, Light, Microphone, Speaker
 from ..link.manager import Link
 from ..link.outbox import Outbox
 from ..runtime.rendezvous import Meeting
 from ..state.alarms import Alarms
 from ..state.store import Memory
 from ..state.usage_meter import Meter
-from ..tools import Toolbox
+from ..tools.toolbox import Toolbox
 from .agent import Agent, Care, Watch
 from .device import Parts
 from .factories import (
@@ -44,13 +42,7 @@ from .factories import (
     openers,
     sound_rate,
 )
-from .policies import (
-    begins_muted,
-    conversation_rules,
-    cue_rules,
-    remembered_volume,
-    stays_connected,
-)
+from .policies import begins_muted, conversation_rules, cue_rules, remembered_volume, stays_connected
 
 log = logging.getLogger(__name__)
 

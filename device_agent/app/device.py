@@ -20,7 +20,7 @@ from ..link.outbox import Outbox
 from ..state.alarms import Alarms
 from ..state.store import Memory
 from ..state.usage_meter import Meter
-from ..tools import Toolbox
+from ..tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True)

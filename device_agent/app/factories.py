@@ -7,7 +7,6 @@ import queue
 from collections.abc import Mapping
 from typing import Any
 
-from .. import services
 from ..audio.echo_control import Echo
 from ..audio.gate import Gate
 from ..audio.playback_buffer import Playback
@@ -26,12 +25,13 @@ from ..core.errors import ConfigError
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..dsp.vad import VoiceDetector
-from ..hardware import Button, Controls, Light, Microphone, Speaker
 from ..hardware.front_panel import Opener, Openers, Panel
+from ..hardware.ports import Button, Controls, Light, Microphone, Speaker
 from ..link.unavailable import Unavailable
-from ..services import Function
+from ..services import registry
+from ..services.base import Function, Service
 from ..state.alarms import Alarms
-from ..tools import Tool
+from ..tools.base import Tool
 from ..tools.builtin import abilities
 from .device import Parts
 from .policies import can_unmute, gate_rules, half_duplex
@@ -41,14 +41,12 @@ log = logging.getLogger(__name__)
 WAV = "wav:"
 
 
-def open_services(
-    config: Config, key: Secret | None = None, *, patient: bool = False, **given: Any
-) -> list[services.Service]:
+def open_services(config: Config, key: Secret | None = None, *, patient: bool = False, **given: Any) -> list[Service]:
     """Return the services that *config* names, first choice first, with their keys.
 
     Raises ConfigError where a key cannot be read; *patient*: such a service refuses to be dialled.
     """
-    opened: list[services.Service] = []
+    opened: list[Service] = []
     for one in (config.service, *config.fallback):
         try:
             opened.append(open_service(one, config.talk, _secrets(one, config.service, key), **given))
@@ -68,9 +66,9 @@ def _secrets(config: ServiceConfig, first: ServiceConfig, key: Secret | None) ->
 
 def open_service(
     config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, Secret | None], **given: Any
-) -> services.Service:
+) -> Service:
     """Return one service. Settings left empty, and those that it does not know, are the service's own."""
-    service: services.Service = services.load(config.name)(
+    service: Service = registry.load(config.name)(
         **_settings(config),
         **given,
         **secrets,
@@ -82,7 +80,7 @@ def open_service(
 
 def _settings(config: ServiceConfig) -> dict[str, Any]:
     """Return what a service is told of its section, without secrets: what is set, and it knows."""
-    cls, known = services.load(config.name), services.options(config.name)
+    cls, known = registry.load(config.name), registry.options(config.name)
     settings = {name: value for name, value in vars(config).items() if value and name in known}
     if config.rate not in cls.rates:
         del settings["rate"]
@@ -91,7 +89,7 @@ def _settings(config: ServiceConfig) -> dict[str, Any]:
 
 def sound_rate(config: Config) -> int:
     """Return the samples per second of everything in this device: what the first service wants. Reads no file."""
-    cls, settings = services.load(config.service.name), _settings(config.service)
+    cls, settings = registry.load(config.service.name), _settings(config.service)
     rate: int = cls(**settings).rate
     return rate
 

@@ -11,7 +11,7 @@ from ..core.errors import DeviceFailed
 from ..core.events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech, TalkEnded
 from ..dsp.level_meter import Level
 from ..dsp.pcm import FRAME_MS, is_nothing
-from ..hardware import Microphone
+from ..hardware.ports import Microphone
 from ..link.outbox import Outbox
 from ..runtime.heartbeat import Pulse
 from ..runtime.rendezvous import Meeting

@@ -10,8 +10,8 @@ from contextlib import closing
 from ..core.errors import DeviceFailed
 from ..core.events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, SpeakerLost
 from ..dsp.level_meter import Level
-from ..hardware import Speaker
 from ..hardware.null_speaker import SilentSpeaker
+from ..hardware.ports import Speaker
 from ..runtime.heartbeat import Pulse
 from ..runtime.rendezvous import Meeting
 from .echo_control import Echo

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ..core.actions import Cue
 from ..core.redaction import SECRET_NAME
-from ..services import SERVICES
+from ..services.registry import SERVICES
 from . import yaml_schema as schema
 from .yaml_schema import Must, number, one_of, whole
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import ConfigError, missing
 from ..net import tls as trust
-from ..services import options, reasons, rules
+from ..services.registry import options, reasons, rules
 from .model import OVER_HTTP, PULLED_UP, Config, MqttConfig, ServiceConfig, ToolConfig, _is_address, services_of
 from .yaml_schema import number, one_of
 

@@ -25,8 +25,8 @@ from ..link.connector import Switchboard
 from ..link.outbox import Outbox
 from ..net.deadline_stream import Line
 from ..net.dialer import PATIENCE_S, unreachable
-from ..services import Service
 from ..services.auth import origin
+from ..services.base import Service
 from ..state.alarms import Alarms
 from ..state.store import Memory
 from .connect_trace import Timed

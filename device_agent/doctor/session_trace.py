@@ -9,7 +9,7 @@ from typing import Any
 from ..core.events import Event, ReplyEnded, ReplyStarted, ReplyText, ServiceError
 from ..core.printable import printable
 from ..net.models import Message
-from ..services import Service, Session
+from ..services.base import Service, Session
 from ..services.json_fields import Fields, event_of, part, text
 
 LONGEST = 40

@@ -7,8 +7,8 @@ from datetime import date
 from urllib.parse import urlsplit
 
 from ..config.model import ServiceConfig
-from ..services import rules
 from ..services.endings import ending
+from ..services.registry import rules
 from .findings import Finding, Mark
 
 

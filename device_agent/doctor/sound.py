@@ -18,9 +18,9 @@ from ..core.actions import Cue
 from ..core.errors import AgentError, DeviceFailed
 from ..dsp.pcm import FRAME_MS, frame_bytes, frames, level, seconds
 from ..dsp.resampling import resample
-from ..hardware import Microphone, Speaker
 from ..hardware.channels import Channels, no_channel
 from ..hardware.device_users import CARDS
+from ..hardware.ports import Microphone, Speaker
 from ..hardware.wav import read_wav
 from . import channels, echo_advice, microphone_level
 from .chirp import LATEST_S, LENGTH_S, NOISE_S, chirp, find, swallowed

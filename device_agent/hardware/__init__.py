@@ -5,17 +5,3 @@ microphone and a loudspeaker are opened, used and closed by **one thread**, thei
 ``close`` is harmless on a port that never opened. Buttons, controls and lights belong to the main thread; their
 callbacks run in a thread of a library and must do nothing but tell the inbox.
 """
-
-from __future__ import annotations
-
-import time
-from collections.abc import Callable
-from typing import Protocol
-
-from .ports import Button as Button
-from .ports import Controls as Controls
-from .ports import Cut as Cut
-from .ports import Light as Light
-from .ports import Microphone as Microphone
-from .ports import Speaker as Speaker
-from .ports import never as never

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import AgentError, DeviceFailed
 from ..core.events import Event, MuteAsked, Pressed, Released, VolumeAsked
-from . import Button, Controls, Light
+from .ports import Button, Controls, Light
 
 TAP_S = 0.4
 """A button that comes up sooner was tapped; later, it was held."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..dsp.pcm import FRAME_MS
-from . import Cut, never
+from .ports import Cut, never
 
 
 class SilentSpeaker:

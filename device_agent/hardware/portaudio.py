@@ -9,10 +9,10 @@ import time
 
 from ..dsp import pcm as audio
 from ..dsp import resampling
-from . import Cut, never
 from .channels import Channels
 from .portaudio_host import RATES, SoundDevice, devices
 from .portaudio_stream import Card
+from .ports import Cut, never
 
 __all__ = ["RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
 

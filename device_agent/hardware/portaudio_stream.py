@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.errors import DeviceFailed
-from . import Cut, never
 from .channels import no_channel
 from .period_estimator import Steps
 from .portaudio_host import (
@@ -41,6 +40,7 @@ from .portaudio_host import (
     own_rate,
     said_of,
 )
+from .ports import Cut, never
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import BinaryIO
 from ..core.errors import DeviceFailed
 from ..dsp import pcm as audio
 from ..dsp import resampling
-from . import Cut, never
 from .channels import Channels, no_channel
+from .ports import Cut, never
 
 STALL_S = 0.1
 """Who reads this much too late was not delayed but stopped, and the file has stopped with him."""

@@ -26,7 +26,7 @@ from ..core.events import (
     ToolCall,
 )
 from ..net.websocket import Wire
-from ..services import Session
+from ..services.base import Session
 from .history import Recall
 from .outbox import Outbox
 from .rate_adapter import RateAdapter

@@ -14,7 +14,7 @@ from ..net.dialer import prepare
 from ..net.http_post import Post
 from ..net.models import Endpoint
 from ..net.websocket import Wire
-from ..services import Service
+from ..services.base import Service
 from .connection import Carrier
 from .history import Recall
 from .outbox import Again, Outbox

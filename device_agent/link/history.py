@@ -24,7 +24,7 @@ from ..core.events import (
     UserText,
     Words,
 )
-from ..services import Said
+from ..services.base import Said
 
 MOST = 10
 """So many turns, of both sides together: each costs money where a service takes money for texts."""

@@ -18,7 +18,7 @@ from ..audio.playback_buffer import Playback
 from ..core.errors import LinkLost, LinkRefused
 from ..core.events import CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
 from ..runtime.heartbeat import Pulse
-from ..services import Service
+from ..services.base import Service
 from ..services.response_timeout import SLOW, ResponseTimedOut
 from .connection import Carrier
 from .connector import Switchboard

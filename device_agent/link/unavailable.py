@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import LinkRefused
 from ..net.models import Request
-from ..services import Said, Service
+from ..services.base import Said, Service
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from ..core.errors import LinkLost, LinkRefused
 from ..core.events import Event
 from ..net.http_errors import rejection
 from ..net.models import Endpoint, Message, Request
-from . import Can, Said, Session
 from .auth import bearer, with_query
+from .base import Can, Said, Session
 from .json_fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
 from .realtime_session import READY_BY_RULE_S, RealtimeSession

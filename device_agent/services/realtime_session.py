@@ -38,8 +38,9 @@ from ..core.events import (
 )
 from ..dsp.g711 import Codec
 from ..net.models import Message
-from . import Said, Session, error_events
+from . import error_events
 from .audio_payload import Sound
+from .base import Said, Session
 from .closing import JUST_BEFORE_S, judge
 from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text
 from .reply_tracker import Due, ReplyTracker

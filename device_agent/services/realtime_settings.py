@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..dsp import g711
-from . import Settings
+from .base import Settings
 
 CODECS = {"pcmu": g711.pcmu, "pcma": g711.pcma}
 """What ``audio`` may be besides pcm."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.events import ToolCall
-from . import Function, ServerTool
+from .base import Function, ServerTool
 from .json_fields import Fields, name, text
 
 MOST = 32

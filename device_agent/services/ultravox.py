@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from ..core.errors import LinkLost
 from ..net.models import Endpoint, Request
-from . import Can, Function, Said, ServerTool, Session, Settings
 from .auth import LONGEST, with_query
+from .base import Can, Function, Said, ServerTool, Session, Settings
 from .json_fields import text
 from .ultravox_session import UltravoxSession
 

@@ -29,7 +29,7 @@ from ..core.events import (
     Words,
 )
 from ..net.models import Message
-from . import Session
+from .base import Session
 from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
 from .response_timeout import PATIENCE_S, ResponseTimeout
 from .tool_calls import MOST, cut

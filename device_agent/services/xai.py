@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from ..core.redaction import Secret
 from ..net.models import Endpoint, Request
-from . import Can, Said, Session, Settings, reasons
 from .auth import ask_for_token, bearer, credential, mint, with_query
+from .base import Can, Said, Session, Settings
 from .realtime_session import RealtimeSession
 from .realtime_settings import RealtimeSettings, optional
+from .registry import reasons
 from .tool_calls import function_tools, server_tools
 
 SERVER_TOOLS = {

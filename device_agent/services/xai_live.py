@@ -15,7 +15,8 @@ from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..net.models import Endpoint, Request
-from . import Can, Said, Session, Settings, error_events
+from . import error_events
+from .base import Can, Said, Session, Settings
 from .closing import busy_for
 from .json_fields import Fields
 from .realtime_session import EVENTS, READY_BY_RULE_S, RealtimeSession

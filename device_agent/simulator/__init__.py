@@ -22,28 +22,11 @@ What it knows of a service is in one file for each (``xai.py``, ``xai_live.py``,
 shell around them; ``manners.py`` is the table of how servers differ, ``faults.py`` that of what can go wrong.
 """
 
-from __future__ import annotations
-
-import queue
-import signal
-import ssl
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from importlib import resources
-from importlib.resources.abc import Traversable
-from types import TracebackType
-from typing import Any
-
-from ..core.printable import printable
-from .command import MAX_LINES as MAX_LINES
-from .command import listed as listed
-from .command import print_now as print_now
-from .command import serve as serve
-from .contract import SERVICES, Drop, Goodbye, Heard, Manners, Message, Turn, load
+from .command import listed, serve
+from .contract import SERVICES, Heard, Manners, Turn
 from .engine.behaviour import MANNERS, Manner
-from .faults import FAULTS, Act, Fault, Say, Stall, Weather
-from .simulator import QUESTION as QUESTION
-from .simulator import Simulator as Simulator
+from .faults import FAULTS, Fault
+from .simulator import QUESTION, Simulator
 
 __all__ = [
     "FAULTS",
@@ -56,5 +39,6 @@ __all__ = [
     "Manners",
     "Simulator",
     "Turn",
+    "listed",
     "serve",
 ]

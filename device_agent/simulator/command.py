@@ -11,7 +11,7 @@ from typing import Any
 from ..core.printable import printable
 from .engine.behaviour import MANNERS, Manner
 from .faults import FAULTS
-from .simulator import Simulator as Simulator
+from .simulator import Simulator
 
 MAX_LINES = 1000
 """How many lines may wait for a slow terminal; more are dropped."""

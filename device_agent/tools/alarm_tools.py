@@ -9,8 +9,8 @@ from typing import Any
 
 from ..state.alarm_entries import DAYS, LARGEST_NUMBER, LONGEST_S
 from ..state.alarms import AlarmRefused, Alarms, Waiting
-from . import ToolFailed
 from .arguments import Arguments, flag, number, shown, words
+from .base import ToolFailed
 from .function import Ability, function
 from .time_tools import WEEK, WEEKDAYS, WEEKEND, days, duration, moment
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import ToolFailed
+from .base import ToolFailed
 
 Arguments = dict[str, Any]
 

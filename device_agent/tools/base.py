@@ -6,7 +6,7 @@ import threading
 from typing import Any, Protocol
 
 from ..core.errors import AgentError
-from ..services import Function
+from ..services.base import Function
 
 
 class ToolFailed(AgentError, RuntimeError):

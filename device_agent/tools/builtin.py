@@ -9,9 +9,9 @@ from typing import Any
 
 from ..core.events import Event, MuteAsked, StopAsked, VolumeAsked
 from ..state.alarms import Alarms
-from . import Tool, ToolFailed
 from .alarm_tools import Clock, alarm_tools
 from .arguments import Arguments, number
+from .base import Tool, ToolFailed
 from .function import Ability, function
 from .time_tools import time_tools
 

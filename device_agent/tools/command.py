@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ..services import Function
-from . import ToolFailed
+from ..services.base import Function
+from .base import ToolFailed
 
 LARGEST = 16 * 1024
 """Bytes of output that the assistant is told; what says more is stopped."""

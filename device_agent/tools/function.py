@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..services import Function
+from ..services.base import Function
 from .arguments import Arguments
 
 

@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..core.actions import ToolResult
 from ..core.events import ToolCall
 from ..services.tool_calls import LONGEST_ARGUMENTS
-from .base import Tool as Tool
-from .base import ToolFailed as ToolFailed
+from .base import Tool, ToolFailed
 
 log = logging.getLogger(__name__)
 
