@@ -18,10 +18,11 @@ from typing import NoReturn
 
 from . import __version__
 from .config.load import load
-from .config.model import HERE, INSTALLED, Config, default_path
+from .config.model import Config
 from .core.errors import AgentError, ConfigError
 from .core.printable import printable
 from .runtime.logs import LEVELS, start_log
+from .runtime.paths import HERE, INSTALLED, config_path
 from .runtime.streams import open_missing
 from .services.registry import SERVICES
 
@@ -81,7 +82,7 @@ def demo(options: argparse.Namespace) -> int:
     from .commands.demo import converse, rehearse
 
     if options.mic:
-        return converse(load(_path(options)) if options.config or default_path().exists() else Config())
+        return converse(load(_path(options)) if options.config or config_path().exists() else Config())
     return rehearse(options.save)
 
 
@@ -171,7 +172,7 @@ def _path(options: argparse.Namespace) -> Path:
     """Return which configuration to read; say so where --config does not: there may be one here and one in /etc."""
     if options.config:
         return Path(options.config)
-    path = default_path()
+    path = config_path()
     other = " (for the one in this folder: --config config.yaml)" if path == INSTALLED and HERE.exists() else ""
     print(printable(f"configuration: {path}{other}"), file=sys.stderr)
     return path

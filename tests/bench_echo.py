@@ -37,8 +37,7 @@ from echo_room import (
 
 from device_agent.audio import playback_buffer
 from device_agent.audio.echo_control import Echo
-from device_agent.audio.gate import Gate
-from device_agent.audio.gate_own import Own
+from device_agent.audio.gate import Gate, Own
 from device_agent.core.actions import Attention
 from device_agent.core.events import TalkStarted
 from device_agent.dsp.aec import Canceller

@@ -59,9 +59,9 @@ from device_agent.core.events import (
     Words,
 )
 from device_agent.dsp.pcm import frame_bytes
+from device_agent.runtime.paths import status_path
 from device_agent.services.response_timeout import UNTAKEN
 from device_agent.status.command import ask
-from device_agent.status.server import default_path
 
 log = logging.getLogger("soak")
 
@@ -554,7 +554,7 @@ class Life:
 
     @staticmethod
     def _mood() -> str:
-        return str(ask([default_path()])["mood"])
+        return str(ask([status_path()])["mood"])
 
     # Faults ---------------------------------------------------------------------------------------------------------
 

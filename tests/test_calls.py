@@ -11,7 +11,8 @@ from peers import PEERS, TIMER, Peer
 
 from device_agent.core.actions import ToolResult
 from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall
-from device_agent.services.tool_calls import LONGEST_ARGUMENTS, MOST
+from device_agent.services.base import LONGEST_ARGUMENTS
+from device_agent.services.tool_calls import MOST
 from device_agent.tools.function import Ability
 from device_agent.tools.toolbox import Toolbox
 

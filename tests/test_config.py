@@ -19,6 +19,7 @@ from device_agent.config.model import ABILITIES, Config
 from device_agent.core import redaction
 from device_agent.core.errors import ConfigError
 from device_agent.core.printable import OBEYED, printable
+from device_agent.runtime import paths
 from device_agent.services.registry import SERVICES
 from device_agent.services.xai import Xai
 from device_agent.state.alarms import Alarms
@@ -692,13 +693,13 @@ def test_any_bytes_are_a_configuration_or_a_complaint(tmp_path_factory, raw):
 
 def test_the_file_of_the_speaker_that_is_installed_goes_before_the_one_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Path("/etc/device-agent/config.yaml") == model.INSTALLED
-    monkeypatch.setattr(model, "INSTALLED", tmp_path / "etc.yaml")
-    assert model.default_path() == tmp_path / "etc.yaml"
+    assert Path("/etc/device-agent/config.yaml") == paths.INSTALLED
+    monkeypatch.setattr(paths, "INSTALLED", tmp_path / "etc.yaml")
+    assert paths.config_path() == tmp_path / "etc.yaml"
     Path("config.yaml").touch()
-    assert model.default_path() == Path("config.yaml")
+    assert paths.config_path() == Path("config.yaml")
     (tmp_path / "etc.yaml").touch()
-    assert model.default_path() == tmp_path / "etc.yaml"
+    assert paths.config_path() == tmp_path / "etc.yaml"
 
 
 TOOL = "name: lamp, description: d, command: [sh]"

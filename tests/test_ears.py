@@ -63,7 +63,7 @@ class Listening:
             self.card,
             open_echo(config, RATE),
             open_gate(TalkConfig(), RATE),
-            Outbox(limit=100_000),
+            Outbox(limit=100_000).put,
             self._tell,
             self,  # type: ignore[arg-type]
             muted=muted,

@@ -8,7 +8,7 @@ from room import speech
 
 from device_agent.audio.cues import Cues
 from device_agent.audio.echo_control import CUE_ROOM_S, ROOM_S, Echo
-from device_agent.audio.gate_own import Own
+from device_agent.audio.gate import Own
 from device_agent.audio.playback_buffer import Sound
 from device_agent.core.actions import Cue
 from device_agent.dsp.pcm import frame_bytes, level

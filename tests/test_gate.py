@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate
-from device_agent.audio.gate_own import Own
+from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate, Own
 from device_agent.core.actions import Attention
 from device_agent.core.events import NothingSaid, TalkEnded, TalkStarted
 

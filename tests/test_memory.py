@@ -23,9 +23,10 @@ from room import RoomMicrophone, RoomSpeaker
 from device_agent.app.assembly import assemble
 from device_agent.config.model import ButtonConfig, Config, LightConfig
 from device_agent.core.redaction import Secret
+from device_agent.runtime.paths import state_path
 from device_agent.state import store as memory_module
 from device_agent.state.alarms import MOST
-from device_agent.state.store import LARGEST, Memory, default_path
+from device_agent.state.store import LARGEST, Memory
 
 PATIENCE_S = 20.0
 
@@ -412,7 +413,7 @@ def test_where_it_is_when_nobody_says_where(environment, expected, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/u", **environment}.items():
         monkeypatch.setenv(name, value)
-    assert default_path() == Path(expected)
+    assert state_path() == Path(expected)
 
 
 # A file that makes no sense -------------------------------------------------------------------------------------------

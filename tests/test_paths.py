@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from device_agent.core.errors import ConfigError
+from device_agent.runtime import paths
 from device_agent.runtime.paths import HOMELESS, expand_user, home_directory
 from device_agent.state import store
 
@@ -51,7 +52,7 @@ def as_nobody_known(ask: Callable[[], Any]) -> Any:
 
 def test_who_has_no_home_has_a_place_where_nothing_is():
     assert as_nobody_known(home_directory) == HOMELESS
-    assert as_nobody_known(store.default_path).is_relative_to(HOMELESS)
+    assert as_nobody_known(paths.state_path).is_relative_to(HOMELESS)
     assert as_nobody_known(lambda: expand_user("~/key")) == (
         "~/key: this user has no home directory; write the whole path, beginning with /"
     )
@@ -59,7 +60,7 @@ def test_who_has_no_home_has_a_place_where_nothing_is():
 
 def test_a_memory_without_a_home_forgets_and_goes_on(caplog):
     def remember() -> tuple[int, str]:
-        kept = store.Memory(store.default_path())
+        kept = store.Memory(paths.state_path())
         kept.put("volume", 7)
         kept.flush()
         return kept.get("volume"), caplog.text

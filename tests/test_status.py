@@ -24,10 +24,11 @@ from test_window import Statue, opened
 
 from device_agent.cli import main
 from device_agent.core.events import PlaybackEnded
+from device_agent.runtime import paths
 from device_agent.simulator import Simulator
 from device_agent.state.store import Memory
 from device_agent.status import client as guest
-from device_agent.status import command, server
+from device_agent.status import command
 from device_agent.status.client import NotSeen, ask
 from device_agent.status.command import Lines
 from device_agent.status.server import MOST, WATCH
@@ -41,7 +42,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(guest, "UNIT_WINDOW", tmp_path / "unit.sock")
+    monkeypatch.setattr(paths, "UNIT_SOCKET", tmp_path / "unit.sock")
     return tmp_path / "device-agent" / "status.sock"
 
 
@@ -75,14 +76,14 @@ def test_what_a_crashed_agent_left_is_no_agent(path):
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
     with pytest.raises(NotSeen, match="no device-agent is running here"):
-        ask(guest.places())
+        ask(paths.status_paths())
 
 
 def test_the_agent_of_the_unit_is_seen_where_there_is_none_of_ours(path, tmp_path):
     with opened(tmp_path / "unit.sock"):
-        assert ask(guest.places())["number"] == 1
+        assert ask(paths.status_paths())["number"] == 1
         with opened(path, Talker(number="ours")):
-            assert ask(guest.places())["number"] == "ours"
+            assert ask(paths.status_paths())["number"] == "ours"
 
 
 def test_who_may_not_look_hears_who_may(path):
@@ -331,5 +332,5 @@ def test_the_daemon_imports_nothing_of_how_it_looks():
 
 
 def test_it_looks_where_the_agent_is(path):
-    assert server.default_path() == path
-    assert guest.places()[0] == path
+    assert paths.status_path() == path
+    assert paths.status_paths()[0] == path

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from device_agent.core.events import Event
+from device_agent.runtime import paths
 from device_agent.runtime.worker import Worker
 from device_agent.status import server
 from device_agent.status.server import MOST, SNAPSHOT, WATCH, Window
@@ -275,8 +276,8 @@ def test_it_is_where_the_unit_says(monkeypatch, tmp_path):
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/device-agent:/run/other")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/device-agent")
-    assert str(server.default_path()) == "/run/device-agent/status.sock"
+    assert str(paths.status_path()) == "/run/device-agent/status.sock"
     monkeypatch.delenv("RUNTIME_DIRECTORY")
-    assert str(server.default_path()) == "/run/user/1000/device-agent/status.sock"
+    assert str(paths.status_path()) == "/run/user/1000/device-agent/status.sock"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert str(server.default_path()) == "/var/lib/device-agent/status.sock"
+    assert str(paths.status_path()) == "/var/lib/device-agent/status.sock"

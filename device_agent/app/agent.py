@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from typing import Protocol
 
-from ..audio.capture import MICROPHONE
-from ..audio.playout import SPEAKER
 from ..core.actions import (
     Action,
     Attend,
@@ -56,6 +54,7 @@ from ..core.events import (
     MuteAsked,
     Muted,
     Nudged,
+    Port,
     Refused,
     Released,
     ReplyEnded,
@@ -168,9 +167,9 @@ class Agent:
         device that follows."""
         tell = self._inbox.put
         self._backlog = left_over(self._inbox)
-        speak = Worker(SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
+        speak = Worker(Port.SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
         carry = Worker(LINK, self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
-        listen = Worker(MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
+        listen = Worker(Port.MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
         with ExitStack() as owned:
             owned.enter_context(Worker("memory", self._memory.keep, tell, nudge=self._memory.wake))
             owned.callback(lambda: self._meter.disconnected(time.monotonic()))  # the last minute costs, too
@@ -246,9 +245,9 @@ class Agent:
             case DeviceReady(worker):
                 started = self._devices.found(worker)
             case MicrophoneLost(reason):
-                started = self._devices.lost(MICROPHONE, reason, now)
+                started = self._devices.lost(Port.MICROPHONE, reason, now)
             case SpeakerLost(reason):
-                started = self._devices.lost(SPEAKER, reason, now)
+                started = self._devices.lost(Port.SPEAKER, reason, now)
             case MuteAsked(muted):
                 wanted = not self._conversation.muted if muted is None else muted
                 wanted = wanted or self._panel.muted is True  # what a switch says, nobody overrules from afar
@@ -410,9 +409,9 @@ class Agent:
         match event:
             case MicrophoneLost(reason):
                 error: AgentError = DeviceFailed(reason)
-                key = f"{MICROPHONE}.device"
+                key = f"{Port.MICROPHONE}.device"
             case SpeakerLost(reason):
-                error, key = DeviceFailed(reason), f"{SPEAKER}.device"
+                error, key = DeviceFailed(reason), f"{Port.SPEAKER}.device"
             case WorkerCrashed(worker, DeviceFailed() as failed):
                 error, key = failed, f"{worker}.device"
             case WorkerCrashed(worker, crash):

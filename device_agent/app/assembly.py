@@ -103,7 +103,7 @@ def assemble(
         microphone or open_microphone(config.microphone, rate),
         echo,
         gate,
-        outbox,
+        outbox.put,
         inbox.put,
         closed := Meeting(),
         muted=muted,

@@ -16,10 +16,11 @@ from ..config.watcher import KEPT, Edits, judging
 from ..core.errors import ConfigError, DeviceFailed
 from ..core.events import Event, Nudged, ShutdownRequested
 from ..integrations.exporters import Neighbours
+from ..runtime.paths import state_path
 from ..runtime.signals import asked_by_hangup, stopped_by_signals
 from ..runtime.single_instance import only_agent
 from ..runtime.worker import Worker
-from ..state.store import Memory, default_path
+from ..state.store import Memory
 from ..status.server import Window
 from ..telemetry.flight_recorder import Recorder
 from ..telemetry.statistics import Statistics
@@ -38,7 +39,7 @@ def run(path: Path, **given: Any) -> int:
     What is *given* takes the place of what *path* says, as in ``assemble``. Raises ConfigError where the configuration
     is wrong and there is no good one from before, DeviceFailed where a pin is, and Occupied where another agent runs.
     """
-    with only_agent(default_path().parent):
+    with only_agent(state_path().parent):
         return Daemon(path, given).run()
 
 
@@ -48,9 +49,9 @@ class Daemon:
 
     def __init__(self, path: Path, given: dict[str, Any]) -> None:
         """Raises ConfigError."""
-        state = default_path().parent
+        state = state_path().parent
         self._given = given
-        self._memory = Memory(default_path())
+        self._memory = Memory(state_path())
         self._edits = Edits(path, state / KEPT)
         self._edits.begin()
         config = self._edits.config

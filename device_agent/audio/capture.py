@@ -8,17 +8,14 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from ..core.errors import DeviceFailed
-from ..core.events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Speech, TalkEnded
+from ..core.events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Port, Speech, TalkEnded
 from ..dsp.level_meter import Level
 from ..dsp.pcm import FRAME_MS, is_nothing
 from ..hardware.ports import Microphone
-from ..link.outbox import Outbox
 from ..runtime.heartbeat import Pulse
 from ..runtime.rendezvous import Meeting
 from .echo_control import Echo
 from .gate import Gate
-
-MICROPHONE = "microphone"
 
 
 class Ears:
@@ -33,16 +30,16 @@ class Ears:
         microphone: Microphone,
         echo: Echo,
         gate: Gate,
-        outbox: Outbox,
+        send: Callable[..., None],
         tell: Callable[[Event], None],
         closed: Meeting,
         *,
         muted: bool = False,
         patient: bool = False,
     ) -> None:
-        """*closed* is where the ports meet that are closed for a moment. *patient* says that a microphone which fails
-        will come back; otherwise that is the end."""
-        self._microphone, self._echo, self._gate, self._outbox, self._tell = microphone, echo, gate, outbox, tell
+        """*send* takes speech and its markers for the link, in order. *closed* is where both ports meet while they are
+        closed for a moment. *patient*: a microphone that fails is expected back; otherwise its failure ends ``run``."""
+        self._microphone, self._echo, self._gate, self._put, self._tell = microphone, echo, gate, send, tell
         self._closed, self._patient = closed, patient
         self._muted, self._lost, self._reopening = muted, False, False
         self._woken = threading.Event()  # one of these has changed, or it is time to stop
@@ -79,7 +76,7 @@ class Ears:
     def run(self, stopping: threading.Event) -> None:
         """Listen until *stopping*, but for the time that we are muted, or have no microphone."""
         if self._muted:
-            self._tell(DeviceReady(MICROPHONE))
+            self._tell(DeviceReady(Port.MICROPHONE))
         while self._wait(stopping):
             if self._reopening:
                 self._reopening = False
@@ -114,7 +111,7 @@ class Ears:
             if not self._patient:
                 raise
             if self._muted:  # whether it is there will be seen when it is opened again
-                self._tell(DeviceReady(MICROPHONE))
+                self._tell(DeviceReady(Port.MICROPHONE))
             else:
                 self._lost = True
                 self._tell(MicrophoneLost(str(error)))
@@ -123,7 +120,7 @@ class Ears:
     def _listen(self, stopping: threading.Event) -> bool:
         with closing(self._microphone) as microphone:
             microphone.open()
-            self._tell(DeviceReady(MICROPHONE))
+            self._tell(DeviceReady(Port.MICROPHONE))
             gaps = None
             while not (self._muted or self._reopening or stopping.is_set()):
                 self.pulse.beat()
@@ -148,6 +145,6 @@ class Ears:
         before = [type(item) for item in markers] == [TalkEnded]
         for item in markers if before else ():
             self._tell(item)
-        self._outbox.put(*items)
+        self._put(*items)
         for item in () if before else markers:
             self._tell(item)

@@ -18,6 +18,8 @@ LOW, MIDDLE, HIGH = 1000, 1500, 2000
 """Hz. A fifth and a fourth: they go together in any order. Small loudspeakers reach them, and old ears."""
 NOTE_S = 0.1
 """A note swells and fades for all of its length, so it has no edge that would sound at other frequencies."""
+HEARD = (LOW, MIDDLE, HIGH, 3000)
+"""Hz. The notes, and what a small loudspeaker adds to them: twice the middle one, three times the low one."""
 PEAK = 0.5
 """Of full scale, at a volume of 100."""
 REST = 0

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator
 
 from ..core.errors import DeviceFailed
-from ..core.events import WorkerCrashed
+from ..core.events import Port, WorkerCrashed
 from ..runtime.rendezvous import Meeting
-from .capture import MICROPHONE, Ears
-from .playout import SPEAKER, Mouth
+from .capture import Ears
+from .playout import Mouth
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Devices:
 
     def __init__(self, ears: Ears, mouth: Mouth, closed: Meeting) -> None:
         self._ears, self._mouth, self._closed = ears, mouth, closed
-        self._unknown = {MICROPHONE, SPEAKER}
+        self._unknown: set[str] = {Port.MICROPHONE, Port.SPEAKER}
         self._lost: dict[str, float] = {}  # since when
         self._looked = 0  # times
         self._look_at = 0.0
@@ -72,24 +72,24 @@ class Devices:
     @property
     def audible(self) -> bool:
         """Whether there is a loudspeaker."""
-        return SPEAKER not in self._lost and SPEAKER not in self._unknown
+        return Port.SPEAKER not in self._lost and Port.SPEAKER not in self._unknown
 
     def standstill(self, now: float, began: float, *, ringing: bool = False) -> WorkerCrashed | None:
         """Return who does not get on, and never will. A microphone is no reason to end an alarm that is *ringing*."""
-        found = (failed for failed in self._standing(now, began) if not (ringing and failed.worker == MICROPHONE))
+        found = (failed for failed in self._standing(now, began) if not (ringing and failed.worker == Port.MICROPHONE))
         return next(found, None)
 
     def _standing(self, now: float, began: float) -> Iterator[WorkerCrashed]:
         if now - began > STARTING_S:
             for name in sorted(self._unknown):
                 yield WorkerCrashed(name, DeviceFailed(f"it did not open within {STARTING_S:g} s"))
-        for name, pulse in ((MICROPHONE, self._ears.pulse), (SPEAKER, self._mouth.pulse)):
+        for name, pulse in ((Port.MICROPHONE, self._ears.pulse), (Port.SPEAKER, self._mouth.pulse)):
             if pulse.standstill(now) > STALLED_S:
                 text = f"it has stood still for {STALLED_S:g} s: ending the program, so that it is restarted"
                 yield WorkerCrashed(name, DeviceFailed(text))
         if self._ears.lifeless > LIFELESS_S:
             text = f"only digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to be restarted"
-            yield WorkerCrashed(MICROPHONE, DeviceFailed(text))
+            yield WorkerCrashed(Port.MICROPHONE, DeviceFailed(text))
         for name, since in self._lost.items():
             if now - since > GONE_S:
                 yield WorkerCrashed(

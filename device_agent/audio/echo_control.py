@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ..dsp.delay_estimator import EchoDelay
 from ..dsp.notch_filter import Comb
 from ..dsp.pcm import level, seconds
-from .gate_own import Own
+from .cues import HEARD
+from .gate import Own
 from .playback_buffer import Sound
 
 if TYPE_CHECKING:  # it is there only where it is wanted
@@ -32,7 +33,7 @@ class Echo:
 
     def __init__(self, rate: int, *, half_duplex: bool = True, canceller: Canceller | None = None) -> None:
         self._rate, self._half_duplex, self._canceller = rate, half_duplex, canceller
-        self._comb, self._delay, self._room = Comb(rate), EchoDelay(), ROOM_S
+        self._comb, self._delay, self._room = Comb(rate, HEARD), EchoDelay(), ROOM_S
         self._over = 0.0  # when everything that was written has left the loudspeaker
         self._voice_over = self._cue_over = 0.0  # the same of the last reply, of the last cue
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from enum import Enum
 from itertools import islice
 
 from ..core.actions import Attention
 from ..core.events import NothingSaid, Speech, TalkEnded, TalkStarted
-from .gate_own import Own
 
 FRAME_S = 0.02
 
@@ -27,6 +27,16 @@ NOBODY = 250
 """Frames. A turn that nobody began to speak in for so long is forgotten."""
 LONGEST = 3000
 """Frames. The longest turn; a stuck button or a television costs no more than this."""
+
+
+class Own(Enum):
+    """How much of our own voice may be in a frame of the microphone."""
+
+    NONE = "none"
+    FADING = "fading"
+    """The loudspeaker is silent again, the room not yet: no speech in it counts, but a first syllable may be there."""
+    LOUD = "loud"
+    """No speech in it counts, and it is not kept as preroll."""
 
 
 class Gate:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from ..core.errors import DeviceFailed
-from ..core.events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, SpeakerLost
+from ..core.events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, Port, SpeakerLost
 from ..dsp.level_meter import Level
 from ..hardware.null_speaker import SilentSpeaker
 from ..hardware.ports import Speaker
@@ -16,8 +16,6 @@ from ..runtime.heartbeat import Pulse
 from ..runtime.rendezvous import Meeting
 from .echo_control import Echo
 from .playback_buffer import Marker, Playback, Sound
-
-SPEAKER = "speaker"
 
 
 class Mouth:
@@ -79,7 +77,7 @@ class Mouth:
         with closing(speaker):
             speaker.open()
             if speaker is self._speaker:
-                self._tell(DeviceReady(SPEAKER))
+                self._tell(DeviceReady(Port.SPEAKER))
             while True:
                 self.pulse.rest()
                 item = self._playback.read()

@@ -16,10 +16,11 @@ from ..config import credentials
 from ..config.credentials import STORED, credential_names
 from ..config.key_form import LONGEST, flaw, foreign, issuer, short, text_of
 from ..config.load import load
-from ..config.model import INSTALLED, Config, ServiceConfig
+from ..config.model import Config, ServiceConfig
 from ..core.errors import AgentError, ConfigError
 from ..runtime import systemd
 from ..runtime.atomic_file import read_stream, replace_whole
+from ..runtime.paths import INSTALLED
 
 NONE_YET = "There is no key yet. When you have one: sudo device-agent key"
 RUNNING = {"active", "activating", "reloading"}

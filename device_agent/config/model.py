@@ -11,7 +11,6 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -330,13 +329,3 @@ WORDS: schema.Words = {
     for word in words.split()
 }
 """What people write, with _ for spaces and hyphens -> what it is called here."""
-
-
-INSTALLED, HERE = Path("/etc/device-agent/config.yaml"), Path("config.yaml")
-"""Where the unit reads it, and where one tries it out."""
-
-
-def default_path() -> Path:
-    """Return where the configuration is when nobody says where: that of the speaker that is installed here, else the
-    one in this folder."""
-    return INSTALLED if INSTALLED.exists() or not HERE.exists() else HERE

@@ -8,6 +8,14 @@ who reads an event reads the clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Port(StrEnum):
+    """A sound port of the device. Its value is the name of its thread and of its section of config.yaml."""
+
+    MICROPHONE = "microphone"
+    SPEAKER = "speaker"
 
 
 @dataclass(frozen=True, slots=True)

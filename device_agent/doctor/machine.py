@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
-from ..runtime import systemd
-from ..state import store as remembered
+from ..runtime import paths, systemd
 from .findings import Finding, Mark, Now, Progress
 
 ROOT = Path("/")
@@ -69,7 +68,7 @@ class MachineCheck:
     def _state(self) -> Path:
         """Return the folder where an agent here would write: the unit's own, where there is one and we may."""
         installed = self._root / INSTALLED_STATE
-        ours = remembered.default_path().parent
+        ours = paths.state_path().parent
         return installed if not os.environ.get("STATE_DIRECTORY") and os.access(installed, os.W_OK) else ours
 
     def _unit(self) -> Progress:

@@ -1,30 +1,28 @@
-"""Takes known tones out of a frame."""
+"""Tone filter: removes known tones from a frame."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from ..audio.cues import HIGH, LOW, MIDDLE
 from .pcm import FULL_SCALE, frame_samples
 
 
 class Comb:
-    """Takes the notes of cues out of the frames of a microphone at *rate* Hz. Belongs to one thread.
+    """Removes tones of these *frequencies* (Hz) from the frames of a microphone at *rate* Hz. Belongs to one thread.
 
-    What the last two frames hold of each note, at a loudness that may change as a cubic does, is subtracted from the
+    What the last two frames hold of each tone, at a loudness that may change as a cubic does, is subtracted from the
     last one: 30 dB and more of a cue, and of a voice what lies within some 40 Hz of the notes.
     """
 
-    HEARD = (LOW, MIDDLE, HIGH, 3000)
-    """The notes, and what a small loudspeaker adds to them: twice the middle one, thrice the low one."""
-
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, frequencies: Iterable[float]) -> None:
         self._size = frame_samples(rate)
         time = np.arange(2 * self._size) / rate
         bend = np.linspace(-1, 1, 2 * self._size)
         waves = [
             bend**power * wave(2 * np.pi * hertz * time)
-            for hertz in self.HEARD
+            for hertz in frequencies
             for power in range(4)
             for wave in (np.cos, np.sin)
         ]

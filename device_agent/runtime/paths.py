@@ -1,13 +1,19 @@
-"""Where files are: a path as an owner writes it, and the home directory of this user."""
+"""Paths: of the configuration, the state and the status socket, and paths as an owner writes them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..core.errors import ConfigError
 
 HOMELESS = Path("/nonexistent")
 """The home directory of a user without one, as Debian's policy writes it: nothing is there, and nothing can be made."""
+INSTALLED, HERE = Path("/etc/device-agent/config.yaml"), Path("config.yaml")
+"""The configuration of the systemd unit, and that of a trial in the working directory."""
+SOCKET_NAME = "status.sock"
+UNIT_SOCKET = Path("/run/device-agent", SOCKET_NAME)
+"""The status socket of the systemd unit."""
 
 
 def expand_user(text: str) -> Path:
@@ -31,3 +37,33 @@ def home_directory() -> Path:
         return Path.home()
     except RuntimeError:
         return HOMELESS
+
+
+def config_path() -> Path:
+    """Return the default path of the configuration: INSTALLED where there is one, or where HERE is not there either."""
+    return INSTALLED if INSTALLED.exists() or not HERE.exists() else HERE
+
+
+def state_path() -> Path:
+    """Return the path of the state file, in the state directory of the systemd unit or of this user."""
+    if given := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(given, "memory.json")
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not home.is_absolute():  # the specification says: ignore it
+        home = home_directory() / ".local" / "state"
+    return home / "device-agent" / "memory.json"
+
+
+def status_path() -> Path:
+    """Return the path of the status socket: in the runtime directory of the unit or of this user, else beside the
+    state file."""
+    if given := os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
+        return Path(given, SOCKET_NAME)
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    return runtime / "device-agent" / SOCKET_NAME if runtime.is_absolute() else state_path().with_name(SOCKET_NAME)
+
+
+def status_paths() -> list[Path]:
+    """Return the paths that an agent may have its status socket at: those of this user first, then that of the unit."""
+    own = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere", "device-agent", SOCKET_NAME)
+    return list(dict.fromkeys([status_path(), own, state_path().with_name(SOCKET_NAME), UNIT_SOCKET]))

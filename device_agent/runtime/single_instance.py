@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core.errors import AgentError
-from ..status.server import UNIT_WINDOW
 from . import systemd
+from .paths import UNIT_SOCKET
 
 NAME = "running.lock"
 """The file in the state directory. It holds the process id of the agent."""
@@ -31,7 +31,7 @@ class Occupied(AgentError):
 
 
 @contextmanager
-def only_agent(state: Path, unit: Path = UNIT_WINDOW) -> Iterator[None]:
+def only_agent(state: Path, unit: Path = UNIT_SOCKET) -> Iterator[None]:
     """Be the only agent of the state directory *state*. Raises Occupied where another one runs, also where that is the
     installed speaker, whose window is *unit*, and nothing says that this is to be one more (ELSEWHERE).
 

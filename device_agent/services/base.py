@@ -20,6 +20,10 @@ ServerTool = str | Mapping[str, Any]
 """A tool that runs at the service: its name, or where that is not enough a mapping with ``type`` and its parameters."""
 
 
+LONGEST_ARGUMENTS = 32 * 1024
+"""Characters of the arguments of one call; what a person asks for in a sentence has a thousandth of that."""
+
+
 @dataclass(frozen=True)
 class Function:
     """A tool of this device, as the assistant is told about it. *parameters* is a JSON schema of type object,

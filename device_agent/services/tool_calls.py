@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.events import ToolCall
-from .base import Function, ServerTool
+from .base import LONGEST_ARGUMENTS, Function, ServerTool
 from .json_fields import Fields, name, text
 
 MOST = 32
 """Calls that may be open at a time. A service that asks for more is broken, and waits in vain for the rest."""
-LONGEST_ARGUMENTS = 32 * 1024
-"""Characters of the arguments of one call; what a person asks for in a sentence has a thousandth of that."""
 
 
 class Calls:

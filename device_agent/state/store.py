@@ -15,7 +15,6 @@ from typing import Any
 
 from ..runtime.atomic_file import read_whole
 from ..runtime.atomic_file import replace_whole as _replace
-from ..runtime.paths import home_directory
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +26,6 @@ SETTLE_S = 1.0
 """The keeper waits so long for more of the same: a knob that is turned is one write, not thirty."""
 AGAIN_S = 60.0
 """The keeper tries again after so long: a disk that was full may have room."""
-
-
-def default_path() -> Path:
-    """Return where the memory is when nobody says where: the state directory of the systemd unit, or of the user."""
-    if given := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
-        return Path(given, "memory.json")
-    home = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not home.is_absolute():  # the specification says: ignore it
-        home = home_directory() / ".local" / "state"
-    return home / "device-agent" / "memory.json"
 
 
 class Memory:

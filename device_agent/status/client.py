@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import json
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,8 +13,7 @@ from typing import Any
 from ..core.errors import AgentError
 from ..core.printable import printable
 from ..runtime import systemd
-from ..state.store import default_path as memory_path
-from .server import LONGEST, NAME, SNAPSHOT, UNIT_WINDOW, WATCH, default_path
+from .server import LONGEST, SNAPSHOT, WATCH
 
 Snapshot = dict[str, Any]
 
@@ -25,12 +23,6 @@ ANSWER_S = 3.0
 
 class NotSeen(AgentError):
     """There is no agent that one could look at."""
-
-
-def places() -> list[Path]:
-    """Return where an agent may have its window: one of our own first, then that of the unit."""
-    own = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere", "device-agent", NAME)
-    return list(dict.fromkeys([default_path(), own, memory_path().with_name(NAME), UNIT_WINDOW]))
 
 
 def ask(at: Sequence[Path]) -> Snapshot:

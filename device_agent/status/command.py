@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from .client import NotSeen, Snapshot, ask, places, stream
+from ..runtime.paths import status_paths
+from .client import NotSeen, Snapshot, ask, stream
 
 
 def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Sequence[Path] | None = None) -> int:
@@ -23,7 +24,7 @@ def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Seque
 
     Raises NotSeen where none can be seen. For the main thread.
     """
-    at = at or places()
+    at = at or status_paths()
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="replace")  # a terminal that does not know a letter of a name is no reason to fail
     if watch:

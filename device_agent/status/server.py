@@ -20,13 +20,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..state.store import default_path as memory_path
+from ..runtime.paths import status_path
 
 log = logging.getLogger(__name__)
 
-NAME = "status.sock"
-UNIT_WINDOW = Path("/run/device-agent", NAME)
-"""That of the installed speaker."""
 SNAPSHOT, WATCH = b"snapshot\n", b"watch\n"
 MODE = 0o660
 MOST = 4
@@ -54,14 +51,6 @@ class Shown(Protocol):
         """Whether ``levels`` will be called."""
 
 
-def default_path() -> Path:
-    """Return where the window is: in the runtime directory of the unit, or of the user, or beside the memory."""
-    if given := os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
-        return Path(given, NAME)
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    return runtime / "device-agent" / NAME if runtime.is_absolute() else memory_path().with_name(NAME)
-
-
 class Window:
     """``run`` is the work of a thread of its own; ``wake`` may be called from any.
 
@@ -69,7 +58,7 @@ class Window:
     """
 
     def __init__(self, shown: Shown, path: Path | None = None) -> None:
-        self._shown, self._path = shown, path or default_path()
+        self._shown, self._path = shown, path or status_path()
         self._woken, self._wake = socket.socketpair()
 
     def wake(self) -> None:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import __version__
-from ..audio.capture import MICROPHONE
-from ..audio.playout import SPEAKER
 from ..core.actions import Action, CutReply, Hush, Play, Ring, Show
 from ..core.conversation import MOODS, STARTING
 from ..core.events import (
@@ -28,6 +26,7 @@ from ..core.events import (
     MicrophoneLost,
     NothingSaid,
     PlaybackStarted,
+    Port,
     Refused,
     ReplyEnded,
     ServiceError,
@@ -179,7 +178,7 @@ class Statistics:
         if isinstance(event, DeviceReady):
             self._lost.pop(event.worker, None)
             return
-        device = MICROPHONE if isinstance(event, MicrophoneLost) else SPEAKER
+        device = Port.MICROPHONE if isinstance(event, MicrophoneLost) else Port.SPEAKER
         if device not in self._lost:
             self._lost[device] = now
             self._counts["device_losses"] += 1
@@ -209,7 +208,10 @@ class Statistics:
         agent = self._agent
         if agent is None:
             return None
-        return {name: round(level.take(), 1) for name, level in zip((MICROPHONE, SPEAKER), agent.levels, strict=True)}
+        return {
+            name: round(level.take(), 1)
+            for name, level in zip((Port.MICROPHONE, Port.SPEAKER), agent.levels, strict=True)
+        }
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return everything, as values that JSON knows:

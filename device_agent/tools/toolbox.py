@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..core.actions import ToolResult
 from ..core.events import ToolCall
-from ..services.tool_calls import LONGEST_ARGUMENTS
+from ..services.base import LONGEST_ARGUMENTS
 from .base import Tool, ToolFailed
 
 log = logging.getLogger(__name__)
