@@ -108,9 +108,9 @@ def token(options: argparse.Namespace) -> int:
 
 def simulate(options: argparse.Namespace) -> int:
     """Simulate a voice service on this machine."""
-    from .simulator import FAULTS, MANNERS, listed, serve
+    from .simulator import FAULTS, VARIANTS, listed, serve
 
-    for asked, table in ((options.manner, MANNERS), (options.fault, FAULTS)):
+    for asked, table in ((options.manner, VARIANTS), (options.fault, FAULTS)):
         if "list" in asked:
             print(listed(table))
             return 0
@@ -188,10 +188,10 @@ class _Command(argparse.ArgumentParser):
 
 
 def _manners_and_faults() -> str:
-    from .simulator import FAULTS, MANNERS, listed
+    from .simulator import FAULTS, VARIANTS, listed
 
     head = "Names for --manner (in brackets: only for these services):"
-    return f"{head}\n{listed(MANNERS)}\n\nNames for --fault:\n{listed(FAULTS)}\n"
+    return f"{head}\n{listed(VARIANTS)}\n\nNames for --fault:\n{listed(FAULTS)}\n"
 
 
 def _parser() -> argparse.ArgumentParser:

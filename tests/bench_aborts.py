@@ -31,14 +31,14 @@ from pathlib import Path
 
 from authority import Authority
 
-from device_agent.audio.playback_buffer import Playback
+from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.core.errors import AgentError
 from device_agent.core.events import Event, LinkUp, ReplyEnded, TalkEnded, TalkStarted, WorkerCrashed
 from device_agent.core.redaction import Secret
-from device_agent.link.manager import Link
+from device_agent.link.manager import LinkManager
 from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
-from device_agent.net.websocket import Wire
+from device_agent.net.websocket import WebSocket
 from device_agent.runtime.worker import Worker
 from device_agent.services.xai import Xai
 from device_agent.simulator import Simulator
@@ -211,7 +211,7 @@ def aborted_dials(count: int, folder: Path, seed: int = 1) -> Found:
 
 def _dial(port: int, ca_file: str, after: float | None, found: Found) -> None:
     """Dial, say something and read; abort *after* so many seconds."""
-    wire = Wire(
+    wire = WebSocket(
         Endpoint("it", f"wss://127.0.0.1:{port}/v1/realtime", {"Authorization": "Bearer a-long-key"}), 5.0, ca_file
     )
     aborter = threading.Timer(after or 0.0, wire.abort)
@@ -253,8 +253,8 @@ def presses_in_renewals(count: int, folder: Path, seed: int = 1) -> Found:
             return [Xai(key=Secret("k"), url=url, ca_file=ca_file, instructions=f"version {n}")]
 
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        outbox, playback = Outbox(1 << 24), Playback(RATE)
-        link = Link(services(0), outbox, playback, inbox.put)
+        outbox, playback = Outbox(1 << 24), PlaybackBuffer(RATE)
+        link = LinkManager(services(0), outbox, playback, inbox.put)
         silent = threading.Event()
         listener = threading.Thread(target=_listen, args=(playback, silent), daemon=True)
         listener.start()
@@ -284,7 +284,7 @@ def presses_in_renewals(count: int, folder: Path, seed: int = 1) -> Found:
     return found
 
 
-def _listen(playback: Playback, silent: threading.Event) -> None:
+def _listen(playback: PlaybackBuffer, silent: threading.Event) -> None:
     while not silent.is_set():
         playback.read()
 

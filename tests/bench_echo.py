@@ -36,9 +36,9 @@ from echo_room import (
 )
 
 from device_agent.audio import playback_buffer
-from device_agent.audio.echo_control import Echo
-from device_agent.audio.gate import Gate, Own
-from device_agent.core.actions import Attention
+from device_agent.audio.echo_control import EchoControl
+from device_agent.audio.gate import EchoPresence, Gate
+from device_agent.core.actions import GateMode
 from device_agent.core.events import TalkStarted
 from device_agent.dsp.aec import Canceller
 from device_agent.dsp.pcm import frame_bytes
@@ -71,7 +71,7 @@ BETWEEN_S, SOON_S = 4.6, 2.0
 class Heard:
     """What went to the gate in a scene."""
 
-    frames: list[tuple[float, bytes, Own]] = field(default_factory=list)
+    frames: list[tuple[float, bytes, EchoPresence]] = field(default_factory=list)
     trusted_at: float | None = None
 
     @property
@@ -81,10 +81,10 @@ class Heard:
 
 def hear(scene: Scene, canceller: Canceller | None) -> Heard:
     """Live through *scene*."""
-    echo, heard = Echo(scene.rate, canceller=canceller), Heard()
+    echo, heard = EchoControl(scene.rate, canceller=canceller), Heard()
     for at, what, pcm in scene.pieces():
         if what is Happening.PLAYED:
-            echo.sounds(playback_buffer.Sound(pcm, pcm), scene.ahead, at)
+            echo.sounds(playback_buffer.OutputFrame(pcm, pcm), scene.ahead, at)
         else:
             heard.frames.append((at, *echo.hear(pcm, at)))
         if heard.trusted_at is None and canceller is not None and canceller.trusted:
@@ -96,7 +96,7 @@ def openings(heard: Heard, begin: float = 0.0, end: float = math.inf) -> Iterato
     """Yield when a turn begins in a gate that is opened by voice, and closed again at once: one in SOON_S at most."""
     detector, verdict = VoiceDetector(RATE, 2), False
     gate = Gate(lambda _: verdict, silence=35, preroll=15, device_ends=True)
-    gate.attend(Attention.VOICE)
+    gate.attend(GateMode.VOICE)
     for at, frame, own in heard.frames:
         verdict = detector(frame)  # it learns what is quiet here, also before *begin*
         if begin <= at < end:

@@ -10,8 +10,8 @@ remembers, is larger afterwards, when a second question has been answered.
 
 *2x* is how often a part of the sentence was heard again **within one conversation**, and that must be never. A service
 that took a turn and fell silent, or whose answer was lost on the way, cannot be told from one that heard nothing: so
-the turn is sent again, but to a conversation that knows nothing of the first (``Switchboard.left``), and nobody is
-answered twice. A connection that goes on with an earlier conversation (``Heard.goes_on``) counts as one with it.
+the turn is sent again, but to a conversation that knows nothing of the first (``Connector.left``), so that there is
+one answer. A connection that goes on with an earlier conversation (``ConnectionLog.goes_on``) counts as one with it.
 
 With ``--namespace`` there is a cable between two network namespaces as well, that is cut for real: packets vanish, and
 no kernel is told. Where namespaces cannot be made, that part is left out.
@@ -47,7 +47,7 @@ from device_agent.core.actions import Action, CloseGate, Cue, Play
 from device_agent.core.events import Event, PlaybackEnded, ReplyEnded, ReplyStarted, TalkEnded
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import level, samples
-from device_agent.simulator import FAULTS, MANNERS, SERVICES, Heard, Simulator
+from device_agent.simulator import FAULTS, SERVICES, VARIANTS, ConnectionLog, Simulator
 from device_agent.simulator.contract import Moment
 from device_agent.simulator.faults import Act
 
@@ -180,9 +180,9 @@ def times(piece: bytes, heard: bytes) -> int:
     return 1 + times(piece, heard[: 2 * at]) + times(piece, heard[2 * at + len(piece) :])
 
 
-def doubled(said: bytes, connections: Iterable[Heard]) -> int:
+def doubled(said: bytes, connections: Iterable[ConnectionLog]) -> int:
     """Return how often a part of *said* was heard again within one conversation."""
-    conversations: list[list[Heard]] = []
+    conversations: list[list[ConnectionLog]] = []
     for each in connections:
         spoken = [conversation for conversation in conversations if any(heard.turns for heard in conversation)]
         if each.goes_on and spoken:
@@ -335,7 +335,7 @@ def of_the_service(name: str) -> Row:
 
 def of_the_manner(name: str) -> Row:
     """A service that behaves so from the beginning."""
-    service = served(MANNERS[name].services)
+    service = served(VARIANTS[name].services)
     with Simulator(service, think_s=0.05, pace=8, manner=[name]) as simulator:
         scene = Scene(MANNER, name, lambda: None, before=True)
         end = "service" if name in SERVICE_ENDS else "device"
@@ -557,7 +557,7 @@ def table(rows: list[Row]) -> str:
 
 def _described(fault: str) -> str:
     """Return a fault or manner for people."""
-    known = {**MANNERS, **FAULTS}.get(fault)
+    known = {**VARIANTS, **FAULTS}.get(fault)
     return f"`{fault}`: {known.says}" if known else fault
 
 
@@ -590,7 +590,7 @@ def main() -> int:
     print("                                             s      s    ms       ms         KiB", flush=True)
     rows = []
     if not options.cable:
-        rows += [show(of_the_manner(name)) for name in MANNERS if options.only in name and name not in ELSEWHERE]
+        rows += [show(of_the_manner(name)) for name in VARIANTS if options.only in name and name not in ELSEWHERE]
         rows += [show(of_the_service(name)) for name in FAULTS if options.only in name]
         rows += [show(of_the_network(*sky)) for sky in SKIES if options.only in sky[0]]
     if options.namespace or options.cable:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 from device_agent.core.conversation import PATIENCE, State
 from device_agent.core.errors import LinkLost
-from device_agent.link.policy import GOOD_S, RENEW_S, Connect, LinkPolicy
+from device_agent.link.policy import GOOD_S, RENEW_S, ConnectPlan, LinkPolicy
 from device_agent.net.http_errors import rejection
 
 ROUND_TRIP_S = 0.05
@@ -71,7 +71,7 @@ class Speaker:
 
     def _next(self, now: float) -> float:
         decision = self._policy.decide(now)
-        if isinstance(decision, Connect):
+        if isinstance(decision, ConnectPlan):
             return now
         self._policy.decide(decision.until)  # it dials then
         return decision.until

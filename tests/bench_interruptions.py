@@ -35,7 +35,7 @@ from cards import FifoCard, PulseCard
 from device_agent.app.assembly import assemble
 from device_agent.config.load import load
 from device_agent.core.actions import Action
-from device_agent.core.events import Clip, Event, NothingSaid, PlaybackStarted, ReplyEnded, Started, Words
+from device_agent.core.events import AudioTurn, Event, NoSpeech, PlaybackStarted, ReplyEnded, Started, TextTurn
 from device_agent.core.redaction import Secret
 from device_agent.dsp.pcm import samples
 from device_agent.simulator import Simulator
@@ -123,13 +123,13 @@ class Child:
             kind = list(KINDS)[number % len(KINDS)]
             self._tell(what="asked", number=number, kind=kind)
             before = self._seen.copy()
-            self._agent.ask(Words("lamp") if kind == "after a tool" else Clip(said(number)))
+            self._agent.ask(TextTurn("lamp") if kind == "after a tool" else AudioTurn(said(number)))
             self._wait_for_moment(kind, before)
             self._tell(what="pressed", number=number, kind=kind)
             self._finger.tap()
             self._pause(AFTERWARDS_S)
             self._finger.tap()  # nothing is said this time
-            self._wait(NothingSaid, before[NothingSaid] + 1)
+            self._wait(NoSpeech, before[NoSpeech] + 1)
         self._tell(what="asked", number=self._count, kind="")
         self._agent.stop("the bench")
 

@@ -44,18 +44,18 @@ if __name__ == "__main__":  # who only asks what there is keeps the clock of the
 import numpy as np
 
 from device_agent.app import assembly, factories
-from device_agent.app.device import Parts
-from device_agent.audio.playback_buffer import Sound
+from device_agent.app.device import Device as Parts
+from device_agent.audio.playback_buffer import OutputFrame
 from device_agent.config.model import Config, CuesConfig, EchoConfig, ServiceConfig, SpeakerConfig, TalkConfig
-from device_agent.core.actions import Attention
+from device_agent.core.actions import GateMode
 from device_agent.core.errors import ConfigError
-from device_agent.core.events import Event, PlaybackStarted, TalkStarted, Words
+from device_agent.core.events import Event, PlaybackStarted, TalkStarted, TextTurn
 from device_agent.core.redaction import Secret
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.hardware.ports import Cut, never
-from device_agent.link.connection import Carrier
-from device_agent.link.history import Recall
-from device_agent.net.websocket import Wire
+from device_agent.link.connection import Connection
+from device_agent.link.history import History
+from device_agent.net.websocket import WebSocket
 
 QUESTION = Path(assembly.__file__).parent / "simulator" / "question.wav"
 RATE = 24000
@@ -240,15 +240,15 @@ class Device:
         )
         (self.parts,) = kept
         service = factories.open_services(config, Secret("a-key"))[0]
-        self._wire = Wire(service.endpoint(None, ""))
+        self._wire = WebSocket(service.endpoint(None, ""))
         self._wire.open()
         self.service.await_guest()
-        self._carrier = Carrier(
+        self._carrier = Connection(
             self._wire,
             service.session(),
             self.parts.outbox,
             self.parts.playback,
-            Recall(RATE),
+            History(RATE),
             self.parts.inbox.put,
             lambda: None,
             patience=service.patience_s,
@@ -277,7 +277,7 @@ class Device:
         self.parts.mouth.pulse.rest()
         item = self.parts.playback.read()
         self.parts.mouth.pulse.beat()
-        assert isinstance(item, (Sound, PlaybackStarted)), item
+        assert isinstance(item, (OutputFrame, PlaybackStarted)), item
         self.parts.mouth._take(self.speaker, item)
 
     def told(self, what: type[Event]) -> bool:
@@ -290,7 +290,7 @@ class Device:
         self._wire.close()
 
 
-def idle(count: int, attention: Attention = Attention.BUTTON) -> float:
+def idle(count: int, attention: GateMode = GateMode.BUTTON) -> float:
     """Nobody speaks."""
     with opened(noise(), count, lambda _: tick()) as device:
         device.parts.gate.attend(attention)
@@ -301,7 +301,7 @@ def idle(count: int, attention: Attention = Attention.BUTTON) -> float:
 
 def idle_voice(count: int) -> float:
     """Nobody speaks, and any voice would open the gate."""
-    return idle(count, Attention.VOICE)
+    return idle(count, GateMode.VOICE)
 
 
 def listening(count: int) -> float:
@@ -341,7 +341,7 @@ def talking(count: int, *, cancel: bool = False) -> float:
         device.speak()
 
     with opened(noise(), count, between, cancel=cancel) as device:
-        device.parts.outbox.put(Words("Tell me a long story."))
+        device.parts.outbox.put(TextTurn("Tell me a long story."))
         device.carry()
         device.service.say(reply("response.created", response={"id": "resp_1"}))
         device.carry()

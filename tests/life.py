@@ -32,18 +32,18 @@ from device_agent.app.agent import Agent
 from device_agent.app.daemon import Daemon
 from device_agent.audio.echo_control import CUE_ROOM_S
 from device_agent.config.model import Config, ServiceConfig
-from device_agent.core.actions import Action, Attention, Cue, Hush, OpenGate, Play
+from device_agent.core.actions import Action, Cue, GateMode, OpenGate, Play, StopAlarm
 from device_agent.core.conversation import RESTING, TROUBLE, State
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import (
     AlarmDue,
-    CapReached,
+    DailyLimitReached,
     Event,
     LinkDown,
     LinkIdle,
     MicrophoneLost,
     Muted,
-    NothingSaid,
+    NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
@@ -53,10 +53,10 @@ from device_agent.core.events import (
     StopAsked,
     TalkEnded,
     TalkStarted,
+    TextTurn,
     ToolCall,
     Unmuted,
     VolumeAsked,
-    Words,
 )
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.runtime.paths import status_path
@@ -273,7 +273,7 @@ class LastingHouse(House):
 
     def listens(self) -> bool:
         """Wait until a voice may open the gate; return False where that is over."""
-        while self.agent._gate._attention is not Attention.VOICE:
+        while self.agent._gate._attention is not GateMode.VOICE:
             if self.state is not State.FOLLOW_UP:
                 return False
             threading.Event().wait(0.001)
@@ -368,7 +368,7 @@ class Life:
         self._faulty, before = is_fault, self.house.counts.copy()
         try:
             self.with_fault(kind) if kind in NAMED else getattr(self, kind)()
-            if kind != "capped" and self.house.counts[CapReached] > before[CapReached]:
+            if kind != "capped" and self.house.counts[DailyLimitReached] > before[DailyLimitReached]:
                 raise Lost("the cap of the day was reached, and is far")
         except (Lost, AssertionError) as error:
             new = self.house.counts - before
@@ -486,7 +486,7 @@ class Life:
         """Tap, and say nothing."""
         before = self.house.counts.copy()
         self.tap()
-        self.house.more(NothingSaid, before)
+        self.house.more(NoSpeech, before)
         self.house.rest()
 
     def followed_up(self) -> None:
@@ -501,7 +501,7 @@ class Life:
     def tool(self) -> None:
         """Type something that needs a tool, and its answer another reply."""
         before = self.house.counts.copy()
-        self.house.agent.ask(Words(f'set_volume {{"percent": {60 + self.turns % 40}}}'))
+        self.house.agent.ask(TextTurn(f'set_volume {{"percent": {60 + self.turns % 40}}}'))
         self.house.more(ToolCall, before)
         self.house.more(VolumeAsked, before)
         self.house.more(PlaybackEnded, before)
@@ -510,14 +510,14 @@ class Life:
     def stop(self) -> None:
         """Ask for silence by name."""
         before = self.house.counts.copy()
-        self.house.agent.ask(Words("stop {}"))
+        self.house.agent.ask(TextTurn("stop {}"))
         self.house.more(StopAsked, before)
         self.house.rest()
 
     def timer(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Set a timer, hear it ring in time, and press."""
         before = self.house.counts.copy()
-        self.house.agent.ask(Words(f'set_timer {{"seconds": {TIMER_S:g}, "name": "tea"}}'))
+        self.house.agent.ask(TextTurn(f'set_timer {{"seconds": {TIMER_S:g}, "name": "tea"}}'))
         self.house.more(ToolCall, before)
         meanwhile()
         self.house.more(AlarmDue, before)
@@ -526,7 +526,7 @@ class Life:
             raise Lost(f"a timer of {TIMER_S:g} s rang {late:.2f} s late")
         self.house.until("the answer", lambda: self.house.state in RESTING)
         self.house.tap_button()
-        self.house.more(Hush, before)
+        self.house.more(StopAlarm, before)
         self.house.rest()
         self.house.calm()
 
@@ -824,7 +824,7 @@ class Life:
     def _expect_cap(self) -> None:
         before = self.house.counts.copy()
         self.house.tap_button()
-        self.house.more(CapReached, before)
+        self.house.more(DailyLimitReached, before)
         self.house.more(Cue.CAP, before)
         self.house.rest()
 

@@ -25,9 +25,9 @@ from device_agent.config.model import Config, ServiceConfig, ToolConfig
 from device_agent.config.yaml_schema import _KINDS, _unfold, written
 from device_agent.core.conversation import REST, RESTING, STARTING, TRANSITIONS, State
 from device_agent.core.events import Event
-from device_agent.services.base import Can
+from device_agent.services.base import Capabilities
 from device_agent.services.registry import SERVICES, load, options
-from device_agent.simulator import FAULTS, MANNERS, Manner
+from device_agent.simulator import FAULTS, VARIANTS, Variant
 
 ROOT = Path(__file__).parent.parent
 COMMAND = "make docs"
@@ -89,7 +89,7 @@ def matrix() -> str:
     """Return what works with which service, as a table: a row for each feature, a column for each service."""
     names = list(SERVICES)
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for each in fields(Can):
+    for each in fields(Capabilities):
         said = [getattr(load(name).can, each.name) or "no" for name in names]
         lines.append(f"| {FEATURES[each.name]} | " + " | ".join(said) + " |")
     rates = [", ".join(f"{rate // 1000}" for rate in load(name).rates) for name in names]
@@ -288,7 +288,7 @@ def phrase(path: Path) -> str:
 
 def manners() -> str:
     """Return the manners of the simulator, as a table."""
-    return _entries(MANNERS, lambda _name: "")
+    return _entries(VARIANTS, lambda _name: "")
 
 
 def faults() -> str:
@@ -296,7 +296,7 @@ def faults() -> str:
     return _entries(FAULTS, lambda name: "a cue" if name in CUED else "an answer")
 
 
-def _entries(table: Mapping[str, Manner], outcome: Callable[[str], str]) -> str:
+def _entries(table: Mapping[str, Variant], outcome: Callable[[str], str]) -> str:
     heads = ["name", "the service", "with", *(["ends in"] if outcome(next(iter(table))) else [])]
     rows = []
     for name, entry in table.items():

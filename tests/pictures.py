@@ -34,7 +34,7 @@ def status() -> str:
     """Return what ``device-agent status --watch`` shows of the recorded snapshot, as SVG."""
     snapshot: dict[str, Any] = json.loads((FOLDER / "status.json").read_text())
     console = _console()
-    drawing = page.Screen(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    drawing = page.StatusPage(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     console.print(page._crop(drawing.view(snapshot, COLUMNS, LINES)))
     return _svg(console, "device-agent status --watch")
 

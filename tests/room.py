@@ -37,7 +37,7 @@ from device_agent.hardware import front_panel
 from device_agent.hardware.front_panel import TAP_S
 from device_agent.hardware.ports import Button, Controls, Cut, Light, never
 from device_agent.simulator import QUESTION, Simulator
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 RATE = 24000
 PACE = 4
@@ -259,7 +259,7 @@ class Room:
         abilities: tuple[str, ...] = (),
         cues: int = 0,
         controls: Controls | None = None,
-        memory: Memory | None = None,
+        memory: StateStore | None = None,
         key: str = "k",
         rate: int = RATE,
         echo: float = 0.0,

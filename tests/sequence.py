@@ -29,8 +29,8 @@ from device_agent.core.events import (
     ReplyText,
     TalkEnded,
     TalkStarted,
-    TurnTaken,
-    Words,
+    TextTurn,
+    TurnEndedByService,
 )
 
 SEQUENCES = Path(__file__).parent / "sequences"
@@ -138,7 +138,7 @@ class Play:
     def _tell(self, events: Iterable[Event]) -> None:
         events = list(events)
         self.events += events
-        if self._talking and any(isinstance(each, TurnTaken) for each in events):
+        if self._talking and any(isinstance(each, TurnEndedByService) for each in events):
             self._end_turn()
             self._taken = True
 
@@ -174,7 +174,7 @@ class Play:
     def _type(self) -> None:
         """What was written last is the turn; what was written before it is repeated from another conversation."""
         typed, self._typed = self._typed, ""
-        self._peer.send(Words(typed))
+        self._peer.send(TextTurn(typed))
         self._wait_for({"type": "conversation.item.create", "item": {"role": "user", "content": [{"text": typed}]}})
 
     def _speak(self, pcm: bytes) -> None:

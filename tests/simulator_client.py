@@ -13,9 +13,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from device_agent.simulator import QUESTION
-from device_agent.simulator.contract import Drop, Goodbye, Happening, Heard, Manners, Voice
+from device_agent.simulator.contract import Behaviour, ConnectionLog, Drop, Goodbye, Happening, ServiceSession
 
-Make = Callable[[Manners, Heard], Voice]
+Make = Callable[[Behaviour, ConnectionLog], ServiceSession]
 
 RATE = 24000
 
@@ -41,8 +41,8 @@ class Client:
         self, make: Make, *, model: str = "a-model", number: int = 1, greet: bool = True, **manners: Any
     ) -> None:
         """*make* makes the voice, from manners and a record."""
-        self.heard = Heard(number, model)
-        self.voice = make(Manners(**{"ping_s": 0, **manners}), self.heard)
+        self.heard = ConnectionLog(number, model)
+        self.voice = make(Behaviour(**{"ping_s": 0, **manners}), self.heard)
         self.now = 100.0
         self.ended: Goodbye | Drop | None = None
         self.events: list[dict[str, Any]] = []

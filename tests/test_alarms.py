@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from device_agent.core.events import AlarmDue, RingEnded
 from device_agent.state.alarm_entries import LONGEST_NAME, LONGEST_S, MISSED_S, NOTED_S, RINGING_S, SLACK_S
 from device_agent.state.alarms import KEY, MOST, RINGING, AlarmRefused, Alarms
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
 """Central Europe, spelled out, so that no machine needs to know it."""
@@ -51,7 +51,7 @@ class World:
 
     def __init__(self, path: Path, begin: str = "2026-11-21T12:00:00") -> None:
         self.path, self.wall, self.steady = path, at(begin), 1000.0
-        self.alarms = Alarms(Memory(path))
+        self.alarms = Alarms(StateStore(path))
         self.audible, self.ended = True, 0
 
     def look(self) -> list[str]:
@@ -87,7 +87,7 @@ class World:
         """The power goes without a word, and comes back after *off* seconds."""
         self.wall += off
         self.steady = 5.0
-        self.alarms = Alarms(Memory(self.path))
+        self.alarms = Alarms(StateStore(self.path))
         return self.look()
 
     def timer(self, seconds: float, name: str = "") -> int:
@@ -624,7 +624,7 @@ def begins_again(world: World, off: float = 0.0) -> list[str]:
     """The power goes without a word, and nobody touches anything."""
     world.wall += off
     world.steady = 5.0
-    world.alarms = Alarms(Memory(world.path))
+    world.alarms = Alarms(StateStore(world.path))
     return world.begins()
 
 
@@ -695,7 +695,7 @@ def test_another_one_rings_its_own_time(ringing):
      {"name": "", "at": 1, "rung": 1e9}, {"name": "x" * 99, "at": 1, "rung": 1}],
 )  # fmt: skip
 def test_nonsense_does_not_ring(tmp_path, caplog, nonsense):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     memory.put(RINGING, nonsense)
     alarms = Alarms(memory)
     assert not alarms.ringing

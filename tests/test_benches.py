@@ -15,7 +15,7 @@ from room import RATE, speech
 from supervisor import Line, Unit
 from tables import markdown
 
-from device_agent.simulator import Heard, Turn
+from device_agent.simulator import ConnectionLog, Turn
 
 SAID = speech()
 HALF = SAID[: RATE * 2 * 6 // 10]
@@ -24,8 +24,8 @@ FED_ONCE = "import sys; from device_agent.runtime.systemd import notify; notify(
 PATIENCE_S = 20.0
 
 
-def heard(*turns: bytes, goes_on: bool = False) -> Heard:
-    return Heard(turns=[Turn(0.0, pcm=pcm) for pcm in turns], goes_on=goes_on)
+def heard(*turns: bytes, goes_on: bool = False) -> ConnectionLog:
+    return ConnectionLog(turns=[Turn(0.0, pcm=pcm) for pcm in turns], goes_on=goes_on)
 
 
 def test_a_turn_sent_again_to_a_conversation_that_knows_nothing_of_it_is_not_doubled():

@@ -7,7 +7,7 @@ from gpiozero import Device
 from gpiozero.pins.mock import MockFactory
 from room import Room, speech
 
-from device_agent.core.events import CutConfirmed, LinkDown, NothingSaid, PlaybackEnded, PlaybackStarted, TalkStarted
+from device_agent.core.events import InterruptConfirmed, LinkDown, NoSpeech, PlaybackEnded, PlaybackStarted, TalkStarted
 from device_agent.hardware.gpio import GpioButton, GpioLight
 from device_agent.simulator import Simulator
 
@@ -74,7 +74,7 @@ def test_the_shortest_press_opens_the_gate_and_no_word_asks_nothing(pin, simulat
     with room(simulator) as kitchen:
         pin.drive_low()
         pin.drive_high()
-        kitchen.happened(NothingSaid)
+        kitchen.happened(NoSpeech)
         assert simulator.turns == []
 
 
@@ -98,7 +98,7 @@ def test_a_press_during_a_reply_is_a_new_turn(pin, simulator):
         kitchen.microphone.say(speech() * 3)
         kitchen.happened(PlaybackStarted)
         pin.drive_low()
-        kitchen.happened(CutConfirmed)
+        kitchen.happened(InterruptConfirmed)
         kitchen.microphone.say(speech())
         kitchen.microphone.wait_until_said()
         pin.drive_high()

@@ -13,7 +13,7 @@ from device_agent.core.actions import ToolResult
 from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall
 from device_agent.services.base import LONGEST_ARGUMENTS
 from device_agent.services.tool_calls import MOST
-from device_agent.tools.function import Ability
+from device_agent.tools.function import BuiltinTool
 from device_agent.tools.toolbox import Toolbox
 
 PATIENCE_S = 20.0
@@ -40,7 +40,7 @@ def asks(peer: Peer, call: str, arguments: dict) -> list[dict]:
 def answer(call: ToolCall) -> ToolResult:
     """Return what a device answers that can set a timer."""
     answers: queue.SimpleQueue[ToolResult] = queue.SimpleQueue()
-    toolbox = Toolbox([Ability(TIMER, lambda _arguments: {"set": True})])
+    toolbox = Toolbox([BuiltinTool(TIMER, lambda _arguments: {"set": True})])
     toolbox.run(call, answers.put)
     result = answers.get(timeout=PATIENCE_S)
     toolbox.close()

@@ -8,8 +8,8 @@ from bisect import bisect_right
 import pytest
 
 from device_agent.hardware import portaudio_stream
-from device_agent.hardware.period_estimator import Steps
-from device_agent.hardware.portaudio_stream import STALLED_S, Card
+from device_agent.hardware.period_estimator import PeriodEstimator
+from device_agent.hardware.portaudio_stream import STALLED_S, PortAudioStream
 
 RATE, PERIOD = 48000, 960
 ASKED_S = 15e-6
@@ -49,15 +49,15 @@ class World:
         return waiting
 
 
-def microphone(world: World, monkeypatch: pytest.MonkeyPatch) -> Card:
+def microphone(world: World, monkeypatch: pytest.MonkeyPatch) -> PortAudioStream:
     monkeypatch.setattr(portaudio_stream, "time", world)
-    opened = Card("input", "default")
+    opened = PortAudioStream("input", "default")
     opened.rate, opened.period, opened._stream = RATE, PERIOD, world
     opened.start()
     return opened
 
 
-def listened(world: World, opened: Card, until: float) -> list[float]:
+def listened(world: World, opened: PortAudioStream, until: float) -> list[float]:
     """Take periods until then; return how long after its last sample each was there, in seconds."""
     missing, found = PERIOD, []
     while world.now < until:
@@ -128,7 +128,7 @@ def test_a_card_that_keeps_another_time_is_followed_within_a_second(shift, monke
 
 
 def test_an_output_has_room_as_soon_as_it_begins():
-    steps = Steps(0.01)
+    steps = PeriodEstimator(0.01)
     for began in (100.0, 200.0):
         steps.begin(began, RATE, PERIOD)
         assert steps.until(began, PERIOD) <= 0

@@ -10,14 +10,14 @@ from contextlib import closing, suppress
 import pytest
 from test_wire import Peer, frame
 
-from device_agent.audio.playback_buffer import Playback
-from device_agent.core.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, Words
+from device_agent.audio.playback_buffer import PlaybackBuffer
+from device_agent.core.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, TextTurn
 from device_agent.dsp.pcm import frame_bytes
-from device_agent.link.connection import PIECE, Carrier, in_pieces
-from device_agent.link.history import Recall
+from device_agent.link.connection import PIECE, Connection, in_pieces
+from device_agent.link.history import History
 from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
-from device_agent.net.websocket import Wire
+from device_agent.net.websocket import WebSocket
 from device_agent.services.openai import OpenAI
 
 NOW = 1_790_000_000.0
@@ -51,12 +51,12 @@ def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confi
     outbox, told = Outbox(1 << 20), []
     for item in (TalkStarted(), *frames):
         outbox.put(item)
-    with Peer(act) as peer, closing(outbox), closing(Wire(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
+    with Peer(act) as peer, closing(outbox), closing(WebSocket(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
         wire.open()
-        playback, recall = Playback(24000), Recall(24000)
+        playback, recall = PlaybackBuffer(24000), History(24000)
         session = OpenAI().session()
         told_to = outbox, playback, recall, told.append, lambda: None
-        carrier = Carrier(wire, session, *told_to, patience=4.0, rates=(24000, 24000))
+        carrier = Connection(wire, session, *told_to, patience=4.0, rates=(24000, 24000))
         carrier.greet(lambda: True)
         assert told == [LinkUp()]
         assert carrier.expires_at == expires
@@ -90,12 +90,12 @@ def test_pings_are_answered_while_ten_minutes_of_a_reply_are_unheard():
                 pass
 
     outbox, told = Outbox(1 << 20), []
-    outbox.put(Words("Tell me a long story."))
-    with Peer(act) as peer, closing(outbox), closing(Wire(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
+    outbox.put(TextTurn("Tell me a long story."))
+    with Peer(act) as peer, closing(outbox), closing(WebSocket(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
         wire.open()
-        playback = Playback(24000)  # nothing is read from it
-        told_to = outbox, playback, Recall(24000), told.append, lambda: None
-        carrier = Carrier(wire, OpenAI().session(), *told_to, patience=4.0, rates=(24000, 24000))
+        playback = PlaybackBuffer(24000)  # nothing is read from it
+        told_to = outbox, playback, History(24000), told.append, lambda: None
+        carrier = Connection(wire, OpenAI().session(), *told_to, patience=4.0, rates=(24000, 24000))
         carrier.greet(lambda: True)
         carrier.run(lambda: not answered)
         assert answered

@@ -23,7 +23,7 @@ from device_agent.runtime import paths
 from device_agent.services.registry import SERVICES
 from device_agent.services.xai import Xai
 from device_agent.state.alarms import Alarms
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 from device_agent.tools.builtin import abilities
 
 NAMES = yaml_schema.one_of(*SERVICES).wish
@@ -847,7 +847,7 @@ def test_a_fallback_has_its_needs_too(complaints):
 
 
 def test_no_name_of_ours_is_reserved():
-    ours = abilities(ABILITIES, tell=lambda _: None, volume=lambda: 50, alarms=Alarms(Memory(None)))
+    ours = abilities(ABILITIES, tell=lambda _: None, volume=lambda: 50, alarms=Alarms(StateStore(None)))
     taken = {name for names in Xai.reserved.values() for name in names}
     assert taken.isdisjoint(tool.function.name for tool in ours)
 

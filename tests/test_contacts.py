@@ -7,13 +7,13 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.hardware.debounce import AGAIN_S, BOUNCE_S, HELD_S, MOST_REPEATS, SPIKE_S, Contact, Repeat
+from device_agent.hardware.debounce import AGAIN_S, BOUNCE_S, HELD_S, MOST_REPEATS, SPIKE_S, Debouncer, Repeat
 
 # What is meant by the edges of a contact ------------------------------------------------------------------------------
 
 
 def test_the_first_edge_counts_at_once_and_what_follows_it_does_not():
-    contact = Contact(closed=False)
+    contact = Debouncer(closed=False)
 
     assert contact.edge(True, 1.0, still=True) == [True]
     assert contact.edge(False, 1.001, still=True) == []
@@ -23,7 +23,7 @@ def test_the_first_edge_counts_at_once_and_what_follows_it_does_not():
 
 
 def test_a_release_that_falls_into_the_bouncing_is_told_after_it():
-    contact = Contact(closed=False)
+    contact = Debouncer(closed=False)
     contact.edge(True, 1.0, still=True)
     assert contact.edge(False, 1.02, still=True) == []
 
@@ -34,7 +34,7 @@ def test_a_release_that_falls_into_the_bouncing_is_told_after_it():
 
 
 def test_an_edge_that_is_undone_before_anybody_looks_is_a_spike():
-    contact = Contact(closed=False)
+    contact = Debouncer(closed=False)
 
     assert contact.edge(True, 1.0, still=False) == []
     assert contact.edge(False, 1.0 + SPIKE_S / 2, still=True) == []
@@ -42,14 +42,14 @@ def test_an_edge_that_is_undone_before_anybody_looks_is_a_spike():
 
 
 def test_a_tap_that_is_over_before_anybody_looks_is_told_if_it_was_long_enough():
-    contact = Contact(closed=False)
+    contact = Debouncer(closed=False)
 
     assert contact.edge(True, 1.0, still=False) == []
     assert contact.edge(False, 1.06, still=True) == [True, False]
 
 
 def test_a_contact_that_bounces_when_we_look_is_believed_at_its_next_edge():
-    contact = Contact(closed=False)
+    contact = Debouncer(closed=False)
 
     assert contact.edge(True, 1.0, still=False) == []
     assert contact.edge(False, 1.001, still=False) == []
@@ -59,7 +59,7 @@ def test_a_contact_that_bounces_when_we_look_is_believed_at_its_next_edge():
 @given(st.lists(st.tuples(st.floats(0.0001, 0.2), st.booleans()), max_size=30), st.booleans())
 def test_whatever_a_contact_does_the_last_word_is_right_and_no_word_is_said_twice(edges, begins):
     """Edges of a real contact alternate; whether it is still so when we look is a matter of luck."""
-    contact, now, closed, told = Contact(begins), 10.0, begins, [begins]
+    contact, now, closed, told = Debouncer(begins), 10.0, begins, [begins]
     for index, (pause, still) in enumerate(edges):
         if contact.deadline is not None and contact.deadline <= now + pause:
             told += contact.settle(closed, contact.deadline)
@@ -74,7 +74,7 @@ def test_whatever_a_contact_does_the_last_word_is_right_and_no_word_is_said_twic
 
 @given(st.lists(st.tuples(st.floats(0.006, 0.5), st.floats(0.031, 0.5), st.booleans()), min_size=1, max_size=10))
 def test_no_tap_is_lost_and_none_is_invented(taps):
-    contact, now, told = Contact(closed=False), 10.0, []
+    contact, now, told = Debouncer(closed=False), 10.0, []
     for held, pause, in_time in taps:
         told += contact.edge(True, now, still=in_time)
         if in_time and held >= BOUNCE_S:

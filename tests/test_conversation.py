@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 
 from device_agent.core import conversation
 from device_agent.core.actions import (
-    Attend,
-    Attention,
     CloseGate,
+    Connect,
     Cue,
-    CutReply,
-    Dial,
     Finish,
     ForgetTurn,
+    GateMode,
     HangUp,
-    Hush,
-    Linger,
+    InterruptReply,
     Mute,
     OpenGate,
     Play,
-    Ring,
+    ReleaseConnection,
+    SetGateMode,
     Show,
+    StartAlarm,
+    StopAlarm,
 )
 from device_agent.core.conversation import (
     ANYWAY,
@@ -55,20 +55,21 @@ from device_agent.core.conversation import (
 from device_agent.core.events import (
     AlarmDue,
     Announcement,
-    CapReached,
-    Clip,
-    CutConfirmed,
+    AudioTurn,
+    ConfigApplied,
+    ConfigRejected,
+    DailyLimitReached,
+    DeadlinePassed,
     DeviceReady,
-    EditRefused,
-    EditTaken,
     Event,
+    InterruptConfirmed,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneEnded,
     MicrophoneLost,
     Muted,
-    NothingSaid,
+    NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
@@ -84,30 +85,29 @@ from device_agent.core.events import (
     StopAsked,
     TalkEnded,
     TalkStarted,
-    TimeUp,
+    TextTurn,
     ToolCall,
-    TurnReceived,
-    TurnTaken,
+    TurnAcknowledged,
+    TurnEndedByService,
     Unmuted,
-    Words,
 )
 from device_agent.services import response_timeout
 
 WAY_TO = {
     STARTING: [],
     READY: [Started()],
-    MISTAKE: [Started(), EditRefused("x")],
+    MISTAKE: [Started(), ConfigRejected("x")],
     LISTENING: [Started(), TalkStarted()],
     SENDING: [Started(), TalkStarted(), TalkEnded()],
-    THINKING: [Started(), TalkStarted(), TalkEnded(), TurnReceived()],
-    LATE: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), TimeUp()],
-    SPEAKING: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), ReplyStarted("r")],
+    THINKING: [Started(), TalkStarted(), TalkEnded(), TurnAcknowledged()],
+    LATE: [Started(), TalkStarted(), TalkEnded(), TurnAcknowledged(), DeadlinePassed()],
+    SPEAKING: [Started(), TalkStarted(), TalkEnded(), TurnAcknowledged(), ReplyStarted("r")],
     MUTED: [Started(), Muted()],
     OFFLINE: [Started(), LinkDown("x", 1.0)],
     REFUSED: [Started(), Refused("x", REFUSED_S)],
-    RETRY: [Started(), Refused("x", REFUSED_S), TimeUp()],
+    RETRY: [Started(), Refused("x", REFUSED_S), DeadlinePassed()],
     TROUBLE: [Started(), MicrophoneLost("x")],
-    FOLLOW_UP: [Started(), TalkStarted(), TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")],
+    FOLLOW_UP: [Started(), TalkStarted(), TalkEnded(), TurnAcknowledged(), ReplyStarted("r"), PlaybackEnded("r")],
 }
 BUSY = [LISTENING, SENDING, THINKING, LATE, SPEAKING]
 RESTS = [state for state in WAY_TO if state not in (STARTING, *BUSY)]
@@ -116,16 +116,16 @@ LINK_SAYS = [
     (LinkIdle(), READY),
     (LinkDown("x", 1.0), OFFLINE),
     (Refused("x", REFUSED_S), REFUSED),
-    (CapReached(), REFUSED),
+    (DailyLimitReached(), REFUSED),
 ]
 EVENTS = [
     Started(),
     Pressed(),
     TalkStarted(),
     TalkEnded(),
-    NothingSaid(),
-    TurnReceived(),
-    TurnTaken(),
+    NoSpeech(),
+    TurnAcknowledged(),
+    TurnEndedByService(),
     ReplyStarted("r"),
     ReplyEnded("r"),
     ReplyEnded("r", more=True),
@@ -134,23 +134,23 @@ EVENTS = [
     LinkDown("x", 1.0),
     LinkIdle(),
     Refused("x", REFUSED_S),
-    TimeUp(),
-    CutConfirmed(),
+    DeadlinePassed(),
+    InterruptConfirmed(),
     ReplyEnded("r", "too much"),
     ReplyWithdrawn("r"),
-    Words("hello"),
+    TextTurn("hello"),
     Muted(),
     Unmuted(),
     StopAsked(),
     AlarmDue("pasta"),
     RingEnded(),
-    CapReached(),
+    DailyLimitReached(),
     MicrophoneLost("unplugged"),
     SpeakerLost("unplugged"),
     DeviceReady("microphone"),
     DeviceReady("speaker"),
-    EditRefused("talk.vad"),
-    EditTaken(),
+    ConfigRejected("talk.vad"),
+    ConfigApplied(),
     PlaybackStarted("r"),
     ReplyText("r", "well"),
     ReplyProgress(),
@@ -193,51 +193,51 @@ def test_nothing_is_waited_for_before_it_has_started():
 
 def test_a_press_dials_at_once():
     actions = at(READY).handle(Pressed(), 0.0)
-    assert actions[:3] == [OpenGate(), Dial(), Play(Cue.LISTENING)]
+    assert actions[:3] == [OpenGate(), Connect(), Play(Cue.LISTENING)]
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_a_press_cuts_the_reply_before_it_opens_the_gate(state):
     conversation = at(state)
-    assert conversation.handle(Pressed(), 1.0)[:4] == [CutReply(), OpenGate(), Dial(), Play(Cue.LISTENING)]
+    assert conversation.handle(Pressed(), 1.0)[:4] == [InterruptReply(), OpenGate(), Connect(), Play(Cue.LISTENING)]
     assert conversation.state is LISTENING
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_speech_that_opens_the_gate_cuts_the_reply(state):
     conversation = at(state)
-    assert conversation.handle(TalkStarted(), 1.0)[:2] == [CutReply(), Dial(asked=False)]
+    assert conversation.handle(TalkStarted(), 1.0)[:2] == [InterruptReply(), Connect(asked=False)]
     assert conversation.state is LISTENING
 
 
-@pytest.mark.parametrize("turn", [Words("hello"), Clip(b".."), Announcement("say: it rains", "it rains")])
+@pytest.mark.parametrize("turn", [TextTurn("hello"), AudioTurn(b".."), Announcement("say: it rains", "it rains")])
 @pytest.mark.parametrize("state", RESTS)
 def test_a_turn_in_one_piece_is_sent_wherever_it_rests(state, turn):
     conversation = at(state)
-    assert conversation.handle(turn, 1.0)[0] == Dial()
+    assert conversation.handle(turn, 1.0)[0] == Connect()
     assert conversation.state is SENDING
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_a_turn_in_one_piece_cuts_the_reply_but_an_announcement_interrupts_nobody(state):
-    for turn in (Words("hello"), Clip(b"..")):
+    for turn in (TextTurn("hello"), AudioTurn(b"..")):
         conversation = at(state)
-        assert conversation.handle(turn, 1.0)[:2] == [CutReply(), Dial()]
+        assert conversation.handle(turn, 1.0)[:2] == [InterruptReply(), Connect()]
         assert conversation.state is SENDING
     conversation = at(state)
     assert conversation.handle(Announcement("say: it rains", "it rains"), 1.0) == []
     assert conversation.state is state
 
 
-@pytest.mark.parametrize("turn", [Words("hello"), Clip(b"..")])
+@pytest.mark.parametrize("turn", [TextTurn("hello"), AudioTurn(b"..")])
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_a_turn_in_one_piece_is_waited_for_as_long_as_any_other(state, turn):
     conversation = at(state)
     conversation.handle(turn, 10.0)
     assert conversation.deadline == 10.0 + PATIENCE_S / 2
-    conversation.handle(CutConfirmed(), 10.0)
-    conversation.handle(TurnReceived(), 11.0)
-    conversation.handle(TimeUp(), 19.0)
+    conversation.handle(InterruptConfirmed(), 10.0)
+    conversation.handle(TurnAcknowledged(), 11.0)
+    conversation.handle(DeadlinePassed(), 19.0)
     for now in range(20, 1000, 10):
         conversation.handle(ReplyText("r", "well"), float(now))
     assert conversation.deadline == 10.0 + 4 * PATIENCE_S
@@ -282,7 +282,7 @@ def test_a_stale_reply_cannot_end_the_new_turn():
     conversation = at(THINKING)
     conversation.handle(Pressed(), 1.0)
     assert conversation.handle(ReplyStarted("dead"), 1.0) == []  # told before the link took the cancel
-    conversation.handle(CutConfirmed(), 1.1)
+    conversation.handle(InterruptConfirmed(), 1.1)
     conversation.handle(TalkEnded(), 2.0)
     conversation.handle(ReplyStarted("new"), 3.0)
     assert conversation.state is SPEAKING
@@ -291,8 +291,8 @@ def test_a_stale_reply_cannot_end_the_new_turn():
 @pytest.mark.parametrize(
     "word",
     [
-        TurnReceived(),
-        TurnTaken(),
+        TurnAcknowledged(),
+        TurnEndedByService(),
         ReplyStarted("r"),
         ReplyText("r", "well"),
         ReplyProgress(),
@@ -318,9 +318,9 @@ def test_two_cuts_need_two_confirmations():
     conversation.handle(Pressed(), 1.0)
     conversation.handle(TalkEnded(), 1.5)
     conversation.handle(Pressed(), 2.0)
-    conversation.handle(CutConfirmed(), 2.1)
+    conversation.handle(InterruptConfirmed(), 2.1)
     assert conversation.handle(ReplyStarted("first"), 2.2) == []
-    conversation.handle(CutConfirmed(), 2.3)
+    conversation.handle(InterruptConfirmed(), 2.3)
     conversation.handle(TalkEnded(), 3.0)
     assert conversation.handle(ReplyStarted("second"), 3.1)
 
@@ -342,7 +342,7 @@ def test_after_a_turn_the_rest_shows_what_the_link_said_last():
 @pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING, LATE])
 def test_when_the_minutes_of_the_day_are_used_up_the_turn_ends_and_one_hears_it(state):
     conversation = at(state)
-    actions = conversation.handle(CapReached(), 1.0)
+    actions = conversation.handle(DailyLimitReached(), 1.0)
     assert [action for action in actions if action != CloseGate()][:2] == [ForgetTurn(), Play(Cue.CAP)]
     assert conversation.state is REFUSED
 
@@ -355,7 +355,7 @@ def test_a_refusal_ends_the_turn(state):
     assert conversation.state is REFUSED
 
 
-@pytest.mark.parametrize("end", [Refused("no", 1.0), CapReached(), Muted(), TimeUp()])
+@pytest.mark.parametrize("end", [Refused("no", 1.0), DailyLimitReached(), Muted(), DeadlinePassed()])
 def test_a_turn_that_ends_unheard_is_forgotten_before_the_gate_closes_which_would_send_it(end):
     assert at(LISTENING).handle(end, 1.0)[:2] == [ForgetTurn(), CloseGate()]
 
@@ -364,7 +364,7 @@ def test_nothing_keeps_it_listening_for_ever():
     conversation = at(READY)
     conversation.handle(Pressed(), 100.0)
     assert conversation.deadline == 175.0
-    assert Play(Cue.FAILED) in conversation.handle(TimeUp(), 175.0)
+    assert Play(Cue.FAILED) in conversation.handle(DeadlinePassed(), 175.0)
     assert conversation.state is READY
 
 
@@ -372,25 +372,27 @@ def test_nothing_keeps_it_listening_for_ever():
 def test_speech_that_opened_the_gate_by_itself_asks_for_no_connection(state):
     for event, (_, actions) in TRANSITIONS[state].items():
         for action in actions:
-            if isinstance(action, Dial):
+            if isinstance(action, Connect):
                 assert action.asked is (event is not TalkStarted)
 
 
-@pytest.mark.parametrize("refusal", [Refused("no credit", 20.0), CapReached()])
+@pytest.mark.parametrize("refusal", [Refused("no credit", 20.0), DailyLimitReached()])
 def test_after_a_refusal_speech_alone_begins_no_turn_for_a_while_and_a_press_does(refusal):
     conversation = at(LISTENING, voice_starts=True)
     actions = conversation.handle(refusal, 100.0)
-    assert [CloseGate() in actions, Attend(Attention.BUTTON) in actions] == [True, True]
+    assert [CloseGate() in actions, SetGateMode(GateMode.BUTTON) in actions] == [True, True]
     assert conversation.handle(TalkStarted(), 100.1) == [ForgetTurn(), CloseGate()]  # it was open already
     assert conversation.handle(TalkEnded(), 100.2) == []
     assert conversation.state is REFUSED
     assert conversation.deadline == 100.0 + (20.0 if isinstance(refusal, Refused) else REFUSED_S)
-    assert conversation.handle(TimeUp(), conversation.deadline) == [Attend(Attention.VOICE)]  # the light stays
+    assert conversation.handle(DeadlinePassed(), conversation.deadline) == [
+        SetGateMode(GateMode.VOICE)
+    ]  # the light stays
     assert conversation.state is RETRY
     assert MOODS[RETRY] == MOODS[REFUSED]
-    assert conversation.handle(TalkStarted(), 500.0)[0] == Dial(asked=False)
+    assert conversation.handle(TalkStarted(), 500.0)[0] == Connect(asked=False)
     for state in (REFUSED, RETRY):
-        assert Dial() in at(state, voice_starts=True).handle(Pressed(), 1.0)
+        assert Connect() in at(state, voice_starts=True).handle(Pressed(), 1.0)
 
 
 def test_a_refusal_counts_from_the_last_one_whatever_happens_in_between():
@@ -410,17 +412,17 @@ def test_patience_runs_out_and_the_turn_is_forgotten():
     conversation.handle(TalkStarted(), 90.0)
     conversation.handle(TalkEnded(), 100.0)
     assert conversation.deadline == 115.0
-    assert conversation.handle(TimeUp(), 115.0)[:3] == [CutReply(), ForgetTurn(), Play(Cue.OFFLINE)]
+    assert conversation.handle(DeadlinePassed(), 115.0)[:3] == [InterruptReply(), ForgetTurn(), Play(Cue.OFFLINE)]
     assert conversation.state is READY
 
 
 def test_a_service_that_thinks_for_long_is_excused_once_and_then_given_up():
     conversation = at(SENDING)
-    conversation.handle(TurnReceived(), 100.0)
+    conversation.handle(TurnAcknowledged(), 100.0)
     assert conversation.deadline == 108.0
-    assert conversation.handle(TimeUp(), 108.0) == [Play(Cue.WAITING), Attend(Attention.BUTTON)]
+    assert conversation.handle(DeadlinePassed(), 108.0) == [Play(Cue.WAITING), SetGateMode(GateMode.BUTTON)]
     assert (conversation.state, conversation.deadline) == (LATE, 130.0)
-    assert conversation.handle(TimeUp(), 130.0)[:3] == [CutReply(), ForgetTurn(), Play(Cue.FAILED)]
+    assert conversation.handle(DeadlinePassed(), 130.0)[:3] == [InterruptReply(), ForgetTurn(), Play(Cue.FAILED)]
     assert conversation.state is READY
 
 
@@ -428,10 +430,10 @@ def test_a_service_that_thinks_for_long_is_excused_once_and_then_given_up():
 def test_signs_of_work_prolong_the_wait_within_a_limit(sign):
     conversation = at(LISTENING)
     conversation.handle(TalkEnded(), 100.0)
-    conversation.handle(TurnReceived(), 100.0)
+    conversation.handle(TurnAcknowledged(), 100.0)
     conversation.handle(sign, 101.0)
     assert conversation.deadline == 108.0  # the cue that says that it takes long comes all the same
-    conversation.handle(TimeUp(), 108.0)
+    conversation.handle(DeadlinePassed(), 108.0)
     assert conversation.deadline == 101.0 + 2 * PATIENCE_S
     conversation.handle(sign, 150.0)
     assert conversation.deadline == 150.0 + 2 * PATIENCE_S
@@ -447,7 +449,7 @@ def test_a_server_that_answers_pings_before_it_is_ready_is_waited_for_once():
     for now in (105.0, 110.0):
         conversation.handle(ReplyProgress(), now)
         assert conversation.deadline == 100.0 + PATIENCE_S
-    conversation.handle(TurnReceived(), 111.0)
+    conversation.handle(TurnAcknowledged(), 111.0)
     assert conversation.deadline == 119.0
 
 
@@ -473,7 +475,7 @@ def test_each_part_of_an_answer_is_waited_for_anew(spoken):
     conversation.handle(ReplyEnded("r", more=True), 100.0)
     conversation.handle(PlaybackEnded("r"), 100.0) if spoken else None
     assert (conversation.state, conversation.deadline) == (THINKING, 108.0)
-    conversation.handle(TimeUp(), 108.0)
+    conversation.handle(DeadlinePassed(), 108.0)
     for now in range(110, 1000, 10):
         conversation.handle(ReplyText("r2", "well"), float(now))
     assert conversation.deadline == 100.0 + 4 * PATIENCE_S
@@ -483,8 +485,8 @@ def test_patience_is_what_the_owner_says():
     conversation = at(LISTENING, patience_s=100.0)
     conversation.handle(TalkEnded(), 0.0)
     assert conversation.deadline == 50.0
-    conversation.handle(TurnReceived(), 1.0)
-    conversation.handle(TimeUp(), 9.0)
+    conversation.handle(TurnAcknowledged(), 1.0)
+    conversation.handle(DeadlinePassed(), 9.0)
     assert conversation.deadline == 101.0
 
 
@@ -510,7 +512,7 @@ def test_it_hangs_up_after_some_quiet_and_only_once():
     conversation = at(SPEAKING, idle=60.0)
     conversation.handle(PlaybackEnded("r"), 100.0)
     assert conversation.deadline == 160.0
-    assert conversation.handle(TimeUp(), 160.0) == [HangUp()]
+    assert conversation.handle(DeadlinePassed(), 160.0) == [HangUp()]
     assert conversation.deadline is None
 
 
@@ -520,7 +522,7 @@ def test_a_connection_that_is_always_wanted_is_never_hung_up():
 
 def test_the_service_may_take_the_turn():
     conversation = at(LISTENING)
-    assert conversation.handle(TurnTaken(), 1.0)[:2] == [CloseGate(), Play(Cue.DONE)]
+    assert conversation.handle(TurnEndedByService(), 1.0)[:2] == [CloseGate(), Play(Cue.DONE)]
     assert conversation.state is THINKING
 
 
@@ -530,44 +532,44 @@ def test_a_reply_may_begin_before_the_service_says_that_it_takes_the_turn():
     assert conversation.state is SPEAKING
 
 
-@pytest.mark.parametrize("taken", [TurnReceived(), TurnTaken()])
+@pytest.mark.parametrize("taken", [TurnAcknowledged(), TurnEndedByService()])
 def test_a_turn_that_arrived_is_thought_about(taken):
     conversation = at(SENDING)
-    assert conversation.handle(taken, 1.0) == [Attend(Attention.BUTTON)]
+    assert conversation.handle(taken, 1.0) == [SetGateMode(GateMode.BUTTON)]
     assert conversation.state is THINKING
 
 
 @pytest.mark.parametrize("state", [LISTENING, SENDING])
 def test_nothing_said_is_nothing_asked(state):
     conversation = at(state)
-    assert conversation.handle(NothingSaid(), 1.0) == [Attend(Attention.BUTTON), Show("ready"), Linger()]
+    assert conversation.handle(NoSpeech(), 1.0) == [SetGateMode(GateMode.BUTTON), Show("ready"), ReleaseConnection()]
 
 
 def test_speech_begins_a_turn_at_rest_and_in_a_reply_only_where_it_may_interrupt():
     conversation = at(THINKING, voice_starts=True)
-    assert Attend(Attention.BUTTON) in conversation.handle(ReplyStarted("r"), 0.0)
-    assert Attend(Attention.VOICE) in conversation.handle(PlaybackEnded("r"), 1.0)
+    assert SetGateMode(GateMode.BUTTON) in conversation.handle(ReplyStarted("r"), 0.0)
+    assert SetGateMode(GateMode.VOICE) in conversation.handle(PlaybackEnded("r"), 1.0)
 
 
 def test_with_voice_interruption_speech_cuts_a_reply():
     conversation = at(THINKING, voice_interrupts=True)
-    assert Attend(Attention.VOICE) in conversation.handle(ReplyStarted("r"), 0.0)
-    assert CutReply() in conversation.handle(TalkStarted(), 1.0)
+    assert SetGateMode(GateMode.VOICE) in conversation.handle(ReplyStarted("r"), 0.0)
+    assert InterruptReply() in conversation.handle(TalkStarted(), 1.0)
 
 
 @pytest.mark.parametrize("interrupts", [False, True])
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_from_the_end_of_a_turn_to_that_of_its_answer_it_counts_whether_speech_may_interrupt(state, interrupts):
     conversation = at(state, voice_starts=not interrupts, voice_interrupts=interrupts)
-    assert conversation.handle(EditTaken(), 1.0) == [Attend(Attention.VOICE if interrupts else Attention.BUTTON)]
+    assert conversation.handle(ConfigApplied(), 1.0) == [SetGateMode(GateMode.VOICE if interrupts else GateMode.BUTTON)]
 
 
 def test_after_a_reply_speech_alone_may_go_on_for_a_while():
     conversation = at(SPEAKING, follow_up=8.0)
     actions = conversation.handle(PlaybackEnded("r"), 10.0)
-    assert actions == [Attend(Attention.VOICE), Show("follow-up"), Linger()]
+    assert actions == [SetGateMode(GateMode.VOICE), Show("follow-up"), ReleaseConnection()]
     assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 18.0)
-    assert Attend(Attention.BUTTON) in conversation.handle(TimeUp(), 18.0)
+    assert SetGateMode(GateMode.BUTTON) in conversation.handle(DeadlinePassed(), 18.0)
     assert conversation.state is READY
 
 
@@ -624,12 +626,12 @@ def while_its_tools_work() -> Conversation:
     ("events", "state"),
     [
         ([StopAsked()], READY),
-        ([Pressed(), NothingSaid()], READY),
-        ([TalkStarted(), NothingSaid()], READY),
-        ([TimeUp(), TimeUp()], READY),
+        ([Pressed(), NoSpeech()], READY),
+        ([TalkStarted(), NoSpeech()], READY),
+        ([DeadlinePassed(), DeadlinePassed()], READY),
         ([LinkIdle()], READY),
         ([Refused("no credit", REFUSED_S)], REFUSED),
-        ([CapReached()], REFUSED),
+        ([DailyLimitReached()], REFUSED),
     ],
 )
 def test_the_rest_of_an_answer_is_waited_for_until_it_cannot_come_or_is_not_wanted(events, state):
@@ -639,7 +641,7 @@ def test_the_rest_of_an_answer_is_waited_for_until_it_cannot_come_or_is_not_want
     assert conversation.state is state
 
 
-@pytest.mark.parametrize("gone", [LinkIdle(), Refused("no credit", REFUSED_S), CapReached()])
+@pytest.mark.parametrize("gone", [LinkIdle(), Refused("no credit", REFUSED_S), DailyLimitReached()])
 @pytest.mark.parametrize("before", [ReplyEnded("r", more=True), ToolCall("c", "lamp", "{}")])
 def test_an_answer_whose_rest_cannot_come_ends_with_a_cue(before, gone):
     conversation = at(SPEAKING)
@@ -661,22 +663,22 @@ def test_the_trouble_of_a_reply_that_goes_on_is_no_failure_of_the_answer():
 @pytest.mark.parametrize("late", [False, True])
 def test_the_rest_of_an_answer_that_will_not_come_is_told_by_a_cue(late):
     conversation = while_its_tools_work()
-    conversation.handle(TimeUp(), 2.5) if late else None
+    conversation.handle(DeadlinePassed(), 2.5) if late else None
     assert Play(Cue.FAILED) in conversation.handle(LinkIdle(), 3.0)
     assert conversation.state is READY
 
 
 def test_a_connection_is_needed_until_the_tools_have_answered_and_no_longer():
     conversation = at(SPEAKING)
-    assert conversation.handle(ToolCall("c", "lamp", "{}"), 1.0) == [Dial()]
+    assert conversation.handle(ToolCall("c", "lamp", "{}"), 1.0) == [Connect()]
     conversation.handle(LinkDown("cable", 1.0), 1.5)  # before its reply was over
-    assert Dial() in conversation.handle(PlaybackEnded("r"), 2.0)
+    assert Connect() in conversation.handle(PlaybackEnded("r"), 2.0)
     assert conversation.state is THINKING
     conversation.handle(LinkUp(), 2.5)
-    assert Linger() in conversation.handle(ReplyStarted("r2"), 3.0)
+    assert ReleaseConnection() in conversation.handle(ReplyStarted("r2"), 3.0)
     conversation.handle(ReplyEnded("r2"), 4.0)
     actions = conversation.handle(PlaybackEnded("r2"), 5.0)
-    assert Linger() in actions
+    assert ReleaseConnection() in actions
     assert Play(Cue.FAILED) not in actions
     assert conversation.state is READY
 
@@ -689,7 +691,7 @@ def test_a_sentence_that_was_cut_off_is_followed_by_a_cue(gone, follow_up):
         assert Play(Cue.FAILED) not in conversation.handle(event, 1.0)
     actions = conversation.handle(PlaybackEnded("r"), 2.0)
     assert Play(Cue.FAILED) in actions
-    assert Linger() in actions
+    assert ReleaseConnection() in actions
     for event in (LinkUp(), LinkDown("cable", 1.0), PlaybackStarted("r")):
         conversation.handle(event, 2.5)
     assert Play(Cue.FAILED) not in conversation.handle(PlaybackEnded("r"), 2.6)  # once is enough
@@ -710,7 +712,7 @@ def test_a_whole_sentence_is_whole_whatever_becomes_of_its_connection(gone):
 @pytest.mark.parametrize("follow_up", [0.0, 5.0])
 def test_a_reply_that_the_service_takes_back_is_over(follow_up):
     conversation = at(SPEAKING, follow_up=follow_up)
-    assert Linger() in conversation.handle(ReplyWithdrawn("r"), 1.0)
+    assert ReleaseConnection() in conversation.handle(ReplyWithdrawn("r"), 1.0)
     assert conversation.state is (FOLLOW_UP if follow_up else READY)
 
 
@@ -733,12 +735,12 @@ def test_what_comes_late_of_a_reply_is_spoken_like_the_rest():
 
 
 def test_a_refusal_that_nobody_waits_for_makes_no_sound():
-    assert at(READY).handle(Refused("no credit", REFUSED_S), 1.0) == [Attend(Attention.BUTTON), Show("refused")]
+    assert at(READY).handle(Refused("no credit", REFUSED_S), 1.0) == [SetGateMode(GateMode.BUTTON), Show("refused")]
 
 
 def test_the_end_of_a_turn_is_heard_whoever_decides_it():
     assert at(LISTENING).handle(TalkEnded(), 1.0)[0] == Play(Cue.DONE)
-    assert Play(Cue.DONE) in at(LISTENING).handle(TurnTaken(), 1.0)
+    assert Play(Cue.DONE) in at(LISTENING).handle(TurnEndedByService(), 1.0)
 
 
 def test_speech_that_opens_the_gate_is_not_talked_over():
@@ -807,7 +809,7 @@ def test_what_nothing_needs_is_hung_up(state):
     conversation = at(state, idle=60.0)
     conversation.handle(LinkUp(), 10.0)
     assert conversation.deadline == 60.0
-    assert conversation.handle(TimeUp(), 60.0) == [HangUp()]
+    assert conversation.handle(DeadlinePassed(), 60.0) == [HangUp()]
     assert (conversation.state, conversation.deadline) == (state, None)
 
 
@@ -815,25 +817,25 @@ def test_what_nothing_needs_is_hung_up(state):
 @pytest.mark.parametrize("end", [Pressed(), TalkStarted(), StopAsked(), RingEnded()])
 def test_an_alarm_rings_whatever_goes_on_until_somebody_hushes_it(state, end):
     conversation = at(state)
-    assert conversation.handle(AlarmDue("pasta"), 1.0) == [Ring()]
+    assert conversation.handle(AlarmDue("pasta"), 1.0) == [StartAlarm()]
     assert conversation.state is state
     assert conversation.handle(ReplyProgress(), 1.5) == []
-    assert conversation.handle(end, 2.0)[0] == Hush()
-    assert Hush() not in conversation.handle(end, 3.0)
+    assert conversation.handle(end, 2.0)[0] == StopAlarm()
+    assert StopAlarm() not in conversation.handle(end, 3.0)
 
 
 @pytest.mark.parametrize("state", [READY, MUTED, SPEAKING])
 def test_the_press_that_hushes_an_alarm_does_nothing_else(state):
     conversation = at(state, press_unmutes=True)
     conversation.handle(AlarmDue("pasta"), 1.0)
-    assert conversation.handle(Pressed(), 2.0) == [Hush()]
+    assert conversation.handle(Pressed(), 2.0) == [StopAlarm()]
     assert conversation.state is state
 
 
 def test_speech_that_hushes_an_alarm_begins_a_turn_as_well():
     conversation = at(READY)
     conversation.handle(AlarmDue("pasta"), 1.0)
-    assert conversation.handle(TalkStarted(), 2.0)[:2] == [Hush(), Dial(asked=False)]
+    assert conversation.handle(TalkStarted(), 2.0)[:2] == [StopAlarm(), Connect(asked=False)]
     assert conversation.state is LISTENING
 
 
@@ -842,7 +844,7 @@ def test_whoever_asks_for_silence_gets_it_and_no_rest_of_the_answer(state):
     conversation = at(state)
     conversation.handle(ReplyEnded("r", more=True), 0.5) if state is SPEAKING else None
     forgotten = [] if state is SPEAKING else [ForgetTurn()]
-    assert conversation.handle(StopAsked(), 1.0)[: 1 + len(forgotten)] == [CutReply(), *forgotten]
+    assert conversation.handle(StopAsked(), 1.0)[: 1 + len(forgotten)] == [InterruptReply(), *forgotten]
     assert conversation.state is READY
 
 
@@ -880,7 +882,7 @@ def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_
     conversation = at(state, follow_up=8.0)
     conversation.handle(MicrophoneLost("unplugged"), 1.0)
     assert conversation.state is (SENDING if state is LISTENING else state)  # what was said is sent
-    for event in (TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")):
+    for event in (TalkEnded(), TurnAcknowledged(), ReplyStarted("r"), PlaybackEnded("r")):
         conversation.handle(event, 2.0)
     assert conversation.state is TROUBLE
 
@@ -907,7 +909,7 @@ def test_a_microphone_that_goes_between_the_press_and_its_first_frame_ends_the_t
 def test_nothing_said_into_a_microphone_that_went_is_nothing_asked():
     conversation = at(LISTENING)
     conversation.handle(MicrophoneLost("unplugged"), 1.0)
-    assert Show("trouble") in conversation.handle(NothingSaid(), 1.1)
+    assert Show("trouble") in conversation.handle(NoSpeech(), 1.1)
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
@@ -916,7 +918,7 @@ def test_a_press_on_a_device_that_cannot_hear_is_silence_and_a_cue(state, gone, 
     conversation = at(state)
     conversation.handle(gone, 1.0)
     actions = conversation.handle(Pressed(), 2.0)
-    assert actions[:3] == [CutReply(), ForgetTurn(), Play(cue)]
+    assert actions[:3] == [InterruptReply(), ForgetTurn(), Play(cue)]
     assert OpenGate() not in actions
     assert conversation.state in {MUTED, TROUBLE}
 
@@ -927,14 +929,14 @@ def test_speech_of_the_last_moment_before_it_hears_no_more_is_silence_without_a_
     conversation = at(state)
     conversation.handle(gone, 1.0)
     actions = conversation.handle(TalkStarted(), 2.0)
-    assert actions[:3] == [CutReply(), ForgetTurn(), CloseGate()]
+    assert actions[:3] == [InterruptReply(), ForgetTurn(), CloseGate()]
     assert not any(isinstance(action, Play) for action in actions)
     assert conversation.state in RESTING
 
 
 def test_a_reply_that_nobody_can_hear_is_cut():
     conversation = at(SPEAKING)
-    assert CutReply() in conversation.handle(SpeakerLost("unplugged"), 1.0)
+    assert InterruptReply() in conversation.handle(SpeakerLost("unplugged"), 1.0)
     assert conversation.state is TROUBLE
 
 
@@ -973,7 +975,7 @@ def test_no_order_of_events_leaves_a_state_without_a_way_out(events: list[Event]
     waiting_for_us = conversation.state not in RESTING and conversation.state is not SPEAKING
     assert not waiting_for_us or conversation.deadline is not None
     for _ in range(4):  # the playback says by itself that a reply has ended; all else ends by patience
-        for event in (CutConfirmed(), PlaybackEnded("r"), TimeUp()):
+        for event in (InterruptConfirmed(), PlaybackEnded("r"), DeadlinePassed()):
             if conversation.state not in RESTING:
                 conversation.handle(event, 1000.0)
     assert conversation.state in RESTING
@@ -987,7 +989,7 @@ def test_no_order_of_events_plays_a_dead_reply(events: list[Event], settings):
         actions = conversation.handle(event, 0.0)
         if isinstance(event, ReplyStarted) and unconfirmed:
             assert (conversation.state, actions) == (before, [])
-        unconfirmed = max(0, unconfirmed - isinstance(event, CutConfirmed)) + actions.count(CutReply())
+        unconfirmed = max(0, unconfirmed - isinstance(event, InterruptConfirmed)) + actions.count(InterruptReply())
 
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
@@ -1039,7 +1041,7 @@ def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event
                 link = READY
             case LinkDown():
                 link = OFFLINE
-            case Refused() | CapReached():
+            case Refused() | DailyLimitReached():
                 link = REFUSED
             case MicrophoneLost():
                 lost.add("microphone")
@@ -1047,8 +1049,8 @@ def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event
                 lost.add("speaker")
             case DeviceReady(device):
                 lost.discard(device)
-            case EditRefused() | EditTaken():
-                mistaken = isinstance(event, EditRefused)
+            case ConfigRejected() | ConfigApplied():
+                mistaken = isinstance(event, ConfigRejected)
         if conversation.state not in RESTING or conversation.state is FOLLOW_UP:
             continue
         shown = REFUSED if conversation.state is RETRY else conversation.state
@@ -1058,10 +1060,10 @@ def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Event], settings):
-    conversation, attention = Conversation(**settings), Attention.BUTTON
+    conversation, attention = Conversation(**settings), GateMode.BUTTON
     for event in [Started(), *events]:
         for action in conversation.handle(event, 0.0):
-            attention = action.attention if isinstance(action, Attend) else attention
+            attention = action.attention if isinstance(action, SetGateMode) else attention
         match conversation.state:
             case State.SENDING | State.THINKING | State.LATE | State.SPEAKING:
                 wanted = settings["voice_interrupts"]
@@ -1071,7 +1073,7 @@ def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Ev
                 wanted = False
             case _:
                 wanted = settings["voice_starts"]
-        assert (attention is Attention.VOICE) == wanted
+        assert (attention is GateMode.VOICE) == wanted
 
 
 # Edits of config.yaml -------------------------------------------------------------------------------------------------
@@ -1085,19 +1087,19 @@ def rules(**others: object) -> dict:
 
 def test_a_wrong_edit_colours_the_rest_until_it_is_right():
     conversation = at(READY)
-    assert Show("mistake") in conversation.handle(EditRefused("x"), 1.0)
-    assert conversation.handle(EditRefused("y"), 2.0) == []
-    assert Show("ready") in conversation.handle(EditTaken(), 3.0)
+    assert Show("mistake") in conversation.handle(ConfigRejected("x"), 1.0)
+    assert conversation.handle(ConfigRejected("y"), 2.0) == []
+    assert Show("ready") in conversation.handle(ConfigApplied(), 3.0)
 
 
 def test_it_is_as_ready_as_before():
     conversation = at(MISTAKE, idle=60.0)
     assert OpenGate() in conversation.handle(Pressed(), 1.0)
-    for event in (TalkEnded(), TurnReceived(), ReplyStarted("r"), PlaybackEnded("r")):
+    for event in (TalkEnded(), TurnAcknowledged(), ReplyStarted("r"), PlaybackEnded("r")):
         conversation.handle(event, 2.0)
     assert conversation.state is MISTAKE
     assert conversation.deadline == 62.0
-    assert conversation.handle(TimeUp(), 62.0) == [HangUp()]
+    assert conversation.handle(DeadlinePassed(), 62.0) == [HangUp()]
     assert (conversation.state, conversation.deadline) == (MISTAKE, None)
 
 
@@ -1105,15 +1107,15 @@ def test_it_is_as_ready_as_before():
 def test_an_edit_disturbs_no_turn(state):
     conversation = at(state)
     deadline = conversation.deadline
-    assert conversation.handle(EditRefused("x"), 1.0) == []
-    assert [type(action) for action in conversation.handle(EditTaken(), 1.0)] == [Attend]
+    assert conversation.handle(ConfigRejected("x"), 1.0) == []
+    assert [type(action) for action in conversation.handle(ConfigApplied(), 1.0)] == [SetGateMode]
     assert (conversation.state, conversation.deadline) == (state, deadline)
 
 
 @pytest.mark.parametrize("state", [OFFLINE, REFUSED, MUTED, TROUBLE])
 def test_an_edit_does_not_end_what_keeps_it_from_answering(state):
     conversation = at(state)
-    for edit in (EditRefused("x"), EditTaken()):
+    for edit in (ConfigRejected("x"), ConfigApplied()):
         conversation.handle(edit, 1.0)
         assert conversation.state is state
 
@@ -1121,10 +1123,10 @@ def test_an_edit_does_not_end_what_keeps_it_from_answering(state):
 def test_a_follow_up_lasts_although_the_file_is_wrong():
     conversation = at(SPEAKING, follow_up=5.0)
     conversation.handle(PlaybackEnded("r"), 1.0)
-    for edit in (EditTaken(), EditRefused("x")):
+    for edit in (ConfigApplied(), ConfigRejected("x")):
         conversation.handle(edit, 2.0)
         assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 6.0)
-    conversation.handle(TimeUp(), 6.0)
+    conversation.handle(DeadlinePassed(), 6.0)
     assert conversation.state is MISTAKE
 
 
@@ -1146,23 +1148,23 @@ def test_what_keeps_it_from_answering_is_shown_first(event, state):
 def test_other_rules_hold_from_the_edit_on():
     conversation = at(READY, idle=60.0)
     conversation.tune(**rules(voice_starts=True, idle=5.0))
-    assert Attend(Attention.VOICE) in conversation.handle(EditTaken(), 10.0)
+    assert SetGateMode(GateMode.VOICE) in conversation.handle(ConfigApplied(), 10.0)
     assert conversation.deadline == 15.0
     conversation.tune(**rules(idle=None))
-    assert Attend(Attention.BUTTON) in conversation.handle(EditTaken(), 11.0)
+    assert SetGateMode(GateMode.BUTTON) in conversation.handle(ConfigApplied(), 11.0)
     assert conversation.deadline is None
 
 
 def test_an_edit_may_let_a_voice_interrupt_the_reply_that_sounds():
     conversation = at(SPEAKING)
     conversation.tune(**rules(voice_interrupts=True))
-    assert conversation.handle(EditTaken(), 1.0) == [Attend(Attention.VOICE)]
+    assert conversation.handle(ConfigApplied(), 1.0) == [SetGateMode(GateMode.VOICE)]
 
 
 def test_an_edit_may_give_the_follow_up_of_the_reply_that_sounds():
     conversation = at(SPEAKING)
     conversation.tune(**rules(follow_up=5.0))
-    conversation.handle(EditTaken(), 1.0)
+    conversation.handle(ConfigApplied(), 1.0)
     conversation.handle(PlaybackEnded("r"), 2.0)
     assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 7.0)
 
@@ -1170,5 +1172,5 @@ def test_an_edit_may_give_the_follow_up_of_the_reply_that_sounds():
 def test_an_edit_may_let_the_button_unmute():
     conversation = at(MUTED)
     conversation.tune(**rules(press_unmutes=True))
-    conversation.handle(EditTaken(), 1.0)
+    conversation.handle(ConfigApplied(), 1.0)
     assert Mute(False) in conversation.handle(Pressed(), 2.0)

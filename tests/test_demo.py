@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.commands.demo import Screen, _offer
+from device_agent.commands.demo import DemoOutput, _offer
 
 ROOT = Path(__file__).parent.parent
 OFFER = """
@@ -65,5 +65,5 @@ def test_nothing_is_played_without_a_yes(machine, answer):
 def test_without_a_card_or_a_terminal_the_command_is_shown(machine):
     (machine / "pcmC0D0p").unlink()
     assert "To hear the answer: aplay reply.wav" in at_a_terminal(machine, "")
-    _offer(Screen(out := io.StringIO()), Path("reply.wav"))
+    _offer(DemoOutput(out := io.StringIO()), Path("reply.wav"))
     assert out.getvalue() == "\nTo hear the answer: aplay reply.wav\n"

@@ -21,7 +21,7 @@ from device_agent.simulator.services.openai_settings import OpenaiSettings
 from device_agent.simulator.services.ultravox_calls import CALL
 from device_agent.simulator.services.xai_settings import XaiSettings
 from device_agent.state.alarms import MOST, Alarms
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 from device_agent.tools.builtin import abilities
 from device_agent.tools.time_tools import days, duration, moment
 from device_agent.tools.toolbox import Toolbox
@@ -50,7 +50,7 @@ class Speaker:
         self.wall = datetime(2026, 11, 21, 18, 30).timestamp()  # a Saturday
         self.steady, self.volume = 1000.0, 50
         self.told: list[Event] = []
-        self.alarms = Alarms(Memory())
+        self.alarms = Alarms(StateStore())
         self.tools = self.abilities(*ABILITIES)
         self._answers: queue.SimpleQueue[ToolResult] = queue.SimpleQueue()
         self._toolbox = Toolbox(self.tools)

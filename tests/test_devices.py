@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.audio.device_supervisor import GONE_S, LIFELESS_S, LOOK_AGAIN_S, STALLED_S, STARTING_S, Devices
-from device_agent.runtime.heartbeat import Pulse
-from device_agent.runtime.rendezvous import Meeting
+from device_agent.audio.device_supervisor import (
+    GONE_S,
+    LIFELESS_S,
+    LOOK_AGAIN_S,
+    STALLED_S,
+    STARTING_S,
+    DeviceSupervisor,
+)
+from device_agent.runtime.heartbeat import Heartbeat
+from device_agent.runtime.rendezvous import Rendezvous
 
 
 class Port:
     """Ears or mouth, as the main thread sees them."""
 
     def __init__(self, gaps: object) -> None:
-        self.pulse, self.gaps = Pulse(), gaps
+        self.pulse, self.gaps = Heartbeat(), gaps
         self.reopened = 0
         self.lifeless = 0.0
 
@@ -32,8 +39,8 @@ def mouth() -> Port:
 
 
 @pytest.fixture
-def devices(ears, mouth) -> Devices:
-    return Devices(ears, mouth, Meeting())
+def devices(ears, mouth) -> DeviceSupervisor:
+    return DeviceSupervisor(ears, mouth, Rendezvous())
 
 
 def test_it_has_started_when_each_device_is_open_or_known_to_be_gone(devices):

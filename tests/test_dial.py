@@ -22,10 +22,10 @@ from test_wire import Peer
 
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.net import happy_eyeballs
-from device_agent.net.deadline_stream import Line
-from device_agent.net.dialer import Dial, unreachable
-from device_agent.net.resolver import Address, Book
-from device_agent.net.tls_sessions import Tickets
+from device_agent.net.deadline_stream import DeadlineStream
+from device_agent.net.dialer import Dialer, unreachable
+from device_agent.net.resolver import Address, ResolverCache
+from device_agent.net.tls_sessions import TlsContextCache
 
 PATIENCE_S = 20.0
 """For what must happen; no test needs it."""
@@ -90,14 +90,14 @@ def nobody() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def at(*hosts: str) -> Book:
+def at(*hosts: str) -> ResolverCache:
     """A book in which every name has the addresses *hosts*."""
-    return Book(
+    return ResolverCache(
         lambda _name, port: [Address(socket.AF_INET6 if ":" in h else socket.AF_INET, (h, port)) for h in hosts]
     )
 
 
-def why(dial: Dial, url: str) -> str:
+def why(dial: Dialer, url: str) -> str:
     """Return what is said of a connection that does not come about."""
     with closing(dial), pytest.raises(OSError, match=".") as error:
         dial.connect(url)
@@ -105,7 +105,7 @@ def why(dial: Dial, url: str) -> str:
 
 
 def test_the_kernel_is_told_to_notice_what_is_dead():
-    with Peer(lambda _sock: None) as peer, closing(Dial("it")) as dial:
+    with Peer(lambda _sock: None) as peer, closing(Dialer("it")) as dial:
         sock = dial.connect(f"ws://127.0.0.1:{peer.port}").sock
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 8000
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -116,22 +116,22 @@ def test_the_kernel_is_told_to_notice_what_is_dead():
 
 def test_a_greeting_that_nobody_answers_is_given_up():
     with closing(Closed()) as hole:
-        text = why(Dial("it", SHORT_S), f"ws://127.0.0.1:{hole.port}")
+        text = why(Dialer("it", SHORT_S), f"ws://127.0.0.1:{hole.port}")
     assert text == "cannot reach it: no server answered within 0.3 s; is there a network?"
 
 
 def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypatch):
     monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.05)
     begun = threading.Semaphore(0)
-    begin = happy_eyeballs.Race._begin
+    begin = happy_eyeballs.HappyEyeballs._begin
 
-    def count(self: happy_eyeballs.Race, address: Address) -> None:
+    def count(self: happy_eyeballs.HappyEyeballs, address: Address) -> None:
         begin(self, address)
         assert len(self._tries) <= happy_eyeballs.MOST_TRIES
         begun.release()
 
-    monkeypatch.setattr(happy_eyeballs.Race, "_begin", count)
-    with closing(Closed()) as hole, closing(Dial("it", PATIENCE_S)) as dial:
+    monkeypatch.setattr(happy_eyeballs.HappyEyeballs, "_begin", count)
+    with closing(Closed()) as hole, closing(Dialer("it", PATIENCE_S)) as dial:
 
         def heal() -> None:
             for _ in range(happy_eyeballs.MOST_TRIES + 3):
@@ -145,14 +145,14 @@ def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypa
 @pytest.mark.parametrize("order", [("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")])
 def test_an_address_that_does_not_answer_delays_the_next_one_a_little(order):
     with Peer(lambda sock: sock.recv(1)) as peer, closing(Closed("127.0.0.2", peer.port)):
-        with closing(Dial("it", PATIENCE_S, book=at(*order))) as dial:
+        with closing(Dialer("it", PATIENCE_S, book=at(*order))) as dial:
             assert dial.connect(f"ws://name:{peer.port}").sock.getpeername()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("wrong", ["127.0.0.3", "::1", "255.255.255.255"])
 def test_an_address_that_fails_delays_nobody(wrong):
     with Peer(lambda sock: sock.recv(1)) as peer:
-        with closing(Dial("it", PATIENCE_S, book=at(wrong, "127.0.0.1"))) as dial:
+        with closing(Dialer("it", PATIENCE_S, book=at(wrong, "127.0.0.1"))) as dial:
             url = f"https://name:{peer.port}" if wrong.startswith("255") else f"ws://name:{peer.port}"
             dial._wrap = lambda *_: None  # type: ignore[method-assign]  # it is about the addresses
             assert dial.connect(url).sock.getpeername()[0] == "127.0.0.1"
@@ -160,18 +160,18 @@ def test_an_address_that_fails_delays_nobody(wrong):
 
 def test_who_is_refused_need_not_wait():
     with nobody() as port:
-        text = why(Dial("it", 3600.0, book=at("::1", "127.0.0.1")), f"ws://name:{port}")
+        text = why(Dialer("it", 3600.0, book=at("::1", "127.0.0.1")), f"ws://name:{port}")
     assert text == "cannot reach it: the connection was refused; is it running, and is its address right?"
 
 
 def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
     tries = []
     monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.02)
-    begin = happy_eyeballs.Race._begin
+    begin = happy_eyeballs.HappyEyeballs._begin
     monkeypatch.setattr(
-        happy_eyeballs.Race, "_begin", lambda self, address: (tries.append(address), begin(self, address))
+        happy_eyeballs.HappyEyeballs, "_begin", lambda self, address: (tries.append(address), begin(self, address))
     )
-    text = why(Dial("it", SHORT_S, book=at("255.255.255.255")), "wss://name")  # for TCP there is no way there
+    text = why(Dialer("it", SHORT_S, book=at("255.255.255.255")), "wss://name")  # for TCP there is no way there
     assert text.startswith("cannot reach it: no route leads there (")
     assert len(tries) > 2
 
@@ -180,23 +180,25 @@ def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
 @pytest.mark.parametrize("book", [at("8.8.8.8"), at("127.0.0.1", "8.8.8.8"), at("::ffff:8.8.8.8")])
 def test_plain_words_do_not_leave_the_house_by_a_name_either(url, book):
     with Peer(lambda _sock: None) as peer:
-        with closing(Dial("it", SHORT_S, book=book)) as dial, pytest.raises(LinkRefused, match="s:// instead"):
+        with closing(Dialer("it", SHORT_S, book=book)) as dial, pytest.raises(LinkRefused, match="s:// instead"):
             dial.connect(f"{url}:{peer.port}")
         assert peer.request == b""
 
 
 def test_a_name_that_does_not_exist_is_said():
-    book = Book(Directory(socket.gaierror(socket.EAI_NONAME, "Name or service not known")).ask)
-    text = why(Dial("it", PATIENCE_S, book=book), "wss://name")
+    book = ResolverCache(Directory(socket.gaierror(socket.EAI_NONAME, "Name or service not known")).ask)
+    text = why(Dialer("it", PATIENCE_S, book=book), "wss://name")
     assert "its name was not found (Name or service not known); is there a network" in text
 
 
 def test_a_look_up_that_hangs_is_given_up():
-    assert "look-up of name does not answer" in why(Dial("it", SHORT_S, book=Book(Directory().ask)), "wss://name")
+    assert "look-up of name does not answer" in why(
+        Dialer("it", SHORT_S, book=ResolverCache(Directory().ask)), "wss://name"
+    )
 
 
 def test_no_address_at_all_is_an_error():
-    assert "name has no address" in why(Dial("it", SHORT_S, book=at()), "wss://name")
+    assert "name has no address" in why(Dialer("it", SHORT_S, book=at()), "wss://name")
 
 
 @pytest.mark.parametrize("moment", ["look-up", "greeting", "tls"])
@@ -214,7 +216,7 @@ def test_abort_breaks_out_of_every_step(moment, monkeypatch):
         return [Address(socket.AF_INET, ("127.0.0.1", port))]
 
     with Raw(lambda sock: (sock.recv(1), there.set(), waits(sock))) as raw, closing(Closed()) as hole:
-        dial = Dial("it", 3600.0, book=Book(ask))
+        dial = Dialer("it", 3600.0, book=ResolverCache(ask))
         threading.Thread(target=lambda: (there.wait(PATIENCE_S), dial.abort()), daemon=True).start()
         with closing(dial), pytest.raises(OSError, match="." if moment == "tls" else "aborted"):
             dial.connect(f"wss://name:{hole.port if moment == 'greeting' else raw.port}")
@@ -228,9 +230,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-def was_at(host: str, port: int, directory: Directory) -> Book:
+def was_at(host: str, port: int, directory: Directory) -> ResolverCache:
     """A book that knows from last time that "name" was at *host*, and asks *directory* now."""
-    book = Book(directory.ask)
+    book = ResolverCache(directory.ask)
     book.note("name", port, [Address(socket.AF_INET, (host, port))], time.monotonic())
     return book
 
@@ -239,9 +241,11 @@ def now_at(port: int) -> list[Address]:
     return [Address(socket.AF_INET, ("127.0.0.1", port))]
 
 
-def reached(door: Door, book: Book, authority: Authority) -> str:
+def reached(door: Door, book: ResolverCache, authority: Authority) -> str:
     """Return the address at which somebody is who can show that it is "name"."""
-    with closing(Dial("it", PATIENCE_S, ca_file=str(authority.certificate), book=book, tickets=Tickets())) as dial:
+    with closing(
+        Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), book=book, tickets=TlsContextCache())
+    ) as dial:
         line = dial.connect(f"wss://name:{door.port}")
         assert line.recv(1) == b"x"
         return str(line.sock.getpeername()[0])
@@ -258,8 +262,10 @@ def trials(monkeypatch) -> threading.Semaphore:
     """Counts the tries to connect; but for the first to each address, none is made again."""
     monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)
     monkeypatch.setattr(happy_eyeballs, "UNHEARD_MS", 3_600_000)
-    begun, begin = threading.Semaphore(0), happy_eyeballs.Race._begin
-    monkeypatch.setattr(happy_eyeballs.Race, "_begin", lambda self, address: (begin(self, address), begun.release()))
+    begun, begin = threading.Semaphore(0), happy_eyeballs.HappyEyeballs._begin
+    monkeypatch.setattr(
+        happy_eyeballs.HappyEyeballs, "_begin", lambda self, address: (begin(self, address), begun.release())
+    )
     return begun
 
 
@@ -274,13 +280,13 @@ def test_an_address_that_died_is_replaced_by_what_the_question_finds(authority, 
 
 
 def test_an_answer_that_changes_nothing_wakes_nobody_twice(authority, trials, monkeypatch):
-    steps, step = [], happy_eyeballs.Race.step
+    steps, step = [], happy_eyeballs.HappyEyeballs.step
     monkeypatch.setattr(
-        happy_eyeballs.Race, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1]
+        happy_eyeballs.HappyEyeballs, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1]
     )
     with closing(Closed("127.0.0.2")) as hole:
         book = was_at("127.0.0.2", hole.port, Directory([Address(socket.AF_INET, ("127.0.0.2", hole.port))]))
-        assert "no server answered within 0.3 s" in why(Dial("it", SHORT_S, book=book), f"wss://name:{hole.port}")
+        assert "no server answered within 0.3 s" in why(Dialer("it", SHORT_S, book=book), f"wss://name:{hole.port}")
     assert len(steps) <= 3
 
 
@@ -289,11 +295,11 @@ def test_an_address_that_refuses_is_replaced_as_well(authority):
         assert reached(door, was_at("127.0.0.2", door.port, Directory(now_at(door.port))), authority) == "127.0.0.1"
 
 
-class Tardy(Dial):
+class Tardy(Dialer):
     """Learns where the name is now when somebody at the old address has answered already."""
 
     def __init__(self, directory: Directory, answer: list[Address] | OSError, **how: Any) -> None:
-        super().__init__("it", PATIENCE_S, tickets=Tickets(), **how)
+        super().__init__("it", PATIENCE_S, tickets=TlsContextCache(), **how)
         self._directory, self._answers = directory, [answer]
 
     def _wrap(self, host: str, until: float) -> None:
@@ -323,7 +329,7 @@ def test_who_lives_now_where_it_was_has_to_show_a_certificate(authority, tmp_pat
 
 def test_a_refusal_where_it_was_and_still_is_is_told_as_it_is(authority):
     with nobody() as port:
-        with closing(Dial("it", PATIENCE_S, book=was_at("127.0.0.1", port, Directory(now_at(port))))) as dial:
+        with closing(Dialer("it", PATIENCE_S, book=was_at("127.0.0.1", port, Directory(now_at(port))))) as dial:
             with pytest.raises(ConnectionRefusedError):
                 dial.connect(f"wss://name:{port}")
 
@@ -331,7 +337,7 @@ def test_a_refusal_where_it_was_and_still_is_is_told_as_it_is(authority):
 def test_plain_words_go_to_nobody_but_who_has_the_name_now():
     with Peer(waits) as peer:
         book = was_at("127.0.0.2", peer.port, Directory(now_at(peer.port)))
-        dial = Dial("it", book=book)
+        dial = Dialer("it", book=book)
         assert dial.connect(f"ws://name:{peer.port}").sock.getpeername()[0] == "127.0.0.1"
         dial.close()
 
@@ -389,7 +395,7 @@ RECORD = bytes([22, 3, 3, 0x40, 0])  # the beginning of a long record of a TLS h
 )
 def test_tls_that_does_not_come_about_is_said(act, words):
     with Raw(act) as raw:
-        assert words in why(Dial("it", SHORT_S if "0.3" in words else PATIENCE_S), f"wss://127.0.0.1:{raw.port}")
+        assert words in why(Dialer("it", SHORT_S if "0.3" in words else PATIENCE_S), f"wss://127.0.0.1:{raw.port}")
 
 
 @pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])
@@ -398,7 +404,7 @@ def test_whatever_python_calls_an_end_in_mid_handshake_it_is_no_wrong_address(er
 
 
 def test_what_an_aborted_dial_says():
-    dial = Dial("it")
+    dial = Dialer("it")
     dial.abort()
     assert select.select([dial._bell], [], [], 0)[0]  # who waits for a connection is woken at once
     with closing(dial), pytest.raises(LinkLost, match="aborted"):
@@ -410,10 +416,10 @@ def test_what_an_aborted_dial_says():
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Line, socket.socket]]:
+def ends() -> Iterator[tuple[DeadlineStream, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield Line(ours), theirs
+        yield DeadlineStream(ours), theirs
 
 
 def test_a_line_has_to_be_allowed(ends):

@@ -27,11 +27,11 @@ from device_agent.config.yaml_schema import NO_SECRETS
 from device_agent.core.conversation import MOODS
 from device_agent.core.errors import ConfigError
 from device_agent.hardware.light_patterns import PATTERNS
-from device_agent.integrations.home_assistant import Home
+from device_agent.integrations.home_assistant import HomeAssistant
 from device_agent.net.http_errors import rejection
 from device_agent.services.registry import SERVICES
 from device_agent.services.response_timeout import ResponseTimedOut, ResponseTimeout
-from device_agent.simulator import FAULTS, MANNERS
+from device_agent.simulator import FAULTS, VARIANTS
 from device_agent.telemetry.statistics import Statistics
 
 every_document = pytest.mark.parametrize("document", documents())
@@ -216,7 +216,7 @@ def test_a_command_that_needs_nothing_does_what_it_says(line, statuses, capsys):
 def test_every_command_fault_and_manner_is_documented():
     everything = " ".join(map(text_of, documents()))
     assert [name for name in subcommands() if not re.search(rf"device-agent {name}\b", everything)] == []
-    assert [name for name in {**FAULTS, **MANNERS} if f"`{name}`" not in everything] == []
+    assert [name for name in {**FAULTS, **VARIANTS} if f"`{name}`" not in everything] == []
 
 
 def test_the_tests_of_the_inner_loop_are_there():
@@ -333,7 +333,7 @@ def test_the_picture_shows_the_pins_of_the_shipped_configuration():
 
 def test_the_topics_of_a_home_are_those_of_the_table():
     told = [row[0].strip("`") for row in rows("docs/home.md", "topic")]
-    home = Home("Kitchen", machine="…")
+    home = HomeAssistant("Kitchen", machine="…")
     assert sorted(told) == sorted([home.state, home.available, home.discovery, *home.commands])
     state = json.loads(home.told(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(time.monotonic())))
     (about,) = (row[2] for row in rows("docs/home.md", "topic") if "/state" in row[0])

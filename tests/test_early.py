@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.app.early import MOST, Early, left_over
+from device_agent.app.early import MOST, EarlyInput, left_over
 from device_agent.core.events import (
     Announcement,
-    Clip,
+    AudioTurn,
     DeviceReady,
     Event,
     LinkIdle,
@@ -21,8 +21,8 @@ from device_agent.core.events import (
     Pressed,
     Released,
     ShutdownRequested,
+    TextTurn,
     VolumeAsked,
-    Words,
 )
 
 TAP, LET_GO = Released(tapped=True), Released(tapped=False)
@@ -37,12 +37,12 @@ TAP, LET_GO = Released(tapped=True), Released(tapped=False)
         ([Pressed(), LET_GO], [Pressed(), TAP]),
         ([Pressed(), TAP, Pressed(), TAP], [Pressed(), TAP]),
         ([Pressed(), TAP, Pressed()], [Pressed()]),
-        ([Pressed(), TAP, Words("one"), Clip(b"two")], [Words("one"), Clip(b"two"), Pressed(), TAP]),
+        ([Pressed(), TAP, TextTurn("one"), AudioTurn(b"two")], [TextTurn("one"), AudioTurn(b"two"), Pressed(), TAP]),
         ([Announcement("dinner", "dinner")], [Announcement("dinner", "dinner")]),
     ],
 )
 def test_what_was_asked_is_done_once_in_order_and_the_last_press_counts(events, done):
-    early = Early()
+    early = EarlyInput()
     assert all(early.keep(event) for event in events)
     assert early.take() == done
     assert early.take() == []
@@ -50,20 +50,20 @@ def test_what_was_asked_is_done_once_in_order_and_the_last_press_counts(events, 
 
 @pytest.mark.parametrize("event", [TAP, LET_GO, VolumeAsked(by=5), MuteAsked(True), DeviceReady("speaker")])
 def test_what_does_not_wait_is_not_kept(event):
-    early = Early()
+    early = EarlyInput()
     assert not early.keep(event)
     assert early.take() == []
 
 
 def test_there_is_a_bound():
-    early = Early()
+    early = EarlyInput()
     for number in range(3 * MOST):
-        early.keep(Words(str(number)))
+        early.keep(TextTurn(str(number)))
         early.keep(Pressed())
-    assert early.take() == [*(Words(str(number)) for number in range(2 * MOST, 3 * MOST)), Pressed()]
+    assert early.take() == [*(TextTurn(str(number)) for number in range(2 * MOST, 3 * MOST)), Pressed()]
 
 
-PEOPLE: list[Event] = [Pressed(), TAP, VolumeAsked(by=5), MuteAsked(None), Words("x"), ShutdownRequested("SIGTERM")]
+PEOPLE: list[Event] = [Pressed(), TAP, VolumeAsked(by=5), MuteAsked(None), TextTurn("x"), ShutdownRequested("SIGTERM")]
 PARTS: list[Event] = [DeviceReady("speaker"), MicrophoneLost("gone"), LinkIdle(), PlaybackEnded("r")]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.app.factories import open_echo, open_gate
-from device_agent.audio.capture import Ears
+from device_agent.audio.capture import CaptureThread
 from device_agent.config.model import Config, TalkConfig
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import DeviceReady, Event, MicrophoneLost
@@ -59,7 +59,7 @@ class Listening:
         self._happened = threading.Condition()
         self.card.heard = self._wake
         self.meetings = 0
-        self.ears = Ears(
+        self.ears = CaptureThread(
             self.card,
             open_echo(config, RATE),
             open_gate(TalkConfig(), RATE),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from echo_room import FRAME_S, Happening, Piece, Reply, Room, Scene, speech
 
-from device_agent.dsp.delay_estimator import KEPT, LAGS, EchoDelay, _Track
+from device_agent.dsp.delay_estimator import KEPT, LAGS, DelayEstimator, _Track
 from device_agent.dsp.pcm import SILENCE_DB, level
 
 RATE = 16000
@@ -18,9 +18,9 @@ REPLIES = (Reply(1.007, speech(RATE, 8, seed=5)), Reply(10.511, speech(RATE, 8, 
 NO_ECHO = 90.0
 
 
-def learn(pieces: Iterable[Piece], delay: EchoDelay | None = None, start: float = NOON) -> EchoDelay:
+def learn(pieces: Iterable[Piece], delay: DelayEstimator | None = None, start: float = NOON) -> DelayEstimator:
     """Tell *delay*, or a new one, of all that happens."""
-    delay = delay or EchoDelay()
+    delay = delay or DelayEstimator()
     for at, what, pcm in pieces:
         match what:
             case Happening.PLAYED:
@@ -62,7 +62,7 @@ def test_frames_that_come_late_and_all_at_once_change_nothing():
 
 
 def test_nothing_is_known_before_enough_was_heard():
-    delay, pieces = EchoDelay(), scene(Room()).pieces()
+    delay, pieces = DelayEstimator(), scene(Room()).pieces()
     learn([piece for piece in pieces if piece.at < 5.5], delay)
     assert delay.seconds is None
     learn([piece for piece in pieces if piece.at >= 5.5], delay)
@@ -88,7 +88,7 @@ def test_headphones_teach_nothing_even_when_somebody_talks(seed):
 
 @pytest.mark.parametrize("lag", [0, 1, 15, LAGS - 2])
 def test_sound_that_lies_in_two_frames_is_found_at_either_of_them(lag):
-    levels, delay = np.random.default_rng(3).uniform(-60, -10, 600), EchoDelay()
+    levels, delay = np.random.default_rng(3).uniform(-60, -10, 600), DelayEstimator()
     for slot in range(lag + 1, len(levels)):
         delay.played(levels[slot], NOON + slot * FRAME_S)
         delay.heard((levels[slot - lag] + levels[slot - lag - 1]) / 2, NOON + slot * FRAME_S)
@@ -97,7 +97,7 @@ def test_sound_that_lies_in_two_frames_is_found_at_either_of_them(lag):
 
 @pytest.mark.filterwarnings("error")
 def test_a_steady_tone_teaches_nothing():
-    delay = EchoDelay()
+    delay = DelayEstimator()
     for slot in range(600):
         delay.played(-20.0, NOON + slot * FRAME_S)
         delay.heard(-40.0, NOON + slot * FRAME_S)
@@ -105,7 +105,7 @@ def test_a_steady_tone_teaches_nothing():
 
 
 def test_a_dead_microphone_teaches_nothing():
-    delay = EchoDelay()
+    delay = DelayEstimator()
     for at, what, pcm in scene(Room()).pieces():
         if what is Happening.HEARD:
             delay.heard(SILENCE_DB, at)
@@ -136,7 +136,7 @@ def test_what_was_cut_and_never_sounded_is_not_waited_for():
 
 def test_single_sounds_in_the_same_rhythm_teach_nothing():
     """We click, and somebody hammers."""
-    delay = EchoDelay()
+    delay = DelayEstimator()
     for number in range(1000):
         delay.played(-20.0 if number % 60 < 3 else SILENCE_DB, number * FRAME_S)
         delay.heard(-20.0 if number % 60 in (15, 16, 17) else -60.0, (number + 1) * FRAME_S)
@@ -160,7 +160,7 @@ def test_a_track_knows_what_is_too_old_and_what_was_never_there():
 
 
 def test_it_remembers_no_more_than_it_needs():
-    delay = EchoDelay()
+    delay = DelayEstimator()
     for number in range(3 * KEPT):
         delay.played(-20.0, number * FRAME_S)
     assert len(delay._news) == KEPT
@@ -169,7 +169,7 @@ def test_it_remembers_no_more_than_it_needs():
 
 
 def test_a_clock_that_leaps_is_survived():
-    delay = EchoDelay()
+    delay = DelayEstimator()
     for start in (NOON, NOON + 1e6, 0.0, NOON):
         learn(scene(Room(delay=0.2)).pieces(), delay, start)
     assert delay.seconds == about(0.2)

@@ -21,12 +21,12 @@ from device_agent.app.factories import open_echo, open_services
 from device_agent.app.reconfigure import begins_anew
 from device_agent.config.credentials import variable
 from device_agent.config.diff import differences, leaves, located
-from device_agent.config.load import Reading
+from device_agent.config.load import LoadedConfig
 from device_agent.config.model import Config, EchoConfig, ServiceConfig, TalkConfig
 from device_agent.config.trial import MOST, Trial
-from device_agent.config.watcher import AGAIN_S, KEPT, PROVEN_S, TRIAL, WHOLE_S, Edits, Unforeseen
+from device_agent.config.watcher import AGAIN_S, KEPT, PROVEN_S, TRIAL, WHOLE_S, ConfigWatcher, Unforeseen
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
-from device_agent.net.dialer import Dial
+from device_agent.net.dialer import Dialer
 from device_agent.services.registry import SERVICES
 
 
@@ -42,14 +42,14 @@ class Desk:
     def __init__(self, folder: Path, text: str = "talk: {vad: 1}\n") -> None:
         self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / KEPT, 0.0
         self.path.write_text(text)
-        self.edits = Edits(self.path, self.kept)
+        self.edits = ConfigWatcher(self.path, self.kept)
 
     def began(self) -> Desk:
         self.edits.begin()
         assert self.look() is None
         return self
 
-    def look(self) -> Reading | ConfigError | None:
+    def look(self) -> LoadedConfig | ConfigError | None:
         """Look a second later."""
         self.now += 1
         return self.edits.look(self.now)
@@ -63,12 +63,12 @@ class Desk:
     def save(self, text: str) -> None:
         self.path.write_text(text)
 
-    def looks(self) -> Reading | ConfigError | None:
+    def looks(self) -> LoadedConfig | ConfigError | None:
         """Look twice, as often as it takes to believe."""
         assert self.look() is None, "believed at once"
         return self.look()
 
-    def sees(self, seconds: float) -> Reading | ConfigError | None:
+    def sees(self, seconds: float) -> LoadedConfig | ConfigError | None:
         """Look every second for so long, until there is something."""
         return next((found for _ in range(round(seconds)) if (found := self.look()) is not None), None)
 
@@ -107,7 +107,7 @@ def another_link(path: Path, text: str) -> None:
 def test_a_save_is_noticed_however_it_is_done(desk, save):
     save(desk.path, "talk: {vad: 3}\n")
     found = desk.looks()
-    assert isinstance(found, Reading)
+    assert isinstance(found, LoadedConfig)
     assert found.config.talk.vad == 3
     assert desk.look() is None, "told twice"
 
@@ -117,7 +117,7 @@ def test_what_a_link_in_the_way_leads_to_is_watched(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(f"talk: {{vad: {vad}}}\n")
     (tmp_path / "now").symlink_to("one")
-    edits = Edits(tmp_path / "now" / "config.yaml", tmp_path / KEPT)
+    edits = ConfigWatcher(tmp_path / "now" / "config.yaml", tmp_path / KEPT)
     edits.begin()
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "now")
@@ -219,7 +219,7 @@ def test_a_speaker_whose_library_is_gone_starts_without_it_and_says_so(tmp_path,
     desk.works(PROVEN_S)
     monkeypatch.setitem(sys.modules, module, None)  # an update left it out
     monkeypatch.setitem(sys.modules, "livekit.rtc", None)
-    again = Edits(desk.path, desk.kept)
+    again = ConfigWatcher(desk.path, desk.kept)
     again.begin()
     assert key in again.mistakes[0]
     assert not again.on_trial()
@@ -239,9 +239,9 @@ def test_a_key_file_that_is_put_right_is_noticed(desk, tmp_path):
     desk.save(f"service: {{api_key_file: {key}}}\n")
     assert isinstance(desk.looks(), ConfigError)
     key.chmod(0o600)
-    assert isinstance(desk.looks(), Reading)
+    assert isinstance(desk.looks(), LoadedConfig)
     key.write_text("another")
-    assert isinstance(desk.looks(), Reading), "a new key is an edit, too"
+    assert isinstance(desk.looks(), LoadedConfig), "a new key is an edit, too"
 
 
 def test_every_mistake_is_in_the_log_once_for_each_version(desk, caplog):
@@ -487,7 +487,7 @@ def test_a_file_that_is_cut_off_anywhere_is_waited_for(cut, back):
         desk.save(WHOLE[:cut])
         found = desk.sees(back)
         assert found is None or back >= WHOLE_S
-        if isinstance(found, Reading):
+        if isinstance(found, LoadedConfig):
             assert "service" in found.places
             desk.edits.take(found)
             desk.works(PROVEN_S - 1)
@@ -630,7 +630,7 @@ def test_no_text_whatsoever_ends_in_anything_but_a_sentence(tmp_path, monkeypatc
             service.session()
             if service.invitation("") is None:
                 service.endpoint(None, "x")
-            Dial("x", ca_file=service.ca_file).close()
+            Dialer("x", ca_file=service.ca_file).close()
 
     odd()
 
@@ -675,7 +675,7 @@ def test_a_disk_that_takes_nothing_is_told_once(desk, caplog):
 
 def test_a_mistake_that_names_a_key_or_its_file_is_put_in_its_place(tmp_path):
     places = {"service": (1, 1), "service.ca_file": (2, 5), "button.pin": (7, 9)}
-    reading = Reading(Config(service=ServiceConfig(ca_file="/etc/ca.pem")), "", places)
+    reading = LoadedConfig(Config(service=ServiceConfig(ca_file="/etc/ca.pem")), "", places)
     for text, place in [
         ("button on GPIO4: in use; choose another button.pin", "7:9: "),
         ("/etc/ca.pem holds no certificate", "2:5: "),

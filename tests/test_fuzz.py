@@ -28,7 +28,7 @@ from device_agent.config.model import Config
 from device_agent.config.yaml_schema import LARGEST, MOST_MISTAKES
 from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
-from device_agent.core.events import Clip, NothingSaid, TalkEnded, TalkStarted, UserText, Words
+from device_agent.core.events import AudioTurn, NoSpeech, TalkEnded, TalkStarted, TextTurn, UserText
 
 HERE = Path(__file__).parent
 PCM = bytes(range(1, 241)) * 8
@@ -133,9 +133,9 @@ DEEDS: dict[str, tuple[object, ...]] = {
     "turn": (TalkStarted(), PCM, TalkEnded()),
     "begin": (TalkStarted(), PCM),
     "end": (TalkEnded(),),
-    "nothing": (TalkStarted(), PCM, NothingSaid()),
-    "words": (Words("x"),),
-    "clip": (Clip(PCM),),
+    "nothing": (TalkStarted(), PCM, NoSpeech()),
+    "words": (TextTurn("x"),),
+    "clip": (AudioTurn(PCM),),
     "cancel": (CancelReply(),),
     "cut": (CancelReply("r1", 10),),
     "answer": (ToolResult("call-1", "{}"),),

@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, Gate, Own
-from device_agent.core.actions import Attention
-from device_agent.core.events import NothingSaid, TalkEnded, TalkStarted
+from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, EchoPresence, Gate
+from device_agent.core.actions import GateMode
+from device_agent.core.events import NoSpeech, TalkEnded, TalkStarted
 
 SILENCE, PREROLL = 10, 4
 
 
-def gate(attention: Attention = Attention.BUTTON, *, device_ends: bool = True) -> Gate:
+def gate(attention: GateMode = GateMode.BUTTON, *, device_ends: bool = True) -> Gate:
     made = Gate(lambda frame: frame in b"sS", silence=SILENCE, preroll=PREROLL, device_ends=device_ends)
     made.attend(attention)
     return made
 
 
-def hear(gate: Gate, sound: str, own: Own = Own.NONE) -> str:
+def hear(gate: Gate, sound: str, own: EchoPresence = EchoPresence.NONE) -> str:
     """Feed *sound*, maybe our *own*; return what goes up: < for TalkStarted, > for TalkEnded, x for NothingSaid."""
-    words = {TalkStarted: "<", TalkEnded: ">", NothingSaid: "x"}
+    words = {TalkStarted: "<", TalkEnded: ">", NoSpeech: "x"}
     up = [item for frame in sound for item in gate.feed(frame.encode(), own)]
     return "".join(item.decode() if isinstance(item, bytes) else words[type(item)] for item in up)
 
@@ -102,44 +102,44 @@ def test_a_held_button_is_believed_even_when_the_speech_was_not_recognised():
 
 
 def test_speech_opens_a_gate_that_listens_a_little_in_the_past():
-    up = hear(gate(Attention.VOICE), "abcdefghijklmno" + "s" * ATTACK)
+    up = hear(gate(GateMode.VOICE), "abcdefghijklmno" + "s" * ATTACK)
     assert up == "<" + ("abcdefghijklmno" + "s" * ATTACK)[-(PREROLL + WINDOW) :]
 
 
 def test_a_click_is_no_speech():
-    assert hear(gate(Attention.VOICE), "..s...." * 10 + "ss...." * 10) == ""
+    assert hear(gate(GateMode.VOICE), "..s...." * 10 + "ss...." * 10) == ""
 
 
 def test_a_breath_between_two_words_does_not_end_the_turn():
-    up = hear(gate(Attention.VOICE), "s" * 20 + "." * (SILENCE - 1) + "s" * 5 + "." * 20)
+    up = hear(gate(GateMode.VOICE), "s" * 20 + "." * (SILENCE - 1) + "s" * 5 + "." * 20)
     assert up.count("<") == up.count(">") == 1
 
 
 def test_the_wait_for_more_speech_is_told():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     ended = [item for frame in "s" * 20 + "." * 20 for item in g.feed(frame.encode()) if isinstance(item, TalkEnded)]
     assert ended == [TalkEnded(silence=SILENCE * 0.02)]
 
 
 def test_to_our_own_voice_the_gate_is_deaf_and_keeps_nothing_of_it_but_obeys_the_button():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     hear(g, "s")
-    assert hear(g, "s" * 50, Own.LOUD) == ""
+    assert hear(g, "s" * 50, EchoPresence.LOUD) == ""
     g.press()
     assert hear(g, "S") == "<S"
 
 
 def test_a_press_while_our_own_voice_sounds_begins_with_the_frame_of_the_press():
     g = gate()
-    hear(g, "ss", Own.LOUD)
+    hear(g, "ss", EchoPresence.LOUD)
     g.press()
-    assert hear(g, "S", Own.LOUD) == "<S"
+    assert hear(g, "S", EchoPresence.LOUD) == "<S"
 
 
 def test_while_our_voice_dies_away_a_first_syllable_is_kept_although_no_speech_counts():
-    g = gate(Attention.VOICE)
-    hear(g, "s" * 50, Own.LOUD)
-    assert hear(g, "s" * 50 + "S", Own.FADING) == ""
+    g = gate(GateMode.VOICE)
+    hear(g, "s" * 50, EchoPresence.LOUD)
+    assert hear(g, "s" * 50 + "S", EchoPresence.FADING) == ""
     g.press()
     assert hear(g, "S") == "<" + "s" * (PREROLL - 1) + "SS"
 
@@ -148,11 +148,11 @@ def test_our_own_voice_is_not_what_somebody_said_after_a_tap():
     g = gate()
     g.press()
     g.release(tapped=True)
-    assert hear(g, "." * 21 + "s" * NOBODY, Own.LOUD).endswith("x")
+    assert hear(g, "." * 21 + "s" * NOBODY, EchoPresence.LOUD).endswith("x")
 
 
 def test_what_was_heard_before_a_pause_is_no_preroll_after_it():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     hear(g, "ss..s")
     assert list(g.finish()) == []
     g.press()
@@ -173,17 +173,17 @@ def test_what_went_up_is_no_preroll_of_the_next_turn():
 
 @pytest.mark.parametrize("between", ["a pause", "our own voice", "nobody listens", "other ears"])
 def test_half_a_syllable_before_and_half_after_are_no_speech(between):
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     assert hear(g, "s" * (ATTACK - 1)) == ""
     match between:
         case "a pause":
             assert list(g.finish()) == []
         case "our own voice":
-            hear(g, "s", Own.FADING)
+            hear(g, "s", EchoPresence.FADING)
         case "nobody listens":
-            g.attend(Attention.BUTTON)
+            g.attend(GateMode.BUTTON)
             hear(g, "s")
-            g.attend(Attention.VOICE)
+            g.attend(GateMode.VOICE)
         case "other ears":
             g.tune(None, silence=SILENCE, preroll=PREROLL)
     assert hear(g, "s" * (ATTACK - 1)) == ""
@@ -191,7 +191,7 @@ def test_half_a_syllable_before_and_half_after_are_no_speech(between):
 
 
 def test_when_the_service_ends_turns_the_gate_waits_to_be_closed():
-    g = gate(Attention.VOICE, device_ends=False)
+    g = gate(GateMode.VOICE, device_ends=False)
     assert ">" not in hear(g, "s" * 20 + "." * 200)
     g.close()
     assert hear(g, "abc") == "a>"
@@ -206,7 +206,7 @@ def test_closing_a_closed_gate_does_not_close_the_next_turn():
 
 
 def test_who_presses_again_wants_to_go_on():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     hear(g, "s" * 20)
     g.close()
     g.press()
@@ -220,7 +220,7 @@ def test_a_turn_has_a_longest_length():
 
 
 def test_a_recording_that_ends_in_the_middle_of_a_turn_ends_it():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     hear(g, "s" * 20)
     assert list(g.finish()) == [TalkEnded(0.0)]
     assert list(g.finish()) == []
@@ -235,9 +235,9 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
     up = ""
     for hand in hands:
         if hand in "sS.":
-            up += hear(g, hand, Own.LOUD if hand == "S" else Own.NONE)
+            up += hear(g, hand, EchoPresence.LOUD if hand == "S" else EchoPresence.NONE)
         elif hand in {"voice", "button"}:
-            g.attend(Attention(hand))
+            g.attend(GateMode(hand))
         else:
             getattr(g, hand)()
     is_open = False
@@ -250,7 +250,7 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
 
 
 def test_from_the_next_turn_on_other_rules_hold():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     g.tune(None, silence=3, preroll=1)
     assert hear(g, "abcdefghijkl" + "s" * ATTACK) == "<" + "ijkl" + "s" * ATTACK, "preroll and the window"
     assert hear(g, "...ss") == "...>"
@@ -265,7 +265,7 @@ def test_other_rules_keep_what_was_just_heard():
 
 
 def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     hear(g, "s" * 20)
     g.tune(lambda frame: frame == b"!", silence=3, preroll=1)
     assert hear(g, "." * (SILENCE - 1)) == "." * (SILENCE - 1)
@@ -276,7 +276,7 @@ def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
 
 
 def test_it_shows_when_somebody_may_be_about_to_speak():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     assert not g.stirs
     hear(g, "..s")
     assert g.stirs
@@ -292,7 +292,7 @@ def test_it_shows_when_somebody_may_be_about_to_speak():
 
 
 def test_of_two_edits_in_a_row_the_last_one_counts():
-    g = gate(Attention.VOICE)
+    g = gate(GateMode.VOICE)
     g.tune(lambda frame: frame == b"!", silence=3, preroll=1)
     g.tune(None, silence=4, preroll=1)
     hear(g, ".")

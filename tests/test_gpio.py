@@ -19,7 +19,7 @@ from device_agent.core.errors import DeviceFailed
 from device_agent.hardware.debounce import BOUNCE_S, HELD_S, MOST_REPEATS
 from device_agent.hardware.gpio import GpioButton, GpioColourLight, GpioControls, GpioLight
 from device_agent.hardware.light_patterns import COLOURS, PATTERNS
-from device_agent.runtime.timer_thread import PATIENCE_S, Clockwork
+from device_agent.runtime.timer_thread import PATIENCE_S, TimerThread
 
 
 class Pin(MockPin):
@@ -79,7 +79,7 @@ class Board(MockFactory):
             edge()
 
 
-class HandClockwork(Clockwork):
+class HandClockwork(TimerThread):
     """Works when the board's clock is moved, in the thread that moves it."""
 
     def __init__(self, board: Board, work: Callable[[float], float | None]) -> None:
@@ -698,7 +698,7 @@ def test_a_clockwork_works_when_it_is_time_and_when_it_is_woken():
         enough.set()
         return None
 
-    clockwork = Clockwork("test", work)
+    clockwork = TimerThread("test", work)
     assert seen == []  # nobody woke it
     clockwork.wake()
     assert enough.wait(10)
@@ -720,7 +720,7 @@ def test_an_error_does_not_end_a_clockwork(caplog):
         again.set()
 
     again = threading.Event()
-    clockwork = Clockwork("test", work)
+    clockwork = TimerThread("test", work)
     clockwork.wake()
     assert worked.wait(10)
     clockwork.wake()
@@ -742,7 +742,7 @@ def test_a_clockwork_that_hangs_is_left_behind_and_said_so(monkeypatch, caplog):
         hung.set()
         go_on.wait(10)
 
-    clockwork = Clockwork("test", work)
+    clockwork = TimerThread("test", work)
     clockwork.wake()
     assert hung.wait(10)
     clockwork.close()

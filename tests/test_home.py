@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.core.actions import Dial, Show
+from device_agent.core.actions import Connect, Show
 from device_agent.core.events import Announcement, Event, MuteAsked, Pressed, StopAsked, VolumeAsked
 from device_agent.integrations.home_assistant import (
     ASKED,
@@ -15,7 +15,7 @@ from device_agent.integrations.home_assistant import (
     MOST_ANNOUNCEMENTS,
     STALE_S,
     Announcements,
-    Home,
+    HomeAssistant,
 )
 from device_agent.telemetry.statistics import Statistics
 
@@ -24,19 +24,19 @@ from device_agent.telemetry.statistics import Statistics
     ("name", "identity"), [("Kitchen", "kitchen"), ("Küche, oben!", "k_che_oben"), ("...", "speaker")]
 )
 def test_a_name_for_people_becomes_one_for_topics(name, identity):
-    home = Home(name)
+    home = HomeAssistant(name)
     assert home.state == f"device-agent/{identity}/state"
     assert home.discovery == f"homeassistant/device/device-agent-{identity}/config"
 
 
 def test_without_a_name_it_is_called_as_the_machine_and_without_a_prefix_nobody_is_told():
-    assert Home().name
-    assert Home(prefix="").discovery == ""
+    assert HomeAssistant().name
+    assert HomeAssistant(prefix="").discovery == ""
 
 
 def test_what_it_announces_is_what_home_assistant_asks_for():
     """Required: device with identifiers, origin with a name, and of each part a platform and an id of its own."""
-    said = json.loads(Home("Kitchen").announced())
+    said = json.loads(HomeAssistant("Kitchen").announced())
     assert said["device"]["identifiers"]
     assert said["device"]["name"] == "Kitchen"
     assert said["origin"]["name"]
@@ -45,11 +45,11 @@ def test_what_it_announces_is_what_home_assistant_asks_for():
     assert len({part["unique_id"] for part in parts}) == len(parts)
     for part in parts:
         if part["platform"] in {"switch", "number", "notify", "button"}:
-            assert part["command_topic"] in Home("Kitchen").commands
+            assert part["command_topic"] in HomeAssistant("Kitchen").commands
 
 
 def test_each_value_that_is_announced_is_in_the_state():
-    home = Home("Kitchen")
+    home = HomeAssistant("Kitchen")
     told = json.loads(home.told(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(1.0)))
     parts = json.loads(home.announced())["components"].values()
     shown = {part["value_template"].split("value_json.")[1].split(" ")[0] for part in parts if "value_template" in part}
@@ -70,7 +70,7 @@ def test_each_value_that_is_announced_is_in_the_state():
     ],
 )
 def test_what_may_be_asked(topic, payload, asked):
-    assert Home("Kitchen").asked(f"device-agent/kitchen/{topic}", payload) == asked
+    assert HomeAssistant("Kitchen").asked(f"device-agent/kitchen/{topic}", payload) == asked
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_may_be_asked(topic, payload, asked):
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(topic, payload):
     with pytest.raises(ValueError, match=f"device-agent/kitchen/{topic}|announcement"):
-        Home("Kitchen").asked(f"device-agent/kitchen/{topic}", payload)
+        HomeAssistant("Kitchen").asked(f"device-agent/kitchen/{topic}", payload)
 
 
 class Desk:
@@ -134,7 +134,7 @@ def test_announcements_are_made_one_after_the_other():
     desk.announcements.say("one", 0.0)
     desk.announcements.say("two", 0.0)
     assert desk.texts == ["one"]
-    desk.happens(desk.told[0], Dial(), Show("thinking"), Show("speaking"))
+    desk.happens(desk.told[0], Connect(), Show("thinking"), Show("speaking"))
     assert desk.texts == ["one"]
     desk.happens(Show("ready"))
     assert desk.texts == ["one", "two"]
@@ -144,7 +144,7 @@ def test_an_announcement_that_comes_too_late_for_rest_is_made_later():
     desk = Desk()
     desk.happens(Show("ready"))
     desk.announcements.say("Dinner", 0.0)
-    desk.happens(Pressed(), Dial(), Show("listening"), desk.told[0], Show("ready"))
+    desk.happens(Pressed(), Connect(), Show("listening"), desk.told[0], Show("ready"))
     assert desk.texts == ["Dinner", "Dinner"]  # the first was not taken
 
 

@@ -28,13 +28,13 @@ from test_tools import MORE_THAN_A_PIPE_HOLDS
 from test_vad import question, turns
 
 from device_agent.audio.gate import LONGEST, WINDOW, Gate
-from device_agent.audio.playback_buffer import Playback
+from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.config.model import ServiceConfig
-from device_agent.core.actions import Action, Attention, ToolResult
+from device_agent.core.actions import Action, GateMode, ToolResult
 from device_agent.core.errors import LinkLost
 from device_agent.core.events import (
-    CutConfirmed,
     Event,
+    InterruptConfirmed,
     LinkDown,
     LinkUp,
     PlaybackEnded,
@@ -45,11 +45,11 @@ from device_agent.core.events import (
     UserText,
 )
 from device_agent.core.redaction import Secret
-from device_agent.link.manager import Link
+from device_agent.link.manager import LinkManager
 from device_agent.link.outbox import Outbox
-from device_agent.link.policy import Connect
+from device_agent.link.policy import ConnectPlan
 from device_agent.net.models import Endpoint
-from device_agent.net.websocket import Wire
+from device_agent.net.websocket import WebSocket
 from device_agent.runtime import logs
 from device_agent.services.base import Function
 from device_agent.services.xai import Xai
@@ -281,7 +281,7 @@ def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
 
 
 def test_what_is_too_large_is_not_read_at_the_goodbye_either(hostile):
-    wire = Wire(Endpoint("it", hostile.url))
+    wire = WebSocket(Endpoint("it", hostile.url))
     with closing(wire):
         wire.open()
         hostile.say(struct.pack("!BBQ", 0x82, 127, 1 << 40))
@@ -311,7 +311,7 @@ def test_a_reply_of_an_hour_waits_outside_and_a_press_ends_it(hostile):
         assert hour.is_alive()
         assert resident() - before < 32 * MIB
         room.finger.press()
-        room.happened(CutConfirmed)
+        room.happened(InterruptConfirmed)
         hour.join(PATIENCE_S)
         assert not hour.is_alive()
         heard = len(room.speaker.heard)
@@ -338,7 +338,7 @@ def test_a_piece_of_a_reply_as_large_as_a_message_may_be_is_heard(hostile):
         room.hears_for(3.0)
         assert pcm.startswith(room.speaker.heard)
         room.finger.tap()
-        room.happened(CutConfirmed)
+        room.happened(InterruptConfirmed)
 
 
 NONSENSE: list[str | bytes] = [
@@ -382,7 +382,7 @@ def test_after_any_nonsense_a_question_is_answered(hostile):
 def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
     """Between the end of a connection that nothing needs and the rest is a line of the log: a press may come there."""
     outbox, told = Outbox(limit=1000), []
-    link = Link([Xai(key=Secret("k"))], outbox, Playback(RATE), told.append)
+    link = LinkManager([Xai(key=Secret("k"))], outbox, PlaybackBuffer(RATE), told.append)
     link.dial()
     assert link._decide().service == 0
     link.linger()
@@ -397,7 +397,7 @@ def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
         logger.removeHandler(finger)
         logger.setLevel(logging.NOTSET)
         outbox.close()
-    assert isinstance(link._decide(), Connect)
+    assert isinstance(link._decide(), ConnectPlan)
 
 
 def test_arguments_as_large_as_a_message_may_be_are_refused_and_a_question_is_answered(hostile):
@@ -515,7 +515,7 @@ def test_what_a_broken_microphone_delivers_is_no_turn_and_a_question_after_it_is
 def test_a_turn_of_noise_that_never_ends_ends():
     """A television opens the gate, and keeps it open no longer than any turn may last."""
     gate = Gate(lambda _frame: True, silence=35, preroll=15, device_ends=True)
-    gate.attend(Attention.VOICE)
+    gate.attend(GateMode.VOICE)
     hour = [item for _ in range(180_000) for item in gate.feed(b"..")]
     ends = [n for n, item in enumerate(hour) if isinstance(item, TalkEnded)]
     assert len(ends) >= 180_000 // (LONGEST + WINDOW) - 1

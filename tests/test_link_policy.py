@@ -29,7 +29,7 @@ from device_agent.link.policy import (
     TURN_S,
     WAITED_FOR_S,
     YOUNGEST_S,
-    Connect,
+    ConnectPlan,
     LinkPolicy,
     Need,
     Prepare,
@@ -52,7 +52,7 @@ def policy(count: int = 1, *, always: bool = False) -> LinkPolicy:
 def dialled(policy: LinkPolicy, now: float) -> int:
     """Return which service is to be dialled now."""
     plan = policy.decide(now)
-    assert isinstance(plan, Connect)
+    assert isinstance(plan, ConnectPlan)
     return plan.service
 
 
@@ -85,7 +85,7 @@ def test_a_need_dials_at_once(need):
     one = policy()
     assert need(one, 9.0) is None
     assert one.need is (Need.ASKED if need is LinkPolicy.ask else Need.NOTICED)
-    assert one.decide(9.0) == Connect(0, DIAL_S, PATIENCE_S, 0)
+    assert one.decide(9.0) == ConnectPlan(0, DIAL_S, PATIENCE_S, 0)
 
 
 def test_a_dial_prepares_the_next_one():
@@ -278,7 +278,7 @@ def test_a_request_while_it_is_connected_ends_no_later_pause():
     one.linger()
     one.lost(LinkLost("busy", retry_after=4.0), 2.0)
     assert waits(one, 2.0) >= 4.0
-    one.lost(LOST, 100.0) if isinstance(one.decide(100.0), Connect) else None
+    one.lost(LOST, 100.0) if isinstance(one.decide(100.0), ConnectPlan) else None
     assert waits(one, 100.0) >= LIMIT / 2
 
 
@@ -489,9 +489,9 @@ def test_the_first_service_is_tried_again_later():
 def test_where_another_service_can_be_tried_each_gets_little_time():
     one = LinkPolicy([PATIENCE_S, 99.0], rng=random.Random(1))
     one.ask(0.0)
-    assert one.decide(0.0) == Connect(0, NEXT_S, NEXT_S, 0)
+    assert one.decide(0.0) == ConnectPlan(0, NEXT_S, NEXT_S, 0)
     one.lost(REFUSED, 0.0)
-    assert one.decide(0.0) == Connect(1, DIAL_S, 99.0, 0)
+    assert one.decide(0.0) == ConnectPlan(1, DIAL_S, 99.0, 0)
 
 
 def test_a_refusal_is_told_when_every_service_has_refused():
@@ -574,7 +574,7 @@ def test_others_are_tried_at_once_whatever_those_before_have_said():
     one.lost(REFUSED, 0.0)
     assert one.use([5.0], 1.0, always=False) == LinkIdle()
     one.notice(1.0)
-    assert one.decide(1.0) == Connect(0, DIAL_S, 5.0, 1)
+    assert one.decide(1.0) == ConnectPlan(0, DIAL_S, 5.0, 1)
 
 
 def test_that_there_are_other_services_is_not_told_where_none_is_needed():
@@ -612,7 +612,7 @@ def test_a_session_with_a_service_that_is_named_no_more_is_to_be_renewed_at_once
     one.ready(6.0, RENEW_S)
     assert one.renew_at == 6.0
     one.linger()
-    assert one.renew(6.0) == Connect(0, NEXT_S, NEXT_S, 1)
+    assert one.renew(6.0) == ConnectPlan(0, NEXT_S, NEXT_S, 1)
 
 
 def test_a_failure_of_a_service_that_is_named_no_more_is_not_held_against_the_others():
@@ -635,7 +635,7 @@ def test_a_connection_to_a_service_that_is_named_no_more_is_renewed_with_one_tha
     assert one.renew_at == 5.0
     for n in range(3):
         now = one.renew_at
-        assert one.renew(now) == Connect(0, NEXT_S, NEXT_S, 1)
+        assert one.renew(now) == ConnectPlan(0, NEXT_S, NEXT_S, 1)
         one.not_renewed(LOST, now)
         assert one.renew_at == now + AGAIN_S * 2**n
 
@@ -679,7 +679,7 @@ def test_a_session_is_renewed_when_it_is_old_and_nothing_is_awaited():
     one.notice(500.0)
     assert one.renew(501.0) is None
     one.linger()
-    assert one.renew(502.0) == Connect(0, NEXT_S, NEXT_S, 0)
+    assert one.renew(502.0) == ConnectPlan(0, NEXT_S, NEXT_S, 0)
     assert one.renewing
     assert one.renewed(503.0, 700.0)
     assert not one.renewing
@@ -740,7 +740,7 @@ def test_a_renewal_of_what_is_named_no_more_changes_nothing():
     one.use([PATIENCE_S], RENEW_S + 1, always=True)
     one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S + 2)
     assert one.renew_at == RENEW_S + 1
-    assert one.renew(RENEW_S + 2) == Connect(0, NEXT_S, NEXT_S, 1)
+    assert one.renew(RENEW_S + 2) == ConnectPlan(0, NEXT_S, NEXT_S, 1)
     one.not_renewed(LOST, RENEW_S + 2)
     before = one.renew_at
     one.not_renewed(LOST, RENEW_S + 9)  # nothing was under way
@@ -767,10 +767,10 @@ def test_a_session_is_renewed_with_its_own_service_although_another_one_comes_fi
     connected(one, 0.0)
     one.linger()
     assert not one.renewed(1.0, RENEW_S)  # nothing is under way
-    assert one.renew(RENEW_S) == Connect(1, NEXT_S, NEXT_S, 0)
+    assert one.renew(RENEW_S) == ConnectPlan(1, NEXT_S, NEXT_S, 0)
     one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
     assert one.renew(RENEW_S + AGAIN_S) is None
-    assert one.renew(RENEW_S + 600.0) == Connect(1, NEXT_S, NEXT_S, 0)
+    assert one.renew(RENEW_S + 600.0) == ConnectPlan(1, NEXT_S, NEXT_S, 0)
 
 
 @pytest.mark.parametrize(("failed", "tried"), [(1, [1]), (2, [0, 1])])
@@ -828,9 +828,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.policy = LinkPolicy(services, always=always, rng=random.Random(seed))
         self.now, self.always, self.allowed = 0.0, always, True
         self.need = Need.NOTHING
-        self.dialling: Connect | None = None
-        self.connected: Connect | None = None
-        self.renewal: Connect | None = None
+        self.dialling: ConnectPlan | None = None
+        self.connected: ConnectPlan | None = None
+        self.renewal: ConnectPlan | None = None
         self.last_told: object = LinkIdle()
         self.renewed_at = self.ready_at = -math.inf
         self.edited = False  # since the connection was ready, or a renewal was tried
@@ -902,7 +902,7 @@ class AnyOrder(RuleBasedStateMachine):
         ends = self.now + seconds
         while self.dialling is None and self.connected is None:
             decision = self.policy.decide(self.now)
-            if isinstance(decision, Connect):
+            if isinstance(decision, ConnectPlan):
                 self.dials(decision)
             elif isinstance(decision, Wait):
                 if decision.until > ends:
@@ -913,7 +913,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     # What becomes of a dial
 
-    def dials(self, plan: Connect) -> None:
+    def dials(self, plan: ConnectPlan) -> None:
         assert self.allowed
         assert self.always or self.need >= Need.NOTICED
         assert self.now >= self.busy_until[plan.service], "before the time that the service asked for"
@@ -925,7 +925,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert (plan.dial_s, plan.greeting_s) == (DIAL_S, self.patience[plan.service])
         self.dialling = plan
 
-    def current(self, plan: Connect) -> bool:
+    def current(self, plan: ConnectPlan) -> bool:
         return plan.generation == self.policy.generation
 
     @precondition(lambda self: self.dialling is not None)
@@ -1013,7 +1013,7 @@ class AnyOrder(RuleBasedStateMachine):
         if self.dialling or self.connected:
             return
         decision = self.policy.decide(self.now)
-        if isinstance(decision, Connect):
+        if isinstance(decision, ConnectPlan):
             self.dials(decision)
             return
         if isinstance(decision, Prepare):

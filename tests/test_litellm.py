@@ -8,7 +8,7 @@ import pytest
 from peers import KEY, PEERS, Peer
 
 from device_agent.core.errors import LinkLost, LinkRefused
-from device_agent.core.events import Clip, LinkUp, ReplyEnded, TalkEnded, TalkStarted, TurnReceived
+from device_agent.core.events import AudioTurn, LinkUp, ReplyEnded, TalkEnded, TalkStarted, TurnAcknowledged
 from device_agent.core.redaction import Secret
 from device_agent.services.litellm import LiteLLM
 from device_agent.services.realtime_session import READY_BY_RULE_S
@@ -47,13 +47,13 @@ def test_any_greeting_shows_a_service_and_the_settings_may_go_unacknowledged(dia
 def test_json_in_binary_frames_is_read():
     peer = Peer("litellm")
     assert peer.say(b'{"type": "session.updated"}') == [LinkUp()]
-    assert peer.say(b'{"type": "input_audio_buffer.committed"}') == [TurnReceived()]
+    assert peer.say(b'{"type": "input_audio_buffer.committed"}') == [TurnAcknowledged()]
 
 
 def test_a_clip_is_streamed_and_nothing_is_ever_binary():
     peer = Peer("litellm")
     peer.ready()
-    peer.send(Clip(bytes(200_000)))
+    peer.send(AudioTurn(bytes(200_000)))
     assert peer.hears() == bytes(200_000)
     assert [frame["type"] for frame in peer.frames()[-2:]] == ["input_audio_buffer.append", "input_audio_buffer.commit"]
     assert {type(message) for message in peer.sent} == {str}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from device_agent.runtime.logs import LONGEST, LONGEST_TRACE, MINUTE_S, MOST_ALIKE, MOST_KINDS, Repeats, start_log
+from device_agent.runtime.logs import LONGEST, LONGEST_TRACE, MINUTE_S, MOST_ALIKE, MOST_KINDS, RepeatLimit, start_log
 
 
 def record(
@@ -22,12 +22,12 @@ def texts(lines: list[logging.LogRecord]) -> list[str]:
     return [line.getMessage() for line in lines]
 
 
-def flood(repeats: Repeats, count: int, now: float, level: int = logging.WARNING) -> list[str]:
+def flood(repeats: RepeatLimit, count: int, now: float, level: int = logging.WARNING) -> list[str]:
     return texts([line for n in range(count) for line in repeats.take(record("nonsense %d", n, level=level), now)])
 
 
 def test_a_flood_is_told_of_counted_and_summed_up_when_its_minute_is_over():
-    repeats = Repeats()
+    repeats = RepeatLimit()
     written = flood(repeats, 100_000, now=5.0)
     assert written[:-1] == [f"nonsense {n}" for n in range(MOST_ALIKE)]
     assert "only counted" in written[-1]
@@ -37,34 +37,34 @@ def test_a_flood_is_told_of_counted_and_summed_up_when_its_minute_is_over():
 
 
 def test_the_next_minute_begins_anew():
-    repeats = Repeats()
+    repeats = RepeatLimit()
     flood(repeats, MOST_ALIKE + 1, now=0.0)
     assert flood(repeats, 1, now=MINUTE_S)[-1] == "nonsense 0"
     assert repeats.end() == []
 
 
 def test_what_is_held_back_when_the_process_ends_is_told():
-    repeats = Repeats()
+    repeats = RepeatLimit()
     flood(repeats, MOST_ALIKE + 3, now=0.0)
     assert texts(repeats.end()) == [f"3 lines were held back, the last: nonsense {MOST_ALIKE + 2}"]
 
 
 def test_a_flood_holds_nothing_else_back():
-    repeats = Repeats()
+    repeats = RepeatLimit()
     flood(repeats, 1000, now=0.0)
     assert texts(repeats.take(record("another matter"), 0.0)) == ["another matter"]
     assert texts(repeats.take(record("nonsense %d", 1, name="device_agent.y"), 0.0)) == ["nonsense 1"]
 
 
 def test_errors_that_say_something_else_are_not_lost():
-    repeats = Repeats()
+    repeats = RepeatLimit()
     assert len(flood(repeats, MOST_KINDS, now=0.0, level=logging.ERROR)) == MOST_KINDS
     same = [line for _ in range(1000) for line in repeats.take(record("broken", level=logging.ERROR), 0.0)]
     assert len(same) == MOST_ALIKE + 1
 
 
 def test_what_it_remembers_is_bounded_whatever_is_said():
-    repeats, most = Repeats(), 0
+    repeats, most = RepeatLimit(), 0
     for n in range(20_000):  # patterns that somebody painted, errors with another number each
         repeats.take(record(f"painted {n}"), n / 1e6)
         repeats.take(record("error %d", n, level=logging.ERROR), n / 1e6)
@@ -74,11 +74,11 @@ def test_what_it_remembers_is_bounded_whatever_is_said():
 
 
 def test_a_flood_of_different_errors_is_bounded_too():
-    assert len(flood(Repeats(), 100_000, now=0.0, level=logging.ERROR)) <= MOST_KINDS + MOST_ALIKE + 1
+    assert len(flood(RepeatLimit(), 100_000, now=0.0, level=logging.ERROR)) <= MOST_KINDS + MOST_ALIKE + 1
 
 
 def test_a_pattern_that_does_not_fit_its_values_is_no_reason_to_fall():
-    repeats = Repeats()
+    repeats = RepeatLimit()
     for _ in range(MOST_ALIKE + 2):
         repeats.take(record("%d apples", "no", level=logging.ERROR), 0.0)
     assert "%d apples" in texts(repeats.end())[0]

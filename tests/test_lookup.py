@@ -12,7 +12,7 @@ import pytest
 
 from device_agent.core.errors import LinkLost
 from device_agent.net import resolver
-from device_agent.net.resolver import LATELY_S, MOST, MOST_NAMES, Address, Book, Inquiry, in_turns
+from device_agent.net.resolver import LATELY_S, MOST, MOST_NAMES, Address, Lookup, ResolverCache, in_turns
 
 PATIENCE_S = 20.0
 V4, OTHER = Address(socket.AF_INET, ("127.0.0.1", 80)), Address(socket.AF_INET, ("127.0.0.2", 80))
@@ -59,14 +59,14 @@ def hasty(monkeypatch):
 
 
 def test_a_name_has_addresses_and_the_families_take_turns():
-    found = Inquiry("x", 80, Book(Directory([V6, V6, V4, OTHER]).ask)).answer(soon())
+    found = Lookup("x", 80, ResolverCache(Directory([V6, V6, V4, OTHER]).ask)).answer(soon())
     assert found == [V6, V4, V6, OTHER] == in_turns([V6, V6, V4, OTHER])
 
 
 @pytest.mark.parametrize(("number", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
 def test_a_number_is_not_looked_up(number, family):
     directory = Directory()
-    (address,) = Inquiry(number, 80, Book(directory.ask)).answer(soon())
+    (address,) = Lookup(number, 80, ResolverCache(directory.ask)).answer(soon())
     assert (address.family, *address.place[:2]) == (family, number, 80)
     assert not directory.asked.acquire(blocking=False)
 
@@ -76,68 +76,68 @@ def test_the_system_is_asked_aside():
         told = {found[4][:2] for found in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)}
     except socket.gaierror as error:  # a machine without /etc/hosts
         with pytest.raises(OSError, match=re.escape(str(error.strerror))):
-            Inquiry("localhost", 80, Book()).answer(soon())
+            Lookup("localhost", 80, ResolverCache()).answer(soon())
     else:
-        assert {address.place[:2] for address in Inquiry("localhost", 80, Book()).answer(soon())} == told
+        assert {address.place[:2] for address in Lookup("localhost", 80, ResolverCache()).answer(soon())} == told
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 70, "", "nothing here"])
 def test_what_is_no_name_is_an_error_of_the_system(name):
     with pytest.raises(OSError, match="name|Name|No address"):
-        Inquiry(name, 80, Book()).answer(soon())
+        Lookup(name, 80, ResolverCache()).answer(soon())
 
 
 def test_a_look_up_that_hangs_costs_no_more_than_the_patience_and_a_few_threads(hasty):
     directory = Directory()
-    book = Book(directory.ask)
+    book = ResolverCache(directory.ask)
     for _ in range(3):
         with pytest.raises(TimeoutError, match="look-up of x does not answer"):
-            Inquiry("x", 80, book).answer(soon(0.15))
+            Lookup("x", 80, book).answer(soon(0.15))
     with pytest.raises(TimeoutError, match=f"{MOST} earlier ones hang"):
-        Inquiry("y", 80, book).answer(soon(0.05))
+        Lookup("y", 80, book).answer(soon(0.05))
     assert directory.waiting == MOST
     directory.say(*[[V4]] * 3, *[[OTHER]] * 2)  # they end, and there is room again
-    assert Inquiry("z", 80, book).answer(soon()) in ([V4], [OTHER])
+    assert Lookup("z", 80, book).answer(soon()) in ([V4], [OTHER])
 
 
 def test_a_network_that_comes_back_is_asked_again(hasty):
     directory = Directory()
-    inquiry = Inquiry("x", 80, Book(directory.ask))
+    inquiry = Lookup("x", 80, ResolverCache(directory.ask))
     said = threading.Thread(target=lambda: [directory.asked.acquire(timeout=PATIENCE_S) for _ in "12"] and
                             directory.say([V4]), daemon=True)  # fmt: skip
     said.start()  # to the second question, while the first hangs
     assert inquiry.answer(soon()) == [V4]
     nobody = socket.gaierror(socket.EAI_AGAIN, "nobody to ask")
-    assert Inquiry("y", 80, Book(Directory(nobody, nobody, [OTHER]).ask)).answer(soon()) == [OTHER]
+    assert Lookup("y", 80, ResolverCache(Directory(nobody, nobody, [OTHER]).ask)).answer(soon()) == [OTHER]
 
 
 def test_who_could_not_be_asked_at_all_is_said_in_the_end(hasty):
     with pytest.raises(socket.gaierror, match="nobody to ask"):
-        Inquiry("x", 80, Book(Directory(*[socket.gaierror(socket.EAI_AGAIN, "nobody to ask")] * 99).ask)).answer(
-            soon(0.1)
-        )
+        Lookup(
+            "x", 80, ResolverCache(Directory(*[socket.gaierror(socket.EAI_AGAIN, "nobody to ask")] * 99).ask)
+        ).answer(soon(0.1))
 
 
 @pytest.mark.parametrize("trouble", [None, socket.EAI_NONAME, socket.EAI_AGAIN])
 def test_what_was_found_lately_is_good_enough_when_no_answer_comes(hasty, trouble):
     directory = Directory([V4])
-    book = Book(directory.ask)
-    assert Inquiry("x", 80, book).answer(soon()) == [V4]
+    book = ResolverCache(directory.ask)
+    assert Lookup("x", 80, book).answer(soon()) == [V4]
     if trouble is not None:
         directory.say(*[socket.gaierror(trouble, "no")] * 9)
-    assert Inquiry("x", 80, book).answer(soon()) == [V4]
+    assert Lookup("x", 80, book).answer(soon()) == [V4]
     with pytest.raises(OSError, match="no"):
-        Inquiry("other", 80, book).answer(soon(0.05))
+        Lookup("other", 80, book).answer(soon(0.05))
 
 
 def test_a_new_answer_goes_before_an_old_one():
     directory = Directory([V4], [OTHER])
-    book = Book(directory.ask)
-    assert [Inquiry("x", 80, book).answer(soon()) for _ in "12"] == [[V4], [OTHER]]
+    book = ResolverCache(directory.ask)
+    assert [Lookup("x", 80, book).answer(soon()) for _ in "12"] == [[V4], [OTHER]]
 
 
 def test_what_was_found_long_ago_is_not_used_and_few_names_are_remembered():
-    book = Book()
+    book = ResolverCache()
     book.note("x", 80, [V4], 1000.0)
     assert book.known("x", 80, 1000.0 + LATELY_S) == [V4]
     assert book.known("x", 80, 1001.0 + LATELY_S) == []
@@ -148,10 +148,10 @@ def test_what_was_found_long_ago_is_not_used_and_few_names_are_remembered():
 
 
 def test_what_is_known_is_told_at_once_and_news_when_there_are_some():
-    book = Book(Directory([OTHER]).ask)
+    book = ResolverCache(Directory([OTHER]).ask)
     book.note("x", 80, [V4], time.monotonic())
     rung = threading.Event()
-    inquiry = Inquiry("x", 80, book)
+    inquiry = Lookup("x", 80, book)
     assert inquiry.aside(rung.set) == [V4]
     assert rung.wait(PATIENCE_S)
     assert inquiry.news() == inquiry.news() == inquiry.answer(soon()) == [OTHER]
@@ -160,9 +160,9 @@ def test_what_is_known_is_told_at_once_and_news_when_there_are_some():
 
 def test_who_waits_after_all_waits_for_the_question_that_is_under_way():
     directory = Directory()
-    book = Book(directory.ask)
+    book = ResolverCache(directory.ask)
     book.note("x", 80, [V4], time.monotonic())
-    inquiry = Inquiry("x", 80, book)
+    inquiry = Lookup("x", 80, book)
     inquiry.aside(lambda: None)
     assert directory.asked.acquire(timeout=PATIENCE_S)
     assert inquiry.news() == []
@@ -173,13 +173,13 @@ def test_who_waits_after_all_waits_for_the_question_that_is_under_way():
 
 def test_of_a_stranger_nothing_is_known_and_nothing_asked():
     directory = Directory()
-    assert Inquiry("x", 80, Book(directory.ask)).aside(lambda: None) == []
+    assert Lookup("x", 80, ResolverCache(directory.ask)).aside(lambda: None) == []
     assert not directory.asked.acquire(blocking=False)
 
 
 def test_a_name_is_looked_up_ahead_once_and_a_number_never():
     directory = Directory([V4])
-    book = Book(directory.ask)
+    book = ResolverCache(directory.ask)
     book.ahead("127.0.0.1", 80)
     book.ahead("x", 80)
     while not (known := book.known("x", 80, time.monotonic())):
@@ -191,9 +191,9 @@ def test_a_name_is_looked_up_ahead_once_and_a_number_never():
 
 
 def test_who_is_told_to_stop_does_not_go_on_with_what_was_known(hasty):
-    book = Book(Directory().ask)
+    book = ResolverCache(Directory().ask)
     book.note("x", 80, [V4], time.monotonic())
-    inquiry = Inquiry("x", 80, book)
+    inquiry = Lookup("x", 80, book)
     inquiry.aside(lambda: None)
     inquiry.abort()
     assert inquiry.news() == []
@@ -203,7 +203,7 @@ def test_who_is_told_to_stop_does_not_go_on_with_what_was_known(hasty):
 
 def test_abort_ends_the_wait():
     directory = Directory()
-    inquiry = Inquiry("x", 80, Book(directory.ask))
+    inquiry = Lookup("x", 80, ResolverCache(directory.ask))
     threading.Thread(
         target=lambda: directory.asked.acquire(timeout=PATIENCE_S) and inquiry.abort(), daemon=True
     ).start()
@@ -217,7 +217,7 @@ def test_a_system_without_room_for_a_thread_is_no_crash(monkeypatch, hasty):
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(TimeoutError):
-        Inquiry("x", 80, Book()).answer(soon(0.05))
+        Lookup("x", 80, ResolverCache()).answer(soon(0.05))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.state.machine_id import KEY, machine_id
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 
 @pytest.fixture
@@ -25,19 +25,19 @@ def board(tmp_path):
 
 
 def test_it_is_made_once_and_kept(tmp_path, board):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     first = machine_id(memory, board("10000000abcdef01"))
     assert re.fullmatch("[0-9a-f]{8}", first)
     memory.flush()
-    assert machine_id(Memory(tmp_path / "memory.json"), board("10000000abcdef01")) == first
+    assert machine_id(StateStore(tmp_path / "memory.json"), board("10000000abcdef01")) == first
 
 
 def test_two_speakers_of_one_machine_have_two(tmp_path):
-    assert machine_id(Memory(None)) != machine_id(Memory(None))
+    assert machine_id(StateStore(None)) != machine_id(StateStore(None))
 
 
 def test_the_copy_of_a_card_is_another_speaker_on_another_board(tmp_path, board):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     first = machine_id(memory, board("10000000abcdef01"))
     copied = machine_id(memory, board("10000000abcdef02"))
     assert copied != first
@@ -45,7 +45,7 @@ def test_the_copy_of_a_card_is_another_speaker_on_another_board(tmp_path, board)
 
 
 def test_the_number_of_the_board_is_not_kept(tmp_path, board):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     machine_id(memory, board("10000000abcdef01"))
     memory.flush()
     assert "abcdef01" not in (tmp_path / "memory.json").read_text()
@@ -53,7 +53,7 @@ def test_the_number_of_the_board_is_not_kept(tmp_path, board):
 
 @pytest.mark.parametrize("number", ["", "0000000000000000", "\n"])
 def test_a_board_without_a_number_is_any_board(tmp_path, board, number):
-    memory = Memory(None)
+    memory = StateStore(None)
     first = machine_id(memory, board(number))
     assert machine_id(memory, tmp_path / "nothing") == first
     assert machine_id(memory, board("10000000abcdef01")) == first
@@ -67,7 +67,7 @@ def test_a_board_without_a_number_is_any_board(tmp_path, board, number):
     )
 )
 def test_nonsense_is_made_anew(kept):
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put(KEY, kept)
     name = machine_id(memory)
     assert re.fullmatch("[0-9a-f]{8}", name)

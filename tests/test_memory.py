@@ -26,7 +26,7 @@ from device_agent.core.redaction import Secret
 from device_agent.runtime.paths import state_path
 from device_agent.state import store as memory_module
 from device_agent.state.alarms import MOST
-from device_agent.state.store import LARGEST, Memory
+from device_agent.state.store import LARGEST, StateStore
 
 PATIENCE_S = 20.0
 
@@ -41,25 +41,25 @@ def complaints(caplog) -> list[str]:
 
 
 def test_what_was_put_is_there_after_a_restart(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("volume", 60)
     memory.put("alarms", [{"name": "Müsli \udcff"}])
     memory.flush()
-    again = Memory(path)
+    again = StateStore(path)
     assert again.get("volume") == 60
     assert again.get("alarms") == [{"name": "Müsli \udcff"}]
     assert again.get("muted", False) is False
 
 
 def test_without_a_path_it_remembers_until_the_end():
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("volume", 60)
     memory.flush()
     assert memory.get("volume") == 60
 
 
 def test_nobody_else_can_read_it(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("volume", 60)
     path.parent.mkdir()
     path.with_name("memory.json.new").touch(mode=0o644)  # left behind by a power cut
@@ -69,7 +69,7 @@ def test_nobody_else_can_read_it(path):
 
 
 def test_its_directory_is_made_when_it_is_needed_and_private(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.flush()
     assert not path.parent.exists()
     memory.put("volume", 60)
@@ -78,7 +78,7 @@ def test_its_directory_is_made_when_it_is_needed_and_private(path):
 
 
 def test_nothing_is_written_when_nothing_changed(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("volume", 60)
     memory.flush()
     path.unlink()
@@ -87,11 +87,11 @@ def test_nothing_is_written_when_nothing_changed(path):
     assert not path.exists()
     memory.put("volume", 61)
     memory.flush()
-    assert Memory(path).get("volume") == 61
+    assert StateStore(path).get("volume") == 61
 
 
 def test_a_value_belongs_to_whoever_got_it():
-    memory, given = Memory(), {"names": ["tea"]}
+    memory, given = StateStore(), {"names": ["tea"]}
     memory.put("x", given)
     given["names"].append("coffee")
     memory.get("x")["names"].append("milk")
@@ -109,21 +109,21 @@ def test_a_value_belongs_to_whoever_got_it():
 def test_a_broken_file_is_told_of_kept_aside_and_forgotten(path, junk, caplog):
     path.parent.mkdir()
     path.write_bytes(junk)
-    memory = Memory(path)
+    memory = StateStore(path)
     assert memory.get("x") is None
     (complaint,) = complaints(caplog)
     assert str(path) in complaint
     assert path.with_name("memory.json.broken").read_bytes() == junk
     memory.put("volume", 60)
     memory.flush()
-    assert Memory(path).get("volume") == 60
+    assert StateStore(path).get("volume") == 60
 
 
 def test_one_broken_file_is_kept(path):
     path.parent.mkdir()
     for junk in (b"first", b"second"):
         path.write_bytes(junk)
-        Memory(path)
+        StateStore(path)
     assert os.listdir(path.parent) == ["memory.json.broken"]
     assert path.with_name("memory.json.broken").read_bytes() == b"second"
 
@@ -137,7 +137,7 @@ def test_what_is_no_file_is_told_of_and_no_reason_to_wait(path, kind, caplog):
         os.mkfifo(path)
     else:
         path.parent.write_text("")
-    assert Memory(path).get("x") is None
+    assert StateStore(path).get("x") is None
     assert len(complaints(caplog)) == 1
 
 
@@ -153,7 +153,7 @@ def full_disk() -> Iterator[None]:
 
 
 def test_a_full_disk_is_told_once_and_costs_nothing_else(path, caplog):
-    memory = Memory(path)
+    memory = StateStore(path)
     with full_disk():
         for volume in range(10):
             memory.put("volume", volume)
@@ -163,11 +163,11 @@ def test_a_full_disk_is_told_once_and_costs_nothing_else(path, caplog):
     assert memory.get("volume") == 9
     assert os.listdir(path.parent) == []  # nothing half written
     memory.flush()
-    assert Memory(path).get("volume") == 9
+    assert StateStore(path).get("volume") == 9
 
 
 def test_what_was_written_before_survives_a_disk_that_is_full(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("volume", 60)
     memory.flush()
     memory.put("volume", 70)
@@ -177,7 +177,7 @@ def test_what_was_written_before_survives_a_disk_that_is_full(path):
 
 
 def test_a_new_trouble_is_told_again(path, caplog):
-    memory = Memory(path)
+    memory = StateStore(path)
     for volume in (1, 2):
         path.parent.write_text("in the way")
         memory.put("volume", volume)
@@ -190,7 +190,7 @@ def test_a_new_trouble_is_told_again(path, caplog):
 
 
 def test_there_is_an_end_to_what_can_be_remembered():
-    memory = Memory()
+    memory = StateStore()
     memory.put("x", "y" * (LARGEST - 100))
     with pytest.raises(ValueError, match="too long to be stored"):
         memory.put("z", "y" * 200)
@@ -202,7 +202,7 @@ def test_there_is_an_end_to_what_can_be_remembered():
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"x", object()])
 def test_what_is_no_json_is_refused_at_once(value):
     with pytest.raises((TypeError, ValueError)):
-        Memory().put("x", value)
+        StateStore().put("x", value)
 
 
 JSON = st.recursive(
@@ -215,11 +215,11 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_whatever_is_put_comes_back(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("memory") / "m.json"
-    memory = Memory(path)
+    memory = StateStore(path)
     for name, value in values.items():
         memory.put(name, value)
     memory.flush()
-    again = Memory(path)
+    again = StateStore(path)
     assert {name: again.get(name) for name in values} == values
 
 
@@ -227,10 +227,10 @@ def test_whatever_is_put_comes_back(tmp_path_factory, values):
 def test_whatever_is_in_the_file_it_begins(tmp_path_factory, raw):
     path = tmp_path_factory.mktemp("memory") / "m.json"
     path.write_bytes(raw)
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("x", 1)
     memory.flush()
-    assert Memory(path).get("x") == 1
+    assert StateStore(path).get("x") == 1
 
 
 WRITER = """
@@ -250,14 +250,14 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file(path):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as process:
             told = [int(process.stdout.readline()) for _ in range(lines)]
             process.kill()
-        numbers = Memory(path).get("numbers")
+        numbers = StateStore(path).get("numbers")
         assert len(numbers) == 500
         assert set(numbers) <= set(range(told[-1], told[-1] + 1000))
         assert not path.with_name("memory.json.broken").exists()
 
 
 def test_many_threads_may_use_it(path):
-    memory = Memory(path)
+    memory = StateStore(path)
 
     def work(name: str) -> None:
         for number in range(100):
@@ -269,7 +269,7 @@ def test_many_threads_may_use_it(path):
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
-    again = Memory(path)
+    again = StateStore(path)
     assert [again.get(f"t{n}") for n in range(8)] == [99] * 8
 
 
@@ -292,7 +292,7 @@ class Disk:
 class Keeper:
     """A keeper in its thread."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: StateStore) -> None:
         self._memory, self._stopping = memory, threading.Event()
         self._thread = threading.Thread(target=memory.keep, args=(self._stopping,))
 
@@ -322,7 +322,7 @@ class Slowly(threading.Event):
 
 
 def test_the_keeper_writes_what_is_put_and_a_knob_that_turns_is_one_write(path, monkeypatch):
-    disk, memory, time, stopping = Disk(monkeypatch), Memory(path), Slowly(), threading.Event()
+    disk, memory, time, stopping = Disk(monkeypatch), StateStore(path), Slowly(), threading.Event()
     memory._soon = time
     keeper = threading.Thread(target=memory.keep, args=(stopping,), daemon=True)
     keeper.start()
@@ -341,7 +341,7 @@ def test_the_keeper_writes_what_is_put_and_a_knob_that_turns_is_one_write(path, 
 
 def test_what_cannot_wait_is_written_at_once_and_everything_else_with_it(path, monkeypatch):
     monkeypatch.setattr(memory_module, "SETTLE_S", 10 * PATIENCE_S)
-    disk, memory = Disk(monkeypatch), Memory(path)
+    disk, memory = Disk(monkeypatch), StateStore(path)
     with Keeper(memory):
         while not memory._kept:
             threading.Event().wait(0.001)
@@ -353,14 +353,14 @@ def test_what_cannot_wait_is_written_at_once_and_everything_else_with_it(path, m
 
 
 def test_the_keeper_ends_at_once_and_leaves_nothing_unwritten(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     with Keeper(memory):
         memory.put("volume", 1)
-    assert Memory(path).get("volume") == 1
+    assert StateStore(path).get("volume") == 1
 
 
 def test_with_a_keeper_nobody_waits_for_the_disk(path, monkeypatch):
-    memory, disk_is_busy, done = Memory(path), threading.Event(), threading.Event()
+    memory, disk_is_busy, done = StateStore(path), threading.Event(), threading.Event()
     waited: list[bool] = []
 
     def slow(*_: object) -> None:
@@ -385,17 +385,17 @@ def test_what_is_in_place_is_on_the_disk_first(path, monkeypatch):
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
     monkeypatch.setattr(os, "replace", lambda old, new: (done.append("replace"), replace(old, new)))
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("volume", 1)
     memory.flush()
     assert done == [f"{path}.new", "replace", str(path.parent)]
 
 
 def test_without_a_keeper_soon_is_now(path):
-    memory = Memory(path)
+    memory = StateStore(path)
     memory.put("volume", 1)
     memory.flush_soon()
-    assert Memory(path).get("volume") == 1
+    assert StateStore(path).get("volume") == 1
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def lives_with(document: bytes, folder: Path) -> None:
     """A speaker that finds this starts, uses all of it, and remembers what it is told."""
     path = folder / "memory.json"
     path.write_bytes(document)
-    memory = Memory(path)
+    memory = StateStore(path)
     agent = assemble(
         Config(button=ButtonConfig(pin=None), light=LightConfig(pin=None)),
         key=Secret("k"),
@@ -487,7 +487,7 @@ def lives_with(document: bytes, folder: Path) -> None:
     finally:
         parts.outbox.close()
         parts.panel.close()
-    again = Memory(path)
+    again = StateStore(path)
     assert (again.get("volume"), again.get("muted"), len(again.get("alarms"))) == (7, False, MOST)
     assert not path.with_name("memory.json.broken").exists() or path.exists()
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.state.store import Memory
-from device_agent.state.usage_meter import BELIEVED_S, MOST_DAYS, SAVE_S, Meter
+from device_agent.state.store import StateStore
+from device_agent.state.usage_meter import BELIEVED_S, MOST_DAYS, SAVE_S, UsageMeter
 
 
-def meter(daily_minutes: int = 0, memory: Memory | None = None) -> Meter:
-    made = Meter(memory or Memory(None), daily_minutes)
+def meter(daily_minutes: int = 0, memory: StateStore | None = None) -> UsageMeter:
+    made = UsageMeter(memory or StateStore(None), daily_minutes)
     made.look("monday", 0.0)
     return made
 
@@ -28,7 +28,7 @@ def test_only_the_time_of_a_connection_counts():
 
 
 def test_the_first_second_of_the_first_day_counts():
-    m = Meter(Memory(None))
+    m = UsageMeter(StateStore(None))
     m.connected(100.0)
     m.look("monday", 101.0)
     m.look("monday", 102.0)
@@ -56,7 +56,7 @@ def test_each_day_begins_with_all_of_its_minutes():
     assert (m.today, m.total) == (0.0, 61.0)
 
 
-@pytest.mark.parametrize("m", [meter(), meter(0), Meter(Memory(None))])
+@pytest.mark.parametrize("m", [meter(), meter(0), UsageMeter(StateStore(None))])
 def test_without_a_limit_there_is_none(m):
     m.connected(0.0)
     m.look("monday", 1e6)
@@ -64,7 +64,7 @@ def test_without_a_limit_there_is_none(m):
 
 
 def test_it_goes_on_counting_after_a_restart():
-    memory = Memory(None)
+    memory = StateStore(None)
     m = meter(memory=memory)
     m.connected(0.0)
     m.disconnected(45.0)
@@ -76,12 +76,12 @@ def test_it_goes_on_counting_after_a_restart():
 
 
 def test_a_power_cut_in_a_long_connection_costs_a_minute_at_most():
-    memory = Memory(None)
+    memory = StateStore(None)
     m = meter(memory=memory)
     m.connected(0.0)
     for second in range(1000):
         m.look("monday", float(second))
-    assert 999 - Meter(memory).total <= SAVE_S
+    assert 999 - UsageMeter(memory).total <= SAVE_S
 
 
 def test_however_often_it_looks_it_counts_the_same():
@@ -93,7 +93,7 @@ def test_however_often_it_looks_it_counts_the_same():
     assert (m.today, m.total) == (10.25, 10.25)
 
 
-class Noting(Memory):
+class Noting(StateStore):
     """A memory that counts how often it was written."""
 
     def __init__(self) -> None:
@@ -122,8 +122,8 @@ def test_a_connection_that_lasts_is_noted_once_in_a_while_and_no_connection_neve
 
 
 def test_what_is_noted_other_versions_can_read():
-    memory = Memory(None)
-    m = Meter(memory)
+    memory = StateStore(None)
+    m = UsageMeter(memory)
     now = use(m, "2026-11-29", 100)
     use(m, "2026-11-30", 61, now)
     days = {"2026-11-29": 100, "2026-11-30": 61}
@@ -131,13 +131,13 @@ def test_what_is_noted_other_versions_can_read():
 
 
 def test_a_new_day_is_noted_at_once():
-    memory = Memory(None)
-    m = Meter(memory, 1)
+    memory = StateStore(None)
+    m = UsageMeter(memory, 1)
     m.look("tuesday", use(m, "monday", 60))
-    assert not Meter(memory, 1).spent
+    assert not UsageMeter(memory, 1).spent
 
 
-def use(m: Meter, day: str, seconds: float, now: float = 0.0) -> float:
+def use(m: UsageMeter, day: str, seconds: float, now: float = 0.0) -> float:
     """Be connected for so long; return the time then."""
     m.look(day, now)
     m.connected(now)
@@ -147,9 +147,9 @@ def use(m: Meter, day: str, seconds: float, now: float = 0.0) -> float:
 
 
 def test_what_an_older_version_noted_is_known():
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("connected", {"day": "2026-11-30", "today": 61, "total": 100})
-    m = Meter(memory, 1)
+    m = UsageMeter(memory, 1)
     assert m.spent
     m.look("2026-11-30", 1.0)
     assert m.spent
@@ -158,19 +158,19 @@ def test_what_an_older_version_noted_is_known():
 
 
 def test_what_an_older_version_noted_of_yesterday_does_not_count_today():
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("connected", {"day": "2026-11-30", "today": 61, "total": 100})
-    m = Meter(memory, 1)
+    m = UsageMeter(memory, 1)
     m.look("2026-12-01", 1.0)
     assert (m.today, m.total) == (0.0, 100.0)
 
 
 @pytest.mark.parametrize("wrong", ["1970-01-01", "2026-11-29", "2026-12-01", "2031-01-01"])
 def test_a_clock_that_is_wrong_after_a_start_gives_no_minutes_back(wrong):
-    memory = Memory(None)
-    use(Meter(memory, 30), "2026-11-30", 1801)
+    memory = StateStore(None)
+    use(UsageMeter(memory, 30), "2026-11-30", 1801)
     for _ in range(9):  # starts
-        m = Meter(memory, 30)
+        m = UsageMeter(memory, 30)
         m.look(wrong, 1.0)
         m.look("2026-11-30", 30.0)
         assert m.spent
@@ -180,9 +180,9 @@ def test_a_clock_that_is_wrong_after_a_start_gives_no_minutes_back(wrong):
 
 
 def test_what_was_used_while_the_clock_was_behind_counts():
-    memory = Memory(None)
-    use(Meter(memory), "2026-11-30", 1000)
-    m = Meter(memory)
+    memory = StateStore(None)
+    use(UsageMeter(memory), "2026-11-30", 1000)
+    m = UsageMeter(memory)
     now = use(m, "2026-11-29", 500)
     m.look("2026-11-30", now)
     assert m.today == 1500
@@ -191,16 +191,16 @@ def test_what_was_used_while_the_clock_was_behind_counts():
 
 
 def test_a_power_cut_while_the_clock_is_behind_gives_no_minutes_back():
-    memory = Memory(None)
-    use(Meter(memory, 30), "2026-11-30", 1801)
-    use(Meter(memory, 30), "1970-01-01", 10)
-    m = Meter(memory, 30)
+    memory = StateStore(None)
+    use(UsageMeter(memory, 30), "2026-11-30", 1801)
+    use(UsageMeter(memory, 30), "1970-01-01", 10)
+    m = UsageMeter(memory, 30)
     m.look("2026-11-30", 0.0)
     assert m.today == 1811
 
 
 def test_what_is_used_on_a_later_day_is_not_used_on_an_earlier_one_as_well():
-    m = Meter(Memory(None))
+    m = UsageMeter(StateStore(None))
     now = use(m, "2026-11-29", 1800)
     m.look("2026-11-29", now := use(m, "2026-11-30", 500, now))
     assert m.today == 1800
@@ -208,24 +208,24 @@ def test_what_is_used_on_a_later_day_is_not_used_on_an_earlier_one_as_well():
 
 @pytest.mark.parametrize(("others", "kept"), [(MOST_DAYS - 1, True), (MOST_DAYS, False)])
 def test_the_days_that_the_clock_showed_last_are_kept(others, kept):
-    memory = Memory(None)
-    now = use(Meter(memory, 30), "2026-11-30", 1801)
+    memory = StateStore(None)
+    now = use(UsageMeter(memory, 30), "2026-11-30", 1801)
     for day in range(others):
-        Meter(memory).look(f"1970-01-0{1 + day}", now)
-    m = Meter(memory, 30)
+        UsageMeter(memory).look(f"1970-01-0{1 + day}", now)
+    m = UsageMeter(memory, 30)
     m.look("2026-11-30", now)
     assert m.spent is kept
 
 
 def test_minutes_of_a_day_that_never_was_do_not_count_for_ever():
-    memory = Memory(None)
-    use(Meter(memory, 30), "2031-01-01", 1801)  # the clock was ahead
+    memory = StateStore(None)
+    use(UsageMeter(memory, 30), "2031-01-01", 1801)  # the clock was ahead
     for seconds, spent in [(BELIEVED_S - 1, True), (BELIEVED_S, False)]:
-        m = Meter(memory, 30)
+        m = UsageMeter(memory, 30)
         m.look("2026-11-30", 5000.0)
         m.look("2026-11-30", 5000.0 + seconds)
         m.look("2026-11-30", 5000.5 + seconds)
-        again = Meter(memory, 30)
+        again = UsageMeter(memory, 30)
         again.look("2026-12-01", 0.0)
         assert again.spent is spent
 
@@ -237,10 +237,10 @@ DAYS = ["1970-01-01", *(f"2026-11-{day}" for day in range(25, 31)), "2026-12-01"
     st.lists(st.tuples(st.sampled_from(DAYS), st.integers(1, int(BELIEVED_S) - 1), st.integers(0, 900)), max_size=12)
 )
 def test_a_cap_that_is_used_up_stays_so_whatever_the_clock_says_in_between(starts):
-    memory, real = Memory(None), "2026-11-28"
+    memory, real = StateStore(None), "2026-11-28"
     used = 0.0
     for wrong, seconds, spent in starts:
-        m = Meter(memory, 30)
+        m = UsageMeter(memory, 30)
         m.look(wrong, 0.0)
         m.look(wrong, seconds)
         used += spent
@@ -254,6 +254,6 @@ def test_a_cap_that_is_used_up_stays_so_whatever_the_clock_says_in_between(start
      {"days": {"x" * 99: 5, "2026-11-30": 10**400}}, {"days": [1, 2]}, {"days": {"": None}}],
 )  # fmt: skip
 def test_nonsense_in_the_memory_is_nothing(nonsense):
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("connected", nonsense)
     assert meter(memory=memory).total == 0.0

@@ -20,7 +20,7 @@ from room import PATIENCE_S, Room
 
 from device_agent.core.errors import ConfigError
 from device_agent.core.events import Event, PlaybackEnded
-from device_agent.integrations.prometheus import Metrics
+from device_agent.integrations.prometheus import PrometheusExporter
 from device_agent.runtime.worker import Worker
 from device_agent.simulator import Simulator
 from device_agent.telemetry.statistics import Statistics
@@ -38,8 +38,8 @@ def statistics() -> Statistics:
 
 
 @pytest.fixture
-def metrics(statistics: Statistics) -> Iterator[Metrics]:
-    metrics = Metrics(free_port(), lambda: statistics.snapshot(time.monotonic()))
+def metrics(statistics: Statistics) -> Iterator[PrometheusExporter]:
+    metrics = PrometheusExporter(free_port(), lambda: statistics.snapshot(time.monotonic()))
     told: list[Event] = []
     with Worker("metrics", metrics.run, told.append, nudge=metrics.wake):
         yield metrics
@@ -93,7 +93,7 @@ def test_nobody_else_on_the_network_can_read_them(metrics):
 def test_a_port_that_is_taken_is_told_by_its_key(statistics):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         with pytest.raises(ConfigError, match=r"metrics\.port: \d+ cannot be used: Address already in use"):
-            Metrics(taken.getsockname()[1], lambda: statistics.snapshot(0.0))
+            PrometheusExporter(taken.getsockname()[1], lambda: statistics.snapshot(0.0))
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from room import PATIENCE_S, Room
 from device_agent.config.model import MqttConfig
 from device_agent.core.events import LinkUp, PlaybackEnded
 from device_agent.core.redaction import Secret
-from device_agent.integrations.mqtt import Mqtt
+from device_agent.integrations.mqtt import MqttClient
 from device_agent.runtime.worker import Worker
 from device_agent.simulator import Simulator
 from device_agent.telemetry.statistics import Statistics
@@ -124,7 +124,7 @@ def at_home(
     statistics = Statistics(Path("config.yaml"), 0.0, began=time.monotonic())
     wanted = MqttConfig(host="127.0.0.1", port=broker.port, name="Kitchen", **config)
     password = Secret(PASSWORD) if wanted.user else None
-    mqtt = Mqtt(
+    mqtt = MqttClient(
         wanted,
         password,
         machine,

@@ -15,7 +15,7 @@ import pytest
 
 from device_agent.config.model import Config, MetricsConfig, MqttConfig
 from device_agent.core.events import Event
-from device_agent.integrations.exporters import Neighbours
+from device_agent.integrations.exporters import Exporters
 from device_agent.telemetry.statistics import Statistics
 
 
@@ -31,9 +31,9 @@ def told() -> list[Event]:
 
 
 @pytest.fixture
-def neighbours(told) -> Iterator[Neighbours]:
+def neighbours(told) -> Iterator[Exporters]:
     statistics = Statistics(Path("config.yaml"), 0.0, began=0.0)
-    with closing(Neighbours(lambda: statistics.snapshot(1.0), told.append)) as neighbours:
+    with closing(Exporters(lambda: statistics.snapshot(1.0), told.append)) as neighbours:
         yield neighbours
     assert told == []  # nobody crashed
 

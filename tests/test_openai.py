@@ -13,17 +13,17 @@ from peers import TIMER, Peer
 from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
-    Clip,
+    AudioTurn,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     ReplyEnded,
     ReplyText,
     TalkEnded,
     TalkStarted,
-    TurnReceived,
-    Words,
+    TextTurn,
+    TurnAcknowledged,
 )
-from device_agent.services.base import Said, Session
+from device_agent.services.base import HistoryEntry, Session
 from device_agent.services.litellm import LiteLLM
 from device_agent.services.openai import OpenAI, openai_settings
 from device_agent.services.xai import Xai
@@ -73,7 +73,16 @@ def test_the_judge_finds_nothing_wrong_with_our_settings(options):
     assert judge(update, "client") == []
 
 
-SAID = [TalkStarted(), PCM, TalkEnded(), NothingSaid(), Words("x"), Clip(PCM), CancelReply(), ToolResult("c1", "{}")]
+SAID = [
+    TalkStarted(),
+    PCM,
+    TalkEnded(),
+    NoSpeech(),
+    TextTurn("x"),
+    AudioTurn(PCM),
+    CancelReply(),
+    ToolResult("c1", "{}"),
+]
 HEARD = ["begins", "sounds", "calls", "ends"]
 
 
@@ -97,7 +106,7 @@ def test_the_judge_finds_nothing_wrong_with_anything_we_say(deeds, service_ends)
 def test_the_judge_finds_nothing_wrong_with_what_we_repeat():
     peer = Peer("openai")
     peer.ready()
-    peer.session.recall([Said(True, "One?"), Said(False, "One.")])
+    peer.session.recall([HistoryEntry(True, "One?"), HistoryEntry(False, "One.")])
     peer.send()
     peer._collect()
     frames = peer.frames()[1:]
@@ -144,7 +153,7 @@ def test_who_answers_speech_without_a_word_about_the_settings_is_ready():
     told(session, "session.created")
     assert told(session, "rate_limits.updated") == []
     assert not session.ready
-    assert told(session, "input_audio_buffer.committed") == [LinkUp(), TurnReceived()]
+    assert told(session, "input_audio_buffer.committed") == [LinkUp(), TurnAcknowledged()]
     assert told(session, "session.updated") == []
 
 
@@ -165,7 +174,7 @@ def test_a_reply_in_text_has_no_sound_and_an_end():
     peer = Peer("openai", {"text_only": True})
     assert peer.frames()[0]["session"]["output_modalities"] == ["text"]
     peer.ready()
-    peer.send(Words("Hi"))
+    peer.send(TextTurn("Hi"))
     peer.say(*peer.begins("r1"))
     assert peer.say({"type": "response.output_text.delta", "response_id": "r1", "delta": "Yes."}, *peer.ends("r1")) == [
         ReplyText("r1", "Yes."),

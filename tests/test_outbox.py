@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.core.actions import CancelReply, ToolResult
-from device_agent.core.events import Clip, NothingSaid, TalkEnded, TalkStarted, Words
-from device_agent.link.outbox import LARGEST, STALE_S, Again, Outbox
+from device_agent.core.events import AudioTurn, NoSpeech, TalkEnded, TalkStarted, TextTurn
+from device_agent.link.outbox import LARGEST, STALE_S, Outbox, Resend
 
 RESULT = ToolResult("c", "{}")
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
@@ -31,7 +31,7 @@ def test_what_is_put_is_taken_once_in_order_and_in_larger_pieces():
     assert box.take() == []
 
 
-@pytest.mark.parametrize("left", [TURN, [TalkStarted(), b"aa"], [Words("hello")], [ToolResult("1", "r", "{}")]])
+@pytest.mark.parametrize("left", [TURN, [TalkStarted(), b"aa"], [TextTurn("hello")], [ToolResult("1", "r", "{}")]])
 @pytest.mark.parametrize("sent", [False, True])
 def test_what_no_answer_is_awaited_for_is_forgotten_after_a_while(left, sent):
     box = outbox(*left)
@@ -43,7 +43,7 @@ def test_what_no_answer_is_awaited_for_is_forgotten_after_a_while(left, sent):
     for second in range(3):  # what is taken back waits, too
         box.look(100.0 + STALE_S + second, awaited=False)
     box.rewind()
-    assert [item for item in box.take() if not isinstance(item, NothingSaid)] == []
+    assert [item for item in box.take() if not isinstance(item, NoSpeech)] == []
 
 
 def test_a_turn_that_begins_beside_what_is_stale_is_kept():
@@ -108,23 +108,23 @@ def test_a_turn_is_sent_again_from_its_beginning_on_a_new_connection():
 @pytest.mark.parametrize(
     ("sent", "again"),
     [
-        ([], Again.NOTHING),
-        ([CancelReply()], Again.NOTHING),
-        ([TalkStarted()], Again.HALF),
-        ([TalkStarted(), b"aa"], Again.HALF),
-        ([TalkStarted(), b"aa", NothingSaid()], Again.NOTHING),
-        (TURN, Again.WHOLE),
-        ([Words("x")], Again.WHOLE),
-        ([Clip(b"aa")], Again.WHOLE),
-        ([*TURN, TalkStarted()], Again.WHOLE),
+        ([], Resend.NOTHING),
+        ([CancelReply()], Resend.NOTHING),
+        ([TalkStarted()], Resend.HALF),
+        ([TalkStarted(), b"aa"], Resend.HALF),
+        ([TalkStarted(), b"aa", NoSpeech()], Resend.NOTHING),
+        (TURN, Resend.WHOLE),
+        ([TextTurn("x")], Resend.WHOLE),
+        ([AudioTurn(b"aa")], Resend.WHOLE),
+        ([*TURN, TalkStarted()], Resend.WHOLE),
     ],
 )
 def test_it_says_what_the_service_that_is_gone_may_know_of_what_is_sent_again(sent, again):
     box = outbox(*sent)
-    assert box.rewind() is Again.NOTHING  # nothing went up
+    assert box.rewind() is Resend.NOTHING  # nothing went up
     box.take()
     assert box.rewind() is again
-    assert box.rewind() is Again.NOTHING
+    assert box.rewind() is Resend.NOTHING
 
 
 def test_a_turn_that_was_forgotten_while_nobody_was_connected_leaves_nothing_to_take_back():
@@ -184,7 +184,7 @@ def test_what_the_service_has_of_a_forgotten_turn_is_taken_back():
     box.forget()
     box.put(b"bb")
     box.put(TalkEnded())
-    assert box.take() == [NothingSaid()]
+    assert box.take() == [NoSpeech()]
     box.rewind()
     assert box.take() == []
 
@@ -192,8 +192,8 @@ def test_what_the_service_has_of_a_forgotten_turn_is_taken_back():
 def test_a_turn_in_which_nobody_spoke_is_not_kept():
     box = outbox(TalkStarted(), b"aa")
     box.take()
-    box.put(b"bb", NothingSaid())
-    assert box.take() == [b"bb", NothingSaid()]
+    box.put(b"bb", NoSpeech())
+    assert box.take() == [b"bb", NoSpeech()]
     box.rewind()
     assert box.take() == []
 
@@ -201,26 +201,26 @@ def test_a_turn_in_which_nobody_spoke_is_not_kept():
 def test_a_turn_in_which_nobody_spoke_does_not_take_the_one_before_with_it():
     box = outbox(*TURN, TalkStarted(), b"cc")
     box.take()
-    box.put(NothingSaid())
+    box.put(NoSpeech())
     box.take()
     box.rewind()
     assert box.take() == JOINED
 
 
 def test_a_turn_in_which_nothing_was_said_does_not_wait_for_a_connection():
-    box = outbox(*TURN, TalkStarted(), b"aa", NothingSaid())
+    box = outbox(*TURN, TalkStarted(), b"aa", NoSpeech())
     assert box.take() == JOINED
-    box.put(TalkStarted(), b"aa", NothingSaid())
+    box.put(TalkStarted(), b"aa", NoSpeech())
     assert not box.take()
 
 
 def test_a_turn_in_which_nothing_was_said_keeps_the_place_of_what_was_asked_for_meanwhile():
-    items = [TalkStarted(), b"aa", CancelReply(), b"bb", NothingSaid()]
+    items = [TalkStarted(), b"aa", CancelReply(), b"bb", NoSpeech()]
     assert outbox(*items).take() == items
 
 
 def test_what_is_whole_or_taken_back_needs_nothing_when_it_is_forgotten():
-    for said in (TURN, [*TURN, TalkStarted(), NothingSaid()], [Words("x")], [RESULT]):
+    for said in (TURN, [*TURN, TalkStarted(), NoSpeech()], [TextTurn("x")], [RESULT]):
         box = outbox(*said)
         box.take()
         box.forget()
@@ -229,13 +229,13 @@ def test_what_is_whole_or_taken_back_needs_nothing_when_it_is_forgotten():
 
 
 def test_what_was_to_be_done_is_done_although_the_speech_is_forgotten():
-    box = outbox(TalkStarted(), b"aa", RESULT, CancelReply(), Words("x"))
+    box = outbox(TalkStarted(), b"aa", RESULT, CancelReply(), TextTurn("x"))
     box.forget()
     assert box.take() == [RESULT, CancelReply()]
 
 
 def test_a_turn_after_a_forgotten_one_is_heard():
-    for end in (TalkEnded(), NothingSaid()):
+    for end in (TalkEnded(), NoSpeech()):
         box = outbox(TalkStarted(), b"aa")
         box.forget()
         box.put(b"bb", end, *TURN)
@@ -263,7 +263,7 @@ def test_the_room_comes_back_with_the_answer_or_when_there_will_be_none(ends):
         case ["forgotten", *_]:
             box.forget()
         case ["nothing", *_]:
-            box.put(NothingSaid())
+            box.put(NoSpeech())
             box.take()
     box.put(*TURN)
     assert box.take() == JOINED
@@ -279,7 +279,7 @@ def test_the_result_of_a_tool_is_kept_until_the_reply_that_follows_it_begins():
     box = outbox(RESULT)
     assert box.take() == [RESULT]
     box.settle(begun=False)  # the reply that asked for it is over
-    assert box.rewind() is Again.NOTHING
+    assert box.rewind() is Resend.NOTHING
     assert box.take() == [RESULT]
     box.settle()
     box.rewind()
@@ -313,9 +313,9 @@ def test_a_forgotten_beginning_is_not_taken_back_on_another_connection():
 def test_nor_is_the_end_of_one_that_is_sent_again_lost():
     box = outbox(*TURN, TalkStarted(), b"cc")
     box.take()
-    box.put(NothingSaid())
+    box.put(NoSpeech())
     box.rewind()
-    assert box.take() == [*JOINED, TalkStarted(), b"cc", NothingSaid()]
+    assert box.take() == [*JOINED, TalkStarted(), b"cc", NoSpeech()]
 
 
 HANDS = st.lists(st.sampled_from(["talk", "sound", "end", "nothing", "take", "rewind", "settle", "forget"]))
@@ -332,7 +332,7 @@ def test_whatever_happens_what_goes_up_is_whole_turns_within_the_limit(hands):
             case "sound" if talking:
                 box.put(b"..")
             case "end" | "nothing" if talking:
-                box.put(TalkEnded() if hand == "end" else NothingSaid())
+                box.put(TalkEnded() if hand == "end" else NoSpeech())
                 talking = False
             case "take":
                 up += box.take()

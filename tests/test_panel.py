@@ -9,7 +9,7 @@ import pytest
 from device_agent.core.errors import AgentError, DeviceFailed
 from device_agent.core.events import MuteAsked, Pressed, Released, VolumeAsked
 from device_agent.hardware import front_panel as panel_module
-from device_agent.hardware.front_panel import Opener, Panel, _wire_button
+from device_agent.hardware.front_panel import FrontPanel, Opener, _wire_button
 
 
 class Board:
@@ -27,8 +27,10 @@ class Board:
     def controls(self, pin: int | None, *, muted: bool | None = None):
         return Opener(pin, lambda: None if pin is None else Thing(self, pin, muted))
 
-    def panel(self, button: int = 1, light: int = 2, controls: int | None = None) -> Panel:
-        return Panel({"button": self.button(button), "light": self.light(light), "controls": self.controls(controls)})
+    def panel(self, button: int = 1, light: int = 2, controls: int | None = None) -> FrontPanel:
+        return FrontPanel(
+            {"button": self.button(button), "light": self.light(light), "controls": self.controls(controls)}
+        )
 
 
 class Thing:

@@ -60,7 +60,7 @@ def test_who_has_no_home_has_a_place_where_nothing_is():
 
 def test_a_memory_without_a_home_forgets_and_goes_on(caplog):
     def remember() -> tuple[int, str]:
-        kept = store.Memory(paths.state_path())
+        kept = store.StateStore(paths.state_path())
         kept.put("volume", 7)
         kept.flush()
         return kept.get("volume"), caplog.text

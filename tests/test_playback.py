@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.jitter import KNOWN, MARGIN_S, Prefill
-from device_agent.audio.playback_buffer import CAPACITY_S, LULL_MS, STARVED_S, Marker, Playback, Sound
+from device_agent.audio.jitter import KNOWN, MARGIN_S, JitterEstimator
+from device_agent.audio.playback_buffer import CAPACITY_S, LULL_MS, STARVED_S, Marker, OutputFrame, PlaybackBuffer
 from device_agent.core.events import PlaybackEnded, PlaybackStarted
 
 RATE, FRAME, PREFILL = 1000, 20, 40
@@ -28,30 +28,30 @@ class Clock:
         return self.ms / 1000
 
 
-def playback(capacity: float = 1.0) -> Playback:
+def playback(capacity: float = 1.0) -> PlaybackBuffer:
     """Return one whose replies begin at once: time stands still, so that nothing is ever late."""
-    return Playback(RATE, capacity=capacity, prefill=Prefill(0.0), clock=Clock())
+    return PlaybackBuffer(RATE, capacity=capacity, prefill=JitterEstimator(0.0), clock=Clock())
 
 
-def patient(clock: Clock) -> Playback:
+def patient(clock: Clock) -> PlaybackBuffer:
     """Return one whose first replies begin when PREFILL of them is there, or after so long."""
-    return Playback(RATE, prefill=Prefill(PREFILL / 1000), clock=clock)
+    return PlaybackBuffer(RATE, prefill=JitterEstimator(PREFILL / 1000), clock=clock)
 
 
 def sound(first: int, count: int) -> bytes:
     return np.arange(first, first + count, dtype=np.int16).tobytes()
 
 
-def read_all(p: Playback, most: int = 1000) -> list[object]:
+def read_all(p: PlaybackBuffer, most: int = 1000) -> list[object]:
     """Read what can be read without waiting; of a sound with nothing but a reply in it, the samples."""
     items: list[object] = []
     while len(items) < most and _readable(p):
         item = p.read()
-        items.append(item.voice if isinstance(item, Sound) and item.voice == item.pcm else item)
+        items.append(item.voice if isinstance(item, OutputFrame) and item.voice == item.pcm else item)
     return items
 
 
-def _readable(p: Playback) -> bool:
+def _readable(p: PlaybackBuffer) -> bool:
     reply = p._replies[0] if p._replies else None
     if reply and (reply.complete or (reply.waiting >= FRAME and p._held(reply) <= 0)):
         return True
@@ -73,7 +73,7 @@ def test_nothing_sounds_before_the_prefill_is_over():
 
 
 def test_a_reader_waits_for_the_end_of_the_prefill_and_no_longer():
-    p = Playback(RATE, prefill=Prefill(0.1))
+    p = PlaybackBuffer(RATE, prefill=JitterEstimator(0.1))
     p.write("a", sound(0, 60))
     assert p.read() == PlaybackStarted("a")
 
@@ -263,7 +263,7 @@ def test_closing_ends_the_reader():
 
 # Cues --------------------------------------------------------------------------------------------------------------
 
-LULL = [Sound(bytes(2 * FRAME))] * (LULL_MS // 20 - 1) + [Marker.DROP]
+LULL = [OutputFrame(bytes(2 * FRAME))] * (LULL_MS // 20 - 1) + [Marker.DROP]
 
 
 def cue(count: int, loud: int = 1000) -> bytes:
@@ -274,7 +274,7 @@ def test_a_cue_sounds_at_once_and_leaves_the_device_silent():
     p = playback()
     p.play(cue(30))
     frame, rest = cue(FRAME), cue(10).ljust(2 * FRAME, b"\0")
-    assert read_all(p) == [Sound(frame, cue=True), Sound(rest, cue=True), *LULL]
+    assert read_all(p) == [OutputFrame(frame, cue=True), OutputFrame(rest, cue=True), *LULL]
 
 
 def test_a_cue_is_added_to_a_reply_and_not_a_sample_of_that_is_lost_or_late():
@@ -284,17 +284,17 @@ def test_a_cue_is_added_to_a_reply_and_not_a_sample_of_that_is_lost_or_late():
     first = [p.read(), p.read()]
     p.play(cue(FRAME))
     both = p.read()
-    assert first == [PlaybackStarted("a"), Sound(sound(0, FRAME), sound(0, FRAME))]
-    assert both == Sound(sound(FRAME + 1000, FRAME), sound(FRAME, FRAME), cue=True)
+    assert first == [PlaybackStarted("a"), OutputFrame(sound(0, FRAME), sound(0, FRAME))]
+    assert both == OutputFrame(sound(FRAME + 1000, FRAME), sound(FRAME, FRAME), cue=True)
     assert pcm(read_all(p)) == sound(2 * FRAME, 60)
 
 
 def test_a_cue_has_a_volume_of_its_own():
-    p = Playback(RATE, volume=0, prefill=Prefill(0.0))
+    p = PlaybackBuffer(RATE, volume=0, prefill=JitterEstimator(0.0))
     p.write("a", sound(1, 100))
     p.read()
     p.play(cue(FRAME))
-    assert p.read() == Sound(cue(FRAME), bytes(2 * FRAME), cue=True)
+    assert p.read() == OutputFrame(cue(FRAME), bytes(2 * FRAME), cue=True)
 
 
 def test_the_volume_glides():
@@ -329,24 +329,24 @@ def test_a_cue_after_a_cut_sounds_although_replies_are_dropped():
     p.write("a", sound(0, 100))
     p.cut()
     p.play(cue(FRAME))
-    assert read_all(p) == [Marker.DROP, Sound(cue(FRAME), cue=True), *LULL]
+    assert read_all(p) == [Marker.DROP, OutputFrame(cue(FRAME), cue=True), *LULL]
 
 
 def test_cues_wait_for_each_other_up_to_a_limit():
     p = playback()
     for loud in range(1, 200):
         p.play(cue(5 * FRAME, loud))
-    sounds = [item for item in read_all(p) if isinstance(item, Sound) and item.cue]
+    sounds = [item for item in read_all(p) if isinstance(item, OutputFrame) and item.cue]
     assert len(sounds) == 100  # CUES_S
-    assert sounds[5] == Sound(cue(FRAME, 2), cue=True)
+    assert sounds[5] == OutputFrame(cue(FRAME, 2), cue=True)
 
 
 def test_an_alarm_rings_until_it_is_hushed_also_over_a_cut():
     p = playback()
     p.ring(cue(FRAME))
-    assert read_all(p, 50) == [Sound(cue(FRAME), cue=True)] * 50
+    assert read_all(p, 50) == [OutputFrame(cue(FRAME), cue=True)] * 50
     p.cut()
-    assert read_all(p, 3) == [Marker.DROP] + [Sound(cue(FRAME), cue=True)] * 2
+    assert read_all(p, 3) == [Marker.DROP] + [OutputFrame(cue(FRAME), cue=True)] * 2
     p.ring(b"")
     assert read_all(p) == LULL
 
@@ -387,7 +387,7 @@ def test_a_device_is_opened_again_when_nothing_sounds_or_at_once():
     assert [p.read() for _ in range(5)][3:] == [PlaybackEnded("a"), Marker.REOPEN]
     p.ring(cue(FRAME))
     p.ask_to_reopen(at_once=True)
-    assert [p.read(), p.read()] == [Marker.REOPEN, Sound(cue(FRAME), cue=True)]
+    assert [p.read(), p.read()] == [Marker.REOPEN, OutputFrame(cue(FRAME), cue=True)]
 
 
 DEEDS = st.one_of(
@@ -399,14 +399,16 @@ DEEDS = st.one_of(
 
 @given(st.lists(DEEDS, max_size=150))
 def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
-    p = Playback(RATE, capacity=0.3, prefill=Prefill(PREFILL / 1000), clock=(clock := Clock()))
+    p = PlaybackBuffer(RATE, capacity=0.3, prefill=JitterEstimator(PREFILL / 1000), clock=(clock := Clock()))
     reply, counter, cuts = 0, 0, 0
     owed: list[int] = []  # samples a listener must hear, in order
     heard: list[int] = []
 
     def note(items: list[object]) -> None:
         voices = b"".join(
-            item.voice if isinstance(item, Sound) else item for item in items if isinstance(item, (Sound, bytes))
+            item.voice if isinstance(item, OutputFrame) else item
+            for item in items
+            if isinstance(item, (OutputFrame, bytes))
         )
         heard.extend(np.frombuffer(voices, np.int16).tolist())
 
@@ -495,7 +497,7 @@ def resident() -> int:
 @pytest.mark.parametrize("cut", [True, False])
 def test_ten_minutes_of_a_reply_have_room_and_their_memory_is_given_back(cut):
     rate, minutes = 24000, 10
-    p = Playback(rate, prefill=Prefill(0.0))
+    p = PlaybackBuffer(rate, prefill=JitterEstimator(0.0))
     before = resident()
     second = bytes(range(256)) * (2 * rate // 256)
     for _ in range(60 * minutes):
@@ -547,7 +549,7 @@ class Patience(threading.Condition):
         self.woken += 1
 
 
-def waiting() -> tuple[Playback, Patience]:
+def waiting() -> tuple[PlaybackBuffer, Patience]:
     """Return one whose first replies wait for PREFILL of them, and what its reader waits by."""
     p = patient(clock := Clock())
     p._changed = patience = Patience(clock)
@@ -558,12 +560,12 @@ def waiting() -> tuple[Playback, Patience]:
     "act",
     [
         lambda p: p.write("a", sound(0, 1)),
-        Playback.finish,
+        PlaybackBuffer.finish,
         lambda p: p.play(cue(1)),
         lambda p: p.ring(cue(1)),
-        Playback.cut,
+        PlaybackBuffer.cut,
         lambda p: p.ask_to_reopen(at_once=False),
-        Playback.close,
+        PlaybackBuffer.close,
     ],
 )
 def test_whatever_there_may_be_to_read_wakes_the_reader(act):
@@ -595,6 +597,6 @@ def test_a_reply_that_sends_nothing_more_is_over_and_what_there_is_of_it_was_hea
     items: list[object] = []
     while not items or not isinstance(items[-1], PlaybackEnded):
         items.append(p.read())
-    assert b"".join(item.pcm for item in items if isinstance(item, Sound)) == sound(0, PREFILL + rest)
+    assert b"".join(item.pcm for item in items if isinstance(item, OutputFrame)) == sound(0, PREFILL + rest)
     assert patience.waited == [STARVED_S]
     assert p.quiet

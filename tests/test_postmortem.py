@@ -11,13 +11,13 @@ import pytest
 
 from device_agent.config.model import Config, ServiceConfig
 from device_agent.core.actions import Cue, Play
-from device_agent.core.events import AlarmDue, LinkDown, Pressed, ReplyText, ToolCall, UserText, Words, WorkerCrashed
-from device_agent.telemetry.flight_recorder import EVENTS, KEPT, Recorder, described
+from device_agent.core.events import AlarmDue, LinkDown, Pressed, ReplyText, TextTurn, ToolCall, UserText, WorkerCrashed
+from device_agent.telemetry.flight_recorder import EVENTS, KEPT, FlightRecorder, described
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Recorder:
-    return Recorder(Config(), tmp_path / "state")
+def recorder(tmp_path: Path) -> FlightRecorder:
+    return FlightRecorder(Config(), tmp_path / "state")
 
 
 def written(tmp_path: Path) -> list[Path]:
@@ -29,7 +29,7 @@ def written(tmp_path: Path) -> list[Path]:
     [
         UserText("i", "my doctor said", True),
         ReplyText("r", "my doctor said"),
-        Words("my doctor said"),
+        TextTurn("my doctor said"),
         ToolCall("c", "lamp", '{"where": "my doctor said"}'),
         AlarmDue("my doctor said"),
     ],
@@ -88,7 +88,7 @@ def test_somebody_may_ask_for_one(recorder, tmp_path):
 
 def test_what_is_called_like_a_key_is_not_in_it(tmp_path):
     tool = {"type": "mcp", "server_label": "home", "authorization": "the-key-of-my-home"}
-    text = Recorder(Config(service=ServiceConfig(tools=(tool,))), tmp_path).text("x")
+    text = FlightRecorder(Config(service=ServiceConfig(tools=(tool,))), tmp_path).text("x")
     assert "'authorization': '***'" in text
     assert "'server_label': 'home'" in text
     assert "the-key-of-my-home" not in text.partition("== threads")[0] + text.partition("== configuration")[2]

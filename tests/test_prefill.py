@@ -6,21 +6,21 @@ import random
 
 import pytest
 
-from device_agent.audio.jitter import FIRST_S, KNOWN, MARGIN_S, MOST_S, REPLIES, Arrivals, Prefill
+from device_agent.audio.jitter import FIRST_S, KNOWN, MARGIN_S, MOST_S, REPLIES, ArrivalLog, JitterEstimator
 
 PIECE = 100
 MARGIN, MOST = 1000 * MARGIN_S, 1000 * MOST_S
 
 
-def reply(*moments: float, piece: float = PIECE) -> Arrivals:
+def reply(*moments: float, piece: float = PIECE) -> ArrivalLog:
     """Return a reply whose pieces came at these moments."""
-    arrivals = Arrivals()
+    arrivals = ArrivalLog()
     for moment in moments:
         arrivals.came(piece / 1000, moment / 1000)
     return arrivals
 
 
-def heard(prefill: Prefill, *replies: Arrivals) -> float:
+def heard(prefill: JitterEstimator, *replies: ArrivalLog) -> float:
     """Let *prefill* learn from replies; return the wait in ms."""
     for each in replies:
         if each.late is not None:
@@ -50,7 +50,7 @@ ONE_REPLY = [
 def test_what_one_reply_teaches(moments, late, wait):
     arrivals = reply(*moments)
     assert 1000 * arrivals.late == pytest.approx(late)
-    assert heard(Prefill(), arrivals) == pytest.approx(wait)
+    assert heard(JitterEstimator(), arrivals) == pytest.approx(wait)
 
 
 def test_a_reply_of_one_piece_teaches_nothing():
@@ -58,24 +58,24 @@ def test_a_reply_of_one_piece_teaches_nothing():
 
 
 def test_it_grows_with_the_first_late_piece_and_not_at_the_end_of_the_reply():
-    prefill = Prefill()
+    prefill = JitterEstimator()
     prefill.came(0.16)
     assert 1000 * prefill.wait == pytest.approx(180)
 
 
 def test_it_holds_for_each_of_the_last_replies_and_shrinks_when_the_worst_of_them_is_long_ago():
-    prefill = Prefill()
+    prefill = JitterEstimator()
     assert heard(prefill, reply(0, 260), reply(0, 130), reply(0, 100)) == pytest.approx(180)
     waits = [heard(prefill, reply(0, 100)) for _ in range(REPLIES)]
     assert waits == pytest.approx([180] * (REPLIES - 3) + [50] + [MARGIN] * 2)
 
 
 def test_what_is_not_known_yet_costs_no_longer_wait_than_the_worst_that_may_be_learned():
-    assert 0 < Prefill().least <= MOST_S
+    assert 0 < JitterEstimator().least <= MOST_S
 
 
 def test_of_the_first_replies_something_must_be_there_and_then_one_knows():
-    prefill = Prefill()
+    prefill = JitterEstimator()
     for _ in range(KNOWN):
         assert (prefill.wait, prefill.least) == (0, FIRST_S)
         heard(prefill, reply(0, 20, 40))
@@ -85,7 +85,7 @@ def test_of_the_first_replies_something_must_be_there_and_then_one_knows():
 @pytest.mark.parametrize("jitter", [0, 20, 60, 120])
 def test_where_pieces_jitter_it_finds_the_least_wait_that_holds(jitter):
     """Pieces at the pace of the world, each late by chance, at most by *jitter*: hardly a reply of a hundred breaks."""
-    chance, prefill, waits, short = random.Random(jitter), Prefill(), [], 0
+    chance, prefill, waits, short = random.Random(jitter), JitterEstimator(), [], 0
     for number in range(220):
         wait = prefill.wait
         arrivals = reply(*(PIECE * piece + chance.uniform(0, jitter) for piece in range(40)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from device_agent.cli import main
 from device_agent.commands.ask import Answer
-from device_agent.commands.demo import Screen
+from device_agent.commands.demo import DemoOutput
 from device_agent.core.events import LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, UserText
 from device_agent.core.printable import OBEYED, printable
 from device_agent.doctor.findings import Finding, Mark, Now
@@ -74,7 +74,7 @@ def test_the_lines_of_an_answer_stay_lines(capsys):
 )
 def test_so_does_the_demo(word):
     out = io.StringIO()
-    Screen(out)(word, 0.0)
+    DemoOutput(out)(word, 0.0)
     assert SHOWN in out.getvalue()
 
 

@@ -21,7 +21,7 @@ from room import Room, speech
 from device_agent.config.model import ToolConfig
 from device_agent.core.events import (
     Announcement,
-    CutConfirmed,
+    InterruptConfirmed,
     LinkDown,
     LinkIdle,
     PlaybackEnded,
@@ -29,10 +29,10 @@ from device_agent.core.events import (
     Refused,
     ReplyText,
     ServiceError,
+    TextTurn,
     ToolCall,
-    TurnReceived,
+    TurnAcknowledged,
     UserText,
-    Words,
 )
 from device_agent.net.http_errors import BUSY_S
 from device_agent.services.response_timeout import PATIENCE_S
@@ -148,7 +148,7 @@ def test_an_announcement_is_said_word_for_word_by_xai_behind_the_proxy(proxy, di
 
 def test_a_typed_question_gets_a_spoken_answer(proxy, dialect, behind):
     with room(proxy, dialect) as agent:
-        agent.agent.ask(Words("What time is it?"))
+        agent.agent.ask(TextTurn("What time is it?"))
         agent.happened(PlaybackEnded)
         assert behind.heard()[0].text == "What time is it?"
         assert agent.speaker.heard
@@ -159,7 +159,7 @@ def test_a_press_during_a_reply_cuts_it_and_begins_a_turn(proxy, dialect, behind
         agent.ask(speech() * 3)
         agent.happened(PlaybackStarted)
         agent.finger.press()
-        agent.happened(CutConfirmed)
+        agent.happened(InterruptConfirmed)
         agent.microphone.say(speech())
         agent.microphone.wait_until_said()
         agent.finger.release()
@@ -271,7 +271,7 @@ def test_after_the_service_has_gone_the_next_turn_is_answered(proxy, dialect, be
             agent.happened(LinkIdle)
         assert behind.wait_for(lambda: behind.connections[0].ended)
         if typed:
-            agent.agent.ask(Words("Still there?"))
+            agent.agent.ask(TextTurn("Still there?"))
         else:
             agent.ask()
         agent.happened(PlaybackEnded, 2)
@@ -303,7 +303,7 @@ def test_a_service_that_goes_before_the_answer_costs_no_more_than_patience(proxy
     behind.fault("silent")
     with room(proxy, dialect) as agent:
         said = agent.ask()
-        agent.happened(TurnReceived)
+        agent.happened(TurnAcknowledged)
         behind.heal()
         behind.goodbye(4321, "moved")
         why = "4321: moved" if proxy.release == RECENT else "began no reply within 3 s"

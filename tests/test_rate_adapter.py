@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device_agent.core.events import Clip, ReplyAudio, ReplyEnded, TalkEnded, TalkStarted
+from device_agent.core.events import AudioTurn, ReplyAudio, ReplyEnded, TalkEnded, TalkStarted
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.resampling import resample
 from device_agent.link.rate_adapter import RateAdapter
@@ -50,7 +50,7 @@ def test_nothing_empty_goes_up():
 
 def test_equal_rates_pass_untouched():
     adapter = RateAdapter(24000)
-    items = [TalkStarted(), b"\1\0", TalkEnded(), Clip(b"\1\0")]
+    items = [TalkStarted(), b"\1\0", TalkEnded(), AudioTurn(b"\1\0")]
     assert up(adapter, 24000, *items) == items
     assert list(adapter.down(ReplyAudio("r", b"\1\0"), 24000)) == [ReplyAudio("r", b"\1\0")]
 

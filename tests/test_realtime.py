@@ -13,7 +13,7 @@ from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyProgress,
@@ -23,14 +23,14 @@ from device_agent.core.events import (
     ServiceError,
     TalkEnded,
     TalkStarted,
+    TextTurn,
     ToolCall,
-    TurnReceived,
-    TurnTaken,
+    TurnAcknowledged,
+    TurnEndedByService,
     UserText,
-    Words,
 )
 from device_agent.core.redaction import Secret
-from device_agent.services.base import Said
+from device_agent.services.base import HistoryEntry
 from device_agent.services.openai import OpenAI
 from device_agent.services.realtime_session import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S
 from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S
@@ -139,7 +139,7 @@ def test_one_turn_in_every_spelling(audio, text):
     talk = Talk()
     assert talk.send(*TURN) == ASKED
     assert base64.b64decode(talk.frames[0]["audio"]) == PCM
-    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnReceived()]
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnAcknowledged()]
     talk.created("r")
     assert talk.audio("r", kind=audio) == [ReplyStarted("r"), ReplyAudio("r", PCM)]
     assert talk.says(text, response_id="r", delta="Hel") == [ReplyText("r", "Hel")]
@@ -263,15 +263,15 @@ def test_a_busy_service_is_asked_again_only_if_what_runs_is_dead():
 
 
 def test_nothing_said_clears_what_was_sent():
-    assert Talk().send(TalkStarted(), PCM, NothingSaid()) == ["input_audio_buffer.append", "input_audio_buffer.clear"]
-    assert Talk().send(TalkStarted(), NothingSaid()) == []
+    assert Talk().send(TalkStarted(), PCM, NoSpeech()) == ["input_audio_buffer.append", "input_audio_buffer.clear"]
+    assert Talk().send(TalkStarted(), NoSpeech()) == []
 
 
 def test_when_the_service_ends_turns_it_gets_silence_and_no_commit():
     talk = Talk(service_ends=True, silence_ms=500)
     assert talk.first == ["session.update"]
     assert talk.send(*TURN) == ["input_audio_buffer.append"] * 2
-    assert talk.says("input_audio_buffer.speech_stopped") == [TurnTaken()]
+    assert talk.says("input_audio_buffer.speech_stopped") == [TurnEndedByService()]
     talk.created("r")
     assert talk.audio("r")[0] == ReplyStarted("r")
 
@@ -340,7 +340,7 @@ def test_junk_is_one_complaint(message):
 def test_json_in_a_binary_frame_is_read():
     talk = Talk()
     talk.send(*TURN)
-    assert list(talk.session.receive(b'{"type": "input_audio_buffer.committed"}')) == [TurnReceived()]
+    assert list(talk.session.receive(b'{"type": "input_audio_buffer.committed"}')) == [TurnAcknowledged()]
 
 
 def test_damaged_sound_is_one_complaint_and_the_rest_is_heard():
@@ -381,14 +381,14 @@ def test_where_it_calls_it_by_no_name_what_it_remembers_tells():
 
 def test_what_comes_back_of_what_we_repeated_is_no_acknowledgement():
     talk = Talk(Xai)
-    talk.session.recall([Said(True, "One?"), Said(False, "One.")])
+    talk.session.recall([HistoryEntry(True, "One?"), HistoryEntry(False, "One.")])
     items = [frame["item"] for frame in map(json.loads, talk.session.outgoing())]
     assert [item["content"][0]["type"] for item in items] == ["input_text", "text"]
-    talk.send(Words("Two?"))
+    talk.send(TextTurn("Two?"))
     ours = {"role": "user", "content": [{"type": "input_text", "text": "Two?"}]}
     assert talk.says("conversation.item.added", item=items[0]) == []
     assert talk.says("conversation.item.added", item=items[1]) == []
-    assert talk.says("conversation.item.added", item=ours) == [TurnReceived()]
+    assert talk.says("conversation.item.added", item=ours) == [TurnAcknowledged()]
 
 
 def test_when_the_session_ends_is_known_if_the_service_says_so():
@@ -529,7 +529,7 @@ def committed(talk: Talk) -> Talk:
 
 def test_a_commit_is_answered_without_a_request():
     talk = committed(Talk(Xai))
-    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnReceived()]
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnAcknowledged()]
     talk.at(ANSWERED_S - 0.1)
     talk.created("r")
     talk.audio("r")
@@ -566,7 +566,7 @@ def test_what_overtook_the_speech_is_not_its_answer():
     assert talk.sent() == ["response.create"]
     talk.created("r0")
     talk.audio("r0")
-    assert talk.says("input_audio_buffer.committed", item_id="u") == [ReplyWithdrawn("r0"), TurnReceived()]
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [ReplyWithdrawn("r0"), TurnAcknowledged()]
     assert talk.sent() == ["response.cancel"]
     assert talk.audio("r0") == []
     talk.created("r1")
@@ -702,7 +702,7 @@ def test_a_reply_without_sound_is_told(worded):
 
 def test_where_no_sound_is_wanted_words_are_a_reply():
     talk = Talk(text_only=True)
-    talk.send(Words("Weather?"))
+    talk.send(TextTurn("Weather?"))
     talk.created("r")
     talk.says("response.output_text.delta", response_id="r", item_id="a", delta="Sunny.")
     assert talk.done("r") == [ReplyEnded("r")]
@@ -797,7 +797,7 @@ def test_a_service_that_ends_turns_although_it_was_told_not_to_is_let():
     talk.send(TalkStarted(), PCM)
     talk.says("input_audio_buffer.speech_started", item_id="u")
     talk.says("input_audio_buffer.speech_stopped", item_id="u")
-    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnTaken()]
+    assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnEndedByService()]
     talk.created("r")
     assert talk.audio("r") == [ReplyStarted("r"), ReplyAudio("r", PCM)]
     assert "input_audio_buffer.commit" not in talk.send(TalkEnded())
@@ -807,7 +807,7 @@ def test_an_acknowledgement_that_comes_when_the_next_turn_has_begun_is_no_end_of
     talk = Talk()
     talk.says("input_audio_buffer.speech_started", item_id="u1")
     talk.send(*TURN, TalkStarted(), PCM)
-    assert talk.says("input_audio_buffer.committed", item_id="u1") == [TurnReceived()]
+    assert talk.says("input_audio_buffer.committed", item_id="u1") == [TurnAcknowledged()]
     assert "input_audio_buffer.commit" in talk.send(TalkEnded())
 
 
@@ -816,10 +816,10 @@ def test_an_end_of_turn_that_is_taken_back_takes_the_begun_reply_with_it():
     talk.send(TalkStarted(), PCM)
     started, stopped = (f"input_audio_buffer.speech_{what}" for what in ("started", "stopped"))
     talk.says(started, item_id="u")
-    assert talk.says(stopped, item_id="u") == [TurnTaken()]
+    assert talk.says(stopped, item_id="u") == [TurnEndedByService()]
     talk.created("r1")
     assert talk.says(started, item_id="u") == []
-    assert talk.says(stopped, item_id="u") == [TurnTaken()]
+    assert talk.says(stopped, item_id="u") == [TurnEndedByService()]
     talk.created("r2")
     assert talk.audio("r1") == []
     assert talk.audio("r2")[0] == ReplyStarted("r2")
@@ -920,7 +920,7 @@ KINDS = [
 FIELDS = ["response", "response_id", "delta", "item_id", "transcript", "status", "error"]
 WORDS = st.one_of(
     st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional=dict.fromkeys(FIELDS, JSON)),
-    st.sampled_from([TalkStarted(), TalkEnded(), NothingSaid(), CancelReply(), PCM]),
+    st.sampled_from([TalkStarted(), TalkEnded(), NoSpeech(), CancelReply(), PCM]),
 )
 
 

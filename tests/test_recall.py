@@ -8,45 +8,45 @@ from hypothesis import strategies as st
 
 from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.events import (
-    Clip,
-    NothingSaid,
+    AudioTurn,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyStarted,
     ReplyText,
     TalkEnded,
     TalkStarted,
+    TextTurn,
     ToolCall,
-    TurnTaken,
+    TurnEndedByService,
     UserText,
-    Words,
 )
-from device_agent.link.history import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, Recall
-from device_agent.services.base import Said
+from device_agent.link.history import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, History
+from device_agent.services.base import HistoryEntry
 
 RATE = 1000
 SECOND = bytes(2 * RATE)
 
 
-def told(recall: Recall, now: float = 0.0) -> list[tuple[str, str]]:
+def told(recall: History, now: float = 0.0) -> list[tuple[str, str]]:
     return [("user" if said.by_user else "assistant", said.text) for said in recall.said(now)]
 
 
-def ask(recall: Recall, item: str, text: str, now: float = 0.0) -> None:
+def ask(recall: History, item: str, text: str, now: float = 0.0) -> None:
     recall.sent(TalkStarted(), now)
     recall.sent(TalkEnded(), now)
     recall.told(UserText(item, text, True), now)
 
 
-def answer(recall: Recall, reply: str, text: str, seconds: int = 1, now: float = 0.0) -> None:
+def answer(recall: History, reply: str, text: str, seconds: int = 1, now: float = 0.0) -> None:
     recall.told(ReplyStarted(reply), now)
     recall.told(ReplyText(reply, text), now)
     recall.told(ReplyAudio(reply, SECOND * seconds), now)
     recall.told(ReplyEnded(reply), now)
 
 
-def exchanged(*pairs: tuple[str, str]) -> Recall:
-    recall = Recall(RATE)
+def exchanged(*pairs: tuple[str, str]) -> History:
+    recall = History(RATE)
     for number, (question, reply) in enumerate(pairs):
         ask(recall, f"u{number}", question)
         answer(recall, f"r{number}", reply)
@@ -61,7 +61,7 @@ def test_both_sides_are_told_in_order():
 
 
 def test_a_transcript_that_is_told_again_replaces_what_it_said_before():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "set a tie")
     recall.told(UserText("u", "set a timer", True), 0.0)
     answer(recall, "r", "Done.")
@@ -73,7 +73,7 @@ def test_a_transcript_that_is_told_again_replaces_what_it_said_before():
 
 
 def test_a_transcript_that_comes_when_the_next_turn_has_begun_belongs_to_the_turn_before():
-    recall = Recall(RATE)
+    recall = History(RATE)
     recall.sent(TalkStarted(), 0.0)
     recall.sent(TalkEnded(), 0.0)
     answer(recall, "r1", "Yes.")
@@ -88,15 +88,16 @@ def test_a_transcript_that_comes_when_the_next_turn_has_begun_belongs_to_the_tur
 
 
 @pytest.mark.parametrize(
-    "turn", [[TalkStarted(), TalkEnded()], [TalkStarted(), TurnTaken()], [Clip(SECOND)], [Words("Really?")]]
+    "turn",
+    [[TalkStarted(), TalkEnded()], [TalkStarted(), TurnEndedByService()], [AudioTurn(SECOND)], [TextTurn("Really?")]],
 )
 def test_a_transcript_that_comes_when_the_turn_is_over_is_of_no_earlier_one(turn):
-    recall = Recall(RATE)
+    recall = History(RATE)
     recall.sent(TalkStarted(), 0.0)
     recall.sent(TalkEnded(), 0.0)
     answer(recall, "r1", "Yes.")  # to what the service never wrote down
     for item in turn:
-        recall.told(item, 0.0) if isinstance(item, TurnTaken) else recall.sent(item, 0.0)
+        recall.told(item, 0.0) if isinstance(item, TurnEndedByService) else recall.sent(item, 0.0)
     recall.told(UserText("u2", "Really?", True), 0.0)
     answer(recall, "r2", "Really.")
     assert told(recall) == [("assistant", "Yes."), ("user", "Really?"), ("assistant", "Really.")]
@@ -112,16 +113,16 @@ def test_a_transcript_may_come_while_the_user_still_speaks():
 
 
 def test_a_typed_turn_is_known_without_a_transcript_and_told_once():
-    recall = Recall(RATE)
-    recall.sent(Words("What time is it?"), 0.0)
+    recall = History(RATE)
+    recall.sent(TextTurn("What time is it?"), 0.0)
     recall.told(UserText("0", "What time is it?", True), 0.0)
     answer(recall, "r", "Noon.")
     assert told(recall) == [("user", "What time is it?"), ("assistant", "Noon.")]
 
 
 def test_a_recording_is_known_by_its_transcript():
-    recall = Recall(RATE)
-    recall.sent(Clip(SECOND), 0.0)
+    recall = History(RATE)
+    recall.sent(AudioTurn(SECOND), 0.0)
     recall.told(UserText("u", "Good day.", True), 0.0)
     answer(recall, "r", "Hello.")
     assert told(recall) == [("user", "Good day."), ("assistant", "Hello.")]
@@ -138,7 +139,7 @@ def test_a_turn_that_waits_for_its_answer_is_not_told_because_it_is_sent_again()
 
 
 def test_on_a_new_connection_a_transcript_is_of_what_was_sent_again():
-    recall = Recall(RATE)
+    recall = History(RATE)
     recall.sent(TalkStarted(), 0.0)
     recall.sent(TalkEnded(), 0.0)
     recall.begin()
@@ -152,7 +153,7 @@ def test_on_a_new_connection_a_transcript_is_of_what_was_sent_again():
 def test_what_was_not_said_is_no_turn():
     recall = exchanged(("One?", "One."))
     recall.sent(TalkStarted(), 0.0)
-    recall.sent(NothingSaid(), 0.0)
+    recall.sent(NoSpeech(), 0.0)
     recall.told(ReplyText("r0", " And more."), 0.0)
     assert told(recall)[-1] == ("assistant", "One. And more.")
 
@@ -164,7 +165,7 @@ def test_a_reply_after_a_tool_goes_on_with_the_one_before():
 
 
 def test_of_a_cut_reply_the_words_are_kept_that_were_heard():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Count.")
     recall.told(ReplyText("r", "one two three four five six "), 0.0)  # in pieces, as it comes
     recall.told(ReplyAudio("r", 4 * SECOND), 0.0)
@@ -206,7 +207,7 @@ def test_how_much_was_heard_is_measured_at_the_rate_of_the_sound():
 
 
 def test_of_a_long_reply_that_is_cut_the_end_is_known_and_that_was_not_heard():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Count.")
     answer(recall, "r", "word " * LONGEST, seconds=10)
     recall.sent(CancelReply("r", 5000), 0.0)
@@ -214,7 +215,7 @@ def test_of_a_long_reply_that_is_cut_the_end_is_known_and_that_was_not_heard():
 
 
 def test_words_before_the_first_sound_are_not_heard_when_the_reply_is_cut():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Well?")
     recall.told(ReplyText("r", "Well, "), 0.0)
     recall.sent(CancelReply(), 0.0)
@@ -222,7 +223,7 @@ def test_words_before_the_first_sound_are_not_heard_when_the_reply_is_cut():
 
 
 def test_replies_are_told_in_the_order_in_which_they_began():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Well?")
     recall.told(ReplyStarted("a"), 0.0)
     for reply in "ba":
@@ -231,7 +232,7 @@ def test_replies_are_told_in_the_order_in_which_they_began():
 
 
 def test_a_cut_of_nothing_that_sounds_takes_back_nothing_that_has_sounded():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Well?")
     recall.told(ReplyText("r", "Well, "), 0.0)
     recall.told(ReplyAudio("r", SECOND), 0.0)
@@ -246,8 +247,8 @@ def test_a_press_long_after_a_reply_takes_nothing_back():
 
 
 def test_a_reply_in_text_alone_is_told_too():
-    recall = Recall(RATE)
-    recall.sent(Words("Hi"), 0.0)
+    recall = History(RATE)
+    recall.sent(TextTurn("Hi"), 0.0)
     recall.told(ReplyText("r", "Yes?"), 0.0)
     recall.told(ReplyEnded("r"), 0.0)
     recall.sent(CancelReply(), 0.0)
@@ -255,18 +256,18 @@ def test_a_reply_in_text_alone_is_told_too():
 
 
 def test_what_is_said_before_anything_was_asked_belongs_to_no_turn():
-    recall = Recall(RATE)
+    recall = History(RATE)
     answer(recall, "r", "Welcome.")
     recall.told(UserText("u", "Hello?", True), 0.0)
     recall.sent(TalkEnded(), 0.0)
-    recall.sent(NothingSaid(), 0.0)
+    recall.sent(NoSpeech(), 0.0)
     recall.sent(CancelReply("r", 0), 0.0)
     assert told(recall) == []
 
 
 def test_nothing_said_takes_back_no_turn_that_was_answered():
     recall = exchanged(("One?", "One."))
-    recall.sent(NothingSaid(), 0.0)
+    recall.sent(NoSpeech(), 0.0)
     assert told(recall) == [("user", "One?"), ("assistant", "One.")]
 
 
@@ -278,7 +279,7 @@ def test_an_answered_turn_is_told_to_each_new_connection():
 
 
 def test_a_turn_of_many_parts_has_a_limit_on_both_sides():
-    recall = Recall(RATE)
+    recall = History(RATE)
     recall.sent(TalkStarted(), 0.0)
     for number in range(MOST_PARTS + 1):
         recall.told(UserText(f"u{number}", f"u{number}", True), 0.0)
@@ -294,7 +295,7 @@ def test_a_turn_of_many_parts_has_a_limit_on_both_sides():
 def test_where_the_service_ends_turns_its_word_is_the_end():
     recall = exchanged(("One?", "One."))
     recall.sent(TalkStarted(), 0.0)
-    recall.told(TurnTaken(), 0.0)
+    recall.told(TurnEndedByService(), 0.0)
     recall.told(UserText("u9", "Two?", True), 0.0)
     answer(recall, "r9", "Two.")
     assert told(recall)[2:] == [("user", "Two?"), ("assistant", "Two.")]
@@ -317,7 +318,7 @@ def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
 
 
 def test_what_is_old_is_not_told():
-    recall = Recall(RATE)
+    recall = History(RATE)
     for now in (0.0, 100.0):
         ask(recall, f"u{now}", f"{now}?", now - 20.0)
         answer(recall, f"r{now}", f"{now}.", now=now)
@@ -331,7 +332,7 @@ def test_nobody_sees_it():
     assert "secret" not in repr(recall) + repr(recall._exchanges) + repr(recall.said(0.0))
 
 
-ITEMS = [TalkStarted(), TalkEnded(), NothingSaid(), Words("typed " * 999), Clip(SECOND), b"..", CancelReply()]
+ITEMS = [TalkStarted(), TalkEnded(), NoSpeech(), TextTurn("typed " * 999), AudioTurn(SECOND), b"..", CancelReply()]
 DEEDS = st.one_of(
     st.sampled_from([*ITEMS, "begin"]),
     st.builds(CancelReply, st.sampled_from(["", "r1", "r2"]), st.integers(0, 9000)),
@@ -344,7 +345,7 @@ DEEDS = st.one_of(
 
 @given(st.lists(DEEDS, max_size=60))
 def test_whatever_happens_the_limits_hold(deeds):
-    recall = Recall(RATE)
+    recall = History(RATE)
     for now, deed in enumerate(deeds):
         if deed == "begin":
             recall.begin()
@@ -353,13 +354,13 @@ def test_whatever_happens_the_limits_hold(deeds):
             if not isinstance(deed, (bytes, CancelReply)):
                 recall.told(deed, now)
     said = recall.said(len(deeds))
-    assert all(isinstance(each, Said) and each.text for each in said)
+    assert all(isinstance(each, HistoryEntry) and each.text for each in said)
     assert len(said) <= MOST
     assert sum(len(each.text) for each in said) <= LONGEST
 
 
 def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Is the lamp on?")
     recall.told(ToolCall("c", "lamp", "{}"), 1.0)
     recall.begin()
@@ -368,7 +369,7 @@ def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it()
 
 
 def test_so_many_calls_are_awaited():
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "All lamps on.")
     for number in range(MOST_CALLS + 1):
         recall.told(ToolCall(f"c{number}", "lamp", "{}"), 1.0)
@@ -377,16 +378,16 @@ def test_so_many_calls_are_awaited():
 
 @pytest.mark.parametrize("item", [ToolResult("other", "done"), SECOND, TalkEnded()])
 def test_the_result_of_a_tool_is_awaited_whatever_else_goes_up_of_the_turn(item):
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Is the lamp on?")
     recall.told(ToolCall("c", "lamp", "{}"), 1.0)
     recall.sent(item, 2.0)
     assert recall.awaits("c")
 
 
-@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), Clip(SECOND), Words("no")])
+@pytest.mark.parametrize("over", [CancelReply("r", 0), TalkStarted(), AudioTurn(SECOND), TextTurn("no")])
 def test_the_result_of_a_tool_is_awaited_until_something_else_is_wanted(over):
-    recall = Recall(RATE)
+    recall = History(RATE)
     ask(recall, "u", "Is the lamp on?")
     recall.told(ToolCall("c", "lamp", "{}"), 1.0)
     recall.sent(over, 2.0)

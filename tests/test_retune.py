@@ -20,18 +20,18 @@ from room import RoomMicrophone, RoomSpeaker
 
 from device_agent.app.assembly import assemble
 from device_agent.app.daemon import Daemon
-from device_agent.app.device import Parts
+from device_agent.app.device import Device
 from device_agent.app.factories import open_services
 from device_agent.app.reconfigure import ANEW, begins_anew, retune
 from device_agent.config.diff import leaves
-from device_agent.config.load import Reading
+from device_agent.config.load import LoadedConfig
 from device_agent.config.model import Config, MetricsConfig, MqttConfig, ServiceConfig, ToolConfig
-from device_agent.core.actions import Attention, Cue
+from device_agent.core.actions import Cue, GateMode
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
-from device_agent.core.events import AlarmDue, EditTaken, MuteAsked, Nudged, Started
+from device_agent.core.events import AlarmDue, ConfigApplied, MuteAsked, Started, WakeUp
 from device_agent.core.redaction import Secret
 from device_agent.runtime.signals import asked_by_hangup
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 USUAL = Config()
 KEYS = [name for name, _ in leaves(Config())]
@@ -50,14 +50,14 @@ def _pins_and_key(monkeypatch):
 
 @pytest.fixture
 def device(request):
-    made: list[Parts] = []
+    made: list[Device] = []
 
-    def build(config: Config) -> Parts:
+    def build(config: Config) -> Device:
         assemble(
             config,
             microphone=RoomMicrophone(),
             speaker=RoomSpeaker(),
-            memory=Memory(None),
+            memory=StateStore(None),
             care=lambda parts: made.append(parts),
         )
         return made[-1]
@@ -80,33 +80,33 @@ def with_service(**settings: Any) -> Config:
     return Config(service=replace(ServiceConfig(), **settings))
 
 
-def service(name: str) -> Callable[[Parts], Any]:
+def service(name: str) -> Callable[[Device], Any]:
     return lambda parts: getattr(parts.link._services[0], name)
 
 
-def patience(state: str) -> Callable[[Parts], Any]:
+def patience(state: str) -> Callable[[Device], Any]:
     return lambda parts: {each.value: s for each, s in parts.conversation._patience.items()}[state]
 
 
-def taken(parts: Parts) -> Any:
+def taken(parts: Device) -> Any:
     """Return which pins are taken, by number."""
     made = gpiozero.Device.pin_factory.pins
     return {pin.info.name for pin in made.values() if gpiozero.Device.pin_factory._reservations.get(pin.info)}
 
 
-def pulled(pin: int) -> Callable[[Parts], Any]:
+def pulled(pin: int) -> Callable[[Device], Any]:
     return lambda _parts: gpiozero.Device.pin_factory.pin(pin).pull
 
 
-def gate(name: str) -> Callable[[Parts], Any]:
-    def look(parts: Parts) -> Any:
+def gate(name: str) -> Callable[[Device], Any]:
+    def look(parts: Device) -> Any:
         parts.gate._take_rules()
         return getattr(parts.gate, name)
 
     return look
 
 
-def loudness_of(cue: Cue) -> Callable[[Parts], Any]:
+def loudness_of(cue: Cue) -> Callable[[Device], Any]:
     return lambda parts: parts.cues._volumes[cue]
 
 
@@ -115,7 +115,7 @@ class Proof:
     """An edit, and what shows that it has taken effect."""
 
     value: Any
-    look: Callable[[Parts], Any]
+    look: Callable[[Device], Any]
     shows: Any = None
     """What ``look`` then returns; None: the value itself."""
     before: Config = USUAL
@@ -142,7 +142,7 @@ LIVE = {
         "openai", service("dialect"), before=with_service(name="litellm", model="m", url="ws://a")
     ),
     "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._services), 2),
-    "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), Attention.VOICE),
+    "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), GateMode.VOICE),
     "talk.vad": Proof(3, lambda parts: gate("_is_speech")(parts).aggressiveness),
     "talk.silence_ms": Proof(1000, gate("_silence"), 50),
     "talk.preroll_ms": Proof(100, gate("_preroll"), 5),
@@ -258,7 +258,7 @@ def test_what_stands_around_the_device_hears_of_it(key, tmp_path, monkeypatch):
     daemon = Daemon(tmp_path / "config.yaml", {})
     assert not look(daemon)
     assert not begins_anew(Config(), edited(Config(), key, value))
-    daemon._edits.take(Reading(edited(Config(), key, value), "", {}))
+    daemon._edits.take(LoadedConfig(edited(Config(), key, value), "", {}))
     assert look(daemon) == (value if isinstance(value, float) else True)
 
 
@@ -269,7 +269,7 @@ def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     daemon._neighbours = SimpleNamespace(settle=settled.append)
     new = replace(Config(), metrics=MetricsConfig(9101), mqtt=MqttConfig("broker"))
     assert not begins_anew(Config(), new)
-    daemon._edits.take(Reading(new, "", {}))
+    daemon._edits.take(LoadedConfig(new, "", {}))
     assert settled == [new]
 
 
@@ -302,8 +302,8 @@ def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monke
     daemon._agent = SimpleNamespace(tell=told.append)
     with asked_by_hangup(daemon.reread):
         os.kill(os.getpid(), signal.SIGHUP)
-    assert told == [Nudged()]
-    assert isinstance(daemon._edits.look(1.0), Reading)
+    assert told == [WakeUp()]
+    assert isinstance(daemon._edits.look(1.0), LoadedConfig)
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_an_alarm_that_rings_goes_on_as_loud_as_it_is_to_be_now(device):
     agent._handle(due, time.monotonic())
     before = agent._playback._cues._ring
     agent._cues.tune(volume=50, alarm_volume=10, wanted=())
-    agent._handle(EditTaken(), time.monotonic())
+    agent._handle(ConfigApplied(), time.monotonic())
     assert len(agent._playback._cues._ring) == len(before)
     assert agent._playback._cues._ring != before
     agent._outbox.close()

@@ -9,20 +9,20 @@ import pytest
 from room import Room, speech
 
 from device_agent.config.model import TalkConfig
-from device_agent.core.actions import CutReply
+from device_agent.core.actions import InterruptReply
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import (
-    CutConfirmed,
+    InterruptConfirmed,
     LinkDown,
     LinkIdle,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
     Refused,
     ServiceError,
     TalkStarted,
-    TurnReceived,
+    TurnAcknowledged,
 )
 from device_agent.simulator import Simulator
 
@@ -82,7 +82,7 @@ def test_while_the_gate_is_closed_nothing_goes_up(simulator):
 def test_a_tap_without_a_word_asks_nothing(simulator):
     with Room(simulator) as room:
         room.finger.tap()
-        room.happened(NothingSaid)
+        room.happened(NoSpeech)
         room.see("ready", times=2)
         assert simulator.turns == []
         assert "input_audio_buffer.commit" not in types(simulator)
@@ -100,7 +100,7 @@ def test_a_press_during_a_reply_cuts_it_and_begins_a_turn(simulator):
         room.happened(PlaybackStarted)
         first = simulator.heard()[0].pcm
         room.finger.press()
-        room.happened(CutConfirmed)
+        room.happened(InterruptConfirmed)
         room.microphone.say(speech())
         room.microphone.wait_until_said()
         room.finger.release()
@@ -118,7 +118,7 @@ def test_the_service_is_told_how_much_of_a_cut_reply_was_heard(simulator):
         room.happened(PlaybackStarted)
         room.hears_for(1.0)
         room.finger.press()
-        room.happened(CutConfirmed)
+        room.happened(InterruptConfirmed)
         assert simulator.wait_for(lambda: "conversation.item.truncate" in types(simulator))
         (truncate,) = [
             event for event in simulator.connections[0].events if event["type"] == "conversation.item.truncate"
@@ -130,9 +130,9 @@ def test_the_service_is_told_how_much_of_a_cut_reply_was_heard(simulator):
 def test_a_reply_cut_before_it_has_a_name_is_never_heard():
     with Simulator(think_s=0.4) as simulator, Room(simulator) as room:
         room.ask()
-        room.happened(TurnReceived)
+        room.happened(TurnAcknowledged)
         room.finger.press()
-        room.happened(CutReply)
+        room.happened(InterruptReply)
         assert room.speaker.heard == b""
         room.microphone.say(speech()[::-1])  # another sound
         room.microphone.wait_until_said()
@@ -193,7 +193,7 @@ def test_a_connection_lost_before_the_answer_costs_the_user_nothing(simulator):
     simulator.fault("silent")
     with Room(simulator) as room:
         room.ask()
-        room.happened(TurnReceived)
+        room.happened(TurnAcknowledged)
         simulator.heal()
         simulator.drop()
         room.happened(PlaybackEnded)

@@ -18,14 +18,14 @@ from test_commands import ROOM, running, write_config
 from device_agent.app import agent as agent_module
 from device_agent.app.agent import AGAIN
 from device_agent.app.assembly import assemble
-from device_agent.app.device import Parts
-from device_agent.app.reconfigure import Caretaker
+from device_agent.app.device import Device
+from device_agent.app.reconfigure import Reconfigurer
 from device_agent.audio import echo_control
-from device_agent.config.load import Reading
-from device_agent.config.watcher import KEPT, Edits
+from device_agent.config.load import LoadedConfig
+from device_agent.config.watcher import KEPT, ConfigWatcher
 from device_agent.core.events import (
-    EditRefused,
-    EditTaken,
+    ConfigApplied,
+    ConfigRejected,
     LinkDown,
     LinkIdle,
     LinkUp,
@@ -39,7 +39,7 @@ from device_agent.core.events import (
 )
 from device_agent.hardware import front_panel
 from device_agent.simulator import Simulator
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +66,9 @@ class Home(Room):
         self.save(**config)
         self.microphone, self.speaker, self.finger, self.light = RoomMicrophone(), RoomSpeaker(), Finger(), Eye()
         self.words = []
-        self.edits = Edits(self.file, folder / KEPT)
+        self.edits = ConfigWatcher(self.file, folder / KEPT)
         self.edits.begin()
-        self.parts: list[Parts] = []  # of each device
+        self.parts: list[Device] = []  # of each device
         self._happened = threading.Condition()
         self._assemble()
 
@@ -80,22 +80,22 @@ class Home(Room):
             speaker=self.speaker,
             button=self.finger,
             light=self.light,
-            memory=Memory(None),
+            memory=StateStore(None),
             before=self.parts[-1] if self.parts else None,
             care=self._care,
         )
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status = None
 
-    def _care(self, parts: Parts) -> Caretaker:
+    def _care(self, parts: Device) -> Reconfigurer:
         self.parts.append(parts)
-        return Caretaker(self.edits, parts)
+        return Reconfigurer(self.edits, parts)
 
     def assemble_anew(self) -> None:
         """Do what the daemon does when a device has ended with AGAIN: the next one follows it."""
         caretaker = self.agent._care
-        assert isinstance(caretaker, Caretaker)
-        assert isinstance(caretaker.next, Reading)
+        assert isinstance(caretaker, Reconfigurer)
+        assert isinstance(caretaker.next, LoadedConfig)
         self.edits.take(caretaker.next, tried=False)
         self._assemble()
         self._thread.start()
@@ -107,9 +107,9 @@ class Home(Room):
 
     def edit(self, **sections: object) -> None:
         """Save, and wait until that is taken."""
-        before = len(self.all(EditTaken))
+        before = len(self.all(ConfigApplied))
         self.save(**sections)
-        self.happened(EditTaken, before + 1)
+        self.happened(ConfigApplied, before + 1)
 
     def answered(self, times: int) -> None:
         """Ask, and wait until the answer is over that is to be number *times*."""
@@ -168,7 +168,7 @@ def test_a_right_key_ends_a_refusal_at_once(simulator, tmp_path, monkeypatch):
         home.happened(Refused)
         home.see("refused")
         key.write_text("k")
-        home.happened(EditTaken)
+        home.happened(ConfigApplied)
         home.see("ready", times=2)
         home.answered(1)
         assert len(simulator.turns) == 1
@@ -226,8 +226,8 @@ def test_a_wrong_edit_is_seen_and_told_until_it_is_right(simulator, tmp_path, mo
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         with Home(tmp_path, service=f"{{url: '{simulator.url}'}}") as home:
             home.save(talk="{vad: 9}")
-            refused = home.happened(EditRefused)
-            assert isinstance(refused, EditRefused)
+            refused = home.happened(ConfigRejected)
+            assert isinstance(refused, ConfigRejected)
             assert refused.reason.startswith(f"{home.file}:2:13: talk.vad should be")
             home.see("mistake")
             status = f"STATUS=mistake, with the previous settings: {refused.reason}"

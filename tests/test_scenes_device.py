@@ -12,11 +12,11 @@ from room import RATE, Room, speech
 
 from device_agent.audio.cues import Cues
 from device_agent.config.model import TalkConfig
-from device_agent.core.actions import Cue, CutReply, Hush, Play
+from device_agent.core.actions import Cue, InterruptReply, Play, StopAlarm
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import (
     AlarmDue,
-    CapReached,
+    DailyLimitReached,
     LinkIdle,
     LinkUp,
     MicrophoneLost,
@@ -36,7 +36,7 @@ from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import level
 from device_agent.simulator import Simulator
 from device_agent.state.alarms import Alarms
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 CUES = Cues(RATE, volume=100, alarm_volume=70)
 
@@ -111,29 +111,29 @@ def test_speech_alone_is_refused_once_and_a_press_each_time(caplog):
 
 
 def test_speech_alone_is_told_once_that_the_minutes_are_used_up():
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("connected", {"day": time.strftime("%Y-%m-%d"), "today": 61, "total": 4711})
     talk = TalkConfig(start="voice", silence_ms=400)
     with Simulator() as simulator, Room(simulator, cues=100, memory=memory, daily_minutes=1, talk=talk) as room:
         room.microphone.say(bytes(24000) + speech() * 2)
-        room.happened(CapReached)
+        room.happened(DailyLimitReached)
         room.see("refused")
         room.microphone.say(speech() * 4)
         room.microphone.wait_until_said()
-        assert len(room.all(CapReached)) == 1
+        assert len(room.all(DailyLimitReached)) == 1
         assert room.light.moods[-1] == "refused"
         assert [play.cue for play in room.all(Play)] == [Cue.CAP]
         assert simulator.connections == []
 
 
 def test_the_assistant_changes_the_volume_and_a_restart_does_not(simulator, tmp_path: Path):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     manners = {"think_s": 0.05, "pace": 16, "tool": "set_volume", "tool_arguments": '{"percent": 30}'}
     with Simulator(**manners) as assistant, Room(assistant, abilities=("volume",), memory=memory) as room:
         room.ask()
         room.happened(VolumeAsked)
         room.happened(PlaybackEnded)
-    with Room(simulator, memory=Memory(tmp_path / "memory.json")) as room:
+    with Room(simulator, memory=StateStore(tmp_path / "memory.json")) as room:
         room.ask()
         room.happened(PlaybackEnded)
         turn = simulator.heard()[0].pcm
@@ -205,7 +205,7 @@ def test_nobody_opens_from_afar_what_a_switch_has_closed(simulator):
 
 
 def test_muted_by_voice_the_button_makes_it_hear_again_also_after_a_restart(simulator, tmp_path: Path):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     with (
         Simulator(think_s=0.05, pace=16, tool="mute") as assistant,
         Room(assistant, abilities=("mute",), memory=memory) as room,
@@ -213,7 +213,7 @@ def test_muted_by_voice_the_button_makes_it_hear_again_also_after_a_restart(simu
         room.ask()
         room.happened(PlaybackEnded)  # "I am muted": the answer is heard to its end
         room.see("muted")
-    with Room(simulator, memory=Memory(tmp_path / "memory.json")) as room:
+    with Room(simulator, memory=StateStore(tmp_path / "memory.json")) as room:
         room.see("muted")
         room.ask()
         room.happened(PlaybackEnded)
@@ -227,7 +227,7 @@ def test_asked_to_stop_it_says_nothing_more():
     ):
         room.ask()
         room.happened(StopAsked)
-        room.happened(CutReply)
+        room.happened(InterruptReply)
         room.see("ready", times=2)
         assert simulator.wait_for(
             lambda: any("function_call_output" in str(e) for e in simulator.connections[0].events)
@@ -247,16 +247,16 @@ def test_a_timer_rings_until_somebody_presses_and_that_press_does_nothing_else()
         room.happened(PlaybackEnded)
         before = len(room.all(TalkStarted))
         room.finger.tap()
-        room.happened(Hush)
+        room.happened(StopAlarm)
         assert len(room.all(TalkStarted)) == before
 
 
 def test_a_timer_rings_after_a_restart_and_without_a_network(tmp_path: Path):
-    memory = Memory(tmp_path / "memory.json")
+    memory = StateStore(tmp_path / "memory.json")
     Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
     with Simulator() as simulator:
         simulator.refuse(503)
-        with Room(simulator, memory=Memory(tmp_path / "memory.json"), mode="always") as room:
+        with Room(simulator, memory=StateStore(tmp_path / "memory.json"), mode="always") as room:
             room.see("offline")
             assert room.happened(AlarmDue) == AlarmDue("eggs")
             assert hears_cue(room, Cue.ALARM)
@@ -264,32 +264,32 @@ def test_a_timer_rings_after_a_restart_and_without_a_network(tmp_path: Path):
 
 def test_what_rings_when_the_process_ends_rings_on_in_the_next_one_until_somebody_presses(tmp_path: Path):
     path = tmp_path / "memory.json"
-    memory = Memory(path)
+    memory = StateStore(path)
     Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
     with Simulator() as simulator:
-        with Room(simulator, memory=Memory(path)) as room:
+        with Room(simulator, memory=StateStore(path)) as room:
             assert room.happened(AlarmDue) == AlarmDue("eggs")
-        with Room(simulator, memory=Memory(path)) as room:
+        with Room(simulator, memory=StateStore(path)) as room:
             assert room.happened(AlarmDue) == AlarmDue("eggs")
             assert hears_cue(room, Cue.ALARM)
             room.finger.tap()
-            room.happened(Hush)
-    assert not Alarms(Memory(path)).ringing
+            room.happened(StopAlarm)
+    assert not Alarms(StateStore(path)).ringing
 
 
 def test_when_the_minutes_of_the_day_are_used_up_nobody_is_called(simulator):
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("connected", {"day": time.strftime("%Y-%m-%d"), "today": 61, "total": 4711})
     with Room(simulator, cues=100, memory=memory, daily_minutes=1) as room:
         room.ask()
-        room.happened(CapReached)
+        room.happened(DailyLimitReached)
         room.see("refused")
         assert hears_cue(room, Cue.CAP)
         assert simulator.connections == []
 
 
 def test_a_connection_that_uses_up_the_minutes_ends_after_the_answer(simulator):
-    memory = Memory(None)
+    memory = StateStore(None)
     memory.put("connected", {"day": time.strftime("%Y-%m-%d"), "today": 59, "total": 59})
     with Room(simulator, cues=100, memory=memory, daily_minutes=1, mode="always") as room:
         room.ask()
@@ -298,7 +298,7 @@ def test_a_connection_that_uses_up_the_minutes_ends_after_the_answer(simulator):
         room.happened(LinkIdle)
         room.finger.tap()
         room.happened(Pressed, times=2)
-        room.happened(CapReached)
+        room.happened(DailyLimitReached)
 
 
 UNPLUGGED = DeviceFailed("'default': unplugged")
@@ -338,7 +338,7 @@ def test_a_loudspeaker_that_goes_away_in_a_reply_takes_only_that_with_it(simulat
         room.happened(PlaybackStarted)
         room.speaker.fault = UNPLUGGED
         room.see("trouble")
-        room.happened(CutReply)
+        room.happened(InterruptReply)
         room.speaker.fault = None
         room.see("ready", times=2)
         room.ask()
@@ -364,7 +364,7 @@ def test_without_any_card_it_starts_and_waits_for_one(simulator):
 
 @pytest.mark.slow
 def test_an_alarm_that_nobody_can_hear_costs_nothing_and_is_heard_when_one_can(simulator):
-    memory = Memory(None)
+    memory = StateStore(None)
     Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
     room = Room(simulator, patient=True, memory=memory)
     room.speaker.fault = UNPLUGGED

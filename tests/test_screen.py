@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from device_agent.status import page
-from device_agent.status.page import Screen, about, ago, duration, milliseconds, some
+from device_agent.status.page import StatusPage, about, ago, duration, milliseconds, some
 from device_agent.telemetry.statistics import latency
 from device_agent.telemetry.turn_timing import TurnTimes
 
@@ -92,7 +92,7 @@ ODD = [QUIET, BUSY, {**BUSY, "turns": BUSY["turns"][-1:]}, {**QUIET, "turns": [t
 def drawn(snapshot: dict[str, Any], width: int, height: int = 0, encoding: str = "utf-8") -> list[str]:
     """Return the lines of a page, or of a view where a *height* is given."""
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    made = Screen(out)
+    made = StatusPage(out)
     made._console.width = width
     if height:
         made._console.height = height
@@ -170,7 +170,7 @@ def test_turns_are_drawn_to_one_scale_the_latest_first():
 
 
 def test_a_level_falls_slowly_and_rises_at_once():
-    made = Screen(io.StringIO())
+    made = StatusPage(io.StringIO())
     lengths = []
     for level in (-96.0, -6.0, -96.0, -96.0):
         snapshot = {**QUIET, "levels": {"microphone": level, "speaker": -96.0}}

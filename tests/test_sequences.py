@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sequence import DIALECTS, SEQUENCES, Play, Reply, read, received, understood
 
-from device_agent.core.events import LinkUp, ServiceError, ToolCall, TurnReceived, TurnTaken, UserText
+from device_agent.core.events import LinkUp, ServiceError, ToolCall, TurnAcknowledged, TurnEndedByService, UserText
 
 FILES = {path.stem: path for path in sorted(SEQUENCES.glob("*.jsonl"))}
 BESIDE = Path(__file__).parents[2] / "shared" / "recordings"
@@ -34,8 +34,8 @@ def test_a_sequence_means_what_it_says(name):
     play, meaning = played(name)
     assert play.events[0] == LinkUp()
     assert len(play.told(LinkUp)) == len(play.sessions)
-    assert len(play.told(TurnReceived)) == meaning["turns"]
-    assert len(play.told(TurnTaken)) == meaning["taken"]
+    assert len(play.told(TurnAcknowledged)) == meaning["turns"]
+    assert len(play.told(TurnEndedByService)) == meaning["taken"]
     assert [said.text for said in play.told(UserText) if said.final] == meaning["user"]
     assert [[call.name, json.loads(call.arguments)] for call in play.told(ToolCall)] == meaning["calls"]
     assert len(play.told(ServiceError)) == meaning["errors"]
@@ -122,7 +122,7 @@ def test_a_recording_is_understood_and_each_of_its_replies_heard_once(recording)
     lines = read(recording)
     play = Play(lines, *understood(recording))
     assert len(play.told(LinkUp)) == len(play.sessions)
-    assert play.told(TurnReceived) or play.told(TurnTaken)
+    assert play.told(TurnAcknowledged) or play.told(TurnEndedByService)
     complaints = [event for event in received(lines) if event["type"].endswith(("error", "transcription.failed"))]
     assert len(play.told(ServiceError)) <= len(complaints)
     told = recorded(lines)

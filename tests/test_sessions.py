@@ -13,9 +13,9 @@ from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
     Announcement,
-    Clip,
+    AudioTurn,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyStarted,
@@ -23,12 +23,12 @@ from device_agent.core.events import (
     ServiceError,
     TalkEnded,
     TalkStarted,
+    TextTurn,
     ToolCall,
-    TurnReceived,
-    TurnTaken,
-    Words,
+    TurnAcknowledged,
+    TurnEndedByService,
 )
-from device_agent.services.base import Can, Said
+from device_agent.services.base import Capabilities, HistoryEntry
 from device_agent.services.registry import SERVICES, load, options
 from device_agent.services.response_timeout import PATIENCE_S, QUICK, SLOW, UNTAKEN, ResponseTimedOut
 
@@ -71,7 +71,7 @@ def test_it_is_ready_once_and_not_before_the_service_is():
 def test_a_spoken_turn_is_heard_and_answered(peer):
     told = a_turn(peer)
     assert peer.hears() == PCM
-    assert told in ([TurnReceived()], [TurnTaken()], [])  # xai-live acknowledges nothing
+    assert told in ([TurnAcknowledged()], [TurnEndedByService()], [])  # xai-live acknowledges nothing
     events = of_replies(a_reply(peer, "r1"))
     (name,) = {event.reply for event in events}
     assert events == [
@@ -94,7 +94,7 @@ def test_two_replies_have_two_names(peer):
 
 
 def test_a_turn_in_which_nobody_spoke_wants_no_answer(peer):
-    peer.send(TalkStarted(), PCM, NothingSaid())
+    peer.send(TalkStarted(), PCM, NoSpeech())
     assert "response.create" not in {frame["type"] for frame in peer.frames()}
     assert peer.hears() in (b"", PCM)
 
@@ -141,14 +141,14 @@ def test_an_error_is_an_object_or_a_string(peer, error):
 
 
 def test_a_typed_turn_is_answered(peer):
-    peer.send(Words("How late is it?"))
+    peer.send(TextTurn("How late is it?"))
     peer.say(*([{"type": "state", "state": "thinking"}] if peer.name == "ultravox" else []))
     assert peer.words() == ["How late is it?"]
     assert isinstance(of_replies(a_reply(peer, "r1"))[0], ReplyStarted)
 
 
 def test_a_recorded_turn_is_answered(peer):
-    peer.send(Clip(PCM))
+    peer.send(AudioTurn(PCM))
     peer.wait(0.1)
     peer.say(*peer.takes_turn())
     as_item = [each for frame in peer.frames() for each in frame.get("item", {}).get("content", [])]
@@ -252,7 +252,7 @@ def test_another_connection_goes_on_where_this_one_ended(peer):
     assert not any("conversation_id" in address or "priorCallId" in address for address in begun_anew)
 
 
-SAID = (Said(True, "My name is Ada."), Said(False, "Hello Ada."))
+SAID = (HistoryEntry(True, "My name is Ada."), HistoryEntry(False, "Hello Ada."))
 
 
 def test_what_was_said_before_is_told_where_the_service_takes_it_and_asks_for_nothing(peer):
@@ -322,7 +322,7 @@ def test_a_service_that_has_answered_may_be_silent_for_ever(peer):
     a_turn(peer)
     a_reply(peer, "r1")
     assert peer.wait(600) == []
-    peer.send(TalkStarted(), PCM, NothingSaid())
+    peer.send(TalkStarted(), PCM, NoSpeech())
     assert peer.wait(600) == []
 
 
@@ -364,7 +364,7 @@ def test_a_break_is_a_break(peer):
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_says_what_it_can_and_is_told_what_all_are_told(name):
     service = load(name)
-    assert isinstance(service.can, Can)
+    assert isinstance(service.can, Capabilities)
     assert service.rate in service.rates
     assert not service.can.recall or service.can.typed
     assert {"key", "ca_file", "url", "model", "voice", "instructions", "tools", "functions", "service_ends"} <= options(
@@ -392,7 +392,16 @@ FIELDS = [
 ]  # fmt: skip
 MESSAGES = st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional=dict.fromkeys(FIELDS, VALUES))
 DEEDS = st.sampled_from(
-    [TalkStarted(), PCM, TalkEnded(), NothingSaid(), Words("x"), Clip(PCM), CancelReply(), ToolResult("call-1", "{}")]
+    [
+        TalkStarted(),
+        PCM,
+        TalkEnded(),
+        NoSpeech(),
+        TextTurn("x"),
+        AudioTurn(PCM),
+        CancelReply(),
+        ToolResult("call-1", "{}"),
+    ]
 )
 DEED = st.one_of(MESSAGES, DEEDS, st.binary(max_size=5), st.text(max_size=5))
 

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 import pytest
 import websocket
 
-from device_agent.simulator import FAULTS, MANNERS, SERVICES, Simulator, listed
+from device_agent.simulator import FAULTS, SERVICES, VARIANTS, Simulator, listed
 from device_agent.simulator.server import MAX_MESSAGE
 
 HEADER = ["Authorization: Bearer a-key"]
@@ -457,11 +457,11 @@ def test_a_fault_that_makes_no_sense_with_a_service_is_refused() -> None:
         Simulator("ultravox", faults=["no-quota"])
     with pytest.raises(ValueError, match="one-session does not exist for xai, only for openai"):
         Simulator(manner=["one-session"])
-    assert {name for entry in (*FAULTS.values(), *MANNERS.values()) for name in entry.services} <= set(SERVICES)
+    assert {name for entry in (*FAULTS.values(), *VARIANTS.values()) for name in entry.services} <= set(SERVICES)
 
 
 def test_what_is_listed_says_with_which_services_it_makes_sense() -> None:
-    lines = dict(zip(MANNERS, listed(MANNERS).splitlines(), strict=True))
+    lines = dict(zip(VARIANTS, listed(VARIANTS).splitlines(), strict=True))
     assert lines["one-session"].startswith("one-session ")
     assert lines["one-session"].endswith(" (openai)")
     assert "(" not in listed({"slow": FAULTS["slow"]})

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, SOUNDS, only, question, refusal, silence, sound, tone, types
 
-from device_agent.simulator.contract import Answer, Asked, Drop, Goodbye, Heard, Manners, find_route
-from device_agent.simulator.services.litellm import Litellm, LitellmVoice, rewritten
+from device_agent.simulator.contract import Answer, Asked, Behaviour, ConnectionLog, Drop, Goodbye, find_route
+from device_agent.simulator.services.litellm import Litellm, LitellmSession, rewritten
 
 BETA = {"openai-beta": "realtime=v1"}
 FLAT = {
@@ -26,7 +26,7 @@ FLAT = {
 }
 
 
-def come_in(manners: Manners, heard: Heard, alias: str, header: dict[str, str], key: str = "right") -> Any:
+def come_in(manners: Behaviour, heard: ConnectionLog, alias: str, header: dict[str, str], key: str = "right") -> Any:
     service = Litellm(key="right")
     headers = {"authorization": f"Bearer {key}", **header} if key else header
     query = {"model": alias} if alias else {}
@@ -52,7 +52,7 @@ class Client(simulator_client.Client):
 
 @pytest.mark.parametrize(("alias", "key"), [("openai-realtime", "wrong"), ("openai-realtime", ""), ("", "right")])
 def test_the_door_is_shut_with_403_and_nothing_else(alias: str, key: str) -> None:
-    assert come_in(Manners(), Heard(), alias, {}, key) == Answer(403, None)
+    assert come_in(Behaviour(), ConnectionLog(), alias, {}, key) == Answer(403, None)
 
 
 @pytest.mark.parametrize("path", ["/", "/somewhere", "/v1/somewhere"])
@@ -60,7 +60,7 @@ def test_a_path_that_it_does_not_know_looks_like_a_wrong_key(path: str) -> None:
     route = find_route(Litellm(key="right").routes, "GET", path)
     assert not isinstance(route, int)
     asked = Asked("GET", path, {"model": "grok-voice-agent"}, {"authorization": "Bearer right"}, upgrade=True)
-    assert route(asked, Manners(), Heard()) == Answer(403, None)
+    assert route(asked, Behaviour(), ConnectionLog()) == Answer(403, None)
 
 
 def test_a_request_with_the_commit_overtakes_it_behind_the_proxy_too() -> None:
@@ -73,7 +73,9 @@ def test_a_request_with_the_commit_overtakes_it_behind_the_proxy_too() -> None:
 
 
 def test_a_key_may_come_in_another_header() -> None:
-    assert isinstance(come_in(Manners(), Heard(), "grok-voice-agent", {"api-key": "right"}, ""), LitellmVoice)
+    assert isinstance(
+        come_in(Behaviour(), ConnectionLog(), "grok-voice-agent", {"api-key": "right"}, ""), LitellmSession
+    )
 
 
 def test_an_unknown_model_is_noticed_behind_the_door() -> None:

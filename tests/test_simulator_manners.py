@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from simulator_client import only, question, refusal, silence, sound, tone, types
 
 from device_agent.dsp.resampling import resample
-from device_agent.simulator import MANNERS, Simulator
-from device_agent.simulator.contract import IDLE_S, Asked, Goodbye, Heard, Manners
-from device_agent.simulator.faults import Weather
-from device_agent.simulator.services.openai import Openai, OpenaiVoice, TurnedAway
+from device_agent.simulator import VARIANTS, Simulator
+from device_agent.simulator.contract import IDLE_S, Asked, Behaviour, ConnectionLog, Goodbye
+from device_agent.simulator.faults import FaultSwitches
+from device_agent.simulator.services.openai import Openai, OpenaiSession, TurnedAway
 from device_agent.simulator.services.rewriting import HELD, REWRITERS, Rewriting
-from device_agent.simulator.services.xai import XaiVoice
+from device_agent.simulator.services.xai import XaiSession
 
 LAMP = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
 DOCS = {"type": "mcp", "server_label": "docs", "server_url": "https://docs.example", "allowed_tools": ["find"]}
@@ -31,10 +31,10 @@ class Client(simulator_client.Client):
 
     def __init__(self, *names: str, service: str = "openai", **manners: Any) -> None:
         usual = {"think_s": 0.25, "ping_s": 0, **manners}
-        weather = Weather(Manners(**usual), service)
+        weather = FaultSwitches(Behaviour(**usual), service)
         for name in names:
             weather.switch(name, True)
-        make = {"openai": OpenaiVoice, "xai": XaiVoice}[service]
+        make = {"openai": OpenaiSession, "xai": XaiSession}[service]
         self._service = service
         super().__init__(lambda _manners, heard: make(weather.manners, heard, random.Random(7), wall=1000.0))
 
@@ -70,19 +70,19 @@ def test_every_manner_is_tried() -> None:
     """Here or, where a service has it alone, in the tests of that service."""
     elsewhere = {"answers-commits", "asks", "takes-back", "json-in-binary", "asks-too", "no-greeting", "early-greeting"}
     text = Path(__file__).read_text()
-    assert {name for name in MANNERS if f'"{name}"' not in text} <= elsewhere
-    assert {name for entry in MANNERS.values() for name in entry.manners.get("rewriters", ())} == set(REWRITERS)
-    assert all(entry.says and entry.manners for entry in MANNERS.values())
+    assert {name for name in VARIANTS if f'"{name}"' not in text} <= elsewhere
+    assert {name for entry in VARIANTS.values() for name in entry.manners.get("rewriters", ())} == set(REWRITERS)
+    assert all(entry.says and entry.manners for entry in VARIANTS.values())
 
 
 def test_names_add_up_and_can_be_switched_off() -> None:
-    weather = Weather(Manners(), "openai", ["late-sound"])
+    weather = FaultSwitches(Behaviour(), "openai", ["late-sound"])
     weather.switch("no-ids", True)
     weather.switch("rate-limited", True)
     assert (weather.manners.rewriters, weather.manners.fails) == (("late-sound", "no-ids"), "rate_limit_exceeded")
     for name in weather.names:
         weather.switch(name, False)
-    assert weather.manners == Manners(rewriters=("late-sound",))
+    assert weather.manners == Behaviour(rewriters=("late-sound",))
 
 
 @pytest.mark.parametrize("name", ["rain", "refuse-401"])
@@ -315,12 +315,12 @@ def test_whatever_is_rewriters_every_event_has_an_id_of_its_own_and_sound_keeps_
 
 
 def test_there_can_be_room_for_one_session() -> None:
-    service, manners = Openai(), Weather(Manners(), "openai", ["one-session"]).manners
+    service, manners = Openai(), FaultSwitches(Behaviour(), "openai", ["one-session"]).manners
 
     def come_in(at: float) -> Any:
         asked = Asked("GET", service.path, {}, {"authorization": "Bearer k"}, upgrade=True, at=at)
-        voice = service.routes["GET", service.path](asked, manners, Heard())
-        assert isinstance(voice, OpenaiVoice | TurnedAway)
+        voice = service.routes["GET", service.path](asked, manners, ConnectionLog())
+        assert isinstance(voice, OpenaiSession | TurnedAway)
         voice.greet(at)
         return voice
 
@@ -330,7 +330,7 @@ def test_there_can_be_room_for_one_session() -> None:
     assert goodbye == Goodbye(1008, "All session slots are in use")
     first.hung_up(10.0)
     assert isinstance(come_in(12.9), TurnedAway)
-    assert isinstance(come_in(13.1), OpenaiVoice)
+    assert isinstance(come_in(13.1), OpenaiSession)
 
 
 def approve(client: Client, request: str, yes: bool = True) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from simulator_client import JUNK, SOUNDS, only, question, refusal, silence, sou
 
 from device_agent.dsp import g711
 from device_agent.dsp.resampling import resample
-from device_agent.simulator.contract import Answer, Asked, Goodbye, Heard, Manners
-from device_agent.simulator.services.openai import Openai, OpenaiVoice
+from device_agent.simulator.contract import Answer, Asked, Behaviour, ConnectionLog, Goodbye
+from device_agent.simulator.services.openai import Openai, OpenaiSession
 
 MANUAL = {"input": {"turn_detection": None}}
 FUNCTION = {"type": "function", "name": "set_timer", "description": "Sets it.", "parameters": {"type": "object"}}
@@ -28,7 +28,7 @@ class Client(simulator_client.Client):
 
     def __init__(self, *, beta: bool = False, **manners: Any) -> None:
         super().__init__(
-            lambda m, heard: OpenaiVoice(m, heard, random.Random(7), beta=beta, wall=1_800_000_000.0),
+            lambda m, heard: OpenaiSession(m, heard, random.Random(7), beta=beta, wall=1_800_000_000.0),
             model="gpt-realtime",
             **manners,
         )
@@ -424,7 +424,7 @@ def ask(service: Openai, method: str, path: str, key: str = "", at: float = 0.0,
     headers = {"authorization": f"Bearer {key}"} if key else {}
     body = json.dumps(more.pop("body")).encode() if "body" in more else b""
     asked = Asked(method, path, headers={**headers, **more.pop("headers", {})}, body=body, at=at, **more)
-    return service.routes[method, path](asked, Manners(), Heard())
+    return service.routes[method, path](asked, Behaviour(), ConnectionLog())
 
 
 def come_in(service: Openai, key: str = "", **more: Any) -> Any:
@@ -437,7 +437,7 @@ def test_nobody_comes_in_without_a_key() -> None:
         assert answer.status == 401
         assert answer.body is not None
         assert answer.body["error"]["code"] == "invalid_api_key"
-    assert isinstance(come_in(Openai(key="sk-right"), "sk-right"), OpenaiVoice)
+    assert isinstance(come_in(Openai(key="sk-right"), "sk-right"), OpenaiSession)
 
 
 def test_the_header_of_the_beta_is_noticed() -> None:
@@ -561,7 +561,7 @@ ITEMS = st.fixed_dictionaries(
         "arguments": st.just("{}") | JUNK,
     },
 )
-KINDS = [*OpenaiVoice._HANDLERS, "unheard.of"]
+KINDS = [*OpenaiSession._HANDLERS, "unheard.of"]
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | JUNK},
     optional={

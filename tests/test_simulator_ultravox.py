@@ -17,11 +17,11 @@ from simulator_client import JUNK, question, silence, tone
 
 from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
-from device_agent.simulator.contract import Asked, Goodbye, Heard, Manners, find_route
-from device_agent.simulator.engine.rate_limiter import Pace, verdict
+from device_agent.simulator.contract import Asked, Behaviour, ConnectionLog, Goodbye, find_route
+from device_agent.simulator.engine.rate_limiter import RateLimiter, verdict
 from device_agent.simulator.services.ultravox import Ultravox
 from device_agent.simulator.services.ultravox_calls import Calls
-from device_agent.simulator.services.ultravox_voice import UltravoxVoice
+from device_agent.simulator.services.ultravox_voice import UltravoxSession
 
 RATE = 16000
 FRAME = 2 * RATE // 50
@@ -41,7 +41,7 @@ class Client(simulator_client.Client):
     def __init__(self, asked: dict[str, Any] | None = None, **manners: Any) -> None:
         call = Calls(1).create(wish() if asked is None else asked, None, 100.0)
         self.call = call
-        super().__init__(lambda m, heard: UltravoxVoice(m, heard, random.Random(7), call), **manners)
+        super().__init__(lambda m, heard: UltravoxSession(m, heard, random.Random(7), call), **manners)
 
     def stream(self, pcm: bytes, speed: float = 1.0) -> list[dict[str, Any]]:
         """Say *pcm*, 20 ms every 20 ms, or faster."""
@@ -76,7 +76,7 @@ def ask(service: Ultravox, method: str, path: str, at: float = 0.0, key: str = "
     asked = Asked(method, path, headers=headers, body=body, at=at, origin="ws://127.0.0.1:9", **more)
     route = find_route(service.routes, method, path)
     assert not isinstance(route, int)
-    return route(asked, Manners(), Heard())
+    return route(asked, Behaviour(), ConnectionLog())
 
 
 def create(service: Ultravox, at: float = 0.0, body: Any = None, **more: Any) -> Any:
@@ -96,7 +96,7 @@ def test_a_call_is_made_and_joined_once() -> None:
     assert call["created"] == "2027-01-15T08:00:00Z"
     assert (call["joined"], call["ended"], call["endReason"]) == (None, None, None)
     assert call["callId"] not in call["joinUrl"]  # who knows the one cannot join by it
-    assert isinstance(join(service, call, 1.0), UltravoxVoice)
+    assert isinstance(join(service, call, 1.0), UltravoxSession)
     assert join(service, call, 2.0).status == 410
 
 
@@ -147,7 +147,7 @@ def test_an_address_expires() -> None:
     service = Ultravox()
     first, second = (create(service, body=wish(joinTimeout="10s")).body for _ in range(2))
     assert join(service, first, 11.0).status == 410
-    assert isinstance(join(service, second, 9.0), UltravoxVoice)
+    assert isinstance(join(service, second, 9.0), UltravoxSession)
 
 
 def test_a_call_can_go_on_with_another_one() -> None:
@@ -402,12 +402,12 @@ def test_a_pace_is_judged_within_ten_percent() -> None:
         *("underflow", "underflow", "", "", ""),
         "overflow",
     ]
-    assert Pace(RATE, 0.0).judge(1.0) is None
+    assert RateLimiter(RATE, 0.0).judge(1.0) is None
 
 
 # Anything at all --------------------------------------------------------------------------------------------------
 
-KINDS = [*UltravoxVoice._HANDLERS, "unheard.of"]
+KINDS = [*UltravoxSession._HANDLERS, "unheard.of"]
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | JUNK},
     optional={

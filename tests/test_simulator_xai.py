@@ -19,16 +19,16 @@ from device_agent.dsp import g711
 from device_agent.dsp.pcm import level
 from device_agent.dsp.resampling import resample
 from device_agent.simulator import QUESTION
-from device_agent.simulator.contract import Asked, Goodbye, Heard, Manners
+from device_agent.simulator.contract import Asked, Behaviour, ConnectionLog, Goodbye
 from device_agent.simulator.engine.conversation_store import MAX_KEPT
-from device_agent.simulator.services.xai import Xai, XaiVoice
+from device_agent.simulator.services.xai import Xai, XaiSession
 
 
 class Client(simulator_client.Client):
     """A client of this service."""
 
     def __init__(self, **manners: Any) -> None:
-        super().__init__(lambda m, heard: XaiVoice(m, heard, random.Random(7)), model="grok-voice-latest", **manners)
+        super().__init__(lambda m, heard: XaiSession(m, heard, random.Random(7)), model="grok-voice-latest", **manners)
 
     def configure(self, vad: dict[str, Any] | None = None, **session: Any) -> list[dict[str, Any]]:
         detection = {"type": None} if vad is None else {"type": "server_vad", **vad}
@@ -72,7 +72,7 @@ def test_it_can_greet_as_in_early_2026() -> None:
 def test_it_can_wait_for_the_client_to_speak_first() -> None:
     client = Client(greeting="none", ping_s=5.0)
     assert client.events == []
-    assert client.voice.deadline == client.now + XaiVoice.SESSION_S
+    assert client.voice.deadline == client.now + XaiSession.SESSION_S
     assert types(client.configure()) == ["session.updated"]
 
 
@@ -802,7 +802,7 @@ def test_it_tells_when_a_turn_has_a_second_and_a_reply_a_third() -> None:
 
 def test_manners_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="pace"):
-        Manners(pace=0)
+        Behaviour(pace=0)
 
 
 # Who may come in --------------------------------------------------------------------------------------------------
@@ -810,7 +810,7 @@ def test_manners_that_make_no_sense_are_refused() -> None:
 
 def come_in(service: Xai, **headers: str) -> Any:
     asked = Asked("GET", "/v1/realtime", {"model": "grok-voice-latest"}, headers, upgrade=True)
-    return service.routes["GET", "/v1/realtime"](asked, Manners(), Heard())
+    return service.routes["GET", "/v1/realtime"](asked, Behaviour(), ConnectionLog())
 
 
 @pytest.mark.parametrize("header", [{}, {"authorization": "Bearer "}, {"authorization": "Basic x"}])
@@ -822,8 +822,8 @@ def test_nobody_comes_in_without_a_key(header: dict[str, str]) -> None:
 
 
 def test_any_key_opens_unless_one_is_set() -> None:
-    assert isinstance(come_in(Xai(), authorization="Bearer any"), XaiVoice)
-    assert isinstance(come_in(Xai(key="secret"), authorization="bearer secret"), XaiVoice)
+    assert isinstance(come_in(Xai(), authorization="Bearer any"), XaiSession)
+    assert isinstance(come_in(Xai(key="secret"), authorization="bearer secret"), XaiSession)
     assert come_in(Xai(key="secret"), authorization="Bearer wrong-ü").status == 401
 
 
@@ -884,7 +884,7 @@ ITEMS = st.fixed_dictionaries(
         "arguments": JUNK,
     },
 )
-KINDS = [*XaiVoice._HANDLERS, "unheard.of"]
+KINDS = [*XaiSession._HANDLERS, "unheard.of"]
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | JUNK},
     optional={
@@ -975,7 +975,7 @@ def secret(service: Xai, body: Any = None, key: str = "right", at: float = 0.0) 
     path = "/v1/realtime/client_secrets"
     content = json.dumps({} if body is None else body).encode()
     asked = Asked("POST", path, headers={"authorization": f"Bearer {key}"}, body=content, at=at)
-    return service.routes["POST", path](asked, Manners(), Heard())
+    return service.routes["POST", path](asked, Behaviour(), ConnectionLog())
 
 
 def test_a_token_opens_until_it_expires() -> None:
@@ -987,9 +987,9 @@ def test_a_token_opens_until_it_expires() -> None:
 
     def come(at: float) -> Any:
         asked = Asked("GET", "/v1/realtime", {}, header, upgrade=True, at=at)
-        return service.routes["GET", "/v1/realtime"](asked, Manners(), Heard())
+        return service.routes["GET", "/v1/realtime"](asked, Behaviour(), ConnectionLog())
 
-    assert isinstance(come(39.0), XaiVoice)
+    assert isinstance(come(39.0), XaiSession)
     assert come(41.0).status == 401
     assert secret(service, key=body["value"]).status == 401
 

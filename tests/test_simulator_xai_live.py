@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_client import JUNK, SOUNDS, question, silence, tone, types
 
-from device_agent.simulator.contract import Answer, Asked, Goodbye, Heard, Manners
-from device_agent.simulator.services.xai_live import AUTH_S, XaiLive, XaiLiveVoice
+from device_agent.simulator.contract import Answer, Asked, Behaviour, ConnectionLog, Goodbye
+from device_agent.simulator.services.xai_live import AUTH_S, XaiLive, XaiLiveSession
 
 DOCUMENTED = {
     "response.audio.delta": {"type", "delta"},
@@ -35,7 +35,7 @@ class Client(simulator_client.Client):
     """A client of this service, with the right key unless it is told another one."""
 
     def __init__(self, key: str | None = "right", **manners: Any) -> None:
-        super().__init__(lambda m, heard: XaiLiveVoice(m, heard, random.Random(7), key="right"), **manners)
+        super().__init__(lambda m, heard: XaiLiveSession(m, heard, random.Random(7), key="right"), **manners)
         assert self.events == []
         if key is not None:
             self.say("auth", api_key=key)
@@ -56,8 +56,8 @@ def assert_documented(events: list[dict[str, Any]]) -> None:
 def test_anybody_may_connect() -> None:
     service = XaiLive(key="right")
     asked = Asked("GET", "/v1/live", upgrade=True)
-    assert isinstance(service.routes["GET", "/v1/live"](asked, Manners(), Heard()), XaiLiveVoice)
-    answer = service.routes["GET", "/v1/live"](Asked("GET", "/v1/live"), Manners(), Heard())
+    assert isinstance(service.routes["GET", "/v1/live"](asked, Behaviour(), ConnectionLog()), XaiLiveSession)
+    answer = service.routes["GET", "/v1/live"](Asked("GET", "/v1/live"), Behaviour(), ConnectionLog())
     assert isinstance(answer, Answer)
     assert answer.status == 426
 
@@ -130,7 +130,7 @@ def test_wrong_settings_are_told_with_a_string(session: Any) -> None:
     assert isinstance(error["error"], str)
 
 
-KINDS = [*XaiLiveVoice._HANDLERS, "unheard.of"]
+KINDS = [*XaiLiveSession._HANDLERS, "unheard.of"]
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | JUNK},
     optional={"session": st.just(SESSION) | JUNK, "item": JUNK, "audio": JUNK, "response": JUNK, "api_key": JUNK},

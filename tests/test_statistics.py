@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.core.actions import Ring
+from device_agent.core.actions import StartAlarm
 from device_agent.core.conversation import Conversation
 from device_agent.core.events import (
     AlarmDue,
-    CapReached,
+    DailyLimitReached,
+    DeadlinePassed,
     DeviceReady,
     Event,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneLost,
-    NothingSaid,
+    NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
@@ -31,13 +32,12 @@ from device_agent.core.events import (
     StopAsked,
     TalkEnded,
     TalkStarted,
-    TimeUp,
+    TextTurn,
     ToolCall,
-    TurnReceived,
+    TurnAcknowledged,
     UserText,
-    Words,
 )
-from device_agent.dsp.level_meter import Level
+from device_agent.dsp.level_meter import LevelMeter
 from device_agent.telemetry.statistics import GAPS, SHOWN, Gauges, Statistics, latency, percentile
 from device_agent.telemetry.turn_timing import TurnTimes
 
@@ -49,7 +49,7 @@ class Thing:
 
     def __init__(self, **gauges: object) -> None:
         self.now = Gauges(**gauges)  # type: ignore[arg-type]
-        self.levels = (Level(), Level())
+        self.levels = (LevelMeter(), LevelMeter())
 
     def gauges(self) -> Gauges:
         return self.now
@@ -71,7 +71,7 @@ def turn(at: float, reply: str = "r", *, end: Event | None = None) -> list[tuple
         (Pressed(), at),
         (TalkStarted(), at),
         (TalkEnded(0.5), at + 2.0),
-        (TurnReceived(), at + 2.1),
+        (TurnAcknowledged(), at + 2.1),
         (ReplyStarted(reply), at + 2.5),
         (PlaybackStarted(reply), at + 2.6),
         (ReplyEnded(reply), at + 2.7),
@@ -92,10 +92,10 @@ def counted(*story: tuple[Event, float]) -> dict[str, int]:
         (turn(1.0) + turn(11.0, "r2"), {"turns": 2, "replies": 2}),
         (turn(1.0, end=StopAsked()), {"turns": 1, "replies": 1, "interruptions": 1}),
         (turn(1.0, end=SpeakerLost("gone")), {"turns": 1, "replies": 1, "device_losses": 1}),
-        ([(Pressed(), 1.0), (TalkStarted(), 1.0), (NothingSaid(), 6.0)], {"nothing_said": 1}),
-        ([(Words("x"), 1.0), (TimeUp(), 16.0)], {"turns": 1, "given_up": 1}),
-        ([(Words("x"), 1.0), (CapReached(), 1.0)], {"turns": 1, "given_up": 1}),
-        ([(Words("x"), 1.0), (Pressed(), 2.0)], {"turns": 1}),
+        ([(Pressed(), 1.0), (TalkStarted(), 1.0), (NoSpeech(), 6.0)], {"nothing_said": 1}),
+        ([(TextTurn("x"), 1.0), (DeadlinePassed(), 16.0)], {"turns": 1, "given_up": 1}),
+        ([(TextTurn("x"), 1.0), (DailyLimitReached(), 1.0)], {"turns": 1, "given_up": 1}),
+        ([(TextTurn("x"), 1.0), (Pressed(), 2.0)], {"turns": 1}),
         ([(ToolCall("c", "lamp", "{}"), 1.0)] * 3, {"tool_calls": 3}),
         ([(LinkUp("xai"), 1.0), (LinkDown("x", 1.0), 2.0), (LinkUp("xai"), 3.0)], {"connections": 2, "reconnects": 1}),
         ([(Refused("no", 0.0), 1.0)], {"refusals": 1}),
@@ -149,7 +149,7 @@ def test_every_key_of_a_snapshot_is_explained():
 
 
 def test_no_word_that_was_said_is_in_it():
-    story = [*turn(1.0), (UserText("i", "blue elephant", True), 3.0), (Words("blue elephant"), 8.0)]
+    story = [*turn(1.0), (UserText("i", "blue elephant", True), 3.0), (TextTurn("blue elephant"), 8.0)]
     story += [(ToolCall("c", "lamp", '{"a": "blue elephant"}'), 9.0), (AlarmDue("blue elephant"), 9.0)]
     assert "elephant" not in json.dumps(told(*story).snapshot(10.0))
 
@@ -178,7 +178,7 @@ def test_another_agent_goes_on_counting():
     thing = Thing(gaps=(1, 2, 3))
     statistics = told(*turn(1.0), thing=thing)
     statistics.listen(True)
-    for word, now in ((LinkUp("xai"), 6.0), (MicrophoneLost("gone"), 6.0), (Ring(), 6.0), (TalkStarted(), 7.0)):
+    for word, now in ((LinkUp("xai"), 6.0), (MicrophoneLost("gone"), 6.0), (StartAlarm(), 6.0), (TalkStarted(), 7.0)):
         statistics(word, now)
     after = Thing(gaps=(10, 0, 0))
     statistics.look_at(after)

@@ -26,10 +26,10 @@ from device_agent.cli import main
 from device_agent.core.events import PlaybackEnded
 from device_agent.runtime import paths
 from device_agent.simulator import Simulator
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 from device_agent.status import client as guest
 from device_agent.status import command
-from device_agent.status.client import NotSeen, ask
+from device_agent.status.client import StatusUnavailable, ask
 from device_agent.status.command import Lines
 from device_agent.status.server import MOST, WATCH
 from device_agent.telemetry.statistics import Statistics
@@ -75,7 +75,7 @@ def test_what_a_crashed_agent_left_is_no_agent(path):
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
-    with pytest.raises(NotSeen, match="no device-agent is running here"):
+    with pytest.raises(StatusUnavailable, match="no device-agent is running here"):
         ask(paths.status_paths())
 
 
@@ -88,7 +88,7 @@ def test_the_agent_of_the_unit_is_seen_where_there_is_none_of_ours(path, tmp_pat
 
 def test_who_may_not_look_hears_who_may(path):
     with opened(path), nobody(path):
-        with pytest.raises(NotSeen) as told:
+        with pytest.raises(StatusUnavailable) as told:
             ask([path])
     assert str(told.value).startswith("You are not root. Repeat with sudo: sudo device-agent status ")
     assert "\n" not in str(told.value)
@@ -113,10 +113,10 @@ def nobody(path: Path) -> Iterator[None]:
 
 def test_too_many_hear_why_they_see_nothing(path):
     with opened(path) as statue:
-        streams = [guest.Stream([path], WATCH) for _ in range(MOST)]
+        streams = [guest.StatusStream([path], WATCH) for _ in range(MOST)]
         for stream in streams:
             stream.next()
-        with pytest.raises(NotSeen, match=f"{MOST} others are reading the status already"):
+        with pytest.raises(StatusUnavailable, match=f"{MOST} others are reading the status already"):
             ask([path])
         for stream in streams:
             with stream:
@@ -157,13 +157,13 @@ def stranger(path: Path, says: bytes, *, leaves: bool = True) -> Iterator[None]:
     ],
 )
 def test_a_stranger_is_not_believed(path, says, told):
-    with stranger(path, says), pytest.raises(NotSeen, match=told):
+    with stranger(path, says), pytest.raises(StatusUnavailable, match=told):
         ask([path])
 
 
 def test_an_agent_that_hangs_is_not_waited_for(path, monkeypatch):
     monkeypatch.setattr(guest, "ANSWER_S", 0.05)
-    with stranger(path, b"", leaves=False), pytest.raises(NotSeen, match="does not answer within 0.05 s"):
+    with stranger(path, b"", leaves=False), pytest.raises(StatusUnavailable, match="does not answer within 0.05 s"):
         ask([path])
 
 
@@ -173,14 +173,14 @@ def test_an_agent_that_lets_nobody_in_hangs(path):
         door = owned.enter_context(socket.socket(socket.AF_UNIX))
         door.bind(str(path))
         door.listen(0)
-        with pytest.raises(NotSeen, match="accepts no connection"):
+        with pytest.raises(StatusUnavailable, match="accepts no connection"):
             for _ in range(5):
-                owned.enter_context(guest.Stream([path]))
+                owned.enter_context(guest.StatusStream([path]))
 
 
 def test_an_answer_without_end_is_not_read(path, monkeypatch):
     monkeypatch.setattr(guest, "LONGEST", 10_000)
-    with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(NotSeen, match="does not end"):
+    with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(StatusUnavailable, match="does not end"):
         ask([path])
 
 
@@ -262,7 +262,7 @@ def test_another_agent_is_news():
 
 def test_the_running_agent_is_seen(path):
     """The whole way: what happens in a room, through the window, onto a page."""
-    memory = Memory(None)
+    memory = StateStore(None)
     with Simulator(key="k", think_s=0.05) as simulator:
         room = Room(simulator, memory=memory)
         statistics = Statistics(Path("config.yaml"), 0.06, began=0.0)
@@ -270,7 +270,7 @@ def test_the_running_agent_is_seen(path):
         room.agent._watch = (*room.agent._watch, statistics)
         began = time.monotonic()
         with room, opened(path, statistics):  # type: ignore[arg-type]
-            with guest.Stream([path]) as stream:
+            with guest.StatusStream([path]) as stream:
                 room.ask()
                 loudest = {"microphone": -96.0, "speaker": -96.0}
                 while (snapshot := stream.next())["counts"]["replies"] < 1 or snapshot["mood"] == "speaking":
@@ -292,7 +292,7 @@ def test_the_running_agent_is_seen(path):
 def wait_until_seen(at: list[Path]) -> None:
     """Wait until there is an agent that answers."""
     for _ in range(500):
-        with suppress(NotSeen):
+        with suppress(StatusUnavailable):
             ask(at)
             return
         threading.Event().wait(0.02)
@@ -309,16 +309,16 @@ def test_the_daemon_has_a_window(tmp_path):
             at = [tmp_path / "run" / "status.sock"]
             wait_until_seen(at)
             assert stat.S_IMODE(at[0].stat().st_mode) == 0o660
-            with guest.Stream(at) as stream:
+            with guest.StatusStream(at) as stream:
                 snapshot = next(each for each in (stream.next() for _ in range(100)) if each["mood"] == "ready")
             assert (snapshot["pid"], snapshot["state"], snapshot["volume"]) == (agent.process.pid, "ready", 100)
             assert snapshot["config"] == {"file": str(config), "state": "in use", "mistakes": []}
             assert snapshot["connected"]["price_per_minute"] == 0.06
             assert snapshot["connected"]["cap_s"] == 1800.0
-            with guest.Stream(at) as stream:
+            with guest.StatusStream(at) as stream:
                 assert stream.next()["levels"] == {"microphone": -96.0, "speaker": -96.0}
                 assert agent.end(signal.SIGTERM) == 0
-                with pytest.raises(NotSeen):
+                with pytest.raises(StatusUnavailable):
                     for _ in range(100):
                         stream.next()
         assert not at[0].exists()

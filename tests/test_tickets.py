@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from authority import Authority
 
-from device_agent.audio.playback_buffer import Playback
+from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.core.errors import ConfigError, LinkRefused
 from device_agent.core.redaction import Secret
 from device_agent.link import manager
 from device_agent.link.outbox import Outbox
 from device_agent.net import tls_sessions as ticket_office
-from device_agent.net.dialer import Dial, prepare
-from device_agent.net.resolver import Address, Book
-from device_agent.net.tls_sessions import MOST, Tickets
+from device_agent.net.dialer import Dialer, prepare
+from device_agent.net.resolver import Address, ResolverCache
+from device_agent.net.tls_sessions import MOST, TlsContextCache
 from device_agent.services.xai import Xai
 
 PATIENCE_S = 20.0
@@ -72,13 +72,13 @@ class Door:
                 tls.recv(1)
 
 
-HERE = Book(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])
+HERE = ResolverCache(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])
 NAMES = "DNS:one.example,DNS:two.example"
 
 
-def calls(door: Door, tickets: Tickets, ca_file: Path, host: str = "one.example") -> bool:
+def calls(door: Door, tickets: TlsContextCache, ca_file: Path, host: str = "one.example") -> bool:
     """Call, listen and hang up; return whether the handshake was resumed."""
-    with closing(Dial("it", PATIENCE_S, ca_file=str(ca_file), book=HERE, tickets=tickets)) as dial:
+    with closing(Dialer("it", PATIENCE_S, ca_file=str(ca_file), book=HERE, tickets=tickets)) as dial:
         line = dial.connect(f"wss://{host}:{door.port}")
         assert isinstance(line.sock, ssl.SSLSocket)
         assert line.recv(1) == b"x"
@@ -90,20 +90,20 @@ def calls(door: Door, tickets: Tickets, ca_file: Path, host: str = "one.example"
 def test_the_next_handshake_is_resumed_and_so_is_the_one_after_it(authority, version):
     context = authority.server(NAMES)
     context.maximum_version = version
-    tickets = Tickets()
+    tickets = TlsContextCache()
     with Door(context) as door:
         assert [calls(door, tickets, authority.certificate) for _ in "1234"] == [False, True, True, True]
 
 
 def test_a_ticket_that_is_refused_costs_nothing_but_a_whole_handshake(authority):
     """Another machine behind the same name, or the same one started anew, knows nothing of it."""
-    tickets = Tickets()
+    tickets = TlsContextCache()
     with Door(authority.server(NAMES), authority.server(NAMES)) as door:
         assert [calls(door, tickets, authority.certificate) for _ in "123"] == [False, False, True]
 
 
 def test_who_refuses_a_ticket_has_to_show_a_certificate_that_we_believe(authority, stranger):
-    tickets, ours = Tickets(), authority.server(NAMES)
+    tickets, ours = TlsContextCache(), authority.server(NAMES)
     with Door(ours, stranger.server(NAMES), ours) as door:
         assert not calls(door, tickets, authority.certificate)
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -112,14 +112,14 @@ def test_who_refuses_a_ticket_has_to_show_a_certificate_that_we_believe(authorit
 
 
 def test_another_host_gets_a_handshake_of_its_own(authority):
-    tickets = Tickets()
+    tickets = TlsContextCache()
     with Door(authority.server(NAMES)) as door:
         hosts = ["one.example", "two.example", "two.example", "one.example"]
         assert [calls(door, tickets, authority.certificate, host) for host in hosts] == [False, False, True, True]
 
 
 def test_another_port_is_somebody_else(authority):
-    tickets, context = Tickets(), authority.server(NAMES)
+    tickets, context = TlsContextCache(), authority.server(NAMES)
     with Door(context) as door, Door(context) as other:
         assert not calls(door, tickets, authority.certificate)
         assert not calls(other, tickets, authority.certificate)
@@ -128,7 +128,7 @@ def test_another_port_is_somebody_else(authority):
 
 def test_another_file_of_authorities_is_another_belief(authority, tmp_path):
     """Even where it says the same: a ticket is worth something to those by whom it was earned."""
-    tickets = Tickets()
+    tickets = TlsContextCache()
     copy = tmp_path / "copy.pem"
     copy.write_bytes(authority.certificate.read_bytes())
     with Door(authority.server(NAMES)) as door:
@@ -139,7 +139,7 @@ def test_another_file_of_authorities_is_another_belief(authority, tmp_path):
 
 
 def test_authorities_that_were_edited_are_read_again_and_no_ticket_outlives_them(authority, stranger, tmp_path):
-    tickets = Tickets()
+    tickets = TlsContextCache()
     ours = tmp_path / "ours.pem"
     ours.write_bytes(authority.certificate.read_bytes())
     with Door(authority.server(NAMES)) as door:
@@ -161,7 +161,7 @@ def test_authorities_of_the_system_are_read_once_and_again_when_they_change(auth
     folder.mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     monkeypatch.setenv("SSL_CERT_DIR", str(folder))
-    tickets = Tickets()
+    tickets = TlsContextCache()
     first = tickets.context()
     assert tickets.context() is first
     if place == "file":
@@ -174,14 +174,14 @@ def test_authorities_of_the_system_are_read_once_and_again_when_they_change(auth
 def test_a_file_that_is_of_no_use_is_said_each_time(tmp_path):
     file = tmp_path / "words.pem"
     file.write_text("my CA")
-    tickets = Tickets()
+    tickets = TlsContextCache()
     for _ in "12":
         with pytest.raises(ConfigError, match="not a PEM file"):
             tickets.context(str(file))
 
 
 def test_a_ticket_ends_with_the_certificate_that_it_came_with(authority, monkeypatch):
-    tickets = Tickets()
+    tickets = TlsContextCache()
     with Door(authority.server(NAMES)) as door:
         assert not calls(door, tickets, authority.certificate)
         (kept,) = tickets._tickets.values()
@@ -192,7 +192,7 @@ def test_a_ticket_ends_with_the_certificate_that_it_came_with(authority, monkeyp
 
 
 def test_few_tickets_are_kept(authority):
-    tickets = Tickets()
+    tickets = TlsContextCache()
     hosts = [f"{n}.example" for n in range(MOST + 2)]
     with Door(authority.server(",".join(f"DNS:{host}" for host in hosts))) as door:
         for host in hosts:
@@ -203,9 +203,9 @@ def test_few_tickets_are_kept(authority):
 
 
 def test_a_connection_that_was_aborted_leaves_nothing(authority):
-    tickets = Tickets()
+    tickets = TlsContextCache()
     with Door(authority.server(NAMES)) as door:
-        dial = Dial("it", PATIENCE_S, ca_file=str(authority.certificate), book=HERE, tickets=tickets)
+        dial = Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), book=HERE, tickets=tickets)
         dial.connect(f"wss://one.example:{door.port}")
         dial.abort()
         dial.close()
@@ -225,7 +225,7 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
         looked_up.set()
         return [Address(socket.AF_INET, ("127.0.0.1", port))]
 
-    tickets, book = Tickets(), Book(ask)
+    tickets, book = TlsContextCache(), ResolverCache(ask)
     with Door(authority.server(NAMES)) as door:
         for url in (f"wss://one.example:{door.port}/v1", "ws://plain.example", "wss://127.0.0.1", "nonsense"):
             prepare(url, str(authority.certificate), book, tickets)
@@ -241,7 +241,7 @@ def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, mon
     ours.write_bytes(authority.certificate.read_bytes())
     services = [Xai(url="wss://127.0.0.1:1/", ca_file=str(ours), key=Secret("k"))]
     outbox, stopping = Outbox(1 << 16), threading.Event()
-    rests = manager.Link(services, outbox, Playback(24000), lambda _event: None)
+    rests = manager.LinkManager(services, outbox, PlaybackBuffer(24000), lambda _event: None)
     thread = threading.Thread(target=rests.run, args=(stopping,))
     with closing(outbox):
         thread.start()

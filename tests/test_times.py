@@ -6,14 +6,15 @@ import logging
 
 import pytest
 
-from device_agent.core.actions import CutReply, Dial, ForgetTurn
+from device_agent.core.actions import Connect, ForgetTurn, InterruptReply
 from device_agent.core.conversation import Conversation
 from device_agent.core.events import (
-    CutConfirmed,
+    DeadlinePassed,
     Event,
+    InterruptConfirmed,
     LinkDown,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
@@ -25,18 +26,17 @@ from device_agent.core.events import (
     StopAsked,
     TalkEnded,
     TalkStarted,
-    TimeUp,
+    TextTurn,
     ToolCall,
-    TurnReceived,
-    TurnTaken,
-    Words,
+    TurnAcknowledged,
+    TurnEndedByService,
 )
-from device_agent.telemetry.turn_timing import KEPT, MOST_PARTS, Stopwatch, TurnTimes
+from device_agent.telemetry.turn_timing import KEPT, MOST_PARTS, TurnTimer, TurnTimes
 
 
-def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> Stopwatch:
+def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> TurnTimer:
     """Tell *story* to a real conversation, and show a stopwatch what the agent would."""
-    watch, conversation = Stopwatch(), Conversation(follow_up=follow_up)
+    watch, conversation = TurnTimer(), Conversation(follow_up=follow_up)
     for event, now in ((Started(), 0.0), *story):
         watch(event, now)
         for action in conversation.handle(event, now):
@@ -52,7 +52,7 @@ def parts(turn: TurnTimes | None, now: float = 99.0) -> list[tuple[str, float]]:
 ASKED: list[tuple[Event, float]] = [(Pressed(), 9.9), (TalkStarted(), 10.0), (TalkEnded(0.7), 13.0)]
 ANSWERED: list[tuple[Event, float]] = [
     *ASKED,
-    (TurnReceived(), 13.1),
+    (TurnAcknowledged(), 13.1),
     (ReplyStarted("r"), 13.5),
     (PlaybackStarted("r"), 13.65),
 ]
@@ -68,7 +68,7 @@ def test_the_wait_is_taken_apart():
 
 
 def test_the_wait_of_an_unanswered_turn_has_fewer_parts():
-    watch = Stopwatch()
+    watch = TurnTimer()
     watch(ReplyStarted("before any turn"), 1.0)
     assert watch.turn is None
     watch(TalkStarted(), 2.0)
@@ -107,7 +107,11 @@ def test_a_turn_that_goes_on_lasts_until_now():
 
 def test_a_service_that_takes_the_turn_ends_the_listening():
     turn = watched(
-        (Pressed(), 9.9), (TalkStarted(), 10.0), (TurnTaken(), 12.0), (TalkEnded(0.5), 12.02), (ReplyStarted("r"), 12.5)
+        (Pressed(), 9.9),
+        (TalkStarted(), 10.0),
+        (TurnEndedByService(), 12.0),
+        (TalkEnded(0.5), 12.02),
+        (ReplyStarted("r"), 12.5),
     ).turn
     assert parts(turn, 12.5)[:3] == [("listening", 1.52), ("silence", 0.48), ("service", 0.5)]
 
@@ -150,12 +154,12 @@ SPEAKING = [*ANSWERED, (ReplyEnded("r"), 14.0)]
         ([*SPEAKING, (SpeakerLost("it is gone"), 15.0)], "dropped", 15.0),
         ([*ASKED, (Pressed(), 14.0)], "dropped", 14.0),
         ([*ASKED, (StopAsked(), 14.0)], "dropped", 14.0),
-        ([*ASKED, (TimeUp(), 28.0)], "given up", 28.0),
+        ([*ASKED, (DeadlinePassed(), 28.0)], "given up", 28.0),
         ([*ASKED, (Refused("no", 0.0), 14.0)], "given up", 14.0),
         ([*ASKED, (LinkDown("gone", 1.0), 14.0), (LinkUp("x"), 15.0)], "open", None),
-        ([*ASKED, (TurnReceived(), 13.2), (ReplyEnded("r", "too long"), 14.0)], "given up", 14.0),
-        ([*ASKED, (TurnReceived(), 13.2), (ReplyEnded("r"), 14.0)], "answered", 14.0),
-        ([*ASKED[:2], (NothingSaid(), 15.0)], "nothing said", 15.0),
+        ([*ASKED, (TurnAcknowledged(), 13.2), (ReplyEnded("r", "too long"), 14.0)], "given up", 14.0),
+        ([*ASKED, (TurnAcknowledged(), 13.2), (ReplyEnded("r"), 14.0)], "answered", 14.0),
+        ([*ASKED[:2], (NoSpeech(), 15.0)], "nothing said", 15.0),
         ([*ASKED[:2], (Refused("no", 0.0), 12.0), (TalkEnded(0.1), 12.02)], "given up", 12.0),
     ],
 )
@@ -178,7 +182,7 @@ def test_what_is_told_of_a_dead_reply_is_not_of_the_next():
         (TalkEnded(0.5), 17.0),
         (ReplyStarted("dead"), 17.1),
         (PlaybackStarted("dead"), 17.2),
-        (CutConfirmed(), 17.3),
+        (InterruptConfirmed(), 17.3),
         (ReplyStarted("alive"), 18.0),
     )
     assert watch.turn is not None
@@ -186,19 +190,19 @@ def test_what_is_told_of_a_dead_reply_is_not_of_the_next():
 
 
 def test_words_are_a_turn_without_sound():
-    watch = watched((Words("hello"), 5.0), (ReplyStarted("r"), 6.0), (PlaybackStarted("r"), 6.1))
+    watch = watched((TextTurn("hello"), 5.0), (ReplyStarted("r"), 6.0), (PlaybackStarted("r"), 6.1))
     assert parts(watch.turn, 7.0) == [("service", 1.0), ("loudspeaker", 0.1), ("speaking", 0.9)]
     assert watch.turn is not None
     assert watch.turn.waits() == {}
 
 
 def test_words_that_nobody_takes_are_none():
-    watch = watched((Pressed(), 1.0), (TalkStarted(), 1.1), (Words("hello"), 2.0))
+    watch = watched((Pressed(), 1.0), (TalkStarted(), 1.1), (TextTurn("hello"), 2.0))
     assert len(watch.turns) == 1
 
 
 def test_a_word_into_a_closed_microphone_is_dropped():
-    watch = Stopwatch()
+    watch = TurnTimer()
     for word in (TalkStarted(), ForgetTurn(), TalkEnded(0.1)):
         watch(word, 1.0)
     assert watch.turn is not None
@@ -206,10 +210,10 @@ def test_a_word_into_a_closed_microphone_is_dropped():
 
 
 def test_a_thousand_turns_need_the_room_of_a_hundred():
-    watch = Stopwatch()
+    watch = TurnTimer()
     for n in range(1000):
-        watch(Words("x"), float(n))
-        watch(CutReply(), float(n))
-        watch(Dial(), float(n))
-        watch(CutConfirmed(), float(n))
+        watch(TextTurn("x"), float(n))
+        watch(InterruptReply(), float(n))
+        watch(Connect(), float(n))
+        watch(InterruptConfirmed(), float(n))
     assert len(watch.turns) == KEPT

@@ -14,7 +14,7 @@ import pytest
 from device_agent.runtime import timezone
 from device_agent.runtime.timezone import follow_timezone
 from device_agent.state.alarms import Alarms
-from device_agent.state.store import Memory
+from device_agent.state.store import StateStore
 
 ZONES = Path(timezone.ZONES)
 NAMES = ["Europe/London", "America/New_York", "Asia/Tokyo", "Asia/Kolkata", "Pacific/Auckland"]
@@ -75,7 +75,7 @@ def test_a_zone_by_name_and_one_that_is_spelled_out(move):
 
 
 def test_an_alarm_rings_at_its_time_in_the_zone_as_it_is_then(move):
-    alarms = Alarms(Memory(None))
+    alarms = Alarms(StateStore(None))
     alarms.set_alarm(7, 0, range(7), wall=NOON, steady=0.0)
     for name in (name for two in itertools.permutations(NAMES, 2) for name in two):
         move(name)

@@ -13,11 +13,11 @@ from test_wire import Peer
 from device_agent.config import model
 from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
 from device_agent.net import tls as trust
-from device_agent.net.dialer import Dial
+from device_agent.net.dialer import Dialer
 from device_agent.net.http_post import Post
 from device_agent.net.models import Endpoint, Request
-from device_agent.net.resolver import Address, Book
-from device_agent.net.websocket import Wire
+from device_agent.net.resolver import Address, ResolverCache
+from device_agent.net.websocket import WebSocket
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +35,8 @@ def upgrades(context: ssl.SSLContext) -> Peer:
     return peer
 
 
-def wire(peer: Peer, ca_file: Path | str = "") -> Wire:
-    return Wire(
+def wire(peer: Peer, ca_file: Path | str = "") -> WebSocket:
+    return WebSocket(
         Endpoint("the peer", f"wss://127.0.0.1:{peer.port}/", {"Authorization": "Bearer sk-1234"}), 5, str(ca_file)
     )
 
@@ -68,9 +68,9 @@ def test_a_post_believes_it_too(authority):
 
 
 def test_a_name_is_compared_as_well(authority):
-    book = Book(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])
+    book = ResolverCache(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])
     with Peer(lambda _sock: None, authority.server("DNS:speaker.example")) as peer:
-        dial = Dial("it", 5, ca_file=str(authority.certificate), book=book)
+        dial = Dialer("it", 5, ca_file=str(authority.certificate), book=book)
         tls = dial.connect(f"wss://speaker.example:{peer.port}").sock
         assert isinstance(tls, ssl.SSLSocket)
         assert tls.getpeercert()["subjectAltName"] == (("DNS", "speaker.example"),)  # type: ignore[index]

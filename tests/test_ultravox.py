@@ -8,9 +8,9 @@ from peers import JOIN, KEY, TIMER, UltravoxPeer
 from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import LinkLost
 from device_agent.core.events import (
-    Clip,
+    AudioTurn,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyStarted,
@@ -18,12 +18,12 @@ from device_agent.core.events import (
     ReplyWithdrawn,
     TalkEnded,
     TalkStarted,
-    TurnTaken,
+    TextTurn,
+    TurnEndedByService,
     UserText,
-    Words,
 )
 from device_agent.core.redaction import Secret
-from device_agent.services.base import Said
+from device_agent.services.base import HistoryEntry
 from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.ultravox_session import FRAME_S, SETTLE_S
@@ -47,7 +47,7 @@ def agent(ordinal: int, *, final: bool = False, **words: str) -> dict:
 def replying(peer: UltravoxPeer) -> None:
     peer.send(TalkStarted(), FRAME, TalkEnded())
     peer.wait(0.1)
-    assert peer.say(THINKING, SPEAKING) == [TurnTaken()]
+    assert peer.say(THINKING, SPEAKING) == [TurnEndedByService()]
 
 
 def test_a_call_is_asked_for_in_which_the_user_speaks_first():
@@ -96,7 +96,7 @@ def test_the_service_picks_the_model_where_none_is_named():
 
 
 def test_a_new_call_is_told_what_was_said_and_one_that_goes_on_is_not():
-    said = (Said(True, "My name is Ada."), Said(False, "Hello Ada."))
+    said = (HistoryEntry(True, "My name is Ada."), HistoryEntry(False, "Hello Ada."))
     assert Ultravox().invitation("", said).body["initialMessages"] == [
         {"role": "MESSAGE_ROLE_USER", "text": "My name is Ada."},
         {"role": "MESSAGE_ROLE_AGENT", "text": "Hello Ada."},
@@ -178,14 +178,14 @@ def test_a_late_wake_up_is_made_up_for_and_a_long_sleep_is_not(peer):
 
 
 def test_a_clip_is_streamed_at_the_speed_of_sound(peer):
-    peer.send(Clip(FRAME * 10 + FRAME[:100]))
+    peer.send(AudioTurn(FRAME * 10 + FRAME[:100]))
     peer.sent.clear()
     peer.wait(0.3)
     assert peer.sent == [FRAME] * 10 + [FRAME[:100].ljust(960, b"\0")] + [ZEROS] * 4
 
 
 def test_what_nobody_said_is_not_sent(peer):
-    peer.send(TalkStarted(), FRAME, NothingSaid())
+    peer.send(TalkStarted(), FRAME, NoSpeech())
     peer.wait(0.1)
     assert peer.hears() == b""
 
@@ -259,11 +259,11 @@ def test_words_interrupt_and_are_answered(peer):
     replying(peer)
     peer.say(FRAME)
     before = len(peer.frames())
-    peer.send(Words("Stop that."))
+    peer.send(TextTurn("Stop that."))
     assert peer.frames()[before:] == [{"type": "user_text_message", "text": "Stop that.", "urgency": "immediate"}]
     assert peer.say(FRAME) == []
     assert peer.say(THINKING, SPEAKING, FRAME) == [
-        TurnTaken(), ReplyStarted("reply 2"), ReplyAudio("reply 2", FRAME)
+        TurnEndedByService(), ReplyStarted("reply 2"), ReplyAudio("reply 2", FRAME)
     ]  # fmt: skip
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from device_agent.audio.gate import Gate
-from device_agent.core.actions import Attention
-from device_agent.core.events import NothingSaid, TalkEnded, TalkStarted
+from device_agent.core.actions import GateMode
+from device_agent.core.events import NoSpeech, TalkEnded, TalkStarted
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.dsp.resampling import resample
 from device_agent.dsp.vad import VoiceDetector
@@ -45,13 +45,13 @@ def turns(sound: np.ndarray, rate: int = RATE) -> list[tuple[float, float]]:
     open when the sound is over has no end."""
     pcm = resample(np.clip(sound, -32768, 32767).astype(np.int16).tobytes(), RATE, rate)
     gate = Gate(VoiceDetector(rate, 2), silence=35, preroll=15, device_ends=True)
-    gate.attend(Attention.VOICE)
+    gate.attend(GateMode.VOICE)
     size, found = frame_bytes(rate), []
     for number in range(len(pcm) // size):
         for item in gate.feed(pcm[number * size : (number + 1) * size]):
             if isinstance(item, TalkStarted):
                 found.append((number * 0.02, math.inf))
-            elif isinstance(item, (TalkEnded, NothingSaid)):
+            elif isinstance(item, (TalkEnded, NoSpeech)):
                 found[-1] = (found[-1][0], number * 0.02)
     return found
 

@@ -18,20 +18,20 @@ from test_commands import RATE as HERTZ
 from test_commands import question, running
 
 from device_agent.audio.cues import Cues
-from device_agent.audio.echo_control import Echo
-from device_agent.audio.jitter import Prefill
-from device_agent.audio.playback_buffer import Marker, Playback, Sound
-from device_agent.audio.playout import Mouth
+from device_agent.audio.echo_control import EchoControl
+from device_agent.audio.jitter import JitterEstimator
+from device_agent.audio.playback_buffer import Marker, OutputFrame, PlaybackBuffer
+from device_agent.audio.playout import PlayoutThread
 from device_agent.core.actions import Cue
 from device_agent.core.events import PlaybackEnded, PlaybackStarted
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import frame_bytes, samples
 from device_agent.hardware.ports import Cut, never
-from device_agent.runtime.rendezvous import Meeting
+from device_agent.runtime.rendezvous import Rendezvous
 from device_agent.simulator import Simulator
 
 RATE, FRAME, BUFFER, WAKE = 1000, 20, 120, 500
-SILENCE = Sound(bytes(2 * FRAME))
+SILENCE = OutputFrame(bytes(2 * FRAME))
 LEAD = [SILENCE] * (WAKE // FRAME)
 
 
@@ -47,8 +47,8 @@ class Listener:
 
     def __init__(self, wake: int = WAKE, prefill_ms: int = 0) -> None:
         self.clock = Clock()
-        self.playback = Playback(RATE, wake=wake, prefill=Prefill(prefill_ms / 1000), clock=self.clock)
-        self.echo = Echo(RATE)
+        self.playback = PlaybackBuffer(RATE, wake=wake, prefill=JitterEstimator(prefill_ms / 1000), clock=self.clock)
+        self.echo = EchoControl(RATE)
         self.items: list[object] = []
         self.holds_until = 0.0  # when all that was written has sounded
 
@@ -57,7 +57,7 @@ class Listener:
         for _ in range(count):
             item = self.playback.read()
             self.items.append(item)
-            if isinstance(item, Sound):
+            if isinstance(item, OutputFrame):
                 self.echo.sounds(item, BUFFER / 1000, self.clock())
                 self.holds_until = max(self.clock.ms, self.holds_until) + len(item.pcm) // 2
                 self.clock.ms = max(self.clock.ms, self.holds_until - BUFFER)
@@ -74,15 +74,15 @@ def voice(count: int, first: int = 1) -> bytes:
 def test_with_nothing_to_wake_nothing_goes_before_a_sound():
     here = Listener(wake=0)
     here.playback.write("a", voice(40))
-    assert here.read(2) == [PlaybackStarted("a"), Sound(voice(20), voice(20))]
+    assert here.read(2) == [PlaybackStarted("a"), OutputFrame(voice(20), voice(20))]
 
 
 def test_silence_goes_before_a_reply_and_before_a_cue():
     reply, cue = Listener(), Listener()
     reply.playback.write("a", voice(40))
     cue.playback.play(voice(20))
-    assert reply.read(len(LEAD) + 2) == [*LEAD, PlaybackStarted("a"), Sound(voice(20), voice(20))]
-    assert cue.read(len(LEAD) + 1) == [*LEAD, Sound(voice(20), cue=True)]
+    assert reply.read(len(LEAD) + 2) == [*LEAD, PlaybackStarted("a"), OutputFrame(voice(20), voice(20))]
+    assert cue.read(len(LEAD) + 1) == [*LEAD, OutputFrame(voice(20), cue=True)]
 
 
 def test_it_goes_before_the_first_of_several_and_not_between_them():
@@ -90,10 +90,10 @@ def test_it_goes_before_the_first_of_several_and_not_between_them():
     here.playback.play(voice(20))
     here.read(len(LEAD) + 1)
     here.playback.play(voice(20))
-    assert here.read() == [Sound(voice(20), cue=True)]
+    assert here.read() == [OutputFrame(voice(20), cue=True)]
     here.read(3)  # silence behind it; the loudspeaker still runs
     here.playback.write("a", voice(40))
-    assert here.read(2) == [PlaybackStarted("a"), Sound(voice(20), voice(20))]
+    assert here.read(2) == [PlaybackStarted("a"), OutputFrame(voice(20), voice(20))]
 
 
 @pytest.mark.parametrize("ends", ["reply", "cue", "cut", "reopened"])
@@ -178,7 +178,7 @@ def test_what_the_loudspeaker_still_has_behind_the_silence_is_no_gap():
     here.clock.ms = here.holds_until - 1
     here.playback.write("a", voice(40, 41))
     assert here.playback.underruns == 0
-    assert here.read() == [Sound(voice(20, 41), voice(20, 41))]
+    assert here.read() == [OutputFrame(voice(20, 41), voice(20, 41))]
 
 
 def test_a_reply_that_fell_silent_goes_on_with_a_loudspeaker_that_is_awake():
@@ -188,7 +188,7 @@ def test_a_reply_that_fell_silent_goes_on_with_a_loudspeaker_that_is_awake():
     here.clock.ms = here.holds_until + 100
     here.playback.write("a", voice(40, 41))
     assert here.playback.underruns == 1
-    assert here.read(len(LEAD) + 1) == [*LEAD, Sound(voice(20, 41), voice(20, 41))]
+    assert here.read(len(LEAD) + 1) == [*LEAD, OutputFrame(voice(20, 41), voice(20, 41))]
 
 
 def test_an_edit_takes_effect_at_once():
@@ -218,7 +218,7 @@ def test_whatever_happens_a_loudspeaker_that_stopped_gets_silence_before_sound(d
     for item in here.items:
         if isinstance(item, (Marker, PlaybackEnded)):
             quiet = 0
-        elif isinstance(item, Sound) and quiet >= 0:
+        elif isinstance(item, OutputFrame) and quiet >= 0:
             assert item == SILENCE or quiet >= wake, "it would be swallowed"
             quiet = quiet + FRAME if item == SILENCE else -1
 
@@ -284,9 +284,9 @@ class Uncut:
 def speaking(card: FifoCard, wake: int):
     """Yield a ring buffer whose sound a real thread plays on the card; what it tells is in the list."""
     pytest.importorskip("pyaudio", reason="needs PyAudio")
-    playback, told = Playback(HERTZ, wake=wake), []
+    playback, told = PlaybackBuffer(HERTZ, wake=wake), []
     speaker = Uncut(card.process().speaker(HERTZ))
-    mouth = Mouth(playback, speaker, Echo(HERTZ), told.append, Meeting())
+    mouth = PlayoutThread(playback, speaker, EchoControl(HERTZ), told.append, Rendezvous())
     stopping = threading.Event()
     thread = threading.Thread(target=mouth.run, args=[stopping])
     thread.start()
@@ -319,7 +319,7 @@ def test_a_sound_is_whole_on_a_card_that_swallows_its_beginning(what, swallows, 
             assert any(is_whole() for _ in range(5)) if whole else not is_whole()
 
 
-def play(playback: Playback, said: bytes, told: list[object] | None) -> None:
+def play(playback: PlaybackBuffer, said: bytes, told: list[object] | None) -> None:
     """Play a cue, or a reply to its end."""
     if told is None:
         playback.play(said)

@@ -19,7 +19,7 @@ from device_agent.core.events import Event
 from device_agent.runtime import paths
 from device_agent.runtime.worker import Worker
 from device_agent.status import server
-from device_agent.status.server import MOST, SNAPSHOT, WATCH, Window
+from device_agent.status.server import MOST, SNAPSHOT, WATCH, StatusServer
 
 PATIENCE_S = 10.0
 """How long to wait for what must happen; no test needs it."""
@@ -57,7 +57,7 @@ class Statue:
 def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
     """Open a window in a thread of its own, and wait until one can look through it."""
     statue = statue or Statue()
-    made = Window(statue, path)
+    made = StatusServer(statue, path)
     crashed: list[Event] = []
     with Worker("window", made.run, crashed.append, nudge=made.wake):
         for _ in range(1000):
@@ -266,7 +266,7 @@ def test_where_there_can_be_no_window_there_is_none(tmp_path, caplog):
     (tmp_path / "file").touch()
     long = tmp_path / ("x" * 120) / "status.sock"
     for path in (tmp_path / "file" / "status.sock", long):
-        made = Window(Statue(), path)
+        made = StatusServer(Statue(), path)
         made.run(threading.Event())
         made.wake()
     assert caplog.text.count("device-agent status will show nothing") == 2

@@ -19,9 +19,9 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
-from device_agent.net.deadline_stream import Line
+from device_agent.net.deadline_stream import DeadlineStream
 from device_agent.net.models import Endpoint
-from device_agent.net.websocket import LARGEST, Wire, _framed
+from device_agent.net.websocket import LARGEST, WebSocket, _framed
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -47,8 +47,8 @@ class Peer:
         self._listener.close()
         self._thread.join(5)
 
-    def wire(self, scheme: str = "ws") -> Wire:
-        return Wire(
+    def wire(self, scheme: str = "ws") -> WebSocket:
+        return WebSocket(
             Endpoint("the peer", f"{scheme}://127.0.0.1:{self.port}/v1?secret=1", {"Authorization": "Bearer k"})
         )
 
@@ -103,12 +103,12 @@ def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
     return bytes([opcode | (0x80 if final else 0)]) + length + payload
 
 
-def there_is_more(wire: Wire) -> bool:
+def there_is_more(wire: WebSocket) -> bool:
     """Wait as the carrier does."""
     return wire.pending() or bool(select.select([wire], [], [], 20.0)[0])
 
 
-def receive(wire: Wire) -> str | bytes | None:
+def receive(wire: WebSocket) -> str | bytes | None:
     assert there_is_more(wire)
     return wire.receive()
 
@@ -154,7 +154,7 @@ def goes(sock: socket.socket, *words: bytes) -> None:
 
 
 @pytest.fixture(params=["ws", "wss"])
-def gone(request, tmp_path) -> Iterator[Callable[..., Wire]]:
+def gone(request, tmp_path) -> Iterator[Callable[..., WebSocket]]:
     """Connects to a peer that says some words and resets the connection; returns when it has."""
     authority = Authority(tmp_path) if request.param == "wss" else None
     done, words = threading.Event(), []
@@ -164,10 +164,10 @@ def gone(request, tmp_path) -> Iterator[Callable[..., Wire]]:
         goes(sock, *words)
         done.set()
 
-    def connect(*said: bytes) -> Wire:
+    def connect(*said: bytes) -> WebSocket:
         words.extend(said)
         endpoint = Endpoint("the peer", f"{request.param}://127.0.0.1:{peer.port}/")
-        wire = Wire(endpoint, 20.0, str(authority.certificate) if authority else "")
+        wire = WebSocket(endpoint, 20.0, str(authority.certificate) if authority else "")
         wire.open()
         assert done.wait(20)
         return wire
@@ -176,7 +176,7 @@ def gone(request, tmp_path) -> Iterator[Callable[..., Wire]]:
         yield connect
 
 
-@pytest.mark.parametrize("first", [lambda _wire: None, Wire.ping, lambda wire: wire.send(b"sound")])
+@pytest.mark.parametrize("first", [lambda _wire: None, WebSocket.ping, lambda wire: wire.send(b"sound")])
 def test_what_was_said_before_a_reset_is_heard(gone, first):
     """The close frame waits here, and the other side has gone already: the answer to it fails, and so does all else."""
     with closing(gone(frame(1, b"no key"), frame(9, b"alive?"), frame(8, (4000).to_bytes(2, "big") + b"no"))) as wire:
@@ -213,7 +213,7 @@ def test_no_cookie_is_kept_or_shown():
             sock.recv(4096)
 
         with Peer(act) as peer:
-            wire = Wire(Endpoint("the peer", f"ws://localhost:{peer.port}/"))
+            wire = WebSocket(Endpoint("the peer", f"ws://localhost:{peer.port}/"))
             wire.open()
             wire.close()
             requests.append(peer.request.lower())
@@ -303,7 +303,7 @@ def test_abort_breaks_out_of_any_call_from_any_thread(moment):
 
 
 def test_an_aborted_wire_does_not_dial():
-    wire = Wire(Endpoint("nobody", "ws://127.0.0.1:1"))
+    wire = WebSocket(Endpoint("nobody", "ws://127.0.0.1:1"))
     wire.abort()
     with pytest.raises(LinkLost):
         wire.open()
@@ -314,12 +314,12 @@ def test_nobody_at_home_is_lost():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(LinkLost, match="cannot reach nobody"):
-        Wire(Endpoint("nobody", f"ws://127.0.0.1:{port}")).open()
+        WebSocket(Endpoint("nobody", f"ws://127.0.0.1:{port}")).open()
 
 
 def test_plain_words_do_not_leave_the_house():
     with pytest.raises(LinkRefused, match="wss://"):
-        Wire(Endpoint("the world", "ws://8.8.8.8:9")).open()  # which is not dialled
+        WebSocket(Endpoint("the world", "ws://8.8.8.8:9")).open()  # which is not dialled
 
 
 # What networks do -----------------------------------------------------------------------------------------------------
@@ -327,8 +327,8 @@ def test_plain_words_do_not_leave_the_house():
 KEY = "sk-proj-0123456789"
 
 
-def hasty(peer: Peer, patience: float = 0.3, scheme: str = "ws") -> Wire:
-    return Wire(
+def hasty(peer: Peer, patience: float = 0.3, scheme: str = "ws") -> WebSocket:
+    return WebSocket(
         Endpoint("the peer", f"{scheme}://127.0.0.1:{peer.port}/v1", {"Authorization": f"Bearer {KEY}"}), patience
     )
 
@@ -519,7 +519,7 @@ def test_who_does_not_read_is_given_up(monkeypatch, tmp_path, scheme):
     authority = Authority(tmp_path) if scheme == "wss" else None
     with Peer(act, authority and authority.server()) as peer:
         endpoint = Endpoint("the peer", f"{scheme}://127.0.0.1:{peer.port}/")
-        wire = Wire(endpoint, 20.0, str(authority.certificate) if authority else "")
+        wire = WebSocket(endpoint, 20.0, str(authority.certificate) if authority else "")
         wire.open()
         with pytest.raises(LinkLost, match=r"sending to the peer: a message took more than 0\.3 s"):
             for _ in range(64):
@@ -596,7 +596,7 @@ def test_half_a_record_of_tls_does_not_keep_us_waiting(tmp_path):
     raw = Peer(act)
     raw.first = False
     with raw:
-        wire = Wire(Endpoint("it", f"wss://127.0.0.1:{raw.port}/"), 20.0, str(authority.certificate))
+        wire = WebSocket(Endpoint("it", f"wss://127.0.0.1:{raw.port}/"), 20.0, str(authority.certificate))
         wire.open()
         assert there_is_more(wire)
         assert wire.receive() is None
@@ -624,7 +624,7 @@ def test_a_message_of_any_size_is_framed_as_another_implementation_reads_it(size
 def test_a_line_waits_for_room_and_no_longer_than_it_may():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line = Line(ours)
+        line = DeadlineStream(ours)
         line.allow(0.05)
         said = bytes(range(256)) * 40_000
         with pytest.raises(TimeoutError):

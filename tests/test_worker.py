@@ -7,8 +7,8 @@ import threading
 
 from device_agent.core.errors import DeviceFailed
 from device_agent.core.events import WorkerCrashed
-from device_agent.runtime.heartbeat import Pulse
-from device_agent.runtime.rendezvous import Meeting
+from device_agent.runtime.heartbeat import Heartbeat
+from device_agent.runtime.rendezvous import Rendezvous
 from device_agent.runtime.worker import Worker
 
 
@@ -46,7 +46,7 @@ def test_an_error_that_escapes_reaches_the_owner():
 
 
 def test_a_pulse_tells_work_from_rest_and_from_standstill():
-    pulse = Pulse()
+    pulse = Heartbeat()
     assert pulse.standstill(100.0) == 0.0
     assert pulse.standstill(200.0) == 0.0  # it rests
     pulse.beat()
@@ -59,7 +59,7 @@ def test_a_pulse_tells_work_from_rest_and_from_standstill():
 
 
 def test_two_meet_and_go_on_together():
-    meeting, here = Meeting(20.0), threading.Event()
+    meeting, here = Rendezvous(20.0), threading.Event()
     other = threading.Thread(target=lambda: (here.set(), meeting.meet()))
     other.start()
     here.wait(5)
@@ -69,7 +69,7 @@ def test_two_meet_and_go_on_together():
 
 
 def test_who_waits_in_vain_goes_on_alone_and_the_next_meeting_is_a_new_one():
-    meeting = Meeting(0.01)
+    meeting = Rendezvous(0.01)
     meeting.meet()
     meeting.call()
     other = threading.Thread(target=meeting.meet)

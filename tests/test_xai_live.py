@@ -22,7 +22,7 @@ from device_agent.core.events import (
     ReplyText,
     TalkEnded,
     TalkStarted,
-    TurnTaken,
+    TurnEndedByService,
 )
 from device_agent.services.realtime_session import READY_BY_RULE_S
 from device_agent.services.response_timeout import ResponseTimedOut
@@ -174,10 +174,10 @@ def test_when_the_service_ends_turns_what_follows_is_the_answer():
     }
     peer.ready()
     peer.send(*TURN)
-    assert peer.say({"type": "input_audio_buffer.speech_stopped"}) == [TurnTaken()]
+    assert peer.say({"type": "input_audio_buffer.speech_stopped"}) == [TurnEndedByService()]
     peer.say(DELTA)
     peer.send(CancelReply())
     assert peer.say(DELTA) == []
     peer.send(*TURN)
-    assert peer.say({"type": "input_audio_buffer.speech_stopped"}) == [TurnTaken()]
+    assert peer.say({"type": "input_audio_buffer.speech_stopped"}) == [TurnEndedByService()]
     assert isinstance(peer.say(DELTA)[0], ReplyStarted)

@@ -20,32 +20,33 @@ from typing import Protocol
 
 from ..core.actions import (
     Action,
-    Attend,
     CancelReply,
     CloseGate,
+    Connect,
     Cue,
-    CutReply,
-    Dial,
     Finish,
     ForgetTurn,
     HangUp,
-    Hush,
-    Linger,
+    InterruptReply,
     Mute,
     OpenGate,
     Play,
-    Ring,
+    ReleaseConnection,
+    SetGateMode,
     Show,
+    StartAlarm,
+    StopAlarm,
 )
 from ..core.conversation import FOLLOW_UP, MOODS, RESTING, STARTING
 from ..core.errors import AgentError, DeviceFailed
 from ..core.events import (
     AlarmDue,
-    CapReached,
-    Clip,
+    AudioTurn,
+    ConfigApplied,
+    ConfigRejected,
+    DailyLimitReached,
+    DeadlinePassed,
     DeviceReady,
-    EditRefused,
-    EditTaken,
     Event,
     LinkDown,
     LinkIdle,
@@ -53,7 +54,6 @@ from ..core.events import (
     MicrophoneLost,
     MuteAsked,
     Muted,
-    Nudged,
     Port,
     Refused,
     Released,
@@ -62,21 +62,21 @@ from ..core.events import (
     ShutdownRequested,
     SpeakerLost,
     Started,
-    TimeUp,
+    TextTurn,
     ToolCall,
     Unmuted,
     VolumeAsked,
-    Words,
+    WakeUp,
     WorkerCrashed,
 )
-from ..dsp.level_meter import Level
+from ..dsp.level_meter import LevelMeter
 from ..dsp.pcm import FRAME_MS
-from ..hardware.front_panel import Panel
+from ..hardware.front_panel import FrontPanel
 from ..runtime import systemd
 from ..runtime.worker import Worker
 from ..telemetry.statistics import Gauges
-from .device import Parts
-from .early import Early, left_over
+from .device import Device
+from .early import EarlyInput, left_over
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ AGAIN = -1
 """What ``run`` returns where the device is to be assembled anew: no exit status."""
 
 
-class Care(Protocol):
+class Reconfiguring(Protocol):
     """Who sees to the configuration of a device that runs. Belongs to the main thread."""
 
     @property
@@ -112,10 +112,10 @@ class Agent:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: Device,
         *,
         watch: Iterable[Watch] = (),
-        care: Care | None = None,
+        care: Reconfiguring | None = None,
     ) -> None:
         self._ears, self._echo, self._gate, self._outbox = parts.ears, parts.echo, parts.gate, parts.outbox
         self._link, self._playback, self._mouth = parts.link, parts.playback, parts.mouth
@@ -125,7 +125,7 @@ class Agent:
         self._watch, self._care = tuple(watch), care
         self._mood, self._service, self._complaint = MOODS[STARTING], "", ""
         self._backlog: deque[Event] = deque()  # comes before what is in the inbox
-        self._early = Early()
+        self._early = EarlyInput()
 
     def stop(self, by: str) -> None:
         """Ask ``run`` to return 0."""
@@ -135,7 +135,7 @@ class Agent:
         """Let the agent know of something that happened around it."""
         self._inbox.put(event)
 
-    def ask(self, turn: Words | Clip) -> None:
+    def ask(self, turn: TextTurn | AudioTurn) -> None:
         """Take a turn that nobody has to speak."""
         self._inbox.put(turn)
 
@@ -153,12 +153,12 @@ class Agent:
         )
 
     @property
-    def panel(self) -> Panel:
+    def panel(self) -> FrontPanel:
         """What people touch and see. For the main thread."""
         return self._panel
 
     @property
-    def levels(self) -> tuple[Level, Level]:
+    def levels(self) -> tuple[LevelMeter, LevelMeter]:
         """How loud it is at the microphone and at the loudspeaker. For any thread."""
         return self._ears.level, self._mouth.level
 
@@ -198,7 +198,7 @@ class Agent:
         while True:
             event = self._next_event(tick + TICK_S)
             now = time.monotonic()
-            if now >= tick + TICK_S or isinstance(event, Nudged):
+            if now >= tick + TICK_S or isinstance(event, WakeUp):
                 tick = now
                 self._look(now, began)
                 if self._take_care(now):
@@ -229,7 +229,7 @@ class Agent:
             return self._backlog.popleft()
         now, deadline = time.monotonic(), self._conversation.deadline
         if deadline is not None and deadline <= now:
-            return TimeUp()
+            return DeadlinePassed()
         try:
             return self._inbox.get(timeout=max(0.0, min(tick, deadline or tick) - now))
         except queue.Empty:
@@ -274,7 +274,7 @@ class Agent:
             self._show_all(action, now)
             self._do(action, now)
         match event:
-            case Words() | Clip() if actions:  # nobody is speaking just now
+            case TextTurn() | AudioTurn() if actions:  # nobody is speaking just now
                 self._outbox.put(event)  # behind the cancel of what ran before
             case ToolCall():
                 self._toolbox.run(event, self._outbox.put)
@@ -282,13 +282,13 @@ class Agent:
 
     def _do(self, action: Action, now: float) -> None:
         match action:
-            case CutReply() | Play() | Ring() | Hush():
+            case InterruptReply() | Play() | StartAlarm() | StopAlarm():
                 self._sound(action, now)
-            case Dial() if self._meter.spent:
-                self._inbox.put(CapReached())
-            case Dial(asked):
+            case Connect() if self._meter.spent:
+                self._inbox.put(DailyLimitReached())
+            case Connect(asked):
                 self._link.dial(asked=asked)
-            case Linger():
+            case ReleaseConnection():
                 self._link.linger()
             case HangUp():
                 self._link.hang_up()
@@ -309,21 +309,21 @@ class Agent:
                 self._gate.press()
             case CloseGate():
                 self._gate.close()
-            case Attend(attention):
+            case SetGateMode(attention):
                 self._gate.attend(attention)
 
     def _sound(self, action: Action, now: float) -> None:
         match action:
-            case CutReply():
+            case InterruptReply():
                 reply, read_ms = self._playback.cut()
                 heard_ms = max(0, read_ms - round(1000 * self._echo.unheard(now)))
                 log.info("the reply was cut after %.2f s", heard_ms / 1000)
                 self._outbox.put(CancelReply(reply, heard_ms))
             case Play(cue):
                 self._playback.play(self._cues.sound(cue))
-            case Ring():
+            case StartAlarm():
                 self._playback.ring(self._cues.sound(Cue.ALARM))
-            case Hush():
+            case StopAlarm():
                 self._playback.ring(b"")
                 self._alarms.hush()
 
@@ -344,10 +344,10 @@ class Agent:
     def _tell_status(self) -> None:
         systemd.notify(STATUS=", ".join(filter(None, (self._mood, self._service, self._complaint))))
 
-    def _note_edit(self, event: EditTaken | EditRefused) -> None:
+    def _note_edit(self, event: ConfigApplied | ConfigRejected) -> None:
         """Let the service manager know, and let an alarm that rings be as loud as it is to be now."""
         self._complaint = ""
-        if isinstance(event, EditRefused):
+        if isinstance(event, ConfigRejected):
             self._complaint = f"with the previous settings: {event.reason.splitlines()[0]}"
         elif self._alarms.ringing:
             self._playback.ring(self._cues.sound(Cue.ALARM))
@@ -363,7 +363,7 @@ class Agent:
             case LinkIdle() | LinkDown() | Refused():
                 self._service = ""
                 self._meter.disconnected(now)
-            case CapReached():
+            case DailyLimitReached():
                 log.warning(
                     "the %.0f minutes of today are used up: see connection.daily_minutes", self._meter.today / 60
                 )
@@ -372,7 +372,7 @@ class Agent:
                 systemd.notify(READY=1)
             case ServiceError(message):
                 log.warning("the service complains: %s", message)
-            case EditTaken() | EditRefused():
+            case ConfigApplied() | ConfigRejected():
                 self._note_edit(event)
             case ReplyEnded(_, problem) if problem:
                 log.warning("the reply is incomplete: %s", problem)

@@ -9,27 +9,27 @@ import logging
 import queue
 from collections.abc import Callable, Iterable
 
-from ..audio.capture import Ears
+from ..audio.capture import CaptureThread
 from ..audio.cues import Cues
-from ..audio.device_supervisor import Devices
+from ..audio.device_supervisor import DeviceSupervisor
 from ..audio.gate import LONGEST, NOBODY
-from ..audio.playback_buffer import Playback
-from ..audio.playout import Mouth
+from ..audio.playback_buffer import PlaybackBuffer
+from ..audio.playout import PlayoutThread
 from ..config.model import Config
 from ..core.conversation import Conversation
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..dsp.pcm import frame_bytes
 from ..hardware.ports import Button, Controls, Light, Microphone, Speaker
-from ..link.manager import Link
+from ..link.manager import LinkManager
 from ..link.outbox import Outbox
-from ..runtime.rendezvous import Meeting
+from ..runtime.rendezvous import Rendezvous
 from ..state.alarms import Alarms
-from ..state.store import Memory
-from ..state.usage_meter import Meter
+from ..state.store import StateStore
+from ..state.usage_meter import UsageMeter
 from ..tools.toolbox import Toolbox
-from .agent import Agent, Care, Watch
-from .device import Parts
+from .agent import Agent, Reconfiguring, Watch
+from .device import Device
 from .factories import (
     WAV,
     open_echo,
@@ -60,9 +60,9 @@ def assemble(
     button: Button | None = None,
     light: Light | None = None,
     controls: Controls | None = None,
-    memory: Memory | None = None,
-    before: Parts | None = None,
-    care: Callable[[Parts], Care] | None = None,
+    memory: StateStore | None = None,
+    before: Device | None = None,
+    care: Callable[[Device], Reconfiguring] | None = None,
     text_only: bool = False,
     patient: bool = False,
     proven: bool = False,
@@ -77,10 +77,12 @@ def assemble(
     back; *proven*, that *config* has worked before: a library that is gone is then done without.
     """
     inbox: queue.SimpleQueue[Event] = before.inbox if before else queue.SimpleQueue()
-    memory = memory or Memory(None)
+    memory = memory or StateStore(None)
     alarms = Alarms(memory)
     rate = sound_rate(config)
-    playback = Playback(rate, volume=remembered_volume(memory, config.speaker.volume), wake=config.speaker.wake_ms)
+    playback = PlaybackBuffer(
+        rate, volume=remembered_volume(memory, config.speaker.volume), wake=config.speaker.wake_ms
+    )
     tools = open_tools(config, alarms, playback, inbox)
     functions = tuple(tool.function for tool in tools)
     candidates = open_services(config, key, patient=patient, functions=functions, text_only=text_only)
@@ -90,7 +92,7 @@ def assemble(
     muted = begins_muted(config, panel.muted, memory)
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
-    link = Link(
+    link = LinkManager(
         candidates,
         outbox,
         playback,
@@ -99,17 +101,17 @@ def assemble(
         crowded=lambda: inbox.qsize() > MOST_WAITING,
         recall=before.link.recall if before else None,
     )
-    ears = Ears(
+    ears = CaptureThread(
         microphone or open_microphone(config.microphone, rate),
         echo,
         gate,
         outbox.put,
         inbox.put,
-        closed := Meeting(),
+        closed := Rendezvous(),
         muted=muted,
         patient=patient and not config.microphone.device.startswith(WAV),
     )
-    mouth = Mouth(
+    mouth = PlayoutThread(
         playback,
         speaker or open_speaker(config.speaker.device, rate),
         echo,
@@ -117,7 +119,7 @@ def assemble(
         closed,
         patient=patient and not config.speaker.device.startswith(WAV),
     )
-    parts = Parts(
+    parts = Device(
         ears=ears,
         echo=echo,
         gate=gate,
@@ -125,14 +127,14 @@ def assemble(
         link=link,
         playback=playback,
         mouth=mouth,
-        devices=Devices(ears, mouth, closed),
+        devices=DeviceSupervisor(ears, mouth, closed),
         panel=panel,
         conversation=Conversation(**conversation_rules(config), muted=muted),
         cues=Cues(rate, **cue_rules(config)),
         toolbox=Toolbox(tools),
         alarms=alarms,
         memory=memory,
-        meter=Meter(memory, config.connection.daily_minutes),
+        meter=UsageMeter(memory, config.connection.daily_minutes),
         inbox=inbox,
     )
     return Agent(parts, watch=watch, care=care and care(parts))

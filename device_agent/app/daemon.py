@@ -12,23 +12,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..config.watcher import KEPT, Edits, judging
+from ..config.watcher import KEPT, ConfigWatcher, judging
 from ..core.errors import ConfigError, DeviceFailed
-from ..core.events import Event, Nudged, ShutdownRequested
-from ..integrations.exporters import Neighbours
+from ..core.events import Event, ShutdownRequested, WakeUp
+from ..integrations.exporters import Exporters
 from ..runtime.paths import state_path
 from ..runtime.signals import asked_by_hangup, stopped_by_signals
 from ..runtime.single_instance import only_agent
 from ..runtime.worker import Worker
-from ..state.store import Memory
-from ..status.server import Window
-from ..telemetry.flight_recorder import Recorder
+from ..state.store import StateStore
+from ..status.server import StatusServer
+from ..telemetry.flight_recorder import FlightRecorder
 from ..telemetry.statistics import Statistics
 from ..telemetry.transcript import Transcript
 from .agent import AGAIN, Agent
 from .assembly import assemble
-from .device import Parts
-from .reconfigure import Caretaker
+from .device import Device
+from .reconfigure import Reconfigurer
 
 log = logging.getLogger(__name__)
 
@@ -51,23 +51,23 @@ class Daemon:
         """Raises ConfigError."""
         state = state_path().parent
         self._given = given
-        self._memory = Memory(state_path())
-        self._edits = Edits(path, state / KEPT)
+        self._memory = StateStore(state_path())
+        self._edits = ConfigWatcher(path, state / KEPT)
         self._edits.begin()
         config = self._edits.config
-        self._recorder = Recorder(config, state)
+        self._recorder = FlightRecorder(config, state)
         self._statistics = Statistics(path, config.connection.price_per_minute, began=time.monotonic())
         self._transcript = Transcript(config.log.transcript)
-        self._neighbours = Neighbours(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
+        self._neighbours = Exporters(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
         self._edits.changed = self._configured
         self._stopped_by = ""
-        self._caretaker: Caretaker | None = None
-        self._parts: Parts | None = None  # of the device of now
+        self._caretaker: Reconfigurer | None = None
+        self._parts: Device | None = None  # of the device of now
         self._agent: Agent | None = None
 
     def run(self) -> int:
         """Live; return the exit status. Raises ConfigError and DeviceFailed."""
-        window = Window(self._statistics)
+        window = StatusServer(self._statistics)
         looking = Worker("window", window.run, self.tell, nudge=window.wake)
         with stopped_by_signals(self.stop), asked_by_hangup(self.reread), self._recorder.on_signal(self.nudge):
             self._configured()
@@ -91,7 +91,7 @@ class Daemon:
 
     def nudge(self) -> None:
         """Make the main thread look at the world."""
-        self.tell(Nudged())
+        self.tell(WakeUp())
 
     def reread(self) -> None:
         """Read the configuration again, changed or not."""
@@ -138,8 +138,8 @@ class Daemon:
             **self._given,
         )
 
-    def _care(self, parts: Parts) -> Caretaker:
-        self._caretaker, self._parts = Caretaker(self._edits, parts), parts
+    def _care(self, parts: Device) -> Reconfigurer:
+        self._caretaker, self._parts = Reconfigurer(self._edits, parts), parts
         return self._caretaker
 
     def _configured(self) -> None:

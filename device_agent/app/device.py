@@ -5,42 +5,42 @@ from __future__ import annotations
 import queue
 from dataclasses import dataclass
 
-from ..audio.capture import Ears
+from ..audio.capture import CaptureThread
 from ..audio.cues import Cues
-from ..audio.device_supervisor import Devices
-from ..audio.echo_control import Echo
+from ..audio.device_supervisor import DeviceSupervisor
+from ..audio.echo_control import EchoControl
 from ..audio.gate import Gate
-from ..audio.playback_buffer import Playback
-from ..audio.playout import Mouth
+from ..audio.playback_buffer import PlaybackBuffer
+from ..audio.playout import PlayoutThread
 from ..core.conversation import Conversation
 from ..core.events import Event
-from ..hardware.front_panel import Panel
-from ..link.manager import Link
+from ..hardware.front_panel import FrontPanel
+from ..link.manager import LinkManager
 from ..link.outbox import Outbox
 from ..state.alarms import Alarms
-from ..state.store import Memory
-from ..state.usage_meter import Meter
+from ..state.store import StateStore
+from ..state.usage_meter import UsageMeter
 from ..tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True)
-class Parts:
+class Device:
     """All parts of one device, in the order the sound goes. They are no others for as long as it runs; what they do may
     change, see ``retune``."""
 
-    ears: Ears
-    echo: Echo
+    ears: CaptureThread
+    echo: EchoControl
     gate: Gate
     outbox: Outbox
-    link: Link
-    playback: Playback
-    mouth: Mouth
-    devices: Devices
-    panel: Panel
+    link: LinkManager
+    playback: PlaybackBuffer
+    mouth: PlayoutThread
+    devices: DeviceSupervisor
+    panel: FrontPanel
     conversation: Conversation
     cues: Cues
     toolbox: Toolbox
     alarms: Alarms
-    memory: Memory
-    meter: Meter
+    memory: StateStore
+    meter: UsageMeter
     inbox: queue.SimpleQueue[Event]

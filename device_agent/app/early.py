@@ -6,20 +6,20 @@ import queue
 from collections import deque
 
 from ..core.events import (
-    Clip,
+    AudioTurn,
     Event,
     MuteAsked,
-    Nudged,
     Pressed,
     Released,
     ShutdownRequested,
     StopAsked,
+    TextTurn,
     VolumeAsked,
-    Words,
+    WakeUp,
 )
 
 FROM_PEOPLE = (
-    Pressed, Released, VolumeAsked, MuteAsked, StopAsked, Words, Clip, ShutdownRequested, Nudged,
+    Pressed, Released, VolumeAsked, MuteAsked, StopAsked, TextTurn, AudioTurn, ShutdownRequested, WakeUp,
 )  # fmt: skip
 """Events that are still meant after the parts of the device that was there when they came are gone."""
 MOST = 8
@@ -35,7 +35,7 @@ def left_over(inbox: queue.SimpleQueue[Event]) -> deque[Event]:
     return found
 
 
-class Early:
+class EarlyInput:
     """Keeps what begins a turn while the device starts. Belongs to the main thread.
 
     Of several presses the last one counts: the person pressed again because nothing happened yet.
@@ -53,7 +53,7 @@ class Early:
             case Released() if self._press:
                 # Nothing was heard while the button was held: from now on it is silence that ends the turn.
                 self._press = [self._press[0], Released(tapped=True)]
-            case Words() | Clip():
+            case TextTurn() | AudioTurn():
                 self._turns.append(event)
             case _:
                 return False

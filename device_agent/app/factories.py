@@ -7,9 +7,9 @@ import queue
 from collections.abc import Mapping
 from typing import Any
 
-from ..audio.echo_control import Echo
+from ..audio.echo_control import EchoControl
 from ..audio.gate import Gate
-from ..audio.playback_buffer import Playback
+from ..audio.playback_buffer import PlaybackBuffer
 from ..config.credentials import key_of, token_key_of
 from ..config.model import (
     ButtonConfig,
@@ -25,7 +25,7 @@ from ..core.errors import ConfigError
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..dsp.vad import VoiceDetector
-from ..hardware.front_panel import Opener, Openers, Panel
+from ..hardware.front_panel import FrontPanel, Opener, Openers
 from ..hardware.ports import Button, Controls, Light, Microphone, Speaker
 from ..link.unavailable import Unavailable
 from ..services import registry
@@ -33,7 +33,7 @@ from ..services.base import Function, Service
 from ..state.alarms import Alarms
 from ..tools.base import Tool
 from ..tools.builtin import abilities
-from .device import Parts
+from .device import Device
 from .policies import can_unmute, gate_rules, half_duplex
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def sound_rate(config: Config) -> int:
     return rate
 
 
-def open_tools(config: Config, alarms: Alarms, playback: Playback, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
+def open_tools(config: Config, alarms: Alarms, playback: PlaybackBuffer, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
     """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
     wanted = [name for name in config.abilities if name != "mute" or can_unmute(config)]
     ours = abilities(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
@@ -111,7 +111,7 @@ def open_tool(tool: ToolConfig) -> Tool:
     return Command(about, tool.command, tool.timeout_s)
 
 
-def open_echo(config: Config, rate: int, *, proven: bool = False) -> Echo:
+def open_echo(config: Config, rate: int, *, proven: bool = False) -> EchoControl:
     """Return what keeps the device from hearing itself.
 
     Raises ConfigError where the canceller does not start; *proven*: then the device is deaf while it speaks.
@@ -126,7 +126,7 @@ def open_echo(config: Config, rate: int, *, proven: bool = False) -> Echo:
             if not proven:
                 raise
             log.error("%s; continuing without it: the speaker cannot hear you while it speaks", error)
-    return Echo(rate, half_duplex=half_duplex(config), canceller=canceller)
+    return EchoControl(rate, half_duplex=half_duplex(config), canceller=canceller)
 
 
 def open_microphone(microphone: MicrophoneConfig, rate: int) -> Microphone:
@@ -156,10 +156,10 @@ def open_gate(talk: TalkConfig, rate: int) -> Gate:
     return Gate(VoiceDetector(rate, talk.vad), **gate_rules(talk), device_ends=talk.end == "device")
 
 
-def open_panel(openers: Openers, before: Parts | None) -> Panel:
+def open_panel(openers: Openers, before: Device | None) -> FrontPanel:
     """Return the panel of *before*, changed to what *openers* want, or a new one. Raises DeviceFailed."""
     if before is None:
-        return Panel(openers)
+        return FrontPanel(openers)
     before.panel.exchange(openers)
     return before.panel
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..audio.gate import WINDOW
 from ..config.model import Config, TalkConfig
 from ..dsp.pcm import frames
-from ..state.store import Memory
+from ..state.store import StateStore
 
 
 def conversation_rules(config: Config) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def can_unmute(config: Config) -> bool:
     return config.controls.mute is not None or config.button.pin is not None
 
 
-def begins_muted(config: Config, switch: bool | None, memory: Memory) -> bool:
+def begins_muted(config: Config, switch: bool | None, memory: StateStore) -> bool:
     """Return whether the microphone is to be closed: by its *switch*, if there is one, else as it was."""
     if switch is not None:
         return switch
     return memory.get("muted", False) is True and can_unmute(config)
 
 
-def remembered_volume(memory: Memory, configured: int) -> int:
+def remembered_volume(memory: StateStore, configured: int) -> int:
     """Return the volume as it was, unless the owner has written another one into config.yaml since."""
     volume = memory.get("volume", configured)
     known = memory.get("configured_volume", None) == configured

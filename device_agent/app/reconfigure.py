@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..config.diff import differences, located
-from ..config.load import Reading
+from ..config.load import LoadedConfig
 from ..config.model import Config
-from ..config.watcher import Edits, Unforeseen, judging
+from ..config.watcher import ConfigWatcher, Unforeseen, judging
 from ..core.conversation import MUTED, RESTING, STARTING, TROUBLE
 from ..core.errors import AgentError, ConfigError, DeviceFailed
-from ..core.events import EditRefused, EditTaken, Event, MuteAsked
+from ..core.events import ConfigApplied, ConfigRejected, Event, MuteAsked
 from ..dsp.vad import VoiceDetector
-from .device import Parts
+from .device import Device
 from .factories import open_services, open_tools, openers, sound_rate
 from .policies import (
     can_unmute,
@@ -37,7 +37,7 @@ def begins_anew(old: Config, new: Config) -> bool:
     return not ANEW.isdisjoint(keys) or sound_rate(old) != sound_rate(new)
 
 
-def retune(parts: Parts, old: Config, new: Config) -> None:
+def retune(parts: Device, old: Config, new: Config) -> None:
     """Make the device that runs as *old* run as *new*; what is under way goes on. For the main thread.
 
     Raises ConfigError and DeviceFailed; then it is as before. EditTaken has to follow.
@@ -52,7 +52,7 @@ def retune(parts: Parts, old: Config, new: Config) -> None:
         tune(parts, old, new)
 
 
-def _turns(parts: Parts, old: Config, new: Config) -> None:
+def _turns(parts: Device, old: Config, new: Config) -> None:
     """What is a turn."""
     detector = VoiceDetector(sound_rate(new), new.talk.vad) if old.talk.vad != new.talk.vad else None
     parts.gate.tune(detector, **gate_rules(new.talk))
@@ -60,7 +60,7 @@ def _turns(parts: Parts, old: Config, new: Config) -> None:
     parts.conversation.tune(**conversation_rules(new))
 
 
-def _connection(parts: Parts, _old: Config, new: Config) -> None:
+def _connection(parts: Device, _old: Config, new: Config) -> None:
     """When there is a connection."""
     parts.meter.limit = 60.0 * new.connection.daily_minutes
     if not parts.meter.spent:
@@ -69,32 +69,32 @@ def _connection(parts: Parts, _old: Config, new: Config) -> None:
         parts.link.linger()
 
 
-def _loudness(parts: Parts, _old: Config, new: Config) -> None:
+def _loudness(parts: Device, _old: Config, new: Config) -> None:
     """What is heard how loud."""
     parts.playback.volume = remembered_volume(parts.memory, new.speaker.volume)
     parts.playback.wake = new.speaker.wake_ms
     parts.cues.tune(**cue_rules(new))
 
 
-def _muted(parts: Parts, _old: Config, new: Config) -> None:
+def _muted(parts: Device, _old: Config, new: Config) -> None:
     """A speaker that nothing can unmute any more has to hear."""
     if parts.conversation.muted and not can_unmute(new):
         parts.inbox.put(MuteAsked(False))
 
 
-TUNED: tuple[Callable[[Parts, Config, Config], None], ...] = (_turns, _connection, _loudness, _muted)
+TUNED: tuple[Callable[[Device, Config, Config], None], ...] = (_turns, _connection, _loudness, _muted)
 
 
-class Caretaker:
+class Reconfigurer:
     """Looks after one device once a second: whether its configuration was edited, and whether it can be that now.
 
     Belongs to the main thread.
     """
 
-    def __init__(self, edits: Edits, parts: Parts) -> None:
+    def __init__(self, edits: ConfigWatcher, parts: Device) -> None:
         self._edits, self._parts = edits, parts
         self._told = False  # the mistakes that there were before this device
-        self.next: Reading | None = None
+        self.next: LoadedConfig | None = None
         """What the device is to be assembled anew for, when nobody speaks: an edit, or what is in use."""
 
     def look(self, now: float) -> Event | None:
@@ -122,7 +122,7 @@ class Caretaker:
         self.next = None
         return True
 
-    def _take(self, found: Reading | ConfigError) -> Event | None:
+    def _take(self, found: LoadedConfig | ConfigError) -> Event | None:
         self.next = None  # a newer one goes before it
         if isinstance(found, ConfigError):
             return self._refused(found)
@@ -137,9 +137,9 @@ class Caretaker:
                 self.next = self._edits.reading  # some of it may have changed, or be gone: assembled anew, it is back
             return self._refused(located(error, self._edits.path, found))
         self._edits.take(found)
-        return EditTaken()
+        return ConfigApplied()
 
-    def _refused(self, error: AgentError | None = None) -> EditRefused:
+    def _refused(self, error: AgentError | None = None) -> ConfigRejected:
         if error is not None:
             self._edits.refuse(error)
-        return EditRefused("\n".join(self._edits.mistakes))
+        return ConfigRejected("\n".join(self._edits.mistakes))

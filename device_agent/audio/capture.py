@@ -9,16 +9,16 @@ from contextlib import closing
 
 from ..core.errors import DeviceFailed
 from ..core.events import DeviceReady, Event, MicrophoneEnded, MicrophoneLost, Port, Speech, TalkEnded
-from ..dsp.level_meter import Level
+from ..dsp.level_meter import LevelMeter
 from ..dsp.pcm import FRAME_MS, is_nothing
 from ..hardware.ports import Microphone
-from ..runtime.heartbeat import Pulse
-from ..runtime.rendezvous import Meeting
-from .echo_control import Echo
+from ..runtime.heartbeat import Heartbeat
+from ..runtime.rendezvous import Rendezvous
+from .echo_control import EchoControl
 from .gate import Gate
 
 
-class Ears:
+class CaptureThread:
     """``run`` is the microphone's thread; everything else may be called from any thread.
 
     Muted means that the microphone is closed; nothing of what it heard before is kept. A microphone that fails is
@@ -28,11 +28,11 @@ class Ears:
     def __init__(
         self,
         microphone: Microphone,
-        echo: Echo,
+        echo: EchoControl,
         gate: Gate,
         send: Callable[..., None],
         tell: Callable[[Event], None],
-        closed: Meeting,
+        closed: Rendezvous,
         *,
         muted: bool = False,
         patient: bool = False,
@@ -44,7 +44,7 @@ class Ears:
         self._muted, self._lost, self._reopening = muted, False, False
         self._woken = threading.Event()  # one of these has changed, or it is time to stop
         self._nothing = 0  # frames in a row
-        self.pulse, self.level = Pulse(), Level()
+        self.pulse, self.level = Heartbeat(), LevelMeter()
 
     @property
     def gaps(self) -> int:

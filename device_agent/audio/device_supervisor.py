@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from ..core.errors import DeviceFailed
 from ..core.events import Port, WorkerCrashed
-from ..runtime.rendezvous import Meeting
-from .capture import Ears
-from .playout import Mouth
+from ..runtime.rendezvous import Rendezvous
+from .capture import CaptureThread
+from .playout import PlayoutThread
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +25,14 @@ GONE_S = 600.0
 """A device that is gone for so long may be back, and only this process unable to see it: it ends, to start anew."""
 
 
-class Devices:
+class DeviceSupervisor:
     """Belongs to the main thread. ``now`` is in seconds of one clock.
 
     PortAudio looks for new devices only when nobody uses it. So whoever is looked for, both ports are closed for a
     moment, and *closed* is where they meet.
     """
 
-    def __init__(self, ears: Ears, mouth: Mouth, closed: Meeting) -> None:
+    def __init__(self, ears: CaptureThread, mouth: PlayoutThread, closed: Rendezvous) -> None:
         self._ears, self._mouth, self._closed = ears, mouth, closed
         self._unknown: set[str] = {Port.MICROPHONE, Port.SPEAKER}
         self._lost: dict[str, float] = {}  # since when

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..dsp.delay_estimator import EchoDelay
-from ..dsp.notch_filter import Comb
+from ..dsp.delay_estimator import DelayEstimator
+from ..dsp.notch_filter import ToneFilter
 from ..dsp.pcm import level, seconds
 from .cues import HEARD
-from .gate import Own
-from .playback_buffer import Sound
+from .gate import EchoPresence
+from .playback_buffer import OutputFrame
 
 if TYPE_CHECKING:  # it is there only where it is wanted
     from ..dsp.aec import Canceller
@@ -24,7 +24,7 @@ CUE_ROOM_S = 0.5
 """The same for cues: taking out what is no longer there costs little."""
 
 
-class Echo:
+class EchoControl:
     """Knows what the loudspeaker plays, and when it is over, in seconds of the clock that ``now`` is read from.
 
     ``sounds`` and ``dropped`` belong to the speaker's thread, ``hear`` to the microphone's; ``unheard`` to any. Where
@@ -33,13 +33,13 @@ class Echo:
 
     def __init__(self, rate: int, *, half_duplex: bool = True, canceller: Canceller | None = None) -> None:
         self._rate, self._half_duplex, self._canceller = rate, half_duplex, canceller
-        self._comb, self._delay, self._room = Comb(rate, HEARD), EchoDelay(), ROOM_S
+        self._comb, self._delay, self._room = ToneFilter(rate, HEARD), DelayEstimator(), ROOM_S
         self._over = 0.0  # when everything that was written has left the loudspeaker
         self._voice_over = self._cue_over = 0.0  # the same of the last reply, of the last cue
 
     # The speaker's thread ---------------------------------------------------------------------------------------------
 
-    def sounds(self, sound: Sound, latency: float, now: float) -> None:
+    def sounds(self, sound: OutputFrame, latency: float, now: float) -> None:
         """The loudspeaker is about to take *sound*; it holds *latency* seconds of sound at most."""
         length = seconds(sound.pcm, self._rate)
         self._over = min(now + latency, max(now, self._over)) + length
@@ -71,7 +71,7 @@ class Echo:
 
     # The microphone's thread ------------------------------------------------------------------------------------------
 
-    def hear(self, frame: bytes, now: float) -> tuple[bytes, Own]:
+    def hear(self, frame: bytes, now: float) -> tuple[bytes, EchoPresence]:
         """Return *frame* without what can be taken out of it, and how much of our own voice may still be in it."""
         late = self._delay.seconds or 0.0  # what a sound server adds to what the device says
         if now < self._cue_over + late + CUE_ROOM_S:
@@ -79,17 +79,17 @@ class Echo:
         else:
             self._comb.pass_by(frame)
         own = self._own(now - self._voice_over - late)
-        if own is not Own.NONE:
+        if own is not EchoPresence.NONE:
             self._delay.heard(level(frame), now)
         if self._canceller is None:
-            return frame, own if self._half_duplex else Own.NONE
-        return self._canceller.clean(frame), Own.NONE if self._canceller.trusted else own
+            return frame, own if self._half_duplex else EchoPresence.NONE
+        return self._canceller.clean(frame), EchoPresence.NONE if self._canceller.trusted else own
 
-    def _own(self, since: float) -> Own:
+    def _own(self, since: float) -> EchoPresence:
         """Return what there is of our voice so many seconds after it has ended."""
         if since < 0:
-            return Own.LOUD
-        return Own.FADING if since < self._room else Own.NONE
+            return EchoPresence.LOUD
+        return EchoPresence.FADING if since < self._room else EchoPresence.NONE
 
     def missed(self) -> None:
         """The microphone left something out: what is played and what is heard begin anew side by side."""

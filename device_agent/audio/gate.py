@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import islice
 
-from ..core.actions import Attention
-from ..core.events import NothingSaid, Speech, TalkEnded, TalkStarted
+from ..core.actions import GateMode
+from ..core.events import NoSpeech, Speech, TalkEnded, TalkStarted
 
 FRAME_S = 0.02
 
@@ -29,7 +29,7 @@ LONGEST = 3000
 """Frames. The longest turn; a stuck button or a television costs no more than this."""
 
 
-class Own(Enum):
+class EchoPresence(Enum):
     """How much of our own voice may be in a frame of the microphone."""
 
     NONE = "none"
@@ -52,7 +52,7 @@ class Gate:
     def __init__(self, is_speech: Callable[[bytes], bool], *, silence: int, preroll: int, device_ends: bool) -> None:
         self._is_speech, self._silence, self._preroll, self._device_ends = is_speech, silence, preroll, device_ends
         self._tuned: tuple[Callable[[bytes], bool], int, int] | None = None
-        self._attention = Attention.BUTTON
+        self._attention = GateMode.BUTTON
         self._pressed = False  # a latch: a press counts even when it is over before the next frame
         self._down = self._tapped = False
         self._closing = False
@@ -67,7 +67,7 @@ class Gate:
         """Whether it is open, or may be about to open: in one of the last frames there was speech."""
         return self._turn is not None or self._pressed or True in self._votes
 
-    def attend(self, attention: Attention) -> None:
+    def attend(self, attention: GateMode) -> None:
         """From the next frame on, this may open the gate."""
         self._attention = attention
 
@@ -93,7 +93,7 @@ class Gate:
 
     # The microphone's thread ------------------------------------------------------------------------------------------
 
-    def feed(self, frame: bytes, own: Own = Own.NONE) -> Iterator[Speech]:
+    def feed(self, frame: bytes, own: EchoPresence = EchoPresence.NONE) -> Iterator[Speech]:
         """Take the next frame, with as much of our *own* voice in it; yield what goes up because of it."""
         if self._turn is None:
             self._take_rules()
@@ -118,9 +118,9 @@ class Gate:
         if self._tuned is tuned:
             self._tuned = None  # unless there are newer ones: those come with the next frame
 
-    def _wait(self, frame: bytes, own: Own) -> Iterator[Speech]:
+    def _wait(self, frame: bytes, own: EchoPresence) -> Iterator[Speech]:
         self._closing = False
-        if own is Own.LOUD:
+        if own is EchoPresence.LOUD:
             self._before.clear()
         else:
             self._before.append(frame)
@@ -128,7 +128,7 @@ class Gate:
             self._pressed = False
             keep = self._preroll + 1
             yield from self._begin(_Turn(held=True), max(0, len(self._before) - keep), frame)
-        elif self._attention is Attention.VOICE and own is Own.NONE:
+        elif self._attention is GateMode.VOICE and own is EchoPresence.NONE:
             self._votes.append(self._is_speech(frame))
             if sum(self._votes) >= ATTACK:
                 yield from self._begin(_Turn(held=False, spoken=ATTACK), 0, frame)
@@ -142,9 +142,9 @@ class Gate:
         self._before.clear()
         self._votes.clear()
 
-    def _follow(self, turn: _Turn, frame: bytes, own: Own) -> Iterator[Speech]:
+    def _follow(self, turn: _Turn, frame: bytes, own: EchoPresence) -> Iterator[Speech]:
         yield frame
-        turn.hear(own is Own.NONE and self._is_speech(frame))
+        turn.hear(own is EchoPresence.NONE and self._is_speech(frame))
         if self._over(turn):
             yield self._end(turn)
 
@@ -169,7 +169,7 @@ class Gate:
 
     def _end(self, turn: _Turn) -> Speech:
         self._turn, self._closing, self._pressed = None, False, False
-        return TalkEnded(turn.silent * FRAME_S) if turn.held or turn.anything_said else NothingSaid()
+        return TalkEnded(turn.silent * FRAME_S) if turn.held or turn.anything_said else NoSpeech()
 
 
 class _Turn:

@@ -23,7 +23,7 @@ MARGIN_S = 0.02
 EARLY = float("-inf")
 
 
-class Prefill:
+class JitterEstimator:
     """The least wait that would have held for each of the last replies. It grows at once, and shrinks over many."""
 
     def __init__(self, first: float = FIRST_S) -> None:
@@ -52,7 +52,7 @@ class Prefill:
         self._late_now = EARLY
 
 
-class Arrivals:
+class ArrivalLog:
     """When the pieces of one reply came. Times are those of one clock, lengths those of sound; both in seconds."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.events import PlaybackEnded, PlaybackStarted
 from ..dsp.pcm import FRAME_MS, Gain, frame_bytes, frame_samples, frames, mix, samples
-from .jitter import Arrivals, Prefill
+from .jitter import ArrivalLog, JitterEstimator
 
 CAPACITY_S = 660.0
 """How much of replies may lie here: eleven minutes, 30 MiB at 24 kHz. So long the connection is read, and the pings of
@@ -35,7 +35,7 @@ LULL_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class OutputFrame:
     """A frame for the loudspeaker, s16le mono; the last of a reply may be shorter."""
 
     pcm: bytes
@@ -67,7 +67,7 @@ class _Reply:
         self.complete = False
         self.flowing = False  # past its prefill, and not fallen silent since
         self.since = 0.0  # when it would have begun if it had flown without a pause
-        self.arrivals = Arrivals()
+        self.arrivals = ArrivalLog()
 
     def enough(self, frame: int) -> bool:
         """Whether a *frame* of it is there, or its shorter end."""
@@ -114,15 +114,15 @@ class _Cues:
             self._lull = frames(LULL_MS)
         return frame and frame.ljust(self._frame, b"\0")
 
-    def rest(self) -> Sound | Marker | None:
+    def rest(self) -> OutputFrame | Marker | None:
         """Return what follows when nothing sounds any more: silence, at its end DROP, then None."""
         if not self._lull:
             return None
         self._lull -= 1
-        return Sound(bytes(self._frame)) if self._lull else Marker.DROP
+        return OutputFrame(bytes(self._frame)) if self._lull else Marker.DROP
 
 
-class Playback:
+class PlaybackBuffer:
     """The link writes, the speaker thread reads, the main thread cuts.
 
     Nothing of a reply is ever overwritten, lost, repeated or reordered. A cut lasts until the link has told the service
@@ -139,12 +139,12 @@ class Playback:
         volume: int = 100,
         wake: int = 0,
         capacity: float = CAPACITY_S,
-        prefill: Prefill | None = None,
+        prefill: JitterEstimator | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate = rate
         self._frame = frame_samples(rate)
-        self._prefill, self._clock = prefill or Prefill(), clock
+        self._prefill, self._clock = prefill or JitterEstimator(), clock
         # Pages of its own: those that were never used take no room, and they can be given back.
         self._memory = mmap.mmap(-1, 2 * samples(capacity, rate), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._buffer = np.frombuffer(self._memory, np.int16)
@@ -269,7 +269,7 @@ class Playback:
 
     # The speaker thread -----------------------------------------------------------------------------------------------
 
-    def read(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
+    def read(self) -> OutputFrame | PlaybackStarted | PlaybackEnded | Marker | None:
         """Wait for what comes next: a frame, an event, a marker; None: the end."""
         with self._changed:
             self._ending = None
@@ -292,15 +292,15 @@ class Playback:
         self._asleep, self._waking = True, 0
         return item
 
-    def _next(self) -> Sound | PlaybackStarted | PlaybackEnded | Marker | None:
+    def _next(self) -> OutputFrame | PlaybackStarted | PlaybackEnded | Marker | None:
         if self.wake and self._wakes():
-            return Sound(bytes(2 * self._frame))
+            return OutputFrame(bytes(2 * self._frame))
         item = self._next_of_reply()
         if isinstance(item, (PlaybackStarted, PlaybackEnded)):
             return item
         voice, cue = self._gain.apply(item or b""), self._cues.take()
         if voice or cue:
-            return Sound(mix(voice, cue), voice, cue=bool(cue))
+            return OutputFrame(mix(voice, cue), voice, cue=bool(cue))
         if self._replies and self._replies[0].flowing:
             return None  # no silence in the middle of a reply, and nothing forgotten that the device still has of it
         rest = self._cues.rest()

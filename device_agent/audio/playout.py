@@ -9,16 +9,16 @@ from contextlib import closing
 
 from ..core.errors import DeviceFailed
 from ..core.events import DeviceReady, Event, PlaybackEnded, PlaybackStarted, Port, SpeakerLost
-from ..dsp.level_meter import Level
+from ..dsp.level_meter import LevelMeter
 from ..hardware.null_speaker import SilentSpeaker
 from ..hardware.ports import Speaker
-from ..runtime.heartbeat import Pulse
-from ..runtime.rendezvous import Meeting
-from .echo_control import Echo
-from .playback_buffer import Marker, Playback, Sound
+from ..runtime.heartbeat import Heartbeat
+from ..runtime.rendezvous import Rendezvous
+from .echo_control import EchoControl
+from .playback_buffer import Marker, OutputFrame, PlaybackBuffer
 
 
-class Mouth:
+class PlayoutThread:
     """``run`` is the speaker's thread; everything else may be called from any thread.
 
     A loudspeaker that fails is closed until ``reopen``. Meanwhile everything is over as soon as it begins: nobody hears
@@ -27,11 +27,11 @@ class Mouth:
 
     def __init__(
         self,
-        playback: Playback,
+        playback: PlaybackBuffer,
         speaker: Speaker,
-        echo: Echo,
+        echo: EchoControl,
         tell: Callable[[Event], None],
-        closed: Meeting,
+        closed: Rendezvous,
         *,
         patient: bool = False,
     ) -> None:
@@ -41,7 +41,7 @@ class Mouth:
         self._closed, self._patient = closed, patient
         self._lost = False
         self._begun: PlaybackStarted | None = None  # to be told when its first sample was handed over
-        self.pulse, self.level = Pulse(), Level()
+        self.pulse, self.level = Heartbeat(), LevelMeter()
 
     @property
     def gaps(self) -> tuple[int, int]:
@@ -86,7 +86,7 @@ class Mouth:
                     return item is Marker.REOPEN
                 self._take(speaker, item)
 
-    def _take(self, speaker: Speaker, item: Sound | PlaybackStarted | PlaybackEnded | Marker) -> None:
+    def _take(self, speaker: Speaker, item: OutputFrame | PlaybackStarted | PlaybackEnded | Marker) -> None:
         match item:
             case Marker.DROP:
                 speaker.drop()
@@ -97,7 +97,7 @@ class Mouth:
             case PlaybackEnded():
                 speaker.drain(self._playback.silenced)
                 self._tell(item)
-            case Sound():
+            case OutputFrame():
                 self.level.hear(item.pcm)
                 self._echo.sounds(item, speaker.latency, time.monotonic())
                 speaker.write(item.pcm, self._playback.silenced)

@@ -13,7 +13,18 @@ from ..app.assembly import assemble
 from ..app.factories import WAV, open_services
 from ..config.model import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
 from ..core.actions import Action
-from ..core.events import Clip, Event, LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, Started, TimeUp, Words
+from ..core.events import (
+    AudioTurn,
+    DeadlinePassed,
+    Event,
+    LinkDown,
+    Refused,
+    ReplyEnded,
+    ReplyText,
+    ServiceError,
+    Started,
+    TextTurn,
+)
 from ..core.printable import printable
 from ..dsp.resampling import resample
 from ..hardware.channels import Channels
@@ -28,10 +39,10 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
     Either *text* or *audio* asks. Raises ConfigError and DeviceFailed. For the main thread.
     """
     rate = open_services(config)[0].rate
-    turn = Words(text) if audio is None else Clip(_clip(audio, rate))
+    turn = TextTurn(text) if audio is None else AudioTurn(_clip(audio, rate))
     if save is not None:
         config = replace(config, speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100))
-    ears, answer = ClosedEars(), Answer(sys.stdout)
+    ears, answer = NoMicrophone(), Answer(sys.stdout)
     agent = assemble(
         # What outlives the answer, or belongs to who holds the device, is none of a single question's business.
         replace(
@@ -48,7 +59,7 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
     return answer.end() or status
 
 
-def _begin(word: Event | Action, agent: Agent, turn: Words | Clip, ears: ClosedEars) -> None:
+def _begin(word: Event | Action, agent: Agent, turn: TextTurn | AudioTurn, ears: NoMicrophone) -> None:
     if isinstance(word, Started):
         agent.ask(turn)
         ears.finish()
@@ -59,7 +70,7 @@ def _clip(path: Path, rate: int) -> bytes:
     return resample(Channels(channels, hertz, name=str(path)).whole(pcm), hertz, rate)
 
 
-class ClosedEars:
+class NoMicrophone:
     """A microphone that hears nothing and is over when it is told so."""
 
     overflows = 0
@@ -102,7 +113,7 @@ class Answer:
                 self._trouble = f"the answer is incomplete: {problem}"
             case LinkDown(reason) | Refused(reason) | ServiceError(reason):
                 self._trouble = reason
-            case TimeUp():
+            case DeadlinePassed():
                 self._trouble = f"{self._trouble}; it took too long"
 
     def end(self) -> int:

@@ -29,7 +29,7 @@ from ..dsp.correlation import likeness
 from ..dsp.pcm import level, seconds
 from ..runtime.signals import stopped_by_signals
 from ..simulator import QUESTION, Simulator
-from ..telemetry.turn_timing import Stopwatch, TurnTimes
+from ..telemetry.turn_timing import TurnTimer, TurnTimes
 
 KEY = Secret("any-key-will-do")
 EX_STOPPED = 130
@@ -40,7 +40,7 @@ CARDS = Path("/dev/snd")
 def rehearse(save: Path) -> int:
     """Ask the recorded question, write what a listener would have heard to *save*, and show the times; return the exit
     status."""
-    screen, stopwatch, end = Screen(sys.stdout), Stopwatch(), _End()
+    screen, stopwatch, end = DemoOutput(sys.stdout), TurnTimer(), _DemoEnd()
     with as_file(QUESTION) as question:
         config = Config(
             microphone=MicrophoneConfig(device=f"{WAV}{question}"),
@@ -64,7 +64,7 @@ def converse(config: Config) -> int:
     for port in (open_microphone(config.microphone, rate), open_speaker(config.speaker.device, rate)):
         with closing(port):
             port.open()  # nobody is asked to speak where nothing hears it
-    screen, end = Screen(sys.stdout), _End()
+    screen, end = DemoOutput(sys.stdout), _DemoEnd()
     screen.line("Say something: you will hear yourself. Ctrl-C ends.")
     status = _talk(config, screen, end)
     if end.by:
@@ -72,13 +72,13 @@ def converse(config: Config) -> int:
     return status
 
 
-class _End:
+class _DemoEnd:
     """Which signal ended it, if any."""
 
     by = ""
 
 
-def _talk(config: Config, screen: Screen, end: _End, *watch: Watch) -> int:
+def _talk(config: Config, screen: DemoOutput, end: _DemoEnd, *watch: Watch) -> int:
     """Run an agent that opens on speech against a simulator of its own."""
     with Simulator(key=KEY.reveal()) as simulator:
         config = replace(
@@ -97,7 +97,7 @@ def _talk(config: Config, screen: Screen, end: _End, *watch: Watch) -> int:
             return agent.run()
 
 
-def _offer(screen: Screen, save: Path) -> None:
+def _offer(screen: DemoOutput, save: Path) -> None:
     """Say how to hear the recording; on a terminal of a machine with a sound card, offer to play it."""
     screen.line("")
     can = shutil.which(PLAYER) and any(CARDS.glob("pcm*p"))
@@ -112,7 +112,7 @@ def _offer(screen: Screen, save: Path) -> None:
         subprocess.run([PLAYER, "--quiet", str(save)], check=False)  # noqa: S603
 
 
-def _report(screen: Screen, turn: TurnTimes, question: Path, save: Path) -> None:
+def _report(screen: DemoOutput, turn: TurnTimes, question: Path, save: Path) -> None:
     asked, rate = _read(question)
     heard, _ = _read(save)
     fit, at = likeness(_loud(asked, rate), heard)
@@ -140,7 +140,7 @@ def _loud(pcm: bytes, rate: int) -> bytes:
     return pcm[loud[0] : loud[-1] + step] if loud else b""
 
 
-class Screen:
+class DemoOutput:
     """Watches an agent and shows a person what happens: a line for each change, and words as they come.
 
     It is the agent's light as well. Belongs to the main thread.

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import AgentError, ConfigError
-from .load import Reading
+from .load import LoadedConfig
 from .model import Config
 from .yaml_schema import Places
 
 
-def located(error: AgentError, path: Path, reading: Reading, key: str = "") -> ConfigError:
+def located(error: AgentError, path: Path, reading: LoadedConfig, key: str = "") -> ConfigError:
     """Return *error* with its place in the file: it is about *key*, or names a key, or the file that stands there."""
     text, places = str(error), reading.places
     if text.startswith(f"{path}:"):

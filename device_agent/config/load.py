@@ -41,7 +41,7 @@ def _all_that_is_wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadedConfig:
     """What a file said once, and all of it was right."""
 
     config: Config

@@ -24,7 +24,7 @@ from ..runtime.atomic_file import read_whole, replace_whole
 from ..runtime.paths import expand_user
 from .credentials import MQTT_PASSWORD, find_password, key_of, token_key_of
 from .diff import differences, leaves, located, place_of
-from .load import Reading, read, understand
+from .load import LoadedConfig, read, understand
 from .model import Config, services_of
 from .rules import absences, missing_extras
 from .trial import MOST, Trial
@@ -53,7 +53,7 @@ class Unforeseen(ConfigError):
     """A mistake of this program, not of the file; but without what the file says the speaker works."""
 
 
-class Edits:
+class ConfigWatcher:
     """The configuration in use, and what has become of its file. Belongs to the main thread; ``ask`` to any.
 
     *kept* is where the last good one is kept. ``now`` is in seconds of one clock.
@@ -66,10 +66,10 @@ class Edits:
         self.mistakes: list[str] = []
         """Why what the file says is not in use, a line for each; empty when it is."""
         self._kept, self._trial = kept, Trial(kept.with_name(TRIAL))
-        self._reading: Reading | None = None  # in use
-        self._before: Reading | None = None  # what to go back to, while what is in use is on trial
-        self._copy: Reading | None = None  # that a start would fall back on
-        self._old: Reading | None = None  # the copy that was there when we began
+        self._reading: LoadedConfig | None = None  # in use
+        self._before: LoadedConfig | None = None  # what to go back to, while what is in use is on trial
+        self._copy: LoadedConfig | None = None  # that a start would fall back on
+        self._old: LoadedConfig | None = None  # the copy that was there when we began
         self._well_since: float | None = None
         self._trying = False  # nothing has worked yet with what is in use
         self._files: tuple[Path, ...] = (path,)
@@ -84,7 +84,7 @@ class Edits:
         return self.reading.config
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> LoadedConfig:
         """The same, and where it says so."""
         assert self._reading is not None, "nothing was read yet"  # noqa: S101
         return self._reading
@@ -131,7 +131,7 @@ class Edits:
                 self._begin_trial(old, names)
         self.changed()
 
-    def _begin_trial(self, old: Reading, names: list[str]) -> None:
+    def _begin_trial(self, old: LoadedConfig, names: list[str]) -> None:
         """What is in use is another one than what is known to work."""
         if self._trial.begin(self.reading.text) >= MOST:
             self._reading = old
@@ -142,11 +142,11 @@ class Edits:
             log.info("%s: trying: %s", self.path, ", ".join(names))
             self._before, self._trying = old, True
 
-    def _begin_with(self, old: Reading) -> None:
+    def _begin_with(self, old: LoadedConfig) -> None:
         log.warning("%s: starting with the last good configuration, kept in %s", self.path, self._kept)
         self._reading = old
 
-    def look(self, now: float) -> Reading | ConfigError | None:
+    def look(self, now: float) -> LoadedConfig | ConfigError | None:
         """Return what the file says now, if it was changed since the last time, right or wrong; else None."""
         stamps = self._stamps()
         settled, self._seen = stamps == self._seen, stamps
@@ -165,7 +165,7 @@ class Edits:
             told = again and str(error).splitlines() == self.mistakes
             return None if told else error
 
-    def take(self, reading: Reading, *, tried: bool = True) -> None:
+    def take(self, reading: LoadedConfig, *, tried: bool = True) -> None:
         """*reading* is in use from now on. One that was not *tried* yet may turn out to be of no use at once."""
         if self._before is None:
             self._before = self.reading
@@ -240,7 +240,7 @@ class Edits:
 
     # What the file says -----------------------------------------------------------------------------------------------
 
-    def _judge(self, now: float, *, asked: bool) -> Reading | None:
+    def _judge(self, now: float, *, asked: bool) -> LoadedConfig | None:
         """Return what the file says; None where it may not be whole yet. Raises ConfigError."""
         text = read(self.path)
         if not asked and _is_cut(text, self.reading) and self._waits(now):
@@ -263,7 +263,7 @@ class Edits:
         self._again = self._doubted + WHOLE_S
         return True
 
-    def _understood(self, text: str) -> Reading:
+    def _understood(self, text: str) -> LoadedConfig:
         """Return what *text* says, which stands in the file. Raises ConfigError."""
         with judging(self.path):
             try:
@@ -272,7 +272,7 @@ class Edits:
                 understand(text, self.path)  # what is missing besides is told at once
                 raise
             self._watch(_files(config))
-            reading = Reading(config, text, places)
+            reading = LoadedConfig(config, text, places)
             if missing := list(lacks(reading, self.path)):
                 raise Missing("\n".join(missing))
             return reading
@@ -284,7 +284,7 @@ class Edits:
             self._files = files
             self._seen = self._believed = (*self._believed[:1], *self._stamps()[1:])
 
-    def _read_copy(self) -> Reading | None:
+    def _read_copy(self) -> LoadedConfig | None:
         """Return the kept copy of this very file, whatever the machine lacks for it; None where there is none, or none
         that can be used."""
         head, text = _head(self.path), (_content(self._kept) or b"").decode(errors="replace")
@@ -296,7 +296,7 @@ class Edits:
                 config, places = understand(text, self._kept, alone=True)
         except ConfigError:
             return None
-        return Reading(config, text, places)
+        return LoadedConfig(config, text, places)
 
     def _stamps(self) -> tuple[Stamp, ...]:
         return tuple(map(_stamp, self._files))
@@ -319,7 +319,7 @@ def judging(path: Path) -> Iterator[None]:
         raise Unforeseen(f"{path}: {text}") from error
 
 
-def lacks(reading: Reading, path: Path) -> Iterator[str]:
+def lacks(reading: LoadedConfig, path: Path) -> Iterator[str]:
     """Yield a sentence, with its place in *path*, for everything that is named and cannot be used: keys, authorities,
     programs, libraries."""
     config, places = reading.config, reading.places
@@ -343,7 +343,7 @@ def _secrets_of(config: Config) -> Iterator[tuple[tuple[str, ...], Callable[[], 
         yield ("mqtt.password_file", "mqtt.host"), find
 
 
-def _is_cut(text: str, before: Reading) -> bool:
+def _is_cut(text: str, before: LoadedConfig) -> bool:
     """Whether *text* may be the beginning of a file that is being written: of the one *before*, or of any that ended
     with its last line."""
     if text == before.text:
@@ -351,7 +351,7 @@ def _is_cut(text: str, before: Reading) -> bool:
     return before.text.startswith(text) or (before.text.endswith("\n") and not text.endswith("\n"))
 
 
-def _is_lost(reading: Reading, before: Reading) -> bool:
+def _is_lost(reading: LoadedConfig, before: LoadedConfig) -> bool:
     """Whether it says nothing of the services any more, or nothing at all."""
     return ("service" in before.places and "service" not in reading.places) or (
         bool(before.places) and not reading.places

@@ -11,7 +11,7 @@ class Action:
     """Something the conversation wants done."""
 
 
-class Attention(Enum):
+class GateMode(Enum):
     """What may open the gate."""
 
     BUTTON = "button"
@@ -21,10 +21,10 @@ class Attention(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Attend(Action):
+class SetGateMode(Action):
     """From now on this may open the gate."""
 
-    attention: Attention
+    attention: GateMode
 
 
 class OpenGate(Action):
@@ -45,7 +45,7 @@ class ForgetTurn(Action):
     __slots__ = ()
 
 
-class CutReply(Action):
+class InterruptReply(Action):
     """Silence the loudspeaker now, forget what is left of the reply, and tell the service."""
 
     __slots__ = ()
@@ -53,7 +53,7 @@ class CutReply(Action):
 
 @dataclass(frozen=True, slots=True)
 class CancelReply(Action):
-    """The part of ``CutReply`` that goes to the service, behind whatever waits to be sent.
+    """The part of ``InterruptReply`` that goes to the service, behind whatever waits to be sent.
 
     *heard_ms* of *reply* left the loudspeaker; the assistant had better not believe that more of it was heard.
     """
@@ -77,14 +77,14 @@ class ToolResult(Action):
 
 
 @dataclass(frozen=True, slots=True)
-class Dial(Action):
+class Connect(Action):
     """A connection is needed: make one if there is none. What is *asked* for is made now; for speech that opened the
     gate by itself, and may be a television, no pause and no refusal is cut short."""
 
     asked: bool = True
 
 
-class Linger(Action):
+class ReleaseConnection(Action):
     """The connection may stay, but nobody needs another one if it breaks."""
 
     __slots__ = ()
@@ -132,13 +132,13 @@ class Play(Action):
     cue: Cue
 
 
-class Ring(Action):
-    """Play the sound of an alarm until ``Hush``."""
+class StartAlarm(Action):
+    """Play the sound of an alarm until ``StopAlarm``."""
 
     __slots__ = ()
 
 
-class Hush(Action):
+class StopAlarm(Action):
     """No alarm rings any more."""
 
     __slots__ = ()

@@ -14,40 +14,41 @@ from enum import Enum
 
 from .actions import (
     Action,
-    Attend,
-    Attention,
     CloseGate,
+    Connect,
     Cue,
-    CutReply,
-    Dial,
     Finish,
     ForgetTurn,
+    GateMode,
     HangUp,
-    Hush,
-    Linger,
+    InterruptReply,
     Mute,
     OpenGate,
     Play,
-    Ring,
+    ReleaseConnection,
+    SetGateMode,
     Show,
+    StartAlarm,
+    StopAlarm,
 )
 from .events import (
     AlarmDue,
     Announcement,
-    CapReached,
-    Clip,
-    CutConfirmed,
+    AudioTurn,
+    ConfigApplied,
+    ConfigRejected,
+    DailyLimitReached,
+    DeadlinePassed,
     DeviceReady,
-    EditRefused,
-    EditTaken,
     Event,
+    InterruptConfirmed,
     LinkDown,
     LinkIdle,
     LinkUp,
     MicrophoneEnded,
     MicrophoneLost,
     Muted,
-    NothingSaid,
+    NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
     Pressed,
@@ -63,12 +64,11 @@ from .events import (
     StopAsked,
     TalkEnded,
     TalkStarted,
-    TimeUp,
+    TextTurn,
     ToolCall,
-    TurnReceived,
-    TurnTaken,
+    TurnAcknowledged,
+    TurnEndedByService,
     Unmuted,
-    Words,
 )
 
 
@@ -103,28 +103,28 @@ LISTENING, SENDING, THINKING, LATE, SPEAKING, REST = _TURNS
 
 RESTING = frozenset({READY, MISTAKE, FOLLOW_UP, OFFLINE, REFUSED, RETRY, MUTED, TROUBLE})
 
-NOTICED = Dial(asked=False)
+NOTICED = Connect(asked=False)
 """Speech alone opened the gate. A press, whose frames follow it, has dialled before."""
 
 _ANSWERED = RESTING | {SPEAKING}
 
 Row = tuple[State, tuple[Action, ...]]
 
-_PRESSED: Row = (LISTENING, (CutReply(), OpenGate(), Dial(), Play(Cue.LISTENING)))
+_PRESSED: Row = (LISTENING, (InterruptReply(), OpenGate(), Connect(), Play(Cue.LISTENING)))
 
 _AT_REST: dict[type[Event], Row] = {
-    Pressed: (LISTENING, (OpenGate(), Dial(), Play(Cue.LISTENING))),
+    Pressed: (LISTENING, (OpenGate(), Connect(), Play(Cue.LISTENING))),
     TalkStarted: (LISTENING, (NOTICED,)),
-    Words: (SENDING, (Dial(),)),
-    Announcement: (SENDING, (Dial(),)),  # and nowhere else: it interrupts nobody
-    Clip: (SENDING, (Dial(),)),
+    TextTurn: (SENDING, (Connect(),)),
+    Announcement: (SENDING, (Connect(),)),  # and nowhere else: it interrupts nobody
+    AudioTurn: (SENDING, (Connect(),)),
     ReplyStarted: (SPEAKING, ()),  # a second part of the answer
     PlaybackStarted: (SPEAKING, ()),  # or the rest of one that was taken for over
     LinkUp: (REST, ()),
     LinkDown: (REST, ()),
     LinkIdle: (REST, ()),
     Refused: (REST, ()),
-    CapReached: (REST, ()),
+    DailyLimitReached: (REST, ()),
     MicrophoneEnded: (REST, ()),
     MicrophoneLost: (REST, ()),
     SpeakerLost: (REST, ()),
@@ -133,14 +133,14 @@ _AT_REST: dict[type[Event], Row] = {
 
 _SETTLED: dict[type[Event], Row] = {
     **_AT_REST,
-    EditRefused: (REST, ()),
-    EditTaken: (REST, ()),
+    ConfigRejected: (REST, ()),
+    ConfigApplied: (REST, ()),
 }
 
 _DEAF: dict[type[Event], Row] = {
     **_SETTLED,
     TalkStarted: (REST, (ForgetTurn(), CloseGate())),  # the last frame before
-    TimeUp: (REST, (HangUp(),)),
+    DeadlinePassed: (REST, (HangUp(),)),
 }
 
 _WAITING: dict[type[Event], Row] = {
@@ -148,12 +148,12 @@ _WAITING: dict[type[Event], Row] = {
     PlaybackStarted: (SPEAKING, ()),
     ReplyEnded: (REST, ()),  # a reply without sound
     Pressed: _PRESSED,
-    TalkStarted: (LISTENING, (CutReply(), NOTICED)),
-    Words: (SENDING, (CutReply(), Dial())),
-    Clip: (SENDING, (CutReply(), Dial())),
-    StopAsked: (REST, (CutReply(), ForgetTurn())),
+    TalkStarted: (LISTENING, (InterruptReply(), NOTICED)),
+    TextTurn: (SENDING, (InterruptReply(), Connect())),
+    AudioTurn: (SENDING, (InterruptReply(), Connect())),
+    StopAsked: (REST, (InterruptReply(), ForgetTurn())),
     Refused: (REST, (ForgetTurn(), Play(Cue.REFUSED))),
-    CapReached: (REST, (ForgetTurn(), Play(Cue.CAP))),
+    DailyLimitReached: (REST, (ForgetTurn(), Play(Cue.CAP))),
 }
 
 _THINKING: dict[type[Event], Row] = {
@@ -165,57 +165,57 @@ TRANSITIONS: dict[State, dict[type[Event], Row]] = {
     STARTING: {
         Started: (REST, ()),
     },
-    READY: {**_SETTLED, TimeUp: (READY, (HangUp(),))},
-    MISTAKE: {**_SETTLED, TimeUp: (MISTAKE, (HangUp(),))},
-    FOLLOW_UP: {**_AT_REST, TimeUp: (REST, ()), StopAsked: (REST, ())},
+    READY: {**_SETTLED, DeadlinePassed: (READY, (HangUp(),))},
+    MISTAKE: {**_SETTLED, DeadlinePassed: (MISTAKE, (HangUp(),))},
+    FOLLOW_UP: {**_AT_REST, DeadlinePassed: (REST, ()), StopAsked: (REST, ())},
     OFFLINE: _SETTLED,
     REFUSED: {
         **_SETTLED,
         TalkStarted: (REST, (ForgetTurn(), CloseGate())),  # the last frame before
-        TimeUp: (RETRY, ()),
+        DeadlinePassed: (RETRY, ()),
     },
     RETRY: _SETTLED,
     MUTED: {**_DEAF, Pressed: (MUTED, (Play(Cue.MUTED),)), Unmuted: (REST, ())},
     TROUBLE: {**_DEAF, Pressed: (TROUBLE, (Play(Cue.TROUBLE),)), DeviceReady: (REST, ())},
     LISTENING: {
         TalkEnded: (SENDING, (Play(Cue.DONE),)),
-        NothingSaid: (REST, ()),
-        TurnTaken: (THINKING, (CloseGate(), Play(Cue.DONE))),
+        NoSpeech: (REST, ()),
+        TurnEndedByService: (THINKING, (CloseGate(), Play(Cue.DONE))),
         ReplyStarted: (SPEAKING, (CloseGate(),)),  # a service that does not say when it takes the turn
         Pressed: (LISTENING, (CloseGate(),)),  # tap, speak, tap
         Muted: (REST, (ForgetTurn(), CloseGate())),
         MicrophoneLost: (SENDING, ()),  # the gate ends what was said; see _row
         MicrophoneEnded: (REST, (CloseGate(),)),
         Refused: (REST, (ForgetTurn(), CloseGate(), Play(Cue.REFUSED))),
-        CapReached: (REST, (ForgetTurn(), CloseGate(), Play(Cue.CAP))),
-        TimeUp: (REST, (ForgetTurn(), CloseGate(), Play(Cue.FAILED))),
+        DailyLimitReached: (REST, (ForgetTurn(), CloseGate(), Play(Cue.CAP))),
+        DeadlinePassed: (REST, (ForgetTurn(), CloseGate(), Play(Cue.FAILED))),
     },
     SENDING: {
         **_WAITING,
-        NothingSaid: (REST, ()),
-        TurnReceived: (THINKING, ()),
-        TurnTaken: (THINKING, ()),
-        TimeUp: (REST, (CutReply(), ForgetTurn(), Play(Cue.OFFLINE))),
+        NoSpeech: (REST, ()),
+        TurnAcknowledged: (THINKING, ()),
+        TurnEndedByService: (THINKING, ()),
+        DeadlinePassed: (REST, (InterruptReply(), ForgetTurn(), Play(Cue.OFFLINE))),
     },
-    THINKING: {**_THINKING, TimeUp: (LATE, (Play(Cue.WAITING),))},
-    LATE: {**_THINKING, TimeUp: (REST, (CutReply(), ForgetTurn(), Play(Cue.FAILED)))},
+    THINKING: {**_THINKING, DeadlinePassed: (LATE, (Play(Cue.WAITING),))},
+    LATE: {**_THINKING, DeadlinePassed: (REST, (InterruptReply(), ForgetTurn(), Play(Cue.FAILED)))},
     SPEAKING: {
         PlaybackEnded: (FOLLOW_UP, ()),
         ReplyWithdrawn: (FOLLOW_UP, ()),
         Pressed: _PRESSED,
-        TalkStarted: (LISTENING, (CutReply(), NOTICED)),
-        Words: (SENDING, (CutReply(), Dial())),
-        Clip: (SENDING, (CutReply(), Dial())),
-        StopAsked: (REST, (CutReply(),)),
-        SpeakerLost: (REST, (CutReply(),)),
-        ToolCall: (SPEAKING, (Dial(),)),  # more of the answer is to come, over another connection if need be
+        TalkStarted: (LISTENING, (InterruptReply(), NOTICED)),
+        TextTurn: (SENDING, (InterruptReply(), Connect())),
+        AudioTurn: (SENDING, (InterruptReply(), Connect())),
+        StopAsked: (REST, (InterruptReply(),)),
+        SpeakerLost: (REST, (InterruptReply(),)),
+        ToolCall: (SPEAKING, (Connect(),)),  # more of the answer is to come, over another connection if need be
     },
 }
 """In this state, on this event: the next state, and what to do. An event without a row does nothing."""
 
 DEAF: dict[type[Event], Row] = {
-    Pressed: (REST, (CutReply(), ForgetTurn())),
-    TalkStarted: (REST, (CutReply(), ForgetTurn(), CloseGate())),  # the last frame before
+    Pressed: (REST, (InterruptReply(), ForgetTurn())),
+    TalkStarted: (REST, (InterruptReply(), ForgetTurn(), CloseGate())),  # the last frame before
 }
 """What happens in place of LISTENING where the microphone is closed, gone or at its end: only a device that hears may
 say that it listens."""
@@ -223,7 +223,7 @@ say that it listens."""
 ANYWAY: dict[type[Event], tuple[Action, ...]] = {
     Muted: (Mute(True), Play(Cue.MUTED)),
     Unmuted: (Mute(False), Play(Cue.UNMUTED)),
-    AlarmDue: (Ring(),),
+    AlarmDue: (StartAlarm(),),
 }
 """What to do on these events besides, whoever's turn it is."""
 
@@ -273,15 +273,15 @@ _IDLE = (READY, MISTAKE, MUTED, TROUBLE)
 
 _DEVICES: dict[type[Event], str] = {MicrophoneLost: "microphone", SpeakerLost: "speaker"}
 
-_LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED, CapReached: REFUSED}
+_LINK = {LinkUp: READY, LinkIdle: READY, LinkDown: OFFLINE, Refused: REFUSED, DailyLimitReached: REFUSED}
 
 _ABOUT_REPLIES = (
-    ReplyStarted, ReplyText, ReplyProgress, ReplyEnded, ReplyWithdrawn, TurnReceived, TurnTaken, PlaybackStarted,
-    PlaybackEnded, ToolCall,
+    ReplyStarted, ReplyText, ReplyProgress, ReplyEnded, ReplyWithdrawn, TurnAcknowledged, TurnEndedByService,
+    PlaybackStarted, PlaybackEnded, ToolCall,
 )  # fmt: skip
 _WAITS = (SENDING, THINKING, LATE)
 _LINK_GONE = (LinkDown, LinkIdle, Refused)
-_NO_LINK = (LinkIdle, Refused, CapReached)
+_NO_LINK = (LinkIdle, Refused, DailyLimitReached)
 """What is still to come of an answer will not come: no connection is being made."""
 
 
@@ -369,14 +369,14 @@ class Conversation:
         lost = self._lose(event)
         # What goes up is forgotten before the microphone closes: the end of a turn would send it.
         actions = [*hushed, *self._move(event, now), *lost, *ANYWAY.get(type(event), ())]
-        return [*actions, *self._retuned(now)] if isinstance(event, EditTaken) else actions
+        return [*actions, *self._retuned(now)] if isinstance(event, ConfigApplied) else actions
 
     def _retuned(self, now: float) -> list[Action]:
         """Go by the rules of ``tune``."""
         if self.state in _IDLE:
             patience = self._patience[self.state]
             self.deadline = None if patience is None else now + patience
-        return [Attend(self._attention())]
+        return [SetGateMode(self._attention())]
 
     def _hush(self, event: Event) -> list[Action]:
         """Return what ends an alarm that rings, if *event* does."""
@@ -384,7 +384,7 @@ class Conversation:
             self._ringing = True
         elif self._ringing and isinstance(event, _HUSHED_BY):
             self._ringing = False
-            return [Hush()]
+            return [StopAlarm()]
         return []
 
     def _move(self, event: Event, now: float) -> list[Action]:
@@ -394,7 +394,7 @@ class Conversation:
             return []
         old = self.state
         self.state, actions = self._resolve(row[0]), row[1]
-        self._cuts += actions.count(CutReply())
+        self._cuts += actions.count(InterruptReply())
         unanswered = isinstance(event, ReplyEnded) and (event.problem or event.silent)
         if self.state in RESTING and (unanswered or (self._broken and isinstance(event, PlaybackEnded))):
             actions += (Play(Cue.FAILED),)
@@ -429,18 +429,18 @@ class Conversation:
 
     def _remember(self, event: Event, now: float) -> None:
         self._rest = _LINK.get(type(event), self._rest)
-        if isinstance(event, (Refused, CapReached)):
+        if isinstance(event, (Refused, DailyLimitReached)):
             self._refused_until = now + (event.retry_in if isinstance(event, Refused) else REFUSED_S)
         if isinstance(event, (Pressed, TalkStarted)):
             self._begun = isinstance(event, TalkStarted)
         if isinstance(event, MicrophoneEnded):
             self._microphone_ended = True
-        elif isinstance(event, CutConfirmed):
+        elif isinstance(event, InterruptConfirmed):
             self._cuts = max(0, self._cuts - 1)
         elif isinstance(event, (Muted, Unmuted)):
             self.muted = isinstance(event, Muted)
-        elif isinstance(event, (EditRefused, EditTaken)):
-            self._mistaken = isinstance(event, EditRefused)
+        elif isinstance(event, (ConfigRejected, ConfigApplied)):
+            self._mistaken = isinstance(event, ConfigRejected)
         else:
             self._remember_reply(event)
 
@@ -455,7 +455,7 @@ class Conversation:
             self._reply = event.reply
         elif isinstance(event, ToolCall):
             self._more = True  # until the end of its reply says otherwise
-        elif isinstance(event, (Pressed, TalkStarted, TimeUp, StopAsked)):
+        elif isinstance(event, (Pressed, TalkStarted, DeadlinePassed, StopAsked)):
             self._more = False
         elif isinstance(event, _NO_LINK):
             self._broken |= self._more and self.state is SPEAKING
@@ -479,19 +479,19 @@ class Conversation:
         """What follows from being in a state, however we came there."""
         if self.state is REFUSED:
             self.deadline = self._refused_until
-        elif self.state is not old or isinstance(event, (ReplyEnded, Words, Clip)):
+        elif self.state is not old or isinstance(event, (ReplyEnded, TextTurn, AudioTurn)):
             self._wait(old, now)
-        elif isinstance(event, TimeUp):
+        elif isinstance(event, DeadlinePassed):
             self.deadline = None
         actions: list[Action] = []
         if self.state is not old:
-            actions.append(Attend(self._attention()))
+            actions.append(SetGateMode(self._attention()))
         if MOODS[self.state] != MOODS[old]:
             actions.append(Show(MOODS[self.state]))
         if self.state in _ANSWERED and (old not in _ANSWERED or (old is SPEAKING and self.state in RESTING)):
-            actions.append(Linger())
+            actions.append(ReleaseConnection())
         elif self.state is THINKING and old in _ANSWERED:
-            actions.append(Dial())  # the rest of the answer is to come, over another connection if need be
+            actions.append(Connect())  # the rest of the answer is to come, over another connection if need be
         if self._microphone_ended and self.state in RESTING:
             actions.append(Finish())
         return actions
@@ -517,13 +517,13 @@ class Conversation:
         if self.state is not THINKING and self.deadline is not None:
             self.deadline = max(self.deadline, self._works_until)
 
-    def _attention(self) -> Attention:
+    def _attention(self) -> GateMode:
         match self.state:
             case State.SENDING | State.THINKING | State.LATE | State.SPEAKING:
-                return Attention.VOICE if self._voice_interrupts else Attention.BUTTON
+                return GateMode.VOICE if self._voice_interrupts else GateMode.BUTTON
             case State.FOLLOW_UP:
-                return Attention.VOICE
+                return GateMode.VOICE
             case State.REFUSED:
-                return Attention.BUTTON
+                return GateMode.BUTTON
             case _:
-                return Attention.VOICE if self._voice_starts else Attention.BUTTON
+                return GateMode.VOICE if self._voice_starts else GateMode.BUTTON

@@ -53,21 +53,21 @@ class TalkEnded(Event):
     silence: float = 0.0
 
 
-class NothingSaid(Event):
+class NoSpeech(Event):
     """The gate was opened and nobody spoke: the turn is to be forgotten."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Words(Event):
+class TextTurn(Event):
     """A whole turn, typed instead of spoken."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement(Words):
+class Announcement(TextTurn):
     """A turn of an automation, that wants *exact* said word for word. *text* asks an assistant to do so, where the
     service cannot be made to."""
 
@@ -75,7 +75,7 @@ class Announcement(Words):
 
 
 @dataclass(frozen=True, slots=True)
-class Clip(Event):
+class AudioTurn(Event):
     """A whole turn that was recorded before: s16le mono at the service's rate."""
 
     pcm: bytes
@@ -114,21 +114,21 @@ class StopAsked(Event):
     __slots__ = ()
 
 
-Speech = TalkStarted | TalkEnded | NothingSaid | Words | Clip | bytes  # an Announcement is one of Words
-"""What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NothingSaid``; or a
+Speech = TalkStarted | TalkEnded | NoSpeech | TextTurn | AudioTurn | bytes  # an Announcement is one of Words
+"""What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NoSpeech``; or a
 turn in one piece."""
 
 
 # What the service does ------------------------------------------------------------------------------------------------
 
 
-class TurnReceived(Event):
+class TurnAcknowledged(Event):
     """The service acknowledged that it has the whole turn."""
 
     __slots__ = ()
 
 
-class TurnTaken(Event):
+class TurnEndedByService(Event):
     """The service itself decided that the user has finished (``talk.end: service``)."""
 
     __slots__ = ()
@@ -241,7 +241,7 @@ class Refused(Event):
     retry_in: float
 
 
-class CutConfirmed(Event):
+class InterruptConfirmed(Event):
     """The link took a ``CancelReply``: what it told before belongs to the dead reply, what comes after does not."""
 
     __slots__ = ()
@@ -297,13 +297,13 @@ class MicrophoneEnded(Event):
     __slots__ = ()
 
 
-class TimeUp(Event):
+class DeadlinePassed(Event):
     """The conversation's own deadline passed."""
 
     __slots__ = ()
 
 
-class CapReached(Event):
+class DailyLimitReached(Event):
     """There may be no connection any more today."""
 
     __slots__ = ()
@@ -322,7 +322,7 @@ class RingEnded(Event):
     __slots__ = ()
 
 
-class Nudged(Event):
+class WakeUp(Event):
     """A signal came: time to look at the world.
 
     Every signal handler of Python's has to put an event into the inbox. One that returns when the wait for events was
@@ -332,14 +332,14 @@ class Nudged(Event):
     __slots__ = ()
 
 
-class EditTaken(Event):
+class ConfigApplied(Event):
     """What config.yaml says is what the device does."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class EditRefused(Event):
+class ConfigRejected(Event):
     """What config.yaml says cannot be, and *reason* is why, a line for each mistake: the device does as before."""
 
     reason: str

@@ -7,10 +7,10 @@ import ssl
 import time
 from collections.abc import Iterator
 
-from ..net.deadline_stream import Line
-from ..net.dialer import Dial
-from ..net.resolver import Address, Book
-from ..net.tls_sessions import Tickets
+from ..net.deadline_stream import DeadlineStream
+from ..net.dialer import Dialer
+from ..net.resolver import Address, ResolverCache
+from ..net.tls_sessions import TlsContextCache
 from .findings import Finding, Mark
 
 SHOWN = 3
@@ -19,18 +19,20 @@ SOON_S = 7 * 86400.0
 """A certificate that ends so soon is worth a word."""
 
 
-class Timed(Dial):
-    """Dials as ``Dial`` does; *name* is what errors call the other side. Belongs to one thread."""
+class ConnectTrace(Dialer):
+    """Dials as ``Dialer`` does; *name* is what errors call the other side. Belongs to one thread."""
 
     def __init__(self, name: str, host: str, *, ca_file: str) -> None:
-        super().__init__(name, ca_file=ca_file, book=Book(), tickets=Tickets())  # nothing is taken from memory
+        super().__init__(
+            name, ca_file=ca_file, book=ResolverCache(), tickets=TlsContextCache()
+        )  # nothing is taken from memory
         self.name, self._host = name, host
         self.step = "name"
         """What is done now, or what could not be done."""
         self._found: list[Finding] = []
         self._tls_s: float | None = None
 
-    def findings(self, line: Line | None) -> Iterator[Finding]:
+    def findings(self, line: DeadlineStream | None) -> Iterator[Finding]:
         """Yield what is known; *line* is what came of it, if anything."""
         yield from self._found
         if line is not None:

@@ -18,7 +18,7 @@ from .list_devices import show_devices
 from .machine import MachineCheck
 from .network import ServiceCheck
 from .pins import PinCheck, elsewhere
-from .report import Sheet, sheet
+from .report import Report, sheet
 from .sound import SoundCheck
 from .stderr_filter import hushed
 from .step_runner import Hangs, each
@@ -31,19 +31,21 @@ EX_WRONG = 1
 
 
 @dataclass(frozen=True)
-class Patience:
+class StepTimeout:
     """How many *seconds* a step may say nothing, and what to do where it hangs."""
 
     seconds: float
     advice: str = ""
 
 
-LOCAL = Patience(10.0)
+LOCAL = StepTimeout(10.0)
 
-CARD = Patience(20.0, "the card or its driver hangs: unplug the card and plug it in again, or restart the sound server")
+CARD = StepTimeout(
+    20.0, "the card or its driver hangs: unplug the card and plug it in again, or restart the sound server"
+)
 """One port waits 10 s for another."""
 
-NETWORK = Patience(45.0, "the network does not answer: try again")
+NETWORK = StepTimeout(45.0, "the network does not answer: try again")
 """Each of two dials may take 10 s, and a greeting 15 s."""
 
 
@@ -65,7 +67,7 @@ def check(path: Path, out: TextIO, *, offline: bool = False, quiet: bool = False
 class Doctor:
     """Takes one step after the other. Belongs to the main thread."""
 
-    def __init__(self, sheet: Sheet) -> None:
+    def __init__(self, sheet: Report) -> None:
         self._sheet = sheet
         self._failed: list[str] = []
         """What keeps a turn from working."""
@@ -140,7 +142,7 @@ class Doctor:
         self._sheet.end(f"A turn would work{saved}{far}.{notes}", ok=True)
         return 0
 
-    def _take(self, step: Callable[[], Progress], patience: Patience) -> None:
+    def _take(self, step: Callable[[], Progress], patience: StepTimeout) -> None:
         """Take a step, and write down what it finds and how it fails."""
         doing = Now("")
         try:

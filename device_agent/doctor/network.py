@@ -1,7 +1,6 @@
 """The way to a service, step by step: the key, the name, the route, TLS, the session, a tiny turn.
 
-The parts are those of the agent (``Dial``, ``Switchboard``, ``Carrier``); here somebody only listens and looks at his
-watch.
+The parts are those of the agent (``Dialer``, ``Connector``, ``Connection``), observed and timed.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from ..app.factories import open_services, open_tools
-from ..audio.playback_buffer import Playback
+from ..audio.playback_buffer import PlaybackBuffer
 from ..config.credentials import key_and_place
 from ..config.model import Config
 from ..core.errors import AgentError, ConfigError, LinkLost, LinkRefused
-from ..core.events import Words
-from ..link.connection import Carrier
-from ..link.connector import Switchboard
+from ..core.events import TextTurn
+from ..link.connection import Connection
+from ..link.connector import Connector
 from ..link.outbox import Outbox
-from ..net.deadline_stream import Line
+from ..net.deadline_stream import DeadlineStream
 from ..net.dialer import PATIENCE_S, unreachable
 from ..services.auth import origin
 from ..services.base import Service
 from ..state.alarms import Alarms
-from ..state.store import Memory
-from .connect_trace import Timed
+from ..state.store import StateStore
+from .connect_trace import ConnectTrace
 from .findings import Finding, Mark, Now, Progress
-from .session_trace import Told, Watched
+from .session_trace import SessionTrace, Told
 from .settings import notes
 
 WORDS = "Say: ok"
@@ -79,7 +78,7 @@ class ServiceCheck:
     def _services(self) -> list[Service]:
         """Return the first choice and, where that is another one, this one. Raises ConfigError."""
         config = self._config
-        tools = open_tools(config, Alarms(Memory(None)), Playback(8000, capacity=1.0), queue.SimpleQueue())
+        tools = open_tools(config, Alarms(StateStore(None)), PlaybackBuffer(8000, capacity=1.0), queue.SimpleQueue())
         return open_services(config, functions=tuple(tool.function for tool in tools))
 
     def _key_place(self) -> str:
@@ -98,8 +97,8 @@ class ServiceCheck:
     def _way_to(self, url: str, ca_file: str) -> Progress:
         host = urlsplit(url).hostname or ""
         yield Now("name", f"looking for {host}")
-        with closing(Timed(f"{self.name} at {host}", host, ca_file=ca_file)) as dial:
-            line: Line | None = None
+        with closing(ConnectTrace(f"{self.name} at {host}", host, ca_file=ca_file)) as dial:
+            line: DeadlineStream | None = None
             trouble: Exception | None = None
             try:
                 line = dial.connect(url)
@@ -115,12 +114,12 @@ class ServiceCheck:
     def session(self) -> Progress:
         """Does it take us, and our settings? And does the first choice answer?"""
         services = self._services()
-        watched, told = Watched(services[-1]), Told()
+        watched, told = SessionTrace(services[-1]), Told()
         services[-1] = cast("Service", watched)
         step = "handshake"
         with closing(Outbox(limit=2**16)) as outbox:
-            board = Switchboard(
-                services, outbox, Playback(services[0].rate), told, confirm=lambda: None, crowded=lambda: False
+            board = Connector(
+                services, outbox, PlaybackBuffer(services[0].rate), told, confirm=lambda: None, crowded=lambda: False
             )
             try:
                 for item in self._converse(board, len(services) - 1, outbox, watched, told):
@@ -138,7 +137,7 @@ class ServiceCheck:
             "another key: sudo device-agent key"
         )
 
-    def _converse(self, board: Switchboard, number: int, outbox: Outbox, watched: Watched, told: Told) -> Progress:
+    def _converse(self, board: Connector, number: int, outbox: Outbox, watched: SessionTrace, told: Told) -> Progress:
         """Hold the shortest conversation. Raises LinkLost and LinkRefused."""
         yield Now("handshake", "connecting")
         began = time.monotonic()
@@ -155,15 +154,15 @@ class ServiceCheck:
                 yield from self._ask(carrier, outbox, watched, told)
             carrier.farewell()
 
-    def _ask(self, carrier: Carrier, outbox: Outbox, watched: Watched, told: Told) -> Progress:
+    def _ask(self, carrier: Connection, outbox: Outbox, watched: SessionTrace, told: Told) -> Progress:
         yield Now("turn", f"asking it: {WORDS}")
         asked = time.monotonic()
-        outbox.put(Words(WORDS))
+        outbox.put(TextTurn(WORDS))
         carrier.run(lambda: not told.ended and time.monotonic() < asked + REPLY_S)
         yield _answer(asked, watched, told)
 
 
-def _greeting(took: float, watched: Watched, complaint: str) -> Finding:
+def _greeting(took: float, watched: SessionTrace, complaint: str) -> Finding:
     """Return what to say of a session that is ready *took* seconds after it was dialled; *complaint* is what the
     service did not like before."""
     settings = " and ".join(f"{what} {value}" for what, value in watched.settings.items()) or "our settings"
@@ -178,7 +177,7 @@ def _greeting(took: float, watched: Watched, complaint: str) -> Finding:
     return Finding("session", f"it does not accept our settings: {complaint}", Mark.FAIL, advice, figures)
 
 
-def _answer(asked: float, watched: Watched, told: Told) -> Finding:
+def _answer(asked: float, watched: SessionTrace, told: Told) -> Finding:
     """Return what to say of the answer to a question of the moment *asked*."""
     trouble = told.problem or told.complaint
     if told.first_sound is None:

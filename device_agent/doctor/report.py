@@ -28,7 +28,7 @@ COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
 
 
-class Sheet(Protocol):
+class Report(Protocol):
     """Where the findings are written down. Belongs to the main thread."""
 
     @property
@@ -128,7 +128,7 @@ class ForMachines:
         print(json.dumps(document, indent=1), file=self._out, flush=True)
 
 
-def sheet(out: TextIO, *, as_json: bool) -> Sheet:
+def sheet(out: TextIO, *, as_json: bool) -> Report:
     """Return how to write on *out*: live on a terminal that can, and in colour unless somebody minds (NO_COLOR)."""
     if as_json:
         return ForMachines(out)

@@ -49,7 +49,7 @@ class Told:
         return complaint
 
 
-class Watched:
+class SessionTrace:
     """Stands before a *service* and notes what it says; everything else goes on to it."""
 
     def __init__(self, service: Service) -> None:

@@ -174,7 +174,7 @@ class SoundCheck:
             yield Finding("echo", f"not measured: {reason}", Mark.SKIP)
             return
         speaker = open_speaker(self._out, self._rate)
-        recorder = _Recorder(open_microphone(self._config.microphone, self._rate))
+        recorder = _TestRecording(open_microphone(self._config.microphone, self._rate))
         with closing(speaker), recorder.recording():
             speaker.open()
             first, *handed = self._chirp(speaker, sound, 1 + CHIRPS)
@@ -188,7 +188,7 @@ class SoundCheck:
         self,
         speaker: Speaker,
         sound: bytes,
-        recorder: _Recorder,
+        recorder: _TestRecording,
         delay: float,
         first: float,
         others: Sequence[float],
@@ -229,7 +229,7 @@ class SoundCheck:
         starts = [self._wake_s + number * EVERY_S for number in range(count)]
         return [start + min(began[frames(1000 * start) : frames(1000 * (start + LENGTH_S))]) for start in starts]
 
-    def _found(self, sound: bytes, handed: list[float], recorder: _Recorder, latency: float) -> echo_advice.Heard:
+    def _found(self, sound: bytes, handed: list[float], recorder: _TestRecording, latency: float) -> echo_advice.Heard:
         pcm = recorder.pcm
         arrivals = [find(sound, pcm, self._rate, recorder.at(moment)) for moment in handed]
         wave = np.frombuffer(pcm, np.int16)
@@ -237,7 +237,7 @@ class SoundCheck:
         return echo_advice.Heard(len(handed), [each for each in arrivals if each], latency, clipped)
 
 
-class _Recorder:
+class _TestRecording:
     """Reads a microphone in a thread of its own, its owner, and knows when what it read was heard."""
 
     def __init__(self, microphone: Microphone) -> None:
@@ -307,9 +307,9 @@ def _play(speaker: Speaker, pcm: bytes, rate: int) -> list[float]:
 def _card(name: str, way: str, device: str, rate: int, channel: int | None = None) -> Finding:
     """Open a card and close it again; return what it really does. Raises DeviceFailed."""
     from ..hardware.portaudio import MICROPHONE_PERIOD_MS, SPEAKER_PERIOD_MS
-    from ..hardware.portaudio_stream import Card
+    from ..hardware.portaudio_stream import PortAudioStream
 
-    with closing(Card("input" if way == "input" else "output", device, channel)) as card:
+    with closing(PortAudioStream("input" if way == "input" else "output", device, channel)) as card:
         card.open(rate, MICROPHONE_PERIOD_MS if way == "input" else SPEAKER_PERIOD_MS)
         text = f"{device!r} at {card.rate} Hz, {_channels(card.channels)}"
         if card.rate != rate:

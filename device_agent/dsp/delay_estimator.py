@@ -45,7 +45,7 @@ CATCH_UP = 0.002
 """How much of a frame's lateness is believed to be the clock of the microphone, and not that of a busy thread."""
 
 
-class EchoDelay:
+class DelayEstimator:
     """``played`` and ``dropped`` belong to the speaker's thread, ``heard`` to the microphone's, ``seconds`` to any.
 
     All times are in seconds of one clock, that of ``time.monotonic``. Needs 0.2 ms of CPU in a second of sound.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .pcm import SILENCE_DB, level
 
 
-class Level:
+class LevelMeter:
     """Shown every frame by the thread that has it; asked by another. Nothing is measured while nobody wants it."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from .pcm import FULL_SCALE, frame_samples
 
 
-class Comb:
+class ToneFilter:
     """Removes tones of these *frequencies* (Hz) from the frames of a microphone at *rate* Hz. Belongs to one thread.
 
     What the last two frames hold of each tone, at a loudness that may change as a cubic does, is subtracted from the

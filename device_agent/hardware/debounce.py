@@ -14,7 +14,7 @@ HELD_S, AGAIN_S, MOST_REPEATS = 0.5, 0.2, 50
 """A button that is held acts again after HELD_S and then every AGAIN_S, so many times at most: it may be stuck."""
 
 
-class Contact:
+class Debouncer:
     """A contact that bounces, and whether it is believed to be closed.
 
     The first edge counts at once, and those of the next BOUNCE_S do not; after that ``settle`` has the last word. An

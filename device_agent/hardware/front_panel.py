@@ -28,7 +28,7 @@ Openers = Mapping[str, Opener]
 """By name: ``button``, ``light`` and ``controls``."""
 
 
-class Panel:
+class FrontPanel:
     """Button, light and controls of one device. All methods belong to the main thread.
 
     What happens to them is told from ``listen`` on.

@@ -2,7 +2,7 @@
 
 Nothing is decided here: ``contacts`` knows which edges of a bouncing contact are meant and when a held button acts
 again, ``patterns`` what a light shows. Here they meet the pins and two kinds of threads: the one in which gpiozero's
-library watches the pins, and our own ``Clockwork``.
+library watches the pins, and our own ``TimerThread``.
 
 An exception that escapes from a callback ends the thread of gpiozero: from then on no button works. So ours catch
 everything. gpiozero's own ``bounce_time`` is never used: with lgpio it holds every edge back until the contact has been
@@ -21,8 +21,8 @@ from typing import Any
 import gpiozero
 
 from ..core.errors import DeviceFailed
-from ..runtime.timer_thread import Clockwork, ClockworkMaker
-from .debounce import Contact, Repeat
+from ..runtime.timer_thread import ClockworkMaker, TimerThread
+from .debounce import Debouncer, Repeat
 from .light_patterns import COLOURS, PATTERNS, Colour, Pattern, lit
 
 log = logging.getLogger(__name__)
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 
 
 class GpioButton:
-    """A button between *pin* (BCM) and ground. A press is told at once, see ``Contact``.
+    """A button between *pin* (BCM) and ground. A press is told at once, see ``Debouncer``.
 
     *inverted*: it hangs between the pin and 3.3 V, or is a sensor that drives the pin high while it is touched. Its
     callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
     """
 
-    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = Clockwork) -> None:
+    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
         """Raises DeviceFailed."""
         self.when_pressed: Callable[[], None] | None = None
         self.when_released: Callable[[], None] | None = None
         with ExitStack() as opened:
-            self._panel = _Panel("button", clockwork)
+            self._panel = _PinWatcher("button", clockwork)
             opened.callback(self._panel.close)
             self._contact = self._panel.add("button", "button.pin", pin, self._moved, inverted=inverted)
             opened.pop_all()  # all went well: it stays open
@@ -82,15 +82,15 @@ class GpioControls:
         *,
         volume_inverted: bool = False,
         mute_inverted: bool = False,
-        clockwork: ClockworkMaker = Clockwork,
+        clockwork: ClockworkMaker = TimerThread,
     ) -> None:
         """Raises DeviceFailed."""
         self.when_turned: Callable[[int], None] | None = None
         self.when_muted: Callable[[bool | None], None] | None = None
-        self._switch: Contact | None = None
-        self._buttons: dict[str, Contact] = {}  # by what the configuration calls them
+        self._switch: Debouncer | None = None
+        self._buttons: dict[str, Debouncer] = {}  # by what the configuration calls them
         with ExitStack() as opened:
-            self._panel = _Panel("controls", clockwork)
+            self._panel = _PinWatcher("controls", clockwork)
             opened.callback(self._panel.close)
             volume = {"inverted": volume_inverted, "repeats": True}
             if volume_up is not None:
@@ -146,7 +146,7 @@ class GpioControls:
         _call(self.when_muted, closed)
 
 
-class _Panel:
+class _PinWatcher:
     """The contacts of one owner, and the clockwork that looks at them when something is due.
 
     What it tells, it tells in the thread of gpiozero or in that of the clockwork, never in both at once.
@@ -168,7 +168,7 @@ class _Panel:
         *,
         inverted: bool = False,
         repeats: bool = False,
-    ) -> Contact:
+    ) -> Debouncer:
         """Watch *pin*, which the configuration calls *key* and people call *name*. Raises DeviceFailed.
 
         *tell* is told True when the contact closes and False when it opens; where it *repeats*, True again and again
@@ -212,7 +212,7 @@ class _Wired:
 
     def __init__(self, device: Any, tell: Callable[[bool], None], repeat: Repeat | None) -> None:
         self.device, self._tell, self._repeat = device, tell, repeat
-        self.contact = Contact(device.is_active)
+        self.contact = Debouncer(device.is_active)
 
     def edge(self, closed: bool, now: float) -> bool:
         """An edge came; return whether it is believed."""
@@ -319,7 +319,7 @@ class _Lamp:
 class GpioLight(_Lamp):
     """An LED on *pin* (BCM) that shows moods by PATTERNS; *inverted*: it hangs between the pin and 3.3 V."""
 
-    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = Clockwork) -> None:
+    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
         """Raises DeviceFailed."""
         super().__init__((pin,), "light.pin", PATTERNS, inverted, clockwork)
 
@@ -330,7 +330,7 @@ class GpioColourLight(_Lamp):
     *inverted*: it hangs between its pins and 3.3 V (a common anode).
     """
 
-    def __init__(self, pins: Sequence[int], *, inverted: bool = False, clockwork: ClockworkMaker = Clockwork) -> None:
+    def __init__(self, pins: Sequence[int], *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
         """Raises DeviceFailed."""
         super().__init__(pins, "light.rgb", COLOURS, inverted, clockwork)
 

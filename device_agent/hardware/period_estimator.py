@@ -29,7 +29,7 @@ REMEMBERED = 16
 steps of 512 samples at 48 kHz take two of them at once, but for each eighth."""
 
 
-class Steps:
+class PeriodEstimator:
     """Says when to look next. Times are in seconds, sound is in samples; belongs to one thread."""
 
     def __init__(self, shortest: float) -> None:

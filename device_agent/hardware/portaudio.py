@@ -11,7 +11,7 @@ from ..dsp import pcm as audio
 from ..dsp import resampling
 from .channels import Channels
 from .portaudio_host import RATES, SoundDevice, devices
-from .portaudio_stream import Card
+from .portaudio_stream import PortAudioStream
 from .ports import Cut, never
 
 __all__ = ["RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
@@ -37,7 +37,7 @@ class PortAudioMicrophone:
     def __init__(self, rate: int, device: str = "default", channel: int | None = None) -> None:
         self.overflows = 0
         self._rate, self._channel = rate, channel
-        self._card = Card("input", device, channel)
+        self._card = PortAudioStream("input", device, channel)
         self._channels = Channels(1, rate)
         self._framer = resampling.Framer(audio.frame_bytes(rate))
         self._resampler = resampling.Resampler(rate, rate)
@@ -110,7 +110,7 @@ class PortAudioSpeaker:
     def __init__(self, rate: int, device: str = "default") -> None:
         self.underruns = 0
         self._rate = rate
-        self._card = Card("output", device)
+        self._card = PortAudioStream("output", device)
         self._resampler = resampling.Resampler(rate, rate)
         self._latency = 0.0
         self._playing = False  # between the first write and the end of a reply

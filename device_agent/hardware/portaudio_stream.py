@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core.errors import DeviceFailed
 from .channels import no_channel
-from .period_estimator import Steps
+from .period_estimator import PeriodEstimator
 from .portaudio_host import (
     BAD_CHANNELS,
     BAD_FORMAT,
@@ -57,7 +57,7 @@ STALLED_S = 2.0
 """A card that moves nothing for so long has failed. Busy machines lose half a second now and then."""
 
 
-class Card:
+class PortAudioStream:
     """PyAudio and one stream: finds the card, opens it at a rate it takes, puts every failure into words.
 
     All methods belong to one thread.
@@ -81,7 +81,7 @@ class Card:
         self._owner = threading.current_thread()
         self._left = 0  # samples that it could give or take and that the last caller left to the next one
         self._moved = 0  # samples since the last step that somebody waited for
-        self._steps = Steps(PAUSES[way])
+        self._steps = PeriodEstimator(PAUSES[way])
         self._leaving = False  # another thread asked to close
 
     def __str__(self) -> str:

@@ -15,12 +15,12 @@ from ..core.errors import ConfigError
 from ..core.events import Event
 from ..runtime.worker import Worker
 from ..state.machine_id import machine_id
-from ..state.store import Memory
+from ..state.store import StateStore
 
 log = logging.getLogger(__name__)
 
 
-class Neighbour(Protocol):
+class Exporter(Protocol):
     """Lives in a thread of its own, and watches the agent in the main thread."""
 
     def __call__(self, word: Event | Action, now: float) -> None:
@@ -33,7 +33,7 @@ class Neighbour(Protocol):
         """Look at the world. For any thread."""
 
 
-class Neighbours:
+class Exporters:
     """All methods belong to the main thread. It is a Watch itself: whoever lives there is shown what happens.
 
     *snapshot* returns what there is to show, and *tell* puts into the inbox; both are called by any thread. What this
@@ -41,10 +41,10 @@ class Neighbours:
     """
 
     def __init__(
-        self, snapshot: Callable[[], dict[str, Any]], tell: Callable[[Event], None], memory: Memory | None = None
+        self, snapshot: Callable[[], dict[str, Any]], tell: Callable[[Event], None], memory: StateStore | None = None
     ) -> None:
-        self._snapshot, self._tell, self._memory = snapshot, tell, memory or Memory(None)
-        self._living: dict[str, Neighbour] = {}
+        self._snapshot, self._tell, self._memory = snapshot, tell, memory or StateStore(None)
+        self._living: dict[str, Exporter] = {}
         self._workers = ExitStack()
         self._wanted: object = None
 
@@ -76,17 +76,17 @@ class Neighbours:
         self._living.clear()
         self._wanted = None
 
-    def _metrics(self, config: Config) -> Neighbour | None:
+    def _metrics(self, config: Config) -> Exporter | None:
         if config.metrics.port is None:
             return None
-        from .prometheus import Metrics
+        from .prometheus import PrometheusExporter
 
-        return Metrics(config.metrics.port, self._snapshot)
+        return PrometheusExporter(config.metrics.port, self._snapshot)
 
-    def _mqtt(self, config: Config) -> Neighbour | None:
+    def _mqtt(self, config: Config) -> Exporter | None:
         if not config.mqtt.host:
             return None
-        from .mqtt import Mqtt
+        from .mqtt import MqttClient
 
         password = find_password(config.mqtt.password_file, MQTT_PASSWORD)
-        return Mqtt(config.mqtt, password, machine_id(self._memory), self._snapshot, self._tell)
+        return MqttClient(config.mqtt, password, machine_id(self._memory), self._snapshot, self._tell)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import __version__
-from ..core.actions import Action, Dial, Show
+from ..core.actions import Action, Connect, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import Announcement, Event, MuteAsked, StopAsked, VolumeAsked
 
@@ -31,7 +31,7 @@ _MOODS_AT_REST = frozenset(MOODS[state] for state in RESTING)
 _ON, _OFF = "ON", "OFF"
 
 
-class Home:
+class HomeAssistant:
     """The names of one speaker in its home: *name* is for people and topics, *prefix* where the home looks for new
     devices. *machine* is what tells two speakers of one name apart: broker and home know them by it, too."""
 
@@ -195,7 +195,7 @@ class Announcements:
             match word:
                 case Event():
                     self._cause = word
-                case Dial() if self._cause is self._offered and self._waiting:
+                case Connect() if self._cause is self._offered and self._waiting:
                     self._waiting.popleft()  # it is being said
                 case Show(mood):
                     self._resting, self._offered = mood in _MOODS_AT_REST, None

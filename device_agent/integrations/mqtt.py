@@ -15,7 +15,7 @@ from ..core.errors import ConfigError, missing
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..net import tls
-from .home_assistant import Announcements, Home
+from .home_assistant import Announcements, HomeAssistant
 from .mqtt_limits import LARGEST, LimitedSocket
 
 try:
@@ -41,7 +41,7 @@ QUEUED = 32
 """Messages that may wait for the broker."""
 
 
-class Mqtt:
+class MqttClient:
     """Shows the speaker to its home, and takes what the home asks for. It watches the agent, in the main thread.
 
     ``run`` is the work of a thread of its own; the library has one more. *machine* tells this speaker from another one
@@ -58,7 +58,7 @@ class Mqtt:
         snapshot: Callable[[], dict[str, Any]],
         tell: Callable[[Event], None],
     ) -> None:
-        self._home = Home(config.name or "", config.discovery or "", machine)
+        self._home = HomeAssistant(config.name or "", config.discovery or "", machine)
         self._announcements = Announcements(tell)
         self._where = f"{config.host}:{config.port}"
         self._address = (config.host or "", config.port)

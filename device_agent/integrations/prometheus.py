@@ -31,7 +31,7 @@ PATIENCE_S = 0.5
 """How long a reader may take to ask, and to take the answer: there is one at a time, and it is on this machine."""
 
 
-class Metrics:
+class PrometheusExporter:
     """Answers who scrapes ``http://127.0.0.1:PORT/metrics``. ``run`` is the work of a thread of its own.
 
     *snapshot* returns ``Statistics.snapshot`` of the moment; it is called when somebody scrapes, never otherwise.

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from ..audio.playback_buffer import Playback
+from ..audio.playback_buffer import PlaybackBuffer
 from ..core.actions import Action, CancelReply, ToolResult
 from ..core.errors import LinkLost, LinkRefused
 from ..core.events import (
@@ -25,9 +25,9 @@ from ..core.events import (
     Speech,
     ToolCall,
 )
-from ..net.websocket import Wire
+from ..net.websocket import WebSocket
 from ..services.base import Session
-from .history import Recall
+from .history import History
 from .outbox import Outbox
 from .rate_adapter import RateAdapter
 
@@ -56,7 +56,7 @@ def in_pieces(events: Iterable[Event]) -> Iterator[Event]:
             yield event
 
 
-class Carrier:
+class Connection:
     """Carries messages both ways over one wire, its own, until that breaks or is not needed any more.
 
     *patience* is how many seconds the service may take to become ready. *resume* is what this connection was to go on
@@ -66,11 +66,11 @@ class Carrier:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: WebSocket,
         session: Session,
         outbox: Outbox,
-        playback: Playback,
-        recall: Recall,
+        playback: PlaybackBuffer,
+        recall: History,
         tell: Callable[[Event], None],
         confirm: Callable[[], None],
         crowded: Callable[[], bool] = lambda: False,

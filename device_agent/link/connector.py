@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..audio.playback_buffer import Playback
+from ..audio.playback_buffer import PlaybackBuffer
 from ..core.errors import LinkRefused
 from ..core.events import Event
 from ..net.dialer import prepare
 from ..net.http_post import Post
 from ..net.models import Endpoint
-from ..net.websocket import Wire
+from ..net.websocket import WebSocket
 from ..services.base import Service
-from .connection import Carrier
-from .history import Recall
-from .outbox import Again, Outbox
+from .connection import Connection
+from .history import History
+from .outbox import Outbox, Resend
 
 log = logging.getLogger(__name__)
 
 
-class Switchboard:
+class Connector:
     """Connects to services by their number. All methods belong to the link's thread, except ``abort``.
 
     *tell* is told what happens on a connection, *confirm* is called when one took a ``CancelReply``.
@@ -32,11 +32,11 @@ class Switchboard:
         self,
         services: Sequence[Service],
         outbox: Outbox,
-        playback: Playback,
+        playback: PlaybackBuffer,
         tell: Callable[[Event], None],
         confirm: Callable[[], None],
         crowded: Callable[[], bool],
-        recall: Recall | None = None,
+        recall: History | None = None,
     ) -> None:
         """The sound of the device has the rate of the first of *services*. *recall* is what was said before."""
         self.services = services
@@ -45,18 +45,18 @@ class Switchboard:
         self._tell, self._confirm, self._crowded = tell, confirm, crowded
         self._rate = services[0].rate
         self._resume: dict[int, str] = {}  # by the number of the service
-        self._dialling: Wire | Post | None = None
+        self._dialling: WebSocket | Post | None = None
         self._aborted = False  # since the last ``forget``
-        self.recall = recall.at(self._rate) if recall else Recall(self._rate)
+        self.recall = recall.at(self._rate) if recall else History(self._rate)
         self.name = ""
         """Who was dialled last, for people."""
 
-    def followed_by(self, services: Sequence[Service]) -> Switchboard:
+    def followed_by(self, services: Sequence[Service]) -> Connector:
         """Return one for other *services*. They begin conversations of their own, and are told what was said."""
         tools = self._outbox, self._playback, self._tell, self._confirm, self._crowded
-        return Switchboard(services, *tools, self.recall)
+        return Connector(services, *tools, self.recall)
 
-    def dial(self, number: int, *, patience: float, greeting: float, now: float) -> Carrier:
+    def dial(self, number: int, *, patience: float, greeting: float, now: float) -> Connection:
         """Return a connection to service *number*, open and not greeted yet. Raises LinkLost and LinkRefused.
 
         *patience* is how many seconds the dial may take, *greeting* how many the service may take to become ready.
@@ -69,7 +69,7 @@ class Switchboard:
                 raise
             resume = self._resume[number] = ""  # what was refused may be a conversation, or a token, that is too old
             wire = self._open(service, resume, patience, now)
-        return Carrier(
+        return Connection(
             wire,
             service.session(),
             self._outbox,
@@ -90,14 +90,14 @@ class Switchboard:
         with suppress(ValueError):  # an address that is none: who dials will say so
             prepare(service.url, service.ca_file)
 
-    def left(self, number: int, carrier: Carrier, again: Again = Again.NOTHING) -> None:
+    def left(self, number: int, carrier: Connection, again: Resend = Resend.NOTHING) -> None:
         """Note how to go on with the conversation that *carrier* had, or does not need any more.
 
         It is not gone on with where it may hold what will be sent *again*: the service would hear that twice. Then a
         new one begins, and is told what was said before.
         """
         if carrier.ready:
-            known = again is Again.WHOLE or (again is Again.HALF and self.services[number].takes_halves)
+            known = again is Resend.WHOLE or (again is Resend.HALF and self.services[number].takes_halves)
             self._resume[number] = "" if known else carrier.resume
 
     def abort(self) -> None:
@@ -110,7 +110,7 @@ class Switchboard:
         """From now on ``abort`` is about the next dial, not the latest."""
         self._aborted, self._dialling = False, None
 
-    def _open(self, service: Service, resume: str, patience: float, now: float) -> Wire:
+    def _open(self, service: Service, resume: str, patience: float, now: float) -> WebSocket:
         invitation = service.invitation(resume, () if resume else self.recall.said(now))
         answer: Any = None
         if invitation is not None:
@@ -122,8 +122,8 @@ class Switchboard:
         self.name = endpoint.name
         return self._opened(endpoint, patience, service.ca_file)
 
-    def _opened(self, endpoint: Endpoint, patience: float, ca_file: str) -> Wire:
-        wire = Wire(endpoint, patience, ca_file)
+    def _opened(self, endpoint: Endpoint, patience: float, ca_file: str) -> WebSocket:
+        wire = WebSocket(endpoint, patience, ca_file)
         self._begin(wire)
         try:
             wire.open()
@@ -132,7 +132,7 @@ class Switchboard:
             raise
         return wire
 
-    def _begin(self, dialling: Wire | Post) -> None:
+    def _begin(self, dialling: WebSocket | Post) -> None:
         """Let ``abort`` break *dialling* from now on, and do so if it was called before."""
         self._dialling = dialling
         if self._aborted:

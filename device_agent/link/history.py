@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 
 from ..core.actions import CancelReply
 from ..core.events import (
-    Clip,
+    AudioTurn,
     Event,
-    NothingSaid,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyStarted,
     ReplyText,
     TalkEnded,
     TalkStarted,
+    TextTurn,
     ToolCall,
-    TurnTaken,
+    TurnEndedByService,
     UserText,
-    Words,
 )
-from ..services.base import Said
+from ..services.base import HistoryEntry
 
 MOST = 10
 """So many turns, of both sides together: each costs money where a service takes money for texts."""
@@ -81,7 +81,7 @@ class _Exchange:
         return " ".join(filter(None, (reply.text.strip() for reply in self.replies.values())))
 
 
-class Recall:
+class History:
     """The last exchanges, over all connections and services. Belongs to the link's thread.
 
     *rate* is that of the sound, in samples per second. An exchange counts when it was answered in words, or by a call
@@ -93,14 +93,14 @@ class Recall:
         self._exchanges: deque[_Exchange] = deque(maxlen=MOST)
         self._calls: deque[str] = deque(maxlen=MOST_CALLS)  # of the latest turn
 
-    def at(self, rate: int) -> Recall:
+    def at(self, rate: int) -> History:
         """Go on with sound at another *rate*; return itself."""
         self._rate = rate
         return self
 
-    def said(self, now: float) -> tuple[Said, ...]:
+    def said(self, now: float) -> tuple[HistoryEntry, ...]:
         """Return what is worth to be told to who does not know it, oldest first."""
-        found: list[Said] = []
+        found: list[HistoryEntry] = []
         room = LONGEST
         for exchange in reversed(self._exchanges):
             if now - exchange.at > AGE_S or len(found) + 2 > MOST:
@@ -109,7 +109,7 @@ class Recall:
                 for by_user, text in ((False, exchange.assistant), (True, exchange.user)):
                     kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :]
                     room -= len(kept)
-                    found += [Said(by_user, kept)] if kept else []
+                    found += [HistoryEntry(by_user, kept)] if kept else []
         return tuple(reversed(found))
 
     def begin(self) -> None:
@@ -122,16 +122,16 @@ class Recall:
 
     def sent(self, item: object, now: float) -> None:
         """*item* of the outbox goes up."""
-        if isinstance(item, (TalkStarted, Clip, Words)):
+        if isinstance(item, (TalkStarted, AudioTurn, TextTurn)):
             self._calls.clear()
         match item:
-            case TalkStarted() | Clip():
-                self._exchanges.append(_Exchange(now, over=isinstance(item, Clip)))
-            case Words(text):
+            case TalkStarted() | AudioTurn():
+                self._exchanges.append(_Exchange(now, over=isinstance(item, AudioTurn)))
+            case TextTurn(text):
                 self._exchanges.append(_Exchange(now, typed=text[-LONGEST:], over=True))
             case TalkEnded() if self._exchanges:
                 self._exchanges[-1].over = True
-            case NothingSaid() if self._exchanges and not self._exchanges[-1].replies:
+            case NoSpeech() if self._exchanges and not self._exchanges[-1].replies:
                 self._exchanges.pop()
             case CancelReply(reply, heard_ms):
                 self.cut(reply, heard_ms)
@@ -146,7 +146,7 @@ class Recall:
                 self._exchanges[-1].called = True
             case UserText(item, text):
                 self._understood(item, text)
-            case TurnTaken():
+            case TurnEndedByService():
                 self._exchanges[-1].over = True
             case ReplyStarted(reply) | ReplyAudio(reply) | ReplyText(reply) | ReplyEnded(reply):
                 self._replied(reply, event, now)

@@ -14,17 +14,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..audio.playback_buffer import Playback
+from ..audio.playback_buffer import PlaybackBuffer
 from ..core.errors import LinkLost, LinkRefused
-from ..core.events import CutConfirmed, Event, LinkDown, LinkIdle, LinkUp, Refused
-from ..runtime.heartbeat import Pulse
+from ..core.events import Event, InterruptConfirmed, LinkDown, LinkIdle, LinkUp, Refused
+from ..runtime.heartbeat import Heartbeat
 from ..services.base import Service
 from ..services.response_timeout import SLOW, ResponseTimedOut
-from .connection import Carrier
-from .connector import Switchboard
-from .history import Recall
+from .connection import Connection
+from .connector import Connector
+from .history import History
 from .outbox import Outbox
-from .policy import Connect, Decision, LinkPolicy, Prepare, Wait, renew_in
+from .policy import ConnectPlan, Decision, LinkPolicy, Prepare, Wait, renew_in
 
 log = logging.getLogger(__name__)
 
@@ -32,25 +32,25 @@ log = logging.getLogger(__name__)
 class _Call(NamedTuple):
     """One connection, and what made it."""
 
-    switchboard: Switchboard
-    plan: Connect
+    switchboard: Connector
+    plan: ConnectPlan
     name: str
-    carrier: Carrier
+    carrier: Connection
 
 
-class Link:
+class LinkManager:
     """Keeps a wire while one is needed. ``run`` is the link's thread; everything else may be called from any thread."""
 
     def __init__(
         self,
         services: Sequence[Service],
         outbox: Outbox,
-        playback: Playback,
+        playback: PlaybackBuffer,
         tell: Callable[[Event], None],
         *,
         always: bool = False,
         crowded: Callable[[], bool] = lambda: False,
-        recall: Recall | None = None,
+        recall: History | None = None,
     ) -> None:
         """*services* are tried in their order; the sound of the device has the rate of the first. While *crowded* says
         that the inbox holds too much, nothing is read. *recall* is what was said before."""
@@ -58,9 +58,9 @@ class Link:
         self._services = tuple(services)
         self._lock = threading.Lock()  # of the policy, and of which switchboard there is; held for no wait
         self._policy = LinkPolicy(_patience(services), always=always)
-        self._switchboard = Switchboard(self._services, outbox, playback, self._note, self._confirm, crowded, recall)
-        self._carrier: Carrier | None = None
-        self.pulse = Pulse()
+        self._switchboard = Connector(self._services, outbox, playback, self._note, self._confirm, crowded, recall)
+        self._carrier: Connection | None = None
+        self.pulse = Heartbeat()
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Link:
         self._changed(event)
 
     @property
-    def recall(self) -> Recall:
+    def recall(self) -> History:
         """What was said lately: for the next link, when this one has ended."""
         return self._switchboard.recall
 
@@ -134,7 +134,7 @@ class Link:
         """Live until *stopping*."""
         while not stopping.is_set():
             match self._decide():
-                case Connect() as plan:
+                case ConnectPlan() as plan:
                     self._connect(plan, stopping)
                 case Prepare(service):
                     self._switchboard.prepare(service)
@@ -163,7 +163,7 @@ class Link:
         self._outbox.hush()
         self._confirm_cuts()
 
-    def _connect(self, plan: Connect, stopping: threading.Event) -> None:
+    def _connect(self, plan: ConnectPlan, stopping: threading.Event) -> None:
         """Hold one connection, from the dial to its end."""
         self.pulse.beat()
         try:
@@ -178,7 +178,7 @@ class Link:
             event = self._policy.ended(time.monotonic())
         self._tell(event)
 
-    def _hold(self, plan: Connect, stopping: threading.Event) -> None:
+    def _hold(self, plan: ConnectPlan, stopping: threading.Event) -> None:
         """Hold one connection until it is not needed any more. Raises LinkLost and LinkRefused."""
         call = self._dial(plan)
         self._carrier = call.carrier
@@ -198,7 +198,7 @@ class Link:
             call.carrier.close()
             call.switchboard.left(call.plan.service, call.carrier, self._outbox.rewind())
 
-    def _dial(self, plan: Connect) -> _Call:
+    def _dial(self, plan: ConnectPlan) -> _Call:
         board = self._switchboard
         carrier = board.dial(plan.service, patience=plan.dial_s, greeting=plan.greeting_s, now=time.monotonic())
         return _Call(board, plan, board.name, carrier)
@@ -255,7 +255,7 @@ class Link:
             self._tell(LinkUp(new.name))
         return new
 
-    def _renewal(self, plan: Connect, stopping: threading.Event) -> _Call:
+    def _renewal(self, plan: ConnectPlan, stopping: threading.Event) -> _Call:
         """Return a connection that is ready and takes the place of the old one. Raises LinkLost and LinkRefused."""
         new = self._dial(plan)
         try:
@@ -285,7 +285,7 @@ class Link:
 
     def _confirm(self) -> None:
         self._playback.accept()
-        self._tell(CutConfirmed())
+        self._tell(InterruptConfirmed())
 
 
 def _patience(services: Sequence[Service]) -> tuple[float, ...]:

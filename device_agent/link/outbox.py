@@ -11,13 +11,13 @@ from contextlib import suppress
 from enum import Enum
 
 from ..core.actions import Action, CancelReply, ToolResult
-from ..core.events import Clip, NothingSaid, Speech, TalkEnded, TalkStarted, Words
+from ..core.events import AudioTurn, NoSpeech, Speech, TalkEnded, TalkStarted, TextTurn
 
 log = logging.getLogger(__name__)
 
 Item = Speech | Action
 
-ENDS = (TalkEnded, Words, Clip)
+ENDS = (TalkEnded, TextTurn, AudioTurn)
 """With these a turn is whole."""
 LARGEST = 4800
 """Bytes. Frames that waited together go up as one piece of at most about this size: a tenth of a second at 24 kHz. In
@@ -28,7 +28,7 @@ RING = (1).to_bytes(8, sys.byteorder)
 """What an eventfd is told: so much more."""
 
 
-class Again(Enum):
+class Resend(Enum):
     """What a service that is gone may know of what will be sent again."""
 
     NOTHING = "nothing"
@@ -67,7 +67,7 @@ class Outbox:
             for item in items:
                 if self._admit(item):
                     self._unsent.append(item)
-                if isinstance(item, NothingSaid):
+                if isinstance(item, NoSpeech):
                     self._drop_unsent_last()
         self.wake()
 
@@ -120,7 +120,7 @@ class Outbox:
                     self._sent = [each for each in self._sent if not isinstance(each, ToolResult)]
                 elif not isinstance(item, Action) or (isinstance(item, ToolResult) and not item.quiet):
                     self._sent.append(item)
-                if isinstance(item, NothingSaid):
+                if isinstance(item, NoSpeech):
                     self._settle_last()
         return _joined(items)
 
@@ -131,16 +131,16 @@ class Outbox:
             self._unsent = deque(item for item in self._unsent if not isinstance(item, CancelReply))
         return cancels
 
-    def rewind(self) -> Again:
+    def rewind(self) -> Resend:
         """The connection is gone: whatever was not answered is to be sent again, from the beginning of its turn."""
         with self._lock:
             speech = [item for item in self._sent if not isinstance(item, ToolResult)]
             whole = any(isinstance(item, ENDS) for item in speech)
-            again = Again.WHOLE if whole else Again.HALF if speech else Again.NOTHING
+            again = Resend.WHOLE if whole else Resend.HALF if speech else Resend.NOTHING
             first = next((n for n, item in enumerate(self._unsent) if not isinstance(item, Action)), None)
             markers = [item for item in speech if not isinstance(item, bytes)]
             begun = bool(markers) and isinstance(markers[-1], TalkStarted)
-            if first is not None and isinstance(self._unsent[first], NothingSaid) and not begun:
+            if first is not None and isinstance(self._unsent[first], NoSpeech) and not begun:
                 del self._unsent[first]  # it was to take back a beginning that the next connection never has
             self._unsent.extendleft(reversed(self._sent))
             self._sent.clear()
@@ -170,14 +170,14 @@ class Outbox:
         self._sent.clear()
         self._unsent = deque(item for item in self._unsent if isinstance(item, Action))
         if markers and isinstance(markers[-1], TalkStarted):
-            self._unsent.append(NothingSaid())  # the service has the beginning, and would put it before the next
+            self._unsent.append(NoSpeech())  # the service has the beginning, and would put it before the next
         self._kept, self._skipping = 0, self._talking
 
     def _admit(self, item: Item) -> bool:
         if isinstance(item, TalkStarted):
             self._talking, self._skipping, self._full = True, False, False
             self._stale_since = None  # the main thread has yet to hear of this turn
-        elif isinstance(item, (TalkEnded, NothingSaid)):
+        elif isinstance(item, (TalkEnded, NoSpeech)):
             skipped, self._talking, self._skipping = self._skipping, False, False
             return not skipped
         elif isinstance(item, bytes):
@@ -196,7 +196,7 @@ class Outbox:
     def _drop_unsent_last(self) -> None:
         """Nothing was said in the turn that ends with the last item: if none of it was sent, none of it need be."""
         turn = []
-        while self._unsent and not isinstance(self._unsent[-1], (Action, TalkEnded, Words, Clip)):
+        while self._unsent and not isinstance(self._unsent[-1], (Action, TalkEnded, TextTurn, AudioTurn)):
             turn.append(self._unsent.pop())
             if isinstance(turn[-1], TalkStarted):
                 self._kept -= sum(len(item) for item in turn if isinstance(item, bytes))

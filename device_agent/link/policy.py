@@ -69,7 +69,7 @@ class Need(IntEnum):
 
 
 @dataclass(frozen=True)
-class Connect:
+class ConnectPlan:
     """Connect to *service*, by its number in the *generation* of services that ``use`` counts: the dial may take
     *dial_s* seconds, and then the greeting *greeting_s*."""
 
@@ -93,7 +93,7 @@ class Wait:
     until: float = math.inf
 
 
-Decision = Connect | Prepare | Wait
+Decision = ConnectPlan | Prepare | Wait
 
 
 class Verdict(NamedTuple):
@@ -129,8 +129,8 @@ class LinkPolicy:
         self._generation = 0
         self._need, self._allowed = Need.NOTHING, True
         self._phase = _Phase.IDLE
-        self._plan: Connect | None = None  # what is dialled or connected
-        self._renewal: Connect | None = None  # what is dialled to take the place of the connection
+        self._plan: ConnectPlan | None = None  # what is dialled or connected
+        self._renewal: ConnectPlan | None = None  # what is dialled to take the place of the connection
         self._ready_at = self._renew_at = math.inf
         self._renewals = 0  # that failed in a row
         self._pause = self._calm = -math.inf  # no dial before: for a need, and for none
@@ -193,7 +193,7 @@ class LinkPolicy:
         if self._failover.alternative(number, now):
             dial_s = greeting_s = NEXT_S
         self._phase, self._prepare_at = _Phase.DIALLING, math.inf
-        self._plan = Connect(number, dial_s, greeting_s, self._generation)
+        self._plan = ConnectPlan(number, dial_s, greeting_s, self._generation)
         return self._plan
 
     def _rest(self, now: float) -> Decision:
@@ -311,7 +311,7 @@ class LinkPolicy:
         return LinkRefused(str(error)) if self._closed_at_once > 1 else error
 
     @property
-    def _current(self) -> Connect:
+    def _current(self) -> ConnectPlan:
         """What is dialled or connected: the caller has got it from ``decide``."""
         assert self._plan is not None  # noqa: S101
         return self._plan
@@ -366,7 +366,7 @@ class LinkPolicy:
 
     # Renewing ---------------------------------------------------------------------------------------------------------
 
-    def renew(self, now: float) -> Connect | None:
+    def renew(self, now: float) -> ConnectPlan | None:
         """It is quiet: return what to connect to in place of the connection that there is; None: not now."""
         if self.awaited or now < self._renew_at:
             return None
@@ -377,7 +377,7 @@ class LinkPolicy:
         if at > now:
             self._renew_at = at
             return None
-        self._renewal = Connect(number, NEXT_S, NEXT_S, self._generation)
+        self._renewal = ConnectPlan(number, NEXT_S, NEXT_S, self._generation)
         return self._renewal
 
     def renewed(self, now: float, renew_after: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..core.actions import Action
-from ..core.events import Clip, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
+from ..core.events import AudioTurn, Event, ReplyAudio, ReplyEnded, Speech, TalkEnded, TalkStarted
 from ..dsp.resampling import Resampler, resample
 
 
@@ -34,8 +34,8 @@ class RateAdapter:
                 if sound := self._up.feed(item):
                     yield sound
                 return
-            case Clip(pcm):
-                item = Clip(resample(pcm, self._rate, rate))
+            case AudioTurn(pcm):
+                item = AudioTurn(resample(pcm, self._rate, rate))
             case TalkStarted():
                 self._up.clear()
             case TalkEnded():

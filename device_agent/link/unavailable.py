@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import LinkRefused
 from ..net.models import Request
-from ..services.base import Said, Service
+from ..services.base import HistoryEntry, Service
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,6 @@ class Unavailable:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.service, name)
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
         """Raises LinkRefused."""
         raise LinkRefused(self.reason)

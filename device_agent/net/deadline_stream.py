@@ -16,7 +16,7 @@ GONE = (ConnectionError, *ENDED_TLS)
 """What a call raises when the other side has ended the connection. What it said before may be there to read still."""
 
 
-class Line:
+class DeadlineStream:
     """What websocket-client and http.client want of a socket. All methods belong to one thread.
 
     A timeout of a socket is for one read, so that a byte now and then keeps us waiting for ever; ``allow`` is for
@@ -141,7 +141,7 @@ class Line:
 class _Reader(io.RawIOBase):
     """A line as a file that is read. Closing it leaves the line open."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: DeadlineStream) -> None:
         super().__init__()
         self._line = line
 

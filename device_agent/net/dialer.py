@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from ..core.errors import AgentError, ConfigError, LinkLost, LinkRefused
 from . import tls as trust
-from .deadline_stream import ENDED_TLS, Line
-from .happy_eyeballs import Race
-from .resolver import BOOK, Address, Book, Inquiry
-from .tls_sessions import TICKETS, Tickets
+from .deadline_stream import ENDED_TLS, DeadlineStream
+from .happy_eyeballs import HappyEyeballs
+from .resolver import BOOK, Address, Lookup, ResolverCache
+from .tls_sessions import TICKETS, TlsContextCache
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ PLAIN = {"ws": 80, "http": 80}
 NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-def prepare(url: str, ca_file: str = "", book: Book = BOOK, tickets: Tickets = TICKETS) -> None:
+def prepare(url: str, ca_file: str = "", book: ResolverCache = BOOK, tickets: TlsContextCache = TICKETS) -> None:
     """Do what can be done for a connection to *url* before anybody wants one: have its name looked up, aside, and read
     whom to believe. Nothing is said to anybody there."""
     parts = urlsplit(url)
@@ -39,7 +39,7 @@ def prepare(url: str, ca_file: str = "", book: Book = BOOK, tickets: Tickets = T
             tickets.context(ca_file)
 
 
-class Dial:
+class Dialer:
     """A socket from its first packet on. All methods belong to one thread, except ``abort``.
 
     *name* is what errors call the other side. *patience*, in seconds, is for all of it; *ca_file* names a CA of the
@@ -52,11 +52,11 @@ class Dial:
         patience: float = PATIENCE_S,
         *,
         ca_file: str = "",
-        book: Book = BOOK,
-        tickets: Tickets = TICKETS,
+        book: ResolverCache = BOOK,
+        tickets: TlsContextCache = TICKETS,
     ) -> None:
         self._name, self._patience, self._ca_file, self._book, self._tickets = name, patience, ca_file, book, tickets
-        self._inquiry: Inquiry | None = None
+        self._inquiry: Lookup | None = None
         self._sock: socket.socket | None = None
         self._below: socket.socket | None = None  # the same connection, below TLS: what ``abort`` breaks
         self._port = 0
@@ -67,7 +67,7 @@ class Dial:
         self._closing = threading.Lock()  # of what other threads use: the rope, and what is below
         self._aborted = False
 
-    def connect(self, url: str) -> Line:
+    def connect(self, url: str) -> DeadlineStream:
         """Connect to the host of *url*, with TLS where its scheme asks for it; what is left of the patience is allowed
         on the line.
 
@@ -77,7 +77,7 @@ class Dial:
         until = time.monotonic() + self._patience
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or SECURE.get(parts.scheme) or PLAIN[parts.scheme]
-        self._port, self._inquiry = port, Inquiry(host, port, self._book)
+        self._port, self._inquiry = port, Lookup(host, port, self._book)
         self._go_on()
         if parts.scheme in SECURE:
             self._secure(self._inquiry, host, until)
@@ -86,11 +86,11 @@ class Dial:
             if not all(address.near for address in addresses):
                 raise LinkRefused(f"{self._name} is not in a private network: use {parts.scheme}s:// instead")
             self._take(self._race(addresses, until))
-        line = Line(self._held)
+        line = DeadlineStream(self._held)
         line.allow(max(0.0, until - time.monotonic()))
         return line
 
-    def _secure(self, inquiry: Inquiry, host: str, until: float) -> None:
+    def _secure(self, inquiry: Lookup, host: str, until: float) -> None:
         """Connect with TLS: at once where *host* was found lately, while it is looked up again.
 
         That is for TLS alone: whoever lives there now has to show a certificate before we say a word. Where nobody
@@ -131,7 +131,7 @@ class Dial:
 
         Raises OSError, LinkLost when aborted.
         """
-        with Race(addresses, self._bell) as race:
+        with HappyEyeballs(addresses, self._bell) as race:
             while True:
                 self._hush()
                 self._go_on()

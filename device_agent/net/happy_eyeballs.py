@@ -31,7 +31,7 @@ class _Try:
     address: Address
 
 
-class Race:
+class HappyEyeballs:
     """Tries under way to several addresses, or several to one; the first that comes through wins."""
 
     def __init__(self, addresses: list[Address], bell: socket.socket) -> None:
@@ -47,7 +47,7 @@ class Race:
         self._refusal: OSError | None = None
         self._failure: OSError | None = None
 
-    def __enter__(self) -> Race:
+    def __enter__(self) -> HappyEyeballs:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from .. import __version__
 from ..core.errors import AgentError, LinkLost
 from ..core.redaction import quoted, secrets
-from .dialer import Dial, unreachable
+from .dialer import Dialer, unreachable
 from .http_errors import rejection
 from .models import Request
 
@@ -28,7 +28,7 @@ class Post:
         self._request, self._patience = request, patience
         self._name = urlsplit(request.url).hostname or "nobody"
         self._hide = secrets(request.url, request.headers)
-        self._dial = Dial(self._name, patience, ca_file=ca_file)
+        self._dial = Dialer(self._name, patience, ca_file=ca_file)
 
     def send(self) -> Any:
         """Perform it; return the JSON that comes back. Raises LinkLost and LinkRefused."""

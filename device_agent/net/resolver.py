@@ -73,7 +73,7 @@ def ask(host: str, port: int) -> list[Address]:
     return [Address(family, place) for family, _, _, _, place in found]
 
 
-class Book:
+class ResolverCache:
     """What was found, and the look-ups under way. Any thread may call anything here."""
 
     def __init__(self, ask: Ask = ask) -> None:
@@ -126,14 +126,14 @@ class Book:
         tell(answer)
 
 
-BOOK = Book()
+BOOK = ResolverCache()
 """The one of this process: each connection is made by somebody new, and all want to remember the same names."""
 
 
-class Inquiry:
+class Lookup:
     """One question for the addresses of a name. ``abort`` belongs to any thread, the rest to one."""
 
-    def __init__(self, host: str, port: int, book: Book = BOOK) -> None:
+    def __init__(self, host: str, port: int, book: ResolverCache = BOOK) -> None:
         self._host, self._port, self._book = host, port, book
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._aside = False  # a question is under way that nobody waits for yet

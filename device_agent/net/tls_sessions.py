@@ -37,7 +37,7 @@ class _Ticket(NamedTuple):
     until: float  # Unix time
 
 
-class Tickets:
+class TlsContextCache:
     """Begins TLS, and remembers. Any thread may call anything here.
 
     To read the authorities of a system takes longer than to reach a service (30 ms of a 2.5 GHz Xeon), so they are read
@@ -86,7 +86,7 @@ class Tickets:
             _keep(self._tickets, (host, port, ca_file), _Ticket(tls.context, session, until))
 
 
-TICKETS = Tickets()
+TICKETS = TlsContextCache()
 """Those of this process: each connection is made by somebody new, and all go to the same few services."""
 
 

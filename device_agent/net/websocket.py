@@ -15,8 +15,8 @@ from websocket._abnf import frame_buffer
 
 from ..core.errors import AgentError, LinkClosed, LinkLost, LinkRefused
 from ..core.redaction import quoted, secrets
-from .deadline_stream import GONE, Line
-from .dialer import PATIENCE_S, Dial, unreachable
+from .deadline_stream import GONE, DeadlineStream
+from .dialer import PATIENCE_S, Dialer, unreachable
 from .happy_eyeballs import UNHEARD_MS
 from .http_errors import rejection
 from .models import Endpoint, Message
@@ -49,7 +49,7 @@ class _NoCookies:
 _handshake.CookieJar = _NoCookies()  # there is no option for it
 
 
-class Wire:
+class WebSocket:
     """A WebSocket. All methods belong to one thread, except ``abort``.
 
     Everything that goes wrong is a LinkLost or a LinkRefused. *patience*, in seconds, is for all of the dial;
@@ -59,8 +59,8 @@ class Wire:
     def __init__(self, endpoint: Endpoint, patience: float = PATIENCE_S, ca_file: str = "") -> None:
         self._endpoint, self._patience = endpoint, patience
         self._hide = secrets(endpoint.url, endpoint.headers)
-        self._dial = Dial(endpoint.name, patience, ca_file=ca_file)
-        self._line: Line | None = None
+        self._dial = Dialer(endpoint.name, patience, ca_file=ca_file)
+        self._line: DeadlineStream | None = None
         self._pinged = 0
         self.ponged = 0
         """The latest ping that was answered: the other side has received all that was sent before it."""
@@ -79,7 +79,7 @@ class Wire:
             raise unreachable(self._endpoint.name, error) from error
         self._upgrade(self._line)
 
-    def _upgrade(self, line: Line) -> None:
+    def _upgrade(self, line: DeadlineStream) -> None:
         """Turn the connection into a WebSocket, within what is left of the patience."""
         name = self._endpoint.name
         line.limit(LONGEST_ANSWER)
@@ -117,7 +117,7 @@ class Wire:
             raise rejection(self._endpoint.name, status, headers, None, self._hide, time.time())
 
     @property
-    def _open(self) -> Line:
+    def _open(self) -> DeadlineStream:
         """The line. ``open`` came first."""
         assert self._line is not None  # noqa: S101
         return self._line

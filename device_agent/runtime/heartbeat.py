@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Pulse:
+class Heartbeat:
     """Shows from outside whether a thread gets on with its work. The worker beats and rests; the owner checks."""
 
     def __init__(self) -> None:

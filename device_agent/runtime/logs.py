@@ -47,7 +47,7 @@ class _Kind:
     held: int = 0
 
 
-class Repeats:
+class RepeatLimit:
     """Lets MOST_ALIKE lines a minute pass that are alike, and then says how many it held back.
 
     Alike are lines with the same pattern from the same place, whatever they quote: a service may say the same nonsense
@@ -112,11 +112,11 @@ def _text(record: logging.LogRecord) -> str:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes what ``Repeats`` lets pass. May be called from any thread: ``logging`` holds its lock."""
+    """Writes what ``RepeatLimit`` lets pass. May be called from any thread: ``logging`` holds its lock."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._repeats = Repeats()
+        self._repeats = RepeatLimit()
 
     def emit(self, record: logging.LogRecord) -> None:
         for line in self._repeats.take(record, time.monotonic()):

@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 
 
-class Meeting:
+class Rendezvous:
     """Where two threads wait for each other, for a moment at most: then each goes on alone."""
 
     def __init__(self, seconds: float = 1.0) -> None:

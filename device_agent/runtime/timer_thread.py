@@ -13,7 +13,7 @@ PATIENCE_S = 1.0
 """How long ``close`` waits for the thread."""
 
 
-class Clockwork:
+class TimerThread:
     """Does *work* when it is time, in a thread of its own.
 
     *work* is given the time, in seconds, and returns when it wants to be called again; None: not before ``wake``. An
@@ -60,5 +60,5 @@ class Clockwork:
             return None
 
 
-ClockworkMaker = Callable[[str, Callable[[float], float | None]], Clockwork]
+ClockworkMaker = Callable[[str, Callable[[float], float | None]], TimerThread]
 """Makes a clockwork of a name and its work: the class itself, or one whose clock a test moves."""

@@ -8,7 +8,7 @@ from ..dsp.g711 import Codec
 from .json_fields import Samples
 
 
-class Sound:
+class AudioPayload:
     """Packs what goes up and unpacks what comes down. *codec* is None for PCM."""
 
     def __init__(self, codec: Codec | None) -> None:

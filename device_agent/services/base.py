@@ -36,7 +36,7 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class HistoryEntry:
     """What one side said in one turn. It is private: never in the log."""
 
     by_user: bool
@@ -44,7 +44,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Can:
+class Capabilities:
     """What works with a service, in words for people; "" is no. The fields are the rows of docs/services.md."""
 
     push_to_talk: str = ""
@@ -139,7 +139,7 @@ class Session:
         """Whether this is the conversation that was called *resume*. Known as soon as the session is ready."""
         return False
 
-    def recall(self, said: Sequence[Said]) -> None:
+    def recall(self, said: Sequence[HistoryEntry]) -> None:
         """Tell the service what was *said* before, so that it remembers; before anything is sent, and at most once."""
 
     def knows(self, call: str) -> bool:
@@ -166,10 +166,10 @@ class Settings:
     """What every service may be told. Where its default is another one, the file of the service says so.
 
     *service_ends* lets the service decide when the user has finished, after *silence_ms*. *rate* is in samples per
-    second of PCM, both ways. *text_only* works where ``Can`` says so and is ignored elsewhere. *ca_file* names the CA
-    of the server at *url*, "" for those of the system. A *url* without a path has that of the service's own address.
-    *language* is a BCP 47 tag, "" for whatever is spoken. *patience_s* is how many seconds the service may be silent
-    while it owes an answer.
+    second of PCM, both ways. *text_only* works where ``Capabilities`` says so and is ignored elsewhere. *ca_file* names
+    the CA of the server at *url*, "" for those of the system. A *url* without a path has that of the service's own
+    address. *language* is a BCP 47 tag, "" for whatever is spoken. *patience_s* is how many seconds the service may be
+    silent while it owes an answer.
     """
 
     key: Secret | None = None
@@ -231,7 +231,7 @@ class Service(Protocol):
     *resume* is what the last session with this service said of itself (``Session.resume``), "" to begin anew.
     """
 
-    can: ClassVar[Can]
+    can: ClassVar[Capabilities]
     rates: ClassVar[tuple[int, ...]]
     """What *rate* may be."""
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -257,7 +257,7 @@ class Service(Protocol):
     def takes_halves(self) -> bool:
         """Whether half a turn, that a lost connection cut off, may have become a part of the conversation."""
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
         """What to POST before we may connect, if anything. *said* is what was said before, where *resume* is ""."""
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:

@@ -19,7 +19,7 @@ from ..core.events import Event
 from ..net.http_errors import rejection
 from ..net.models import Endpoint, Message, Request
 from .auth import bearer, with_query
-from .base import Can, Said, Session
+from .base import Capabilities, HistoryEntry, Session
 from .json_fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
 from .realtime_session import READY_BY_RULE_S, RealtimeSession
@@ -51,7 +51,7 @@ class LiteLLM(RealtimeSettings):
     url: str = "ws://localhost:4000/v1/realtime"
     dialect: str = DIALECTS[0]
 
-    can: ClassVar[Can] = Can(
+    can: ClassVar[Capabilities] = Capabilities(
         push_to_talk="yes",
         cancel="yes",
         shorten="as the service behind it",
@@ -71,7 +71,7 @@ class LiteLLM(RealtimeSettings):
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     behind: ClassVar[Mapping[str, Any]] = {"xai": Xai, "openai": OpenAI}
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
         return None
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ..core.redaction import Secret
 from ..net.models import Endpoint, Request
 from .auth import ask_for_token, bearer, credential, mint, with_query
-from .base import Can, Said, Session, Settings
+from .base import Capabilities, HistoryEntry, Session, Settings
 from .realtime_session import RealtimeSession
 from .realtime_settings import RealtimeSettings, optional
 from .registry import reasons
@@ -49,7 +49,7 @@ class OpenAI(RealtimeSettings):
     token_url: str = ""
     token_key: Secret | None = None
 
-    can: ClassVar[Can] = Can(
+    can: ClassVar[Capabilities] = Capabilities(
         push_to_talk="yes",
         cancel="yes",
         shorten="yes",
@@ -73,7 +73,7 @@ class OpenAI(RealtimeSettings):
     speeds: ClassVar[tuple[float, float]] = SPEEDS
     asks_approval: ClassVar[bool] = True
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
         body = self._token_request()
         return ask_for_token(self.token_url, body, self.token_key, service_url=self.url, key=self.key)
 

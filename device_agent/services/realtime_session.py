@@ -17,10 +17,10 @@ from ..core.actions import Action, CancelReply, ToolResult
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import (
     Announcement,
-    Clip,
+    AudioTurn,
     Event,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyProgress,
@@ -31,22 +31,22 @@ from ..core.events import (
     Speech,
     TalkEnded,
     TalkStarted,
-    TurnReceived,
-    TurnTaken,
+    TextTurn,
+    TurnAcknowledged,
+    TurnEndedByService,
     UserText,
-    Words,
 )
 from ..dsp.g711 import Codec
 from ..net.models import Message
 from . import error_events
-from .audio_payload import Sound
-from .base import Said, Session
+from .audio_payload import AudioPayload
+from .base import HistoryEntry, Session
 from .closing import JUST_BEFORE_S, judge
 from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text
 from .reply_tracker import Due, ReplyTracker
 from .response_timeout import PATIENCE_S, ResponseTimeout
 from .session_settings import without_refused
-from .tool_calls import Calls
+from .tool_calls import ToolCalls
 from .truncation import TruncationTracker
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class RealtimeSession(Session):
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
-        self._sound, self._clips, self._resumes = Sound(codec), clips and codec is None, resumes
+        self._sound, self._clips, self._resumes = AudioPayload(codec), clips and codec is None, resumes
         self._text_part, self._in_order, self._verbatim = text_part, in_order, verbatim
         self._answers_commits = answers_commits
         self._text_only = settings.get("output_modalities") == ["text"]
@@ -159,7 +159,11 @@ class RealtimeSession(Session):
         self._history = False  # the service knows what was said on earlier connections
         self._recalled: list[str] = []  # texts of the user that we repeated, and that may come back
         self._talking = self._sound_sent = False
-        self._replies, self._calls, self._spoken = ReplyTracker(self._create, self._end), Calls(), TruncationTracker()
+        self._replies, self._calls, self._spoken = (
+            ReplyTracker(self._create, self._end),
+            ToolCalls(),
+            TruncationTracker(),
+        )
         self._commits = 0  # that were not acknowledged yet
         self._acknowledges = False  # a commit was acknowledged on this connection
         self._unacknowledged: deque[str] = deque(maxlen=8)  # kinds of content of whole turns that we sent
@@ -246,7 +250,7 @@ class RealtimeSession(Session):
         """By the name that it greets with; where it has none, by what it remembers. Too old, it has another name."""
         return bool(resume) and (self.resume == resume if self.resume else self._history)
 
-    def recall(self, said: Sequence[Said]) -> None:
+    def recall(self, said: Sequence[HistoryEntry]) -> None:
         """As items; no reply is asked for. That xAI takes those of the assistant under the name ``text``, as it does in
         what it replays itself, is inferred."""
         for each in said:
@@ -258,7 +262,7 @@ class RealtimeSession(Session):
     def send(self, item: Speech | Action) -> None:
         to_notice = isinstance(item, TalkEnded) and self._talking and self._service_ends and not self._noticed
         self._send(item)
-        if to_notice or (isinstance(item, (TalkEnded, Words, Clip, ToolResult)) and self._replies.owed):
+        if to_notice or (isinstance(item, (TalkEnded, TextTurn, AudioTurn, ToolResult)) and self._replies.owed):
             self._timeout.ask()
 
     def _send(self, item: Speech | Action) -> None:
@@ -270,13 +274,13 @@ class RealtimeSession(Session):
                 self._talking, self._sound_sent, self._noticed, self._speech = True, False, False, ""
             case TalkEnded():
                 self._end_turn()
-            case NothingSaid():
+            case NoSpeech():
                 self._talking = False
                 if self._sound_sent:
                     self._say("input_audio_buffer.clear")
-            case Words():
+            case TextTurn():
                 self._send_words(item)
-            case Clip():
+            case AudioTurn():
                 self._send_clip(item.pcm)
             case ToolResult():
                 self._answer(item)
@@ -319,7 +323,7 @@ class RealtimeSession(Session):
         self._say("conversation.item.create", item={"type": "message", "role": "user", "content": [content]})
         self._replies.ask(self._now)
 
-    def _send_words(self, words: Words) -> None:
+    def _send_words(self, words: TextTurn) -> None:
         """A typed turn. An announcement is spoken as it is where the service can (``force_message``: docs.x.ai, and
         livekit-plugins-xai 1.8.9): the reply to it comes unasked. Elsewhere its text asks the assistant to say it."""
         if not (isinstance(words, Announcement) and self._verbatim):
@@ -490,7 +494,7 @@ class RealtimeSession(Session):
         self._taken = item
         self._await_reply(tools=False)
         self._replies.expect()
-        yield TurnTaken()
+        yield TurnEndedByService()
 
     def _on_committed(self, event: Fields) -> Iterator[Event]:
         if not self._service_ends and self._talking and self._speech and name(event, "item_id") == self._speech:
@@ -504,7 +508,7 @@ class RealtimeSession(Session):
             self._acknowledges = True
             if withdrawn := self._replies.acknowledge(self._now):
                 yield ReplyWithdrawn(withdrawn)
-        yield TurnReceived()
+        yield TurnAcknowledged()
 
     def _on_item(self, event: Fields) -> Iterator[Event]:
         """Ours is known by its kind: it comes back under a name that the service gave it."""
@@ -516,7 +520,7 @@ class RealtimeSession(Session):
             self._recalled.remove(kinds["input_text"])
         elif self._unacknowledged and self._unacknowledged[0] in kinds:
             self._unacknowledged.popleft()
-            yield TurnReceived()
+            yield TurnAcknowledged()
 
     def _on_user_text(self, event: Fields) -> Iterator[Event]:
         """xAI: all that was said so far; it may rewrite earlier words."""

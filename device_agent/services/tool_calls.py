@@ -13,7 +13,7 @@ MOST = 32
 """Calls that may be open at a time. A service that asks for more is broken, and waits in vain for the rest."""
 
 
-class Calls:
+class ToolCalls:
     """Each call is told once and answered once; after the last answer the assistant wants to speak, unless all of the
     answers are quiet.
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ..core.errors import LinkLost
 from ..net.models import Endpoint, Request
 from .auth import LONGEST, with_query
-from .base import Can, Function, Said, ServerTool, Session, Settings
+from .base import Capabilities, Function, HistoryEntry, ServerTool, Session, Settings
 from .json_fields import text
 from .ultravox_session import UltravoxSession
 
@@ -36,7 +36,7 @@ class Ultravox(Settings):
     url: str = "https://api.ultravox.ai/api/calls"
     voice: str = "Mark"
 
-    can: ClassVar[Can] = Can(
+    can: ClassVar[Capabilities] = Capabilities(
         push_to_talk="by silence",
         cancel="yes",
         typed="yes",
@@ -58,7 +58,7 @@ class Ultravox(Settings):
         """It listens all the time, and decides alone what a turn was."""
         return True
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request:
         """A call that goes on with another one keeps its history, and may not be told another one."""
         parts = urlsplit(self.url)
         url = parts._replace(scheme={"wss": "https", "ws": "http"}.get(parts.scheme, parts.scheme)).geturl()
@@ -108,7 +108,7 @@ def _is_address(url: str) -> bool:
     return named and url.startswith(("ws://", "wss://")) and url.isprintable() and len(url) <= LONGEST
 
 
-def _message(said: Said) -> dict[str, str]:
+def _message(said: HistoryEntry) -> dict[str, str]:
     return {"role": "MESSAGE_ROLE_USER" if said.by_user else "MESSAGE_ROLE_AGENT", "text": said.text}
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from ..core.actions import Action, CancelReply, ToolResult
 from ..core.events import (
-    Clip,
+    AudioTurn,
     Event,
     LinkUp,
-    NothingSaid,
+    NoSpeech,
     ReplyAudio,
     ReplyEnded,
     ReplyStarted,
@@ -23,10 +23,10 @@ from ..core.events import (
     Speech,
     TalkEnded,
     TalkStarted,
+    TextTurn,
     ToolCall,
-    TurnTaken,
+    TurnEndedByService,
     UserText,
-    Words,
 )
 from ..net.models import Message
 from .base import Session
@@ -128,15 +128,15 @@ class UltravoxSession(Session):
                 self._talking = True
             case TalkEnded():
                 self._talking, self._turn_whole = False, True  # zeros follow, and the service hears the end
-            case NothingSaid():
+            case NoSpeech():
                 self._talking = self._turn_open = self._turn_whole = False
                 self._speech.clear()
-            case Words():
+            case TextTurn():
                 self._disown()
                 self._open_turn()
                 self._turn_heard = self._turn_whole = True
                 self._say("user_text_message", text=item.text, urgency="immediate")
-            case Clip():
+            case AudioTurn():
                 self._cancel()
                 self._open_turn()
                 self._turn_whole = True
@@ -244,7 +244,7 @@ class UltravoxSession(Session):
             yield from self._settle()
         if taken:
             self._turn_open = False
-            yield TurnTaken()
+            yield TurnEndedByService()
 
     def _settle(self) -> Iterable[Event]:
         """The service stopped to speak. The end of the text may come after the end of the sound."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ..core.redaction import Secret
 from ..net.models import Endpoint, Request
 from .auth import ask_for_token, bearer, credential, mint, with_query
-from .base import Can, Said, Session, Settings
+from .base import Capabilities, HistoryEntry, Session, Settings
 from .realtime_session import RealtimeSession
 from .realtime_settings import RealtimeSettings, optional
 from .registry import reasons
@@ -53,7 +53,7 @@ class Xai(RealtimeSettings):
     token_url: str = ""
     token_key: Secret | None = None
 
-    can: ClassVar[Can] = Can(
+    can: ClassVar[Capabilities] = Capabilities(
         push_to_talk="yes",
         cancel="yes",
         shorten="tried",
@@ -77,7 +77,7 @@ class Xai(RealtimeSettings):
     refuses_reasoning: ClassVar[str] = REFUSES_REASONING
     speeds: ClassVar[tuple[float, float]] = SPEEDS
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
         return ask_for_token(self.token_url, TOKEN_REQUEST, self.token_key, service_url=self.url, key=self.key)
 
     def mint(self) -> Request:

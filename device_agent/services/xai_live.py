@@ -16,7 +16,7 @@ from ..core.events import Event
 from ..core.redaction import Secret
 from ..net.models import Endpoint, Request
 from . import error_events
-from .base import Can, Said, Session, Settings
+from .base import Capabilities, HistoryEntry, Session, Settings
 from .closing import busy_for
 from .json_fields import Fields
 from .realtime_session import EVENTS, READY_BY_RULE_S, RealtimeSession
@@ -38,7 +38,7 @@ class XaiLive(Settings):
     model: str = "grok-3-live"
     voice: str = "alloy"
 
-    can: ClassVar[Can] = Can(
+    can: ClassVar[Capabilities] = Capabilities(
         push_to_talk="tried, not documented",
         cancel="tried, not documented",
         typed="tried, not documented",
@@ -50,7 +50,7 @@ class XaiLive(Settings):
     rates: ClassVar[tuple[int, ...]] = (24000,)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    def invitation(self, resume: str, said: Sequence[Said] = ()) -> Request | None:
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
         return None
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
@@ -95,7 +95,7 @@ class XaiLiveSession(RealtimeSession):
         self._greeted_at = self._now
         self._due = self._now + UNGREETED_S
 
-    def recall(self, said: Sequence[Said]) -> None:
+    def recall(self, said: Sequence[HistoryEntry]) -> None:
         """No word of the documents tells how to: it begins anew."""
 
     def _cancel(self) -> None:

@@ -23,22 +23,22 @@ shell around them; ``manners.py`` is the table of how servers differ, ``faults.p
 """
 
 from .command import listed, serve
-from .contract import SERVICES, Heard, Manners, Turn
-from .engine.behaviour import MANNERS, Manner
+from .contract import SERVICES, Behaviour, ConnectionLog, Turn
+from .engine.behaviour import VARIANTS, Variant
 from .faults import FAULTS, Fault
 from .simulator import QUESTION, Simulator
 
 __all__ = [
     "FAULTS",
-    "MANNERS",
     "QUESTION",
     "SERVICES",
+    "VARIANTS",
+    "Behaviour",
+    "ConnectionLog",
     "Fault",
-    "Heard",
-    "Manner",
-    "Manners",
     "Simulator",
     "Turn",
+    "Variant",
     "listed",
     "serve",
 ]

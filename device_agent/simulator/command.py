@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core.printable import printable
-from .engine.behaviour import MANNERS, Manner
+from .engine.behaviour import VARIANTS, Variant
 from .faults import FAULTS
 from .simulator import Simulator
 
@@ -49,7 +49,7 @@ def serve(
         ) as simulator:
             show(f"listening on {simulator.url}")
             for name in manner:
-                show(f"manner {name}: {MANNERS[name].says}")
+                show(f"manner {name}: {VARIANTS[name].says}")
             for name in faults:
                 show(f"fault {name}: {FAULTS[name].says}")
             while (line := lines.get()) is not None:
@@ -59,7 +59,7 @@ def serve(
             signal.signal(sign, handler)
 
 
-def listed(table: Mapping[str, Manner]) -> str:
+def listed(table: Mapping[str, Variant]) -> str:
     """Return a line for each entry of *table*: its name, what it is, and with which services it makes sense."""
     width = max(map(len, table))
     lines = []

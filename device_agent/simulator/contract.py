@@ -35,7 +35,7 @@ ALIASES = {"grok-voice-agent": "xai", "openai-realtime": "openai"}
 
 
 @dataclass(frozen=True)
-class Manners:
+class Behaviour:
     """How the service behaves. They may change while a connection is open; the greeting then is over.
 
     ``manners.py`` and ``faults.py`` give names to sets of these for the command line.
@@ -116,7 +116,7 @@ class Manners:
         if self.pace <= 0 or min(*times, self.commit_s, self.expires_s) < 0:
             raise ValueError("pace must be above 0, and what ends in _s not below it")
 
-    def changed(self, changes: Iterable[Mapping[str, Any]]) -> Manners:
+    def changed(self, changes: Iterable[Mapping[str, Any]]) -> Behaviour:
         """Return these with all *changes* by field; rewriters add up, of everything else the last one counts."""
         merged: dict[str, Any] = {}
         rewriters = self.rewriters
@@ -203,7 +203,7 @@ class Turn:
 
 
 @dataclass
-class Heard:
+class ConnectionLog:
     """What one connection heard. Written by its thread; the lists only grow at the end and are trimmed at the front."""
 
     number: int = 0
@@ -260,7 +260,7 @@ class Heard:
             del self.turns[0]
 
 
-class Voice:
+class ServiceSession:
     """The service's end of one connection. After any call, send what ``outgoing`` returns.
 
     All methods belong to one thread. Times are seconds of any monotonic clock. Nothing a client can say makes these
@@ -270,7 +270,7 @@ class Voice:
     deadline: float | None = None
     """When to call ``tick`` although nothing was received."""
 
-    def __init__(self, manners: Manners, heard: Heard) -> None:
+    def __init__(self, manners: Behaviour, heard: ConnectionLog) -> None:
         self.manners = manners
         self.heard = heard
         self._outgoing: list[Outgoing] = []
@@ -329,7 +329,7 @@ class Answer:
 UPGRADE = Answer(426, {"code": "upgrade_required", "error": "This is a WebSocket."}, {"Upgrade": "websocket"})
 """For who asks for a WebSocket's address without wanting one."""
 
-Route = Callable[[Asked, Manners, Heard], Answer | Voice]
+Route = Callable[[Asked, Behaviour, ConnectionLog], Answer | ServiceSession]
 
 
 class Service(Protocol):

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .contract import Drop, Goodbye, Manners, Message, Moment
-from .engine.behaviour import BY_OPENAI, FAMILY, JSON, MANNERS, Manner
+from .contract import Behaviour, Drop, Goodbye, Message, Moment
+from .engine.behaviour import BY_OPENAI, FAMILY, JSON, VARIANTS, Variant
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ Act = Drop | Goodbye | Stall | Say
 
 
 @dataclass(frozen=True)
-class Fault(Manner):
+class Fault(Variant):
     """One thing that can go wrong. *says* is for people."""
 
     status: int = 0
@@ -210,15 +210,15 @@ FAULTS: dict[str, Fault] = {
 """Name for the command line -> fault."""
 
 
-class Weather:
+class FaultSwitches:
     """Which faults are on. Any thread may call anything here."""
 
-    def __init__(self, manners: Manners, service: str, usual: Iterable[str] = ()) -> None:
-        """*service* is the name of the service that the weather is for, *usual* are the names of its ``MANNERS``."""
+    def __init__(self, manners: Behaviour, service: str, usual: Iterable[str] = ()) -> None:
+        """*service* is the name of the service that the weather is for, *usual* are the names of its ``VARIANTS``."""
         self._service = service
         self._lock = threading.Lock()
-        self._usual = self._manners = manners.changed([self._find(name, MANNERS).manners for name in usual])
-        self._on: dict[str, Manner] = {}
+        self._usual = self._manners = manners.changed([self._find(name, VARIANTS).manners for name in usual])
+        self._on: dict[str, Variant] = {}
         self.refused: int | None = None
         """The HTTP status that answers handshakes, whatever the faults say."""
         self.hanging = False
@@ -226,14 +226,14 @@ class Weather:
 
     def switch(self, name: str, on: bool) -> None:
         """Turn the fault or manner called *name* on or off."""
-        found = self._find(name, {**MANNERS, **FAULTS})
+        found = self._find(name, {**VARIANTS, **FAULTS})
         with self._lock:
             self._on.pop(name, None)
             if on:
                 self._on[name] = found
             self._manners = self._usual.changed([each.manners for each in self._on.values()])
 
-    def _find(self, name: str, table: Mapping[str, Manner]) -> Manner:
+    def _find(self, name: str, table: Mapping[str, Variant]) -> Variant:
         if name not in table:
             raise ValueError(f"{name!r} is unknown; choose from: {', '.join(table)}")
         services = table[name].services
@@ -253,7 +253,7 @@ class Weather:
             return [each for each in self._on.values() if isinstance(each, Fault)]
 
     @property
-    def manners(self) -> Manners:
+    def manners(self) -> Behaviour:
         """How the service behaves now."""
         with self._lock:
             return self._manners

@@ -28,8 +28,19 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Even
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from .contract import Answer, Asked, Drop, Goodbye, Happening, Heard, Message, Service, Voice, find_route
-from .faults import Act, Say, Stall, Weather
+from .contract import (
+    Answer,
+    Asked,
+    ConnectionLog,
+    Drop,
+    Goodbye,
+    Happening,
+    Message,
+    Service,
+    ServiceSession,
+    find_route,
+)
+from .faults import Act, FaultSwitches, Say, Stall
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +163,7 @@ class Connection:
         self._request: h11.Request | None = None
         self._body = bytearray()
         self._websocket: WebSocket | None = None
-        self._voice: Voice | None = None
+        self._voice: ServiceSession | None = None
         self._parts: list[Message] = []  # of a message that comes in several frames
         self._size = 0
         self._hung = self._stalled = False
@@ -343,7 +354,7 @@ class Connection:
         leave_by = time.monotonic() + patience
         self._leave_by = leave_by if self._leave_by is None else min(leave_by, self._leave_by)
 
-    def _welcome(self, handshake: H11Handshake, voice: Voice) -> None:
+    def _welcome(self, handshake: H11Handshake, voice: ServiceSession) -> None:
         # Compression is offered by nobody here: the live services do not, and it would cost 15 % of the CPU.
         self._stream.write(handshake.send(AcceptConnection()))
         self._websocket = handshake.connection
@@ -413,7 +424,7 @@ class Connection:
                 self._say(item)
         self._server.notify()
 
-    def _happened(self, happening: Happening, heard: Heard) -> None:
+    def _happened(self, happening: Happening, heard: ConnectionLog) -> None:
         if happening.text:
             self._server.tell(heard.number, happening.text)
         for act in self._server.weather.acts(happening.moment, heard.number):
@@ -470,7 +481,7 @@ class Server:
     def __init__(
         self,
         service: Service,
-        weather: Weather,
+        weather: FaultSwitches,
         *,
         host: str,
         port: int,
@@ -480,7 +491,7 @@ class Server:
         self.weather = weather
         self.news = threading.Condition()
         """Notified whenever a connection heard or said something."""
-        self.heard: list[Heard] = []
+        self.heard: list[ConnectionLog] = []
         self._service, self._tls, self._say = service, tls, say
         self._count = 0
         self._open: set[Connection] = set()
@@ -522,7 +533,7 @@ class Server:
 
     # For the connections' threads -------------------------------------------------------------------------------------
 
-    def answer(self, asked: Asked) -> Answer | Voice:
+    def answer(self, asked: Asked) -> Answer | ServiceSession:
         """Find out who answers *asked*, and let them."""
         if status := self.weather.status:
             reason = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Refused"
@@ -531,9 +542,9 @@ class Server:
         if isinstance(route, int):
             return Answer(route, {"code": "not_found", "error": f"No {asked.method} {asked.path} here."})
         with self.news:
-            heard = Heard(number=self._count + 1)
+            heard = ConnectionLog(number=self._count + 1)
             answer = route(asked, self.weather.manners, heard)
-            if isinstance(answer, Voice):
+            if isinstance(answer, ServiceSession):
                 self._count += 1
                 self.heard.append(heard)
                 del self.heard[:-MAX_REMEMBERED]

@@ -10,8 +10,8 @@ from importlib.resources.abc import Traversable
 from types import TracebackType
 from typing import Any
 
-from .contract import Drop, Goodbye, Heard, Manners, Message, Turn, load
-from .faults import Act, Say, Stall, Weather
+from .contract import Behaviour, ConnectionLog, Drop, Goodbye, Message, Turn, load
+from .faults import Act, FaultSwitches, Say, Stall
 
 QUESTION: Traversable = resources.files(__package__) / "question.wav"
 """A spoken question, as a file."""
@@ -20,9 +20,9 @@ QUESTION: Traversable = resources.files(__package__) / "question.wav"
 class Simulator:
     """A running voice service. Any thread may call anything here.
 
-    *key* None takes any key that is not empty, *models* None any model. *manner* are names of ``MANNERS``, *faults* of
+    *key* None takes any key that is not empty, *models* None any model. *manner* are names of ``VARIANTS``, *faults* of
     ``FAULTS``. *say* is called with each line of what happens, by the threads of the connections. *manners* are the
-    fields of ``Manners``. Raises ValueError.
+    fields of ``Behaviour``. Raises ValueError.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Simulator:
     ) -> None:
         from .server import Server  # here: only who runs a simulator needs the libraries of a server
 
-        self._weather = Weather(Manners(**manners), service, manner)
+        self._weather = FaultSwitches(Behaviour(**manners), service, manner)
         for name in faults:
             self._weather.switch(name, True)
         known = None if models is None else frozenset(models)
@@ -78,7 +78,7 @@ class Simulator:
         return f"http{self._address}"
 
     @property
-    def connections(self) -> list[Heard]:
+    def connections(self) -> list[ConnectionLog]:
         """What each connection heard, oldest first; refused handshakes are not among them."""
         with self._server.news:
             return list(self._server.heard)
@@ -111,7 +111,7 @@ class Simulator:
     # Switches ---------------------------------------------------------------------------------------------------------
 
     def fault(self, name: str, on: bool = True) -> None:
-        """Switch one of ``FAULTS`` or ``MANNERS`` on or off, for connections open and to come."""
+        """Switch one of ``FAULTS`` or ``VARIANTS`` on or off, for connections open and to come."""
         self._weather.switch(name, on)
 
     def heal(self) -> None:

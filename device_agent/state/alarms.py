@@ -13,7 +13,7 @@ from ..core.errors import AgentError
 from ..core.events import AlarmDue, RingEnded
 from ..runtime.timezone import follow_timezone
 from .alarm_entries import LONGEST_NAME, LONGEST_S, Alarm, Entry, Ringing, Timer, read, read_ringing
-from .store import Memory
+from .store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Alarms:
     memory has a keeper.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: StateStore) -> None:
         self._memory = memory
         self._lock = threading.Lock()
         self._entries: tuple[Entry, ...] = tuple(_read(memory.get(KEY, [])))

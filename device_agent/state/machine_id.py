@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .store import Memory
+from .store import StateStore
 
 SERIAL = Path("/proc/device-tree/serial-number")
 """Where a Raspberry Pi, and most other boards, say which one they are; elsewhere there is no such file."""
@@ -21,7 +21,7 @@ KEY = "machine"
 """Its name in the memory."""
 
 
-def machine_id(memory: Memory, serial: Path = SERIAL) -> str:
+def machine_id(memory: StateStore, serial: Path = SERIAL) -> str:
     """Return eight letters or digits that no other speaker has: those that are kept, unless they were made on another
     board. Reads a small file of the kernel."""
     known = memory.get(KEY)

@@ -28,7 +28,7 @@ AGAIN_S = 60.0
 """The keeper tries again after so long: a disk that was full may have room."""
 
 
-class Memory:
+class StateStore:
     """Values by name, any that JSON knows. With a *path* of None they are forgotten at the end.
 
     All methods belong to any thread. ``get`` and ``put`` never wait for the disk; ``flush`` does, and so whoever cannot

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .store import Memory
+from .store import StateStore
 
 SAVE_S = 60.0
 """How often a connection that lasts is noted: a power cut costs no more than this, and a card is not worn out."""
@@ -24,13 +24,13 @@ LARGEST_S = 1e9
 """Seconds that may be noted: thirty years."""
 
 
-class Meter:
+class UsageMeter:
     """Counts the seconds between ``connected`` and ``disconnected``. Belongs to the main thread.
 
     *daily_minutes* is how many there may be on one day; 0: as many as one likes.
     """
 
-    def __init__(self, memory: Memory, daily_minutes: int = 0) -> None:
+    def __init__(self, memory: StateStore, daily_minutes: int = 0) -> None:
         self._memory = memory
         self.limit = 60.0 * daily_minutes
         """Seconds that there may be on one day; 0: as many as one likes. Whoever changes it means it at once."""

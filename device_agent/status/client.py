@@ -21,24 +21,24 @@ ANSWER_S = 3.0
 """How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
 
 
-class NotSeen(AgentError):
+class StatusUnavailable(AgentError):
     """There is no agent that one could look at."""
 
 
 def ask(at: Sequence[Path]) -> Snapshot:
     """Return one snapshot. Raises NotSeen."""
-    with Stream(at, SNAPSHOT) as looking:
+    with StatusStream(at, SNAPSHOT) as looking:
         return looking.next()
 
 
 def stream(at: Sequence[Path]) -> Iterator[Snapshot]:
     """Return one snapshot after the other, until the agent ends. Raises NotSeen."""
-    with Stream(at, WATCH) as looking:
+    with StatusStream(at, WATCH) as looking:
         while True:
             yield looking.next()
 
 
-class Stream:
+class StatusStream:
     """A look through the window. Belongs to one thread."""
 
     def __init__(self, at: Sequence[Path], request: bytes = WATCH) -> None:
@@ -48,7 +48,7 @@ class Stream:
         with suppress(OSError):  # we were shown the door; what is to be read says why
             self._sock.sendall(request)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> StatusStream:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -74,26 +74,28 @@ class Stream:
         try:
             answers = [_clean(json.loads(line)) for line in lines]
         except (ValueError, RecursionError) as error:
-            raise NotSeen(f"the answer of the device-agent cannot be understood: {error}") from error
+            raise StatusUnavailable(f"the answer of the device-agent cannot be understood: {error}") from error
         for answer in answers:
             if not isinstance(answer, dict):
-                raise NotSeen("the answer of the device-agent cannot be understood")
+                raise StatusUnavailable("the answer of the device-agent cannot be understood")
             if "error" in answer:
-                raise NotSeen(f"the device-agent shows no status now: {answer['error']}")
+                raise StatusUnavailable(f"the device-agent shows no status now: {answer['error']}")
         return answers
 
     def _read(self) -> None:
         try:
             read = self._sock.recv(1 << 16)
         except TimeoutError as error:
-            raise NotSeen(f"the device-agent does not answer within {ANSWER_S:g} s: it hangs, or is stopped") from error
+            raise StatusUnavailable(
+                f"the device-agent does not answer within {ANSWER_S:g} s: it hangs, or is stopped"
+            ) from error
         except OSError as error:
-            raise NotSeen(f"the connection to the device-agent broke: {error.strerror}") from error
+            raise StatusUnavailable(f"the connection to the device-agent broke: {error.strerror}") from error
         self._rest += read
         if not read:
-            raise NotSeen("the device-agent has ended")
+            raise StatusUnavailable("the device-agent has ended")
         if len(self._rest) > LONGEST:
-            raise NotSeen("the answer of the device-agent does not end")
+            raise StatusUnavailable("the answer of the device-agent does not end")
 
 
 def _connected(at: Sequence[Path]) -> socket.socket:
@@ -106,12 +108,12 @@ def _connected(at: Sequence[Path]) -> socket.socket:
         except OSError as error:  # nobody is there, or the path is too long to be one
             sock.close()
             if isinstance(error, BlockingIOError | TimeoutError):
-                raise NotSeen("the device-agent accepts no connection: it hangs, or is stopped") from error
+                raise StatusUnavailable("the device-agent accepts no connection: it hangs, or is stopped") from error
             if isinstance(error, PermissionError):
                 closed = closed or path
         else:
             return sock
-    raise NotSeen(_forbidden(closed) if closed else "\n".join(["no device-agent is running here", *_unit()]))
+    raise StatusUnavailable(_forbidden(closed) if closed else "\n".join(["no device-agent is running here", *_unit()]))
 
 
 def _forbidden(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..runtime.paths import status_paths
-from .client import NotSeen, Snapshot, ask, stream
+from .client import Snapshot, StatusUnavailable, ask, stream
 
 
 def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Sequence[Path] | None = None) -> int:
@@ -33,9 +33,9 @@ def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Seque
     if as_json:
         print(json.dumps(snapshot, indent=2), file=out)
     else:
-        from .page import Screen
+        from .page import StatusPage
 
-        Screen(out).print(snapshot)
+        StatusPage(out).print(snapshot)
     return 0
 
 
@@ -64,7 +64,7 @@ def tell_in_lines(out: TextIO, at: Sequence[Path], again_s: float = 1.0) -> None
             for snapshot in stream(at):
                 for line in lines.changes(snapshot):
                     print(line, file=out, flush=True)
-        except NotSeen as error:
+        except StatusUnavailable as error:
             if line := lines.gone(str(error), time.time()):
                 print(line, file=out, flush=True)
         threading.Event().wait(again_s)

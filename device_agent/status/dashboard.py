@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from .client import ANSWER_S, NotSeen, Stream
-from .page import Screen
+from .client import ANSWER_S, StatusStream, StatusUnavailable
+from .page import StatusPage
 
 QUIT = {b"q", b"Q", b"\x03", b""}
 """Keys that end it; b"" is a terminal that has gone."""
@@ -25,7 +25,7 @@ AGAIN_S = 1.0
 def live(out: TextIO, keys: TextIO, at: Sequence[Path]) -> None:
     """Show the agent whose window is one of *at* on the terminal *out*, until q, Ctrl-C or SIGTERM; wait for it where
     there is none. For the main thread. Raises KeyboardInterrupt on Ctrl-C, with the terminal as it was before."""
-    screen = Screen(out)
+    screen = StatusPage(out)
     with _ended_by_signals(), _keyboard(keys) as keyboard, screen.live():
         watcher = _Watcher(screen, keyboard, at)
         while watcher.goes_on():
@@ -35,26 +35,28 @@ def live(out: TextIO, keys: TextIO, at: Sequence[Path]) -> None:
 class _Watcher:
     """What is looked at, and what is shown of it."""
 
-    def __init__(self, screen: Screen, keyboard: int | None, at: Sequence[Path]) -> None:
+    def __init__(self, screen: StatusPage, keyboard: int | None, at: Sequence[Path]) -> None:
         self._screen, self._keyboard, self._at = screen, keyboard, at
 
     def goes_on(self) -> bool:
         """Show one agent until it ends, or that there is none; return False when somebody has seen enough."""
         try:
-            with Stream(self._at) as stream:
+            with StatusStream(self._at) as stream:
                 return self._show(stream)
-        except NotSeen as error:
+        except StatusUnavailable as error:
             self._screen.wait(str(error))
         return self._wait()
 
-    def _show(self, stream: Stream) -> bool:
+    def _show(self, stream: StatusStream) -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             self._listen(selector)
             while True:
                 ready = [key.fileobj for key, _ in selector.select(ANSWER_S)]
                 if not ready:
-                    raise NotSeen(f"the device-agent has said nothing for {ANSWER_S:g} s: it hangs, or is stopped")
+                    raise StatusUnavailable(
+                        f"the device-agent has said nothing for {ANSWER_S:g} s: it hangs, or is stopped"
+                    )
                 if self._keyboard in ready and self._enough():
                     return False
                 if stream in ready and (snapshot := stream.ready()):

@@ -63,7 +63,7 @@ SHAPES[False] = {"dot": "*", "bar": "=", "line": "=", "rest": "-", "mark": "|"}
 Snapshot = dict[str, Any]
 
 
-class Screen:
+class StatusPage:
     """Draws on *out*. Belongs to one thread."""
 
     def __init__(self, out: TextIO) -> None:

@@ -51,7 +51,7 @@ class Shown(Protocol):
         """Whether ``levels`` will be called."""
 
 
-class Window:
+class StatusServer:
     """``run`` is the work of a thread of its own; ``wake`` may be called from any.
 
     An agent that cannot have a window says so in the log, and works without.
@@ -71,7 +71,7 @@ class Window:
         with closing(self._woken), closing(self._wake):
             try:
                 with _opened(self._path) as door, selectors.DefaultSelector() as selector:
-                    _Room(self._shown, door, self._woken, selector, stopping).attend()
+                    _Viewers(self._shown, door, self._woken, selector, stopping).attend()
             except OSError as error:
                 why = error.strerror or error
                 log.warning("device-agent status will show nothing: %s cannot be opened: %s", self._path, why)
@@ -110,7 +110,7 @@ def _lock(file: int) -> None:
         raise OSError(error.errno, "another running device-agent uses it") from error
 
 
-class _Guest:
+class _Viewer:
     """Somebody who looks."""
 
     def __init__(self, sock: socket.socket, now: float) -> None:
@@ -153,7 +153,7 @@ class _Guest:
                 raise ConnectionError("the client has received everything")
 
 
-class _Room:
+class _Viewers:
     """Behind the window: who looks at the moment, and what they are sent."""
 
     def __init__(
@@ -165,7 +165,7 @@ class _Room:
         stopping: threading.Event,
     ) -> None:
         self._shown, self._door, self._selector, self._stopping = shown, door, selector, stopping
-        self._guests: list[_Guest] = []
+        self._guests: list[_Viewer] = []
         self._next = 0.0  # snapshot for those who watch
         selector.register(door, selectors.EVENT_READ)
         selector.register(woken, selectors.EVENT_READ)
@@ -198,7 +198,7 @@ class _Room:
     def _serve(self, key: selectors.SelectorKey, events: int, now: float) -> None:
         if key.fileobj is self._door:
             self._welcome(now)
-        elif isinstance(key.data, _Guest):
+        elif isinstance(key.data, _Viewer):
             try:
                 if events & selectors.EVENT_WRITE:
                     key.data.send()
@@ -216,13 +216,13 @@ class _Room:
             self._stopping.wait(FULL_S)
             return
         sock.setblocking(False)
-        guest = _Guest(sock, now)
+        guest = _Viewer(sock, now)
         self._guests.append(guest)
         self._selector.register(sock, selectors.EVENT_READ, guest)
         if len(self._guests) > MOST:
             self._tell(guest, _refusal(f"{MOST} others are reading the status already"), now, last=True)
 
-    def _answer(self, guest: _Guest, request: bytes, now: float) -> None:
+    def _answer(self, guest: _Viewer, request: bytes, now: float) -> None:
         if request == WATCH:
             guest.watching = True
             self._shown.listen(True)
@@ -240,7 +240,7 @@ class _Room:
             for guest in [guest for guest in self._guests if guest.watching]:
                 self._tell(guest, line, now)
 
-    def _tell(self, guest: _Guest, line: bytes, now: float, *, last: bool = False) -> None:
+    def _tell(self, guest: _Viewer, line: bytes, now: float, *, last: bool = False) -> None:
         try:
             guest.tell(line, now, last=last)
         except OSError:
@@ -248,7 +248,7 @@ class _Room:
         else:
             self._await(guest)
 
-    def _await(self, guest: _Guest) -> None:
+    def _await(self, guest: _Viewer) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if guest.busy else 0)
         self._selector.modify(guest.sock, events, guest)
 
@@ -258,7 +258,7 @@ class _Room:
             if guest.deadline is not None and now >= guest.deadline:
                 self._leave(guest)
 
-    def _leave(self, guest: _Guest) -> None:
+    def _leave(self, guest: _Viewer) -> None:
         self._guests.remove(guest)
         self._selector.unregister(guest.sock)
         guest.sock.close()

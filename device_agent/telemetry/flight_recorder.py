@@ -62,7 +62,7 @@ SHOWN = frozenset(
 LIBRARIES = ("websocket-client", "PyAudio", "numpy", "webrtcvad-wheels", "soxr", "gpiozero", "livekit")
 
 
-class Recorder:
+class FlightRecorder:
     """Watches an agent, and writes into *directory* what it saw."""
 
     def __init__(self, config: Config, directory: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import __version__
-from ..core.actions import Action, CutReply, Hush, Play, Ring, Show
+from ..core.actions import Action, InterruptReply, Play, Show, StartAlarm, StopAlarm
 from ..core.conversation import MOODS, STARTING
 from ..core.events import (
     DeviceReady,
@@ -24,7 +24,7 @@ from ..core.events import (
     LinkIdle,
     LinkUp,
     MicrophoneLost,
-    NothingSaid,
+    NoSpeech,
     PlaybackStarted,
     Port,
     Refused,
@@ -34,8 +34,8 @@ from ..core.events import (
     ToolCall,
 )
 from ..core.redaction import quoted
-from ..dsp.level_meter import Level
-from .turn_timing import NO_ANSWER, STEPS, Stopwatch, TurnTimes
+from ..dsp.level_meter import LevelMeter
+from .turn_timing import NO_ANSWER, STEPS, TurnTimer, TurnTimes
 
 SHOWN = 20
 """How many of the last turns a snapshot shows."""
@@ -79,7 +79,7 @@ class Watched(Protocol):
         """Return how things are."""
 
     @property
-    def levels(self) -> tuple[Level, Level]:
+    def levels(self) -> tuple[LevelMeter, LevelMeter]:
         """Microphone and loudspeaker."""
 
 
@@ -97,7 +97,7 @@ class Statistics:
         self._file, self._price = file, price
         self._state = "in use"
         self._mistakes: list[str] = []
-        self._stopwatch = Stopwatch()
+        self._stopwatch = TurnTimer()
         self._counted: TurnTimes | None = None  # the latest turn that is in the count
         self._counts = dict.fromkeys(COUNTED, 0)
         self._mood, self._mood_since = MOODS[STARTING], began
@@ -151,7 +151,7 @@ class Statistics:
                 self._counts["replies"] += 1
             case ToolCall():
                 self._counts["tool_calls"] += 1
-            case NothingSaid():
+            case NoSpeech():
                 self._counts["nothing_said"] += 1
             case LinkUp() | LinkIdle() | LinkDown() | Refused():
                 self._note_link(event, now)
@@ -188,12 +188,12 @@ class Statistics:
         match action:
             case Show(mood):
                 self._mood, self._mood_since = mood, now
-            case CutReply() if self._mood == "speaking" and not isinstance(self._cause, SpeakerLost):
+            case InterruptReply() if self._mood == "speaking" and not isinstance(self._cause, SpeakerLost):
                 self._counts["interruptions"] += 1
             case Play(cue) if cue in NO_ANSWER:
                 self._counts["given_up"] += 1
-            case Ring() | Hush():
-                self._ringing = isinstance(action, Ring)
+            case StartAlarm() | StopAlarm():
+                self._ringing = isinstance(action, StartAlarm)
 
     # Any thread -------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..core.actions import Action, CutReply
+from ..core.actions import Action, InterruptReply
 from ..core.events import Event, LinkDown, LinkIdle, Refused, ReplyEnded, ReplyText, UserText
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Transcript:
                     self._flush()
                 self._reply = reply
                 self._text = (self._text + text)[:LONGEST]
-            case ReplyEnded() | CutReply() | LinkDown() | LinkIdle() | Refused():
+            case ReplyEnded() | InterruptReply() | LinkDown() | LinkIdle() | Refused():
                 self._flush()
 
     def _flush(self) -> None:

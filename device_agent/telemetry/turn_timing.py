@@ -8,23 +8,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from ..core.actions import Action, Cue, CutReply, Dial, ForgetTurn, Play, Show
+from ..core.actions import Action, Connect, Cue, ForgetTurn, InterruptReply, Play, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import (
-    Clip,
-    CutConfirmed,
+    AudioTurn,
+    DeadlinePassed,
     Event,
-    NothingSaid,
+    InterruptConfirmed,
+    NoSpeech,
     PlaybackStarted,
     ReplyEnded,
     ReplyStarted,
     SpeakerLost,
     TalkEnded,
     TalkStarted,
-    TimeUp,
-    TurnReceived,
-    TurnTaken,
-    Words,
+    TextTurn,
+    TurnAcknowledged,
+    TurnEndedByService,
 )
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class TurnTimes:
             self.over, self.outcome = now, outcome
 
 
-class Stopwatch:
+class TurnTimer:
     """Watches an agent: keeps the times of the last turns, and writes one line about each into the log.
 
     Belongs to the main thread.
@@ -151,11 +151,11 @@ class Stopwatch:
         match word:
             case TalkStarted():
                 self._begin(LISTENING, now)
-            case Dial() if isinstance(self._cause, Words | Clip):
+            case Connect() if isinstance(self._cause, TextTurn | AudioTurn):
                 self._begin(SERVICE, now)
-            case CutReply():
+            case InterruptReply():
                 self._cuts += 1
-            case CutConfirmed():
+            case InterruptConfirmed():
                 self._cuts = max(0, self._cuts - 1)
         if self.turn is not None and self.turn.over is None:
             self._mark(self.turn, word, now)
@@ -171,16 +171,16 @@ class Stopwatch:
                 turn.ended, turn.silence = now, silence
                 insort(turn.parts, (max(turn.began, now - silence), SILENCE), key=itemgetter(0))
                 turn.begin(SERVICE, now)
-            case TurnReceived() | TurnTaken() | ReplyStarted() | PlaybackStarted() if not self._cuts:
+            case TurnAcknowledged() | TurnEndedByService() | ReplyStarted() | PlaybackStarted() if not self._cuts:
                 self._mark_answer(turn, word, now)
             case Action():
                 self._mark_end(turn, word, now)
-            case NothingSaid():
+            case NoSpeech():
                 turn.end(NOTHING_SAID, now)
 
     def _mark_answer(self, turn: TurnTimes, word: Event, now: float) -> None:
         match word:
-            case TurnReceived() | TurnTaken() if turn.received is None:
+            case TurnAcknowledged() | TurnEndedByService() if turn.received is None:
                 turn.received = now
                 turn.begin(SERVICE, now)
             case ReplyStarted():
@@ -196,11 +196,11 @@ class Stopwatch:
                         log.info("%s", "; ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in steps))
 
     def _mark_end(self, turn: TurnTimes, word: Action, now: float) -> None:
-        by_time = isinstance(self._cause, TimeUp)
+        by_time = isinstance(self._cause, DeadlinePassed)
         match word:
             case Play(cue) if cue in NO_ANSWER:
                 turn.end(GIVEN_UP, now)
-            case CutReply() if not (by_time or isinstance(self._cause, TalkStarted | Words | Clip)):
+            case InterruptReply() if not (by_time or isinstance(self._cause, TalkStarted | TextTurn | AudioTurn)):
                 lost = isinstance(self._cause, SpeakerLost)
                 turn.end(INTERRUPTED if turn.part in REPLY and not lost else DROPPED, now)
             case ForgetTurn() if isinstance(self._cause, TalkStarted):

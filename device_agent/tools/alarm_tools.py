@@ -11,7 +11,7 @@ from ..state.alarm_entries import DAYS, LARGEST_NUMBER, LONGEST_S
 from ..state.alarms import AlarmRefused, Alarms, Waiting
 from .arguments import Arguments, flag, number, shown, words
 from .base import ToolFailed
-from .function import Ability, function
+from .function import BuiltinTool, function
 from .time_tools import WEEK, WEEKDAYS, WEEKEND, days, duration, moment
 
 Clock = Callable[[], float]
@@ -36,15 +36,15 @@ _NAME = {
 _KIND = {"type": "string", "enum": ["timer", "alarm"], "description": "Only timers, or only alarms."}
 
 
-def alarm_tools(alarms: Alarms, wall: Clock = time.time, steady: Clock = time.monotonic) -> list[Ability]:
+def alarm_tools(alarms: Alarms, wall: Clock = time.time, steady: Clock = time.monotonic) -> list[BuiltinTool]:
     """Return the tools for *alarms*. *wall* is the time of day, *steady* the clock of whoever calls ``alarms.due``;
     both in seconds."""
     speech = _Speech(alarms, wall, steady)
     return [
-        Ability(SET_TIMER, speech.set_timer),
-        Ability(SET_ALARM, speech.set_alarm),
-        Ability(LIST_ALARMS, speech.list_all),
-        Ability(CANCEL_ALARM, speech.cancel),
+        BuiltinTool(SET_TIMER, speech.set_timer),
+        BuiltinTool(SET_ALARM, speech.set_alarm),
+        BuiltinTool(LIST_ALARMS, speech.list_all),
+        BuiltinTool(CANCEL_ALARM, speech.cancel),
     ]
 
 

@@ -12,7 +12,7 @@ from ..state.alarms import Alarms
 from .alarm_tools import Clock, alarm_tools
 from .arguments import Arguments, number
 from .base import Tool, ToolFailed
-from .function import Ability, function
+from .function import BuiltinTool, function
 from .time_tools import time_tools
 
 Tell = Callable[[Event], None]
@@ -32,10 +32,13 @@ def abilities(
     *tell* takes what is to happen, *volume* returns the percent of now; both are called in any thread. *wall* is the
     time of day, *steady* the clock of whoever calls ``alarms.due``; both in seconds.
     """
-    groups: dict[str, Callable[[], list[Ability]]] = {
-        "volume": lambda: [Ability(SET_VOLUME, partial(_set_volume, tell, volume)), Ability(GET_VOLUME, _told(volume))],
-        "mute": lambda: [Ability(MUTE, partial(_mute, tell))],
-        "stop": lambda: [Ability(STOP, partial(_stop, tell), quiet=True)],
+    groups: dict[str, Callable[[], list[BuiltinTool]]] = {
+        "volume": lambda: [
+            BuiltinTool(SET_VOLUME, partial(_set_volume, tell, volume)),
+            BuiltinTool(GET_VOLUME, _told(volume)),
+        ],
+        "mute": lambda: [BuiltinTool(MUTE, partial(_mute, tell))],
+        "stop": lambda: [BuiltinTool(STOP, partial(_stop, tell), quiet=True)],
         "alarms": lambda: alarm_tools(alarms, wall, steady),
         "time": lambda: time_tools(wall),
     }

@@ -39,7 +39,7 @@ class Command:
 
     def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
         """Return what the command wrote, as JSON: its own, or the text as a string. Raises ToolFailed."""
-        patience = _Patience(self.timeout, stopping)
+        patience = _Deadline(self.timeout, stopping)
         with _started(self.line) as process:
             output, complaint = _talk(process, json.dumps(arguments).encode(), patience)
             status = _end(process, patience)
@@ -49,7 +49,7 @@ class Command:
         return _as_json(output.decode(errors="replace").strip())
 
 
-class _Patience:
+class _Deadline:
     """How long a command may take in all: *timeout* seconds, and no longer than until *stopping* is set."""
 
     def __init__(self, timeout: float, stopping: threading.Event) -> None:
@@ -62,7 +62,7 @@ class _Patience:
             raise ToolFailed(f"it took longer than {self._timeout:g} s")
 
 
-def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Patience) -> tuple[bytes, bytes]:
+def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Deadline) -> tuple[bytes, bytes]:
     """Write *said* to the command, and read what it writes until it has nothing more to say. Raises ToolFailed."""
     assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018  they are pipes
     heard: dict[IO[bytes], bytes] = {process.stdout: b"", process.stderr: b""}
@@ -84,7 +84,7 @@ def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Patience) ->
     return heard[process.stdout], heard[process.stderr]
 
 
-def _looks(process: subprocess.Popen[bytes], patience: _Patience) -> Iterator[None]:
+def _looks(process: subprocess.Popen[bytes], patience: _Deadline) -> Iterator[None]:
     """Go on until GRACE_S after the command has ended: its pipes may be held by what it started. Raises ToolFailed."""
     ended = math.inf
     while time.monotonic() <= ended + GRACE_S:
@@ -94,7 +94,7 @@ def _looks(process: subprocess.Popen[bytes], patience: _Patience) -> Iterator[No
             ended = min(ended, time.monotonic())
 
 
-def _end(process: subprocess.Popen[bytes], patience: _Patience) -> int:
+def _end(process: subprocess.Popen[bytes], patience: _Deadline) -> int:
     """Wait for the end of a command that says nothing any more; return its status. Raises ToolFailed."""
     while True:
         try:

@@ -13,7 +13,7 @@ from .arguments import Arguments
 
 
 @dataclass(frozen=True)
-class Ability:
+class BuiltinTool:
     """Does *work*, which is done at once: it returns the outcome, or raises ToolFailed."""
 
     function: Function

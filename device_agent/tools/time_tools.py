@@ -9,15 +9,15 @@ from typing import Any
 
 from ..state.alarm_entries import DAYS
 from .arguments import Arguments
-from .function import Ability, function
+from .function import BuiltinTool, function
 
 WEEKDAYS, WEEKEND, WEEK = (0, 1, 2, 3, 4), (5, 6), tuple(range(7))
 
 
-def time_tools(wall: Callable[[], float] = time.time) -> list[Ability]:
+def time_tools(wall: Callable[[], float] = time.time) -> list[BuiltinTool]:
     """Return the tool that tells the time. *wall* is the time of day in seconds since 1970."""
     about = "Tells the local date, weekday and time of day. Call it whenever the answer depends on the time or date."
-    return [Ability(function("get_time", about), lambda arguments: _get_time(arguments, wall()))]
+    return [BuiltinTool(function("get_time", about), lambda arguments: _get_time(arguments, wall()))]
 
 
 def _get_time(_arguments: Arguments, now: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ...dsp.pcm import seconds
 from ...dsp.resampling import resample
-from ..contract import Manners
+from ..contract import Behaviour
 from .items import Item
 from .reply_audio import melody
 from .server_vad import speech_seconds
@@ -34,7 +34,9 @@ def measured(pcm: bytes, rate: int, threshold_db: float) -> str:
     return f"({seconds(pcm, rate):.1f} seconds without speech)"
 
 
-def think(asked: Item | None, functions: Sequence[str], manners: Manners, rate: int, *, aloud: bool = True) -> Thought:
+def think(
+    asked: Item | None, functions: Sequence[str], manners: Behaviour, rate: int, *, aloud: bool = True
+) -> Thought:
     """Return the answer to what was *asked*, at this *rate*. Not *aloud*: without sound."""
     if asked is None:
         return sung("", rate, "Hello, I am a simulator.", aloud=aloud)
@@ -54,7 +56,7 @@ def sung(tune: str, rate: int, text: str, *, aloud: bool = True, calls: tuple[st
     return Thought(melody(tune, rate) if aloud else b"", text, calls)
 
 
-def call_for(asked: Item, functions: Sequence[str], manners: Manners) -> tuple[str, str] | None:
+def call_for(asked: Item, functions: Sequence[str], manners: Behaviour) -> tuple[str, str] | None:
     """Return which of *functions* to call: the one a text names, with the JSON object in it; or the one *manners* name,
     because words are beyond us."""
     if asked.role != "user" or not functions:

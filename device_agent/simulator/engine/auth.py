@@ -21,7 +21,7 @@ class Pass:
     session: Any = field(default=None, repr=False)
 
 
-class Door:
+class Auth:
     """One service's door. *key* None takes any key that is not empty; a token is always looked at."""
 
     def __init__(self, key: str | None, prefix: str, seed: int) -> None:

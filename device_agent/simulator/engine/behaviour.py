@@ -1,7 +1,7 @@
 """How healthy servers of the same protocols differ: one table, by name.
 
 Each was reported of a real server in 2026, by programs that talk to it; who begins a reply, how it is told, and what a
-session may do. A manner only changes fields of ``Manners``. Pure.
+session may do. A manner only changes fields of ``Behaviour``. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BY_OPENAI = ("openai", "litellm")
 
 
 @dataclass(frozen=True)
-class Manner:
+class Variant:
     """One way to behave. *says* is for people."""
 
     says: str
@@ -31,36 +31,36 @@ class Manner:
     """The services with which it makes sense; none: all."""
 
 
-def _rewritten(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Manner:
-    return Manner(says, {"rewriters": (name,)}, services)
+def _rewritten(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Variant:
+    return Variant(says, {"rewriters": (name,)}, services)
 
 
-MANNERS: dict[str, Manner] = {
+VARIANTS: dict[str, Variant] = {
     # Who begins a reply
-    "answers-commits": Manner(
+    "answers-commits": Variant(
         "answers speech as soon as it is committed; a request that comes with it is answered first, without the speech",
         {"commits": "answered"},
         BY_XAI,
     ),
-    "drops-requests": Manner(
+    "drops-requests": Variant(
         "answers speech at once when it is committed, and drops a request that comes with the commit",
         {"commits": "answered", "commit_s": 0.0},
         BY_XAI,
     ),
-    "asks": Manner("answers nothing before response.create", {"commits": "asked"}, BY_XAI),
-    "takes-back": Manner(
+    "asks": Variant("answers nothing before response.create", {"commits": "asked"}, BY_XAI),
+    "takes-back": Variant(
         "cancels the end of a turn when the user goes on speaking, and drops the reply that has begun, without notice",
         {"takes_back": True},
         ("xai", "litellm"),
     ),
-    "automatic": Manner(
+    "automatic": Variant(
         "detects turns and interrupts by itself although turn_detection is null", {"automatic": True}, BY_OPENAI
     ),
     "created-first": _rewritten("reports the end of a turn only after response.created", "created-first"),
     "created-twice": _rewritten("sends response.created twice", "created-twice"),
     "replaced": _rewritten("announces a reply that never comes, and then the one that does", "replaced"),
     "busy-first": _rewritten("reports that a reply is under way just before it announces the reply", "busy-first"),
-    "busy-idle": Manner(
+    "busy-idle": Variant(
         "refuses every second request for a reply because of another reply, although none is under way",
         {"busy_idle": True},
         FAMILY,
@@ -69,7 +69,7 @@ MANNERS: dict[str, Manner] = {
     "late-sound": _rewritten("sends the last pieces of sound after response.output_audio.done", "late-sound"),
     "later-sound": _rewritten("sends the last pieces of sound after response.done", "later-sound"),
     "never-done": _rewritten("ends replies without response.done", "never-done"),
-    "two-items": Manner("speaks each reply as two items, a commentary and an answer", {"items": 2}, BY_OPENAI),
+    "two-items": Variant("speaks each reply as two items, a commentary and an answer", {"items": 2}, BY_OPENAI),
     "words-at-end": _rewritten("sends the words of a reply only when all of them are spoken", "words-at-end"),
     "calls-in-items": _rewritten("reports a tool call only in response.output_item.done", "calls-in-items"),
     "other-ids": _rewritten("gives the pieces of a reply another response_id than response.created", "other-ids"),
@@ -78,32 +78,32 @@ MANNERS: dict[str, Manner] = {
     "no-ids": _rewritten("leaves ids and indices out of the pieces of a reply", "no-ids"),
     "beta-names": _rewritten("calls the pieces of a reply by their old names", "beta-names"),
     "flat-errors": _rewritten("sends an error as a text where other servers send an object", "flat-errors", BY_OPENAI),
-    "other-rate": Manner(
+    "other-rate": Variant(
         "speaks at 16 kHz whatever rate was requested, and says so in session.updated",
         {"output_rate": 16000},
         BY_OPENAI,
     ),
     # Sessions and tools
-    "no-greeting": Manner("sends nothing before the first session.update", {"greeting": "none"}, FAMILY),
-    "early-greeting": Manner("greets with conversation.created only", {"greeting": "conversation"}, FAMILY),
-    "one-session": Manner(
+    "no-greeting": Variant("sends nothing before the first session.update", {"greeting": "none"}, FAMILY),
+    "early-greeting": Variant("greets with conversation.created only", {"greeting": "conversation"}, FAMILY),
+    "one-session": Variant(
         "accepts one session only, and closes others with 1008 until 3 s after its end", {"sessions": 1}, ("openai",)
     ),
-    "uses-tools": Manner(
+    "uses-tools": Variant(
         "calls the first tool that is offered in every spoken turn", {"tool": "*"}, (*FAMILY, "ultravox")
     ),
-    "slow-tools": Manner(
+    "slow-tools": Variant(
         "runs tools of its own for 40 s, and reports that they are running (mcp)",
         {"tool": "*", "tool_s": 40.0},
         BY_OPENAI,
     ),
     # The proxy
-    "json-in-binary": Manner(
+    "json-in-binary": Variant(
         "imitates LiteLLM 1.81.9: JSON in binary frames, silence when the service ends",
         {"binary_json": True},
         ("litellm",),
     ),
-    "asks-too": Manner(
+    "asks-too": Variant(
         "imitates LiteLLM up to 1.106.2: requests a reply of its own after each transcript",
         {"injects": True},
         ("litellm",),

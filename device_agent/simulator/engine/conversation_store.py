@@ -23,7 +23,7 @@ class Conversation:
     left: float = math.inf
 
 
-class Memory:
+class ConversationStore:
     """What one service remembers of its conversations. Any thread may call anything here."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ ROOM_S = 0.5
 """How much sound may be ahead of real time. The live service's room is called small, and is not documented."""
 
 
-class Pace:
+class RateLimiter:
     """The pace of one stream of PCM."""
 
     def __init__(self, rate: int, now: float) -> None:

@@ -1,6 +1,6 @@
 """What the services of one family have in common: JSON events, sound in base64, replies in pieces. Pure.
 
-``FamilyVoice`` hears, remembers, thinks and keeps time; how a thing is *said* differs from service to service, and is
+``RealtimeBase`` hears, remembers, thinks and keeps time; how a thing is *said* differs from service to service, and is
 written in their own files (``xai.py``, ``openai.py``): all methods here that raise NotImplementedError.
 """
 
@@ -17,13 +17,25 @@ from typing import Any, ClassVar
 
 from ...dsp import g711
 from ...dsp.pcm import level, seconds
-from ..contract import CALLED_S, IDLE_S, Goodbye, Happening, Heard, Manners, Message, Moment, Received, Turn, Voice
+from ..contract import (
+    CALLED_S,
+    IDLE_S,
+    Behaviour,
+    ConnectionLog,
+    Goodbye,
+    Happening,
+    Message,
+    Moment,
+    Received,
+    ServiceSession,
+    Turn,
+)
 from ..services.rewriting import Rewriting
 from .answers import Thought, measured, think
 from .items import Item, Items
 from .parsing import MAX_TEXT, Refusal, bytes_of, parse, text_of
 from .reply_audio import Piece, cut, typed, words_first
-from .server_vad import MAX_BUFFER_S, Ear, SpeechStarted, SpeechStopped, loudness_threshold
+from .server_vad import MAX_BUFFER_S, ServerVad, SpeechStarted, SpeechStopped, loudness_threshold
 from .session_settings import Format, Settings, TurnDetection
 
 SHORTEST_COMMIT_S = 0.1
@@ -87,7 +99,7 @@ class Reply:
     """The items that are complete, as they are shown."""
 
 
-class FamilyVoice(Voice):
+class RealtimeBase(ServiceSession):
     """One connection to a service of the family."""
 
     SESSION_S: ClassVar[float] = 3600.0
@@ -96,7 +108,7 @@ class FamilyVoice(Voice):
     """What the parts of a message may be."""
 
     def __init__(
-        self, manners: Manners, heard: Heard, chance: random.Random, settings: Settings, *, wall: float = 0.0
+        self, manners: Behaviour, heard: ConnectionLog, chance: random.Random, settings: Settings, *, wall: float = 0.0
     ) -> None:
         """*wall* is Unix time at 0 of the clock, for time stamps."""
         super().__init__(manners, heard)
@@ -108,7 +120,7 @@ class FamilyVoice(Voice):
         self._over = self._failed = self._refused_idle = False
         self._rewriting = Rewriting(self._id)
         self._settings = settings
-        self._ear = Ear(settings.input.rate)
+        self._ear = ServerVad(settings.input.rate)
         self._prepare_ear()
         self._items = Items()
         self._user_item = ""  # the item that grows while the user speaks

@@ -53,7 +53,7 @@ class SpeechStopped:
     pcm: bytes
 
 
-class Ear:
+class ServerVad:
     """The input buffer, with detection of speech by its energy.
 
     While *listening* it decides where a turn begins and ends, and keeps nothing else; while *watching* it only notices

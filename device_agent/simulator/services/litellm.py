@@ -16,7 +16,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..contract import UPGRADE, Answer, Asked, Drop, Goodbye, Happening, Heard, Manners, Message, Voice, load
+from ..contract import (
+    UPGRADE,
+    Answer,
+    Asked,
+    Behaviour,
+    ConnectionLog,
+    Drop,
+    Goodbye,
+    Happening,
+    Message,
+    ServiceSession,
+    load,
+)
 from .rewriting import BETA_NAMES
 
 INSIDE = {"xai": ("xai", "grok-voice-latest"), "openai": ("openai", "gpt-realtime-2.1")}
@@ -53,7 +65,7 @@ class Litellm:
         elsewhere = {("GET", path): lambda _asked, _manners, _heard: Answer(403, None) for path in ("/*", "/v1/*")}
         self.routes = {**elsewhere, **{("GET", path): self._realtime for path in known}}
 
-    def _realtime(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
+    def _realtime(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
         given, alias = asked.bearer or asked.headers.get("api-key", ""), asked.query.get("model", "")
         right = self._key is None or hmac.compare_digest(given.encode(), self._key.encode())
         if not given or not right or not alias:
@@ -64,9 +76,11 @@ class Litellm:
         beta = asked.headers.get("openai-beta", "") == "realtime=v1"
         known = alias in manners.aliases and (self._models is None or alias in self._models)
         kind = manners.aliases[alias] if known else None
-        return LitellmVoice(manners, heard, kind, self._dial(kind, manners, heard, beta, asked.at), beta=beta)
+        return LitellmSession(manners, heard, kind, self._dial(kind, manners, heard, beta, asked.at), beta=beta)
 
-    def _dial(self, kind: str | None, manners: Manners, heard: Heard, beta: bool, at: float) -> Answer | Voice:
+    def _dial(
+        self, kind: str | None, manners: Behaviour, heard: ConnectionLog, beta: bool, at: float
+    ) -> Answer | ServiceSession:
         """Connect to the service behind an alias, with its own key and nothing of the query but the model."""
         if not kind:
             return Answer(502, None)
@@ -75,17 +89,19 @@ class Litellm:
             headers["openai-beta"] = "realtime=v1"
         service, model = self._behind[kind], INSIDE[kind][1]
         asked = Asked("GET", service.path, {"model": model}, headers, upgrade=True, at=at)
-        answer: Answer | Voice = service.routes["GET", service.path](asked, manners, heard)
+        answer: Answer | ServiceSession = service.routes["GET", service.path](asked, manners, heard)
         return answer
 
 
-class LitellmVoice(Voice):
+class LitellmSession(ServiceSession):
     """One connection through the proxy. *kind* is the service behind: None unknown, "" not to be reached."""
 
-    def __init__(self, manners: Manners, heard: Heard, kind: str | None, behind: Answer | Voice, *, beta: bool) -> None:
+    def __init__(
+        self, manners: Behaviour, heard: ConnectionLog, kind: str | None, behind: Answer | ServiceSession, *, beta: bool
+    ) -> None:
         super().__init__(manners, heard)
         self._kind, self._beta = kind, beta
-        self._behind = behind if isinstance(behind, Voice) else None
+        self._behind = behind if isinstance(behind, ServiceSession) else None
         self._over = self._dead = False
 
     def greet(self, now: float) -> None:

@@ -24,12 +24,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from ...dsp.pcm import seconds
-from ..contract import UPGRADE, Answer, Asked, Goodbye, Heard, Manners, Message, Voice
+from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, Goodbye, Message, ServiceSession
 from ..engine.answers import Thought, call_for, sung
-from ..engine.auth import Door
+from ..engine.auth import Auth
 from ..engine.items import Item
 from ..engine.parsing import Refusal, parse
-from ..engine.realtime_base import HANDLERS, MAKERS, FamilyVoice, Reply
+from ..engine.realtime_base import HANDLERS, MAKERS, RealtimeBase, Reply
 from ..engine.reply_audio import Piece
 from ..engine.session_settings import Format, Settings, TurnDetection
 from .openai_settings import EVENTS, PCM, TOKEN, USUAL_DETECTION, OpenaiSettings, functions, without_nulls
@@ -68,15 +68,15 @@ class Openai:
         wall: float = 0.0,
     ) -> None:
         self._models, self._seed, self._wall = models, seed, wall
-        self._door = Door(key, TOKEN_PREFIX, seed)
+        self._door = Auth(key, TOKEN_PREFIX, seed)
         self._lock = threading.Lock()
-        self._sessions: list[OpenaiVoice] = []
+        self._sessions: list[OpenaiSession] = []
         self.routes = {
             ("GET", self.path): self._realtime,
             ("POST", "/v1/realtime/client_secrets"): self._client_secret,
         }
 
-    def _realtime(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
+    def _realtime(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
         right = self._door.admit(asked.bearer, asked.at)
         if right is None:
             return refused(401, "invalid_api_key", "Incorrect API key provided.")
@@ -90,10 +90,10 @@ class Openai:
             settings = settings.updated(right.session)
         beta = "realtime=v1" in asked.headers.get("openai-beta", "")
         chance = random.Random(f"{self._seed}/{heard.number}")
-        voice = OpenaiVoice(manners, heard, chance, settings, wall=self._wall, beta=beta)
+        voice = OpenaiSession(manners, heard, chance, settings, wall=self._wall, beta=beta)
         return voice if self._has_room(voice, asked.at) else TurnedAway(manners, heard)
 
-    def _has_room(self, voice: OpenaiVoice, now: float) -> bool:
+    def _has_room(self, voice: OpenaiSession, now: float) -> bool:
         """Keep *voice*, if there is a place for it."""
         with self._lock:
             self._sessions = [each for each in self._sessions if now < each.left + DRAINED_S]
@@ -102,7 +102,7 @@ class Openai:
                 self._sessions.append(voice)
         return room
 
-    def _client_secret(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
+    def _client_secret(self, asked: Asked, _manners: Behaviour, _heard: ConnectionLog) -> Answer:
         """A token, and the settings that a connection with it begins with."""
         if not self._door.is_key(asked.bearer):
             return refused(401, "invalid_api_key", "Incorrect API key provided.")
@@ -125,7 +125,7 @@ def refused(status: int, code: str, message: str, param: str | None = None) -> A
     return Answer(status, {"error": error})
 
 
-class TurnedAway(Voice):
+class TurnedAway(ServiceSession):
     """A connection for which there is no place, as some self-hosted servers say it."""
 
     def greet(self, now: float) -> None:
@@ -137,7 +137,7 @@ class TurnedAway(Voice):
         """It is not heard."""
 
 
-class OpenaiVoice(FamilyVoice):
+class OpenaiSession(RealtimeBase):
     """One connection to the service."""
 
     SESSION_S: ClassVar[float] = 60 * 60.0
@@ -145,8 +145,8 @@ class OpenaiVoice(FamilyVoice):
 
     def __init__(
         self,
-        manners: Manners,
-        heard: Heard,
+        manners: Behaviour,
+        heard: ConnectionLog,
         chance: random.Random,
         settings: OpenaiSettings | None = None,
         *,

@@ -17,10 +17,10 @@ import hmac
 import random
 from collections.abc import Mapping
 
-from ..contract import UPGRADE, Answer, Asked, Heard, Manners, Voice
+from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, ServiceSession
 from ..engine.parsing import Refusal, parse
 from .ultravox_calls import Calls
-from .ultravox_voice import UltravoxVoice
+from .ultravox_voice import UltravoxSession
 
 
 class Ultravox:
@@ -52,7 +52,7 @@ class Ultravox:
             return _problem(401, "Invalid API key.")
         return None
 
-    def _create(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
+    def _create(self, asked: Asked, _manners: Behaviour, _heard: ConnectionLog) -> Answer:
         if refusal := self._refuses(asked):
             return refusal
         try:
@@ -65,7 +65,7 @@ class Ultravox:
             return Answer(status, {problem.param or "detail": [str(problem)]})
         return Answer(201, call.shown(self._wall, asked.origin))
 
-    def _join(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
+    def _join(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
         """The address is all that it takes, once."""
         if not asked.upgrade:
             return UPGRADE
@@ -74,7 +74,7 @@ class Ultravox:
             return _problem(410, "Nobody can join at this address (any more).")
         heard.model = str(call.settings.get("model") or "ultravox-v0.7")
         heard.goes_on = bool(call.prior)
-        return UltravoxVoice(manners, heard, random.Random(f"{self._seed}/{heard.number}"), call)
+        return UltravoxSession(manners, heard, random.Random(f"{self._seed}/{heard.number}"), call)
 
 
 def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Answer:

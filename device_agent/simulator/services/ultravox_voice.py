@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ...dsp.pcm import level, seconds
-from ..contract import Goodbye, Happening, Heard, Manners, Message, Moment, Received, Turn, Voice
+from ..contract import Behaviour, ConnectionLog, Goodbye, Happening, Message, Moment, Received, ServiceSession, Turn
 from ..engine.answers import MAX_QUOTE, Thought, measured, sung, think
 from ..engine.items import Item
 from ..engine.parsing import MAX_TEXT, Refusal, parse
-from ..engine.rate_limiter import Pace, verdict
+from ..engine.rate_limiter import RateLimiter, verdict
 from ..engine.reply_audio import streamed, typed
-from ..engine.server_vad import Ear, SpeechStarted, SpeechStopped
+from ..engine.server_vad import ServerVad, SpeechStarted, SpeechStopped
 from .ultravox_calls import Call, seconds_of
 
 QUIETEST_DB = -47.0
@@ -49,10 +49,10 @@ class Invocation:
     """Whether it is asked for once more, because it did not answer in time."""
 
 
-class UltravoxVoice(Voice):
+class UltravoxSession(ServiceSession):
     """The service's end of one call."""
 
-    def __init__(self, manners: Manners, heard: Heard, chance: random.Random, call: Call) -> None:
+    def __init__(self, manners: Behaviour, heard: ConnectionLog, chance: random.Random, call: Call) -> None:
         super().__init__(manners, heard)
         self._chance, self._call = chance, call
         self._now = 0.0
@@ -60,13 +60,13 @@ class UltravoxVoice(Voice):
         self._state = ""
         self._ordinal = 0
         self._aloud = call.settings.get("initialOutputMedium") != "MESSAGE_MEDIUM_TEXT"
-        self._ear = Ear(call.input_rate)
+        self._ear = ServerVad(call.input_rate)
         self._ear.listening = True
         vad = call.settings.get("vadSettings") or {}
         self._ear.silence_ms = round(1000 * seconds_of(vad.get("turnEndpointDelay", "0.384s")))
         self._ear.threshold_db = QUIETEST_DB + 20.0 * vad.get("frameActivationThreshold", 0.1)
         self._turn_begun = self._turn_long = False
-        self._pace = Pace(call.input_rate, 0.0)
+        self._pace = RateLimiter(call.input_rate, 0.0)
         self._pace_wrong = ""
         self._sound_at = math.inf  # when sound came last
         self._speech: Utterance | None = None
@@ -80,7 +80,7 @@ class UltravoxVoice(Voice):
     def greet(self, now: float) -> None:
         call = self._call
         self._now = self._sound_at = now
-        self._pace = Pace(call.input_rate, now)
+        self._pace = RateLimiter(call.input_rate, now)
         self._over_at = now + (self.manners.session_s or call.lasts("maxDuration", "3600s"))
         self.heard.settings = dict(call.settings)
         self._tell("connected", f"joined, model {self.heard.model}")

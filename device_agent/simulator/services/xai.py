@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ...dsp.pcm import seconds
-from ..contract import UPGRADE, Answer, Asked, Heard, Manners, Voice
+from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, ServiceSession
 from ..engine.answers import sung
-from ..engine.auth import Door
-from ..engine.conversation_store import Conversation, Memory
+from ..engine.auth import Auth
+from ..engine.conversation_store import Conversation, ConversationStore
 from ..engine.items import Item
 from ..engine.parsing import Refusal, parse, text_of
-from ..engine.realtime_base import MAKERS, FamilyVoice, Reply
+from ..engine.realtime_base import MAKERS, RealtimeBase, Reply
 from ..engine.reply_audio import Piece
 from ..engine.server_vad import SpeechStarted, SpeechStopped
 from ..engine.session_settings import Settings
@@ -60,14 +60,14 @@ class Xai:
         wall: float = 0.0,
     ) -> None:
         self._models, self._seed, self._wall = models, seed, wall
-        self._door = Door(key, TOKEN_PREFIX, seed)
-        self._memory = Memory()
+        self._door = Auth(key, TOKEN_PREFIX, seed)
+        self._memory = ConversationStore()
         self.routes = {
             ("GET", self.path): self._realtime,
             ("POST", "/v1/realtime/client_secrets"): self._client_secret,
         }
 
-    def _realtime(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
+    def _realtime(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
         if not asked.bearer:
             return refused("No API key: send Authorization: Bearer KEY.")
         if not self._door.admit(asked.bearer, asked.at):
@@ -79,9 +79,9 @@ class Xai:
             return UPGRADE
         before = self._memory.recall(asked.query.get("conversation_id", ""), asked.at)
         chance = random.Random(f"{self._seed}/{heard.number}")
-        return XaiVoice(manners, heard, chance, wall=self._wall, memory=self._memory, before=before)
+        return XaiSession(manners, heard, chance, wall=self._wall, memory=self._memory, before=before)
 
-    def _client_secret(self, asked: Asked, _manners: Manners, _heard: Heard) -> Answer:
+    def _client_secret(self, asked: Asked, _manners: Behaviour, _heard: ConnectionLog) -> Answer:
         """A token. Unlike its relatives this service takes neither an anchor nor settings with it."""
         if not self._door.is_key(asked.bearer):
             return refused("Incorrect API key.")
@@ -121,7 +121,7 @@ class Commit:
     pcm: bytes = field(repr=False)
 
 
-class XaiVoice(FamilyVoice):
+class XaiSession(RealtimeBase):
     """One connection to the service."""
 
     SESSION_S: ClassVar[float] = 120 * 60.0
@@ -130,18 +130,18 @@ class XaiVoice(FamilyVoice):
 
     def __init__(
         self,
-        manners: Manners,
-        heard: Heard,
+        manners: Behaviour,
+        heard: ConnectionLog,
         chance: random.Random,
         settings: Settings | None = None,
         *,
         wall: float = 0.0,
-        memory: Memory | None = None,
+        memory: ConversationStore | None = None,
         before: Conversation | None = None,
     ) -> None:
         """*memory* keeps conversations that shall outlive their connection; *before* is the one to go on with."""
         super().__init__(manners, heard, chance, settings or XaiSettings(), wall=wall)
-        self._memory = memory or Memory()
+        self._memory = memory or ConversationStore()
         self._before = before
         heard.goes_on = before is not None
         self._conversation = Conversation(before.id if before else self._id("conv"), self._items)

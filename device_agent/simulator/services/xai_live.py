@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from ..contract import UPGRADE, Answer, Asked, Heard, Manners, Received, Voice
+from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, Received, ServiceSession
 from ..engine.parsing import Refusal
 from ..engine.realtime_base import HANDLERS
 from ..engine.session_settings import Settings, TurnDetection, function_name
 from ..engine.validation import Check, fields, flag, list_of, mapping, number, one_of, or_null, text
-from .xai import XaiVoice
+from .xai import XaiSession
 
 DEFAULT_MODEL = "grok-3-live"
 VOICES = ("alloy", "echo", "fable", "onyx", "nova", "shimmer")
@@ -54,12 +54,12 @@ class XaiLive:
         self._key, self._models, self._seed, self._wall = key, models, seed, wall
         self.routes = {("GET", self.path): self._live}
 
-    def _live(self, asked: Asked, manners: Manners, heard: Heard) -> Answer | Voice:
+    def _live(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
         if not asked.upgrade:
             return UPGRADE
         heard.model = DEFAULT_MODEL
         chance = random.Random(f"{self._seed}/{heard.number}")
-        return XaiLiveVoice(manners, heard, chance, key=self._key, models=self._models, wall=self._wall)
+        return XaiLiveSession(manners, heard, chance, key=self._key, models=self._models, wall=self._wall)
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,15 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-class XaiLiveVoice(XaiVoice):
+class XaiLiveSession(XaiSession):
     """One connection to the service: its younger relative with its mouth nearly shut."""
 
     ANSWERS_COMMITS: ClassVar[bool] = False
 
     def __init__(
         self,
-        manners: Manners,
-        heard: Heard,
+        manners: Behaviour,
+        heard: ConnectionLog,
         chance: random.Random,
         *,
         key: str | None = None,
