@@ -105,7 +105,8 @@ needed_extras() {
 import sys
 from contextlib import suppress
 from pathlib import Path
-from device_agent.config.model import read, understand, wanted_extras
+from device_agent.config.load import read, understand
+from device_agent.config.rules import wanted_extras
 from device_agent.core.errors import ConfigError
 path = Path(sys.argv[1])
 with suppress(ConfigError):
@@ -197,7 +198,8 @@ read_config_with() {
   [ -e "$config" ] || return 0
   "$1/bin/python" -I -c '
 import sys
-from device_agent.config.model import load, missing_extras
+from device_agent.config.load import load
+from device_agent.config.rules import missing_extras
 from device_agent.core.errors import ConfigError
 try:
     for (key, _), sentence in missing_extras(load(sys.argv[1])):

@@ -127,7 +127,7 @@ class Bench:
 
     def _turn(self, then: dict[str, Callable[[], None]]) -> None:
         """Ask and be answered; do in each phase what *then* says. Raises Lost."""
-        until(lambda: settled(self._daemon), lambda: f"it never came to rest: {self._agent._conversation.state}")
+        until(lambda: settled(self._daemon), lambda: f"it never came to rest: {self._agent.device.conversation.state}")
         self._house.heard()
         before = self._replies
         known = self._turns()  # held, so that no other gets the name of one that the service forgets
@@ -147,7 +147,7 @@ class Bench:
                 then.pop(phase)()
         until(fresh, lambda: f"nobody heard the turn: {self._state}")
         if "replying" in then:
-            until(lambda: not self._agent._playback.quiet or self._rests, lambda: f"no reply: {self._state}")
+            until(lambda: not self._agent.device.playback.quiet or self._rests, lambda: f"no reply: {self._state}")
             then.pop("replying")()
         until(lambda: self._replies > before, lambda: f"no answer was heard: {self._state}")
         until(lambda: self._rests, lambda: f"it did not come to rest: {self._state}")
@@ -165,7 +165,7 @@ class Bench:
                 return
             self._house.tap(config.button)
             with contextlib.suppress(Lost):
-                until(lambda: self._agent._conversation.state is LISTENING, lambda: "", 0.6)
+                until(lambda: self._agent.device.conversation.state is LISTENING, lambda: "", 0.6)
                 return
             self.counts["pressed again"] += 1
         raise Lost(f"the button does nothing: {self._state}")
@@ -192,7 +192,7 @@ class Bench:
 
     @property
     def _state(self) -> str:
-        return f"{self._agent._conversation.state.value}, {self._daemon._edits.config.talk}"
+        return f"{self._agent.device.conversation.state.value}, {self._daemon._edits.config.talk}"
 
     def _turns(self) -> list[Any]:
         return [turn for simulator in self._simulators for turn in simulator.turns]
@@ -286,7 +286,7 @@ def edit(count: int, seed: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with world(folder, seed) as (house, owner, simulators):
         Canceller(RATE)  # its library keeps threads and descriptors of its own from the first time on
-        daemon = Daemon(owner.path, {})
+        daemon = Daemon(owner.path)
         bench = Bench(daemon, house, owner, simulators)
 
         def drive() -> None:

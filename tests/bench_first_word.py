@@ -15,7 +15,7 @@ import room as world
 from room import RATE, Air, Room, speech
 from weather import Weather
 
-from device_agent.audio.cues import Cues
+from device_agent.audio.cues import CuePolicy, Cues
 from device_agent.config.model import ServiceConfig
 from device_agent.core.actions import Cue
 from device_agent.core.events import LinkIdle, PlaybackEnded, Pressed
@@ -36,7 +36,7 @@ QUIET = 10
 """Presses in which nobody speaks: what is sent then is what is left of the beep."""
 LOUDNESS = 0.3
 CUES = 50
-BEEP = Cues(RATE, volume=CUES, alarm_volume=70).sound(Cue.LISTENING)
+BEEP = Cues(RATE, CuePolicy(CUES, 70)).sound(Cue.LISTENING)
 
 
 def main() -> int:

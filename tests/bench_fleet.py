@@ -1,7 +1,7 @@
 """What a hundred thousand speakers do to a service that goes away for a while: `python tests/bench_fleet.py`.
 
 A fake clock and the real rules of when to dial, ``LinkPolicy``: for connections that are always there, and for those on
-demand also that a speaker dials when a user asks, who waits for an answer for no longer than ``PATIENCE``. The service
+demand also that a speaker dials when a user asks, who waits for an answer for no longer than ``patience``. The service
 loses all connections in one moment, refuses every dial while it is away, and when it is back
 takes as many dials a second as it can; the others it answers with 503, or with 429.
 
@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from device_agent.core.conversation import PATIENCE, State
+from device_agent.core.conversation import State, patience
 from device_agent.core.errors import LinkLost
 from device_agent.link.policy import GOOD_S, RENEW_S, ConnectPlan, LinkPolicy
 from device_agent.net.http_errors import rejection
@@ -142,7 +142,7 @@ def on_demand(speakers: int, service: Service) -> Iterator[Call]:
     rate = speakers * TURNS_A_DAY * BUSY_HOUR / 86400
     at = random.expovariate(rate)
     while at < service.away + 60:
-        yield Call(at, TURN_S + PATIENCE[State.SENDING])
+        yield Call(at, TURN_S + patience()[State.SENDING])
         at += random.expovariate(rate)
 
 

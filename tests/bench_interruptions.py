@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 from cards import FifoCard, PulseCard
 
-from device_agent.app.assembly import assemble
+from device_agent.app.agent import Agent
+from device_agent.app.assembly import Ports, build_device
 from device_agent.config.load import load
 from device_agent.core.actions import Action
 from device_agent.core.events import AudioTurn, Event, NoSpeech, PlaybackStarted, ReplyEnded, Started, TextTurn
@@ -111,7 +112,8 @@ class Child:
         self._finger, self._chance, self._count = Finger(), random.Random(seed), count
         self._seen: Counter[type] = Counter()
         self._changed = threading.Condition()
-        self._agent = assemble(load(config), key=Secret("k"), watch=[self._watch], button=self._finger, light=Eye())
+        device = build_device(load(config), Ports(button=self._finger, light=Eye()), key=Secret("k"))
+        self._agent = Agent(device, observers=[self._watch])
 
     def run(self) -> int:
         threading.Thread(target=self._interrupt_all, daemon=True).start()

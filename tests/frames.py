@@ -43,8 +43,8 @@ if __name__ == "__main__":  # who only asks what there is keeps the clock of the
 
 import numpy as np
 
+from device_agent import simulator
 from device_agent.app import assembly, factories
-from device_agent.app.device import Device as Parts
 from device_agent.audio.playback_buffer import OutputFrame
 from device_agent.config.model import Config, CuesConfig, EchoConfig, ServiceConfig, SpeakerConfig, TalkConfig
 from device_agent.core.actions import GateMode
@@ -57,7 +57,7 @@ from device_agent.link.connection import Connection
 from device_agent.link.history import History
 from device_agent.net.websocket import WebSocket
 
-QUESTION = Path(assembly.__file__).parent / "simulator" / "question.wav"
+QUESTION = Path(simulator.__file__).parent / "question.wav"
 RATE = 24000
 FRAME = frame_bytes(RATE)
 PIECE = 5
@@ -228,17 +228,9 @@ class Device:
             speaker=SpeakerConfig(volume=80),
             cues=CuesConfig(volume=0),
         )
-        kept: list[Parts] = []
-        assembly.assemble(
-            config,
-            key=Secret("a-key"),
-            microphone=Microphone(frames, count, lambda: between(self)),
-            speaker=self.speaker,
-            button=Untouched(),
-            light=Untouched(),
-            care=kept.append,  # type: ignore[arg-type]  # nobody sees to its configuration
-        )
-        (self.parts,) = kept
+        microphone = Microphone(frames, count, lambda: between(self))
+        ports = assembly.Ports(microphone, self.speaker, Untouched(), Untouched())
+        self.parts = assembly.build_device(config, ports, key=Secret("a-key"))
         service = factories.open_services(config, Secret("a-key"))[0]
         self._wire = WebSocket(service.endpoint(None, ""))
         self._wire.open()
@@ -264,7 +256,7 @@ class Device:
     def hear(self) -> float:
         """Listen until the microphone has come to its end; return the CPU seconds that it took."""
         began = time.process_time()
-        self.parts.ears.run(threading.Event())
+        self.parts.capture.run(threading.Event())
         return time.process_time() - began
 
     def carry(self) -> None:
@@ -274,11 +266,11 @@ class Device:
 
     def speak(self) -> None:
         """Play what comes next."""
-        self.parts.mouth.pulse.rest()
+        self.parts.playout.pulse.rest()
         item = self.parts.playback.read()
-        self.parts.mouth.pulse.beat()
+        self.parts.playout.pulse.beat()
         assert isinstance(item, (OutputFrame, PlaybackStarted)), item
-        self.parts.mouth._take(self.speaker, item)
+        self.parts.playout._take(self.speaker, item)
 
     def told(self, what: type[Event]) -> bool:
         """Whether this was among all that was told until now."""

@@ -151,9 +151,9 @@ class LastingHouse(House):
 
     def watch(self, agent: Agent) -> None:
         """See what a device hears and does, and when it goes."""
-        agent._watch += (self._note,)
-        agent._playback._buffer.fill(0)  # else it becomes memory page by page, with the first minutes of replies
-        tell, take_care = agent._ears._tell, agent._take_care
+        agent._observers += (self._note,)
+        agent.device.playback._buffer.fill(0)  # else it becomes memory page by page, with the first minutes of replies
+        tell, take_care = agent.device.capture._tell, agent._restarts
 
         def heard(event: Event) -> None:
             tell(event)
@@ -168,7 +168,7 @@ class LastingHouse(House):
                 self._gone()
             return again
 
-        agent._ears._tell, agent._take_care = heard, goes  # type: ignore[method-assign]
+        agent.device.capture._tell, agent._restarts = heard, goes  # type: ignore[method-assign]
 
     def _gone(self) -> None:
         with self._happened:
@@ -207,7 +207,7 @@ class LastingHouse(House):
 
     def _at_rest(self) -> bool:
         """Whether no contact bounces."""
-        ports = self.agent._panel._ports
+        ports = self.agent.device.panel._ports
         found = [port for name in ("button", "controls") if (port := ports.get(name)) is not None]
         return all(wired.contact.deadline is None for port in found for wired in port._panel._wired)
 
@@ -259,21 +259,21 @@ class LastingHouse(House):
 
     @property
     def state(self) -> State:
-        return self.agent._conversation.state
+        return self.agent.device.conversation.state
 
     def rest(self) -> None:
         """Wait until it is nobody's turn."""
-        self.until("rest", lambda: self.state in RESTING and self.agent._playback.quiet)
+        self.until("rest", lambda: self.state in RESTING and self.agent.device.playback.quiet)
 
     def calm(self) -> None:
         """Wait until the last of our own voice and notes has died away: until then frames are changed, or not heard."""
-        echo = self.agent._echo
+        echo = self.agent.device.echo
         over = max(echo._cue_over + CUE_ROOM_S, echo._voice_over + echo._room) + (echo._delay.seconds or 0.0)
         threading.Event().wait(max(0.0, over - time.monotonic()))
 
     def listens(self) -> bool:
         """Wait until a voice may open the gate; return False where that is over."""
-        while self.agent._gate._attention is not GateMode.VOICE:
+        while self.agent.device.gate._attention is not GateMode.VOICE:
             if self.state is not State.FOLLOW_UP:
                 return False
             threading.Event().wait(0.001)
@@ -291,7 +291,7 @@ class LastingDaemon(Daemon):
     """A daemon whose devices are all watched by one *house*."""
 
     def __init__(self, path: Path, house: LastingHouse) -> None:
-        super().__init__(path, {})
+        super().__init__(path)
         self._house = house
         house.daemon = self
 
@@ -421,7 +421,7 @@ class Life:
             self.house.until("a release", lambda: self._released(before), STILL_S)
 
     def _released(self, before: Counter[Any]) -> bool:
-        return self.house.counts[Released] > before[Released] and not self.house.agent._gate._down
+        return self.house.counts[Released] > before[Released] and not self.house.agent.device.gate._down
 
     def tap_and_say(self, words: bytes) -> None:
         """Tap, and speak as soon as somebody listens."""
@@ -637,7 +637,7 @@ class Life:
         """Press while the connection is renewed, lose the one that was left, and ask again."""
         self.tapped()
         next(self._renewals)()
-        policy, ends = self.house.agent._link._policy, time.monotonic() + BEGUN_S
+        policy, ends = self.house.agent.device.link._policy, time.monotonic() + BEGUN_S
         while not policy.renewing and time.monotonic() < ends:
             time.sleep(0.0005)
         time.sleep(self.chance.uniform(0.0, RENEWAL_S))
@@ -650,7 +650,7 @@ class Life:
 
     def _grow_old(self) -> None:
         """The session becomes so old that it is to be renewed."""
-        link = self.house.agent._link
+        link = self.house.agent.device.link
         with link._lock:
             link._policy._renew_at = time.monotonic()
         link.wake()
@@ -769,7 +769,7 @@ class Life:
 
     def _trouble(self) -> None:
         """See that a card is gone, press, plug it in again, and be answered."""
-        self.house.until("trouble", lambda: self.house.state is TROUBLE and self.house.agent._playback.quiet)
+        self.house.until("trouble", lambda: self.house.state is TROUBLE and self.house.agent.device.playback.quiet)
         until(lambda: self._mood() == "trouble", lambda: f"a card is gone, and it shows {self._mood()}")
         before = self.house.counts.copy()
         self.house.tap_button()
@@ -783,7 +783,7 @@ class Life:
 
     def clock_jumped(self) -> None:
         """The clock jumps while a timer waits; it rings in time, and what was used of today's minutes is known."""
-        meter = self.house.agent._meter
+        meter = self.house.agent.device.meter
         self.timer(self._jump)
         until(lambda: meter._day == self.clock.day, lambda: f"it is {self.clock.day}, and {meter._day} is counted")
         if not 0.0 <= meter.today <= meter.total:
@@ -806,9 +806,9 @@ class Life:
         self._expect_cap()
         self._see_day(self.clock.time() - DAY_S)
         self._expect_cap()
-        latest = max(self.house.agent._meter._days)
+        latest = max(self.house.agent.device.meter._days)
         self._see_day(time.mktime(time.strptime(latest, "%Y-%m-%d")) + 1.5 * DAY_S)
-        until(lambda: not self.house.agent._meter.spent, lambda: "the minutes of a new day are used up")
+        until(lambda: not self.house.agent.device.meter.spent, lambda: "the minutes of a new day are used up")
         self.tapped()
         self.owner.save(self.owner.one("connection.daily_minutes", FAR_CAP_MIN))
         self._expect_taken("no cap")
@@ -819,7 +819,7 @@ class Life:
     def _see_day(self, seconds: float) -> None:
         """Set the clock, and wait until the device knows which day that is."""
         self._jump(seconds)
-        until(lambda: self.house.agent._meter._day == self.clock.day, lambda: f"it never was {self.clock.day}")
+        until(lambda: self.house.agent.device.meter._day == self.clock.day, lambda: f"it never was {self.clock.day}")
 
     def _expect_cap(self) -> None:
         before = self.house.counts.copy()

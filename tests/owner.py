@@ -117,7 +117,10 @@ class Owner:
             lambda: any(mistake.startswith(place) for mistake in edits.mistakes) and settled(daemon),
             lambda: f"line {line} was not named: {edits.mistakes}",
         )
-        until(lambda: "with the previous settings" in daemon._agent._complaint, lambda: "the status does not tell")
+        until(
+            lambda: "with the previous settings" in daemon._agent._actuator.complaint,
+            lambda: "the status does not tell",
+        )
 
     def with_value(self, key: str, value: Any) -> tuple[str, int]:
         text = self.text({**self.values, key: value})

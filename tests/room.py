@@ -15,8 +15,8 @@ from importlib.resources import as_file
 
 import numpy as np
 
-from device_agent.app.agent import Agent, Watch
-from device_agent.app.assembly import assemble
+from device_agent.app.agent import Agent, Observer
+from device_agent.app.assembly import Ports, build_device
 from device_agent.audio.echo_control import ROOM_S
 from device_agent.config.model import (
     Config,
@@ -264,7 +264,7 @@ class Room:
         rate: int = RATE,
         echo: float = 0.0,
         patient: bool = False,
-        watch: Iterable[Watch] = (),
+        watch: Iterable[Observer] = (),
         **connection: object,
     ) -> None:
         air = Air(echo, rate) if echo else None
@@ -282,19 +282,10 @@ class Room:
             connection=ConnectionConfig(**connection),  # type: ignore[arg-type]
         )
         self.words: list[Event | Action] = []
-        self.agent: Agent = assemble(
-            config,
-            key=Secret(key),
-            watch=[*watch, self._note],
-            microphone=self.microphone,
-            speaker=self.speaker,
-            button=button or self.finger,
-            light=light or self.light,
-            controls=controls,
-            memory=memory,
-            patient=patient,
-        )
-        self.agent._echo._room = ROOM_S / PACE  # here sound dies away sooner, too
+        ports = Ports(self.microphone, self.speaker, button or self.finger, light or self.light, controls)
+        device = build_device(config, ports, key=Secret(key), memory=memory, patient=patient)
+        self.agent = Agent(device, observers=[*watch, self._note])
+        self.agent.device.echo._room = ROOM_S / PACE  # here sound dies away sooner, too
         front_panel.TAP_S = TAP_S / PACE  # and a finger is quicker
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status: int | None = None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from echo_room import Happening, Reply, Room, Scene, at_level, erle, hiss, speech, survived, to_pcm, voice
 
-from device_agent.audio.gate import Gate
+from device_agent.audio.gate import Gate, GatePolicy
 from device_agent.core.actions import GateMode
 from device_agent.core.errors import ConfigError
 from device_agent.core.events import TalkStarted
@@ -118,7 +118,7 @@ def test_of_a_voice_that_talks_at_the_same_time_something_is_left(loss_db, most,
 
 def begun(there: Scene) -> list[float]:
     """Return when turns begin, as far as the canceller is trusted, in a gate that listens all the time."""
-    canceller, gate, times = Canceller(RATE), Gate(VoiceDetector(RATE, 2), silence=35, preroll=15, device_ends=True), []
+    canceller, gate, times = Canceller(RATE), Gate(VoiceDetector(RATE, 2), GatePolicy(35, 15)), []
     gate.attend(GateMode.VOICE)
     for at, what, pcm in there.pieces():
         if what is Happening.PLAYED:

@@ -51,6 +51,7 @@ from device_agent.core.conversation import (
     TROUBLE,
     Conversation,
     State,
+    TurnPolicy,
 )
 from device_agent.core.events import (
     AlarmDue,
@@ -161,16 +162,20 @@ SETTINGS = st.fixed_dictionaries(
     {
         "voice_starts": st.booleans(),
         "voice_interrupts": st.booleans(),
-        "follow_up": st.sampled_from([0.0, 5.0]),
-        "idle": st.sampled_from([None, 60.0]),
+        "follow_up_s": st.sampled_from([0.0, 5.0]),
+        "idle_s": st.sampled_from([None, 60.0]),
         "muted": st.booleans(),
         "press_unmutes": st.booleans(),
     }
 )
 
 
+def made(*, muted: bool = False, **policy: object) -> Conversation:
+    return Conversation(TurnPolicy(**policy), muted=muted)
+
+
 def at(state: State, **settings: object) -> Conversation:
-    conversation = Conversation(**{"follow_up": 5.0 if state is FOLLOW_UP else 0.0, **settings})
+    conversation = Conversation(TurnPolicy(**{"follow_up_s": 5.0 if state is FOLLOW_UP else 0.0, **settings}))
     for event in WAY_TO[state]:
         conversation.handle(event, 0.0)
     assert conversation.state is state
@@ -178,7 +183,7 @@ def at(state: State, **settings: object) -> Conversation:
 
 
 def test_a_turn_goes_round():
-    conversation = Conversation()
+    conversation = Conversation(TurnPolicy())
     states, moods = [], []
     for event in [*WAY_TO[SPEAKING], ReplyEnded("r"), PlaybackEnded("r")]:
         moods += [action.mood for action in conversation.handle(event, 0.0) if isinstance(action, Show)]
@@ -188,7 +193,7 @@ def test_a_turn_goes_round():
 
 
 def test_nothing_is_waited_for_before_it_has_started():
-    assert Conversation().deadline is None
+    assert Conversation(TurnPolicy()).deadline is None
 
 
 def test_a_press_dials_at_once():
@@ -462,7 +467,7 @@ def test_words_are_a_sign_of_work_although_the_turn_was_not_acknowledged():
 
 @pytest.mark.parametrize("state", [READY, LISTENING, FOLLOW_UP])
 def test_signs_of_work_prolong_nothing_else(state):
-    conversation = at(state, idle=60.0)
+    conversation = at(state, idle_s=60.0)
     deadline = conversation.deadline
     for sign in (ReplyText("r", "well"), ReplyProgress()):
         conversation.handle(sign, 1.0)
@@ -509,7 +514,7 @@ def test_the_deadline_is_that_of_the_state_alone():
 
 
 def test_it_hangs_up_after_some_quiet_and_only_once():
-    conversation = at(SPEAKING, idle=60.0)
+    conversation = at(SPEAKING, idle_s=60.0)
     conversation.handle(PlaybackEnded("r"), 100.0)
     assert conversation.deadline == 160.0
     assert conversation.handle(DeadlinePassed(), 160.0) == [HangUp()]
@@ -517,7 +522,7 @@ def test_it_hangs_up_after_some_quiet_and_only_once():
 
 
 def test_a_connection_that_is_always_wanted_is_never_hung_up():
-    assert at(READY, idle=None).deadline is None
+    assert at(READY, idle_s=None).deadline is None
 
 
 def test_the_service_may_take_the_turn():
@@ -565,7 +570,7 @@ def test_from_the_end_of_a_turn_to_that_of_its_answer_it_counts_whether_speech_m
 
 
 def test_after_a_reply_speech_alone_may_go_on_for_a_while():
-    conversation = at(SPEAKING, follow_up=8.0)
+    conversation = at(SPEAKING, follow_up_s=8.0)
     actions = conversation.handle(PlaybackEnded("r"), 10.0)
     assert actions == [SetGateMode(GateMode.VOICE), Show("follow-up"), ReleaseConnection()]
     assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 18.0)
@@ -575,7 +580,7 @@ def test_after_a_reply_speech_alone_may_go_on_for_a_while():
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, SPEAKING])
 def test_the_end_of_the_recording_waits_for_the_reply(state):
-    conversation = at(state, follow_up=8.0)
+    conversation = at(state, follow_up_s=8.0)
     assert Finish() not in conversation.handle(MicrophoneEnded(), 1.0)
     if state is not SPEAKING:
         assert Finish() not in conversation.handle(ReplyStarted("r"), 1.0)
@@ -686,7 +691,7 @@ def test_a_connection_is_needed_until_the_tools_have_answered_and_no_longer():
 @pytest.mark.parametrize("gone", [LinkDown("cable", 1.0), LinkIdle(), Refused("no", 0.0), ReplyEnded("r", "cut off")])
 @pytest.mark.parametrize("follow_up", [0.0, 5.0])
 def test_a_sentence_that_was_cut_off_is_followed_by_a_cue(gone, follow_up):
-    conversation = at(SPEAKING, follow_up=follow_up)
+    conversation = at(SPEAKING, follow_up_s=follow_up)
     for event in (gone, LinkDown("cable", 1.0)):
         assert Play(Cue.FAILED) not in conversation.handle(event, 1.0)
     actions = conversation.handle(PlaybackEnded("r"), 2.0)
@@ -711,7 +716,7 @@ def test_a_whole_sentence_is_whole_whatever_becomes_of_its_connection(gone):
 
 @pytest.mark.parametrize("follow_up", [0.0, 5.0])
 def test_a_reply_that_the_service_takes_back_is_over(follow_up):
-    conversation = at(SPEAKING, follow_up=follow_up)
+    conversation = at(SPEAKING, follow_up_s=follow_up)
     assert ReleaseConnection() in conversation.handle(ReplyWithdrawn("r"), 1.0)
     assert conversation.state is (FOLLOW_UP if follow_up else READY)
 
@@ -771,7 +776,7 @@ def test_muted_it_closes_the_microphone_and_forgets_what_was_just_said(state):
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
 def test_muted_in_the_middle_of_an_answer_it_finishes_that(state):
-    conversation = at(state, follow_up=8.0)
+    conversation = at(state, follow_up_s=8.0)
     assert conversation.handle(Muted(), 1.0) == [Mute(True), Play(Cue.MUTED)]
     conversation.handle(ReplyStarted("r"), 2.0)
     conversation.handle(PlaybackEnded("r"), 3.0)
@@ -800,13 +805,13 @@ def test_where_there_is_nothing_else_to_press_the_button_unmutes_and_listens():
 
 
 def test_it_begins_muted_when_it_ended_so():
-    conversation = Conversation(muted=True)
+    conversation = Conversation(TurnPolicy(), muted=True)
     assert Show("muted") in conversation.handle(Started(), 0.0)
 
 
 @pytest.mark.parametrize("state", [READY, MISTAKE, MUTED, TROUBLE])
 def test_what_nothing_needs_is_hung_up(state):
-    conversation = at(state, idle=60.0)
+    conversation = at(state, idle_s=60.0)
     conversation.handle(LinkUp(), 10.0)
     assert conversation.deadline == 60.0
     assert conversation.handle(DeadlinePassed(), 60.0) == [HangUp()]
@@ -849,7 +854,7 @@ def test_whoever_asks_for_silence_gets_it_and_no_rest_of_the_answer(state):
 
 
 def test_the_offer_to_go_on_ends_with_stop():
-    conversation = at(SPEAKING, follow_up=8.0)
+    conversation = at(SPEAKING, follow_up_s=8.0)
     conversation.handle(PlaybackEnded("r"), 1.0)
     conversation.handle(StopAsked(), 2.0)
     assert conversation.state is READY
@@ -879,7 +884,7 @@ def test_two_devices_that_are_gone_must_both_come_back():
 
 @pytest.mark.parametrize("state", [LISTENING, SENDING, THINKING, LATE, SPEAKING])
 def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_future(state):
-    conversation = at(state, follow_up=8.0)
+    conversation = at(state, follow_up_s=8.0)
     conversation.handle(MicrophoneLost("unplugged"), 1.0)
     assert conversation.state is (SENDING if state is LISTENING else state)  # what was said is sent
     for event in (TalkEnded(), TurnAcknowledged(), ReplyStarted("r"), PlaybackEnded("r")):
@@ -889,7 +894,7 @@ def test_a_microphone_that_goes_in_the_middle_of_something_ends_it_only_for_the_
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE])
 def test_a_loudspeaker_that_goes_before_the_reply_is_told_of_after_it(state):
-    conversation = at(state, follow_up=8.0)
+    conversation = at(state, follow_up_s=8.0)
     conversation.handle(SpeakerLost("unplugged"), 1.0)
     for event in (ReplyStarted("r"), PlaybackEnded("r")):
         conversation.handle(event, 2.0)
@@ -941,7 +946,7 @@ def test_a_reply_that_nobody_can_hear_is_cut():
 
 
 def test_a_device_that_is_missing_from_the_start_keeps_nobody_waiting():
-    conversation = Conversation()
+    conversation = Conversation(TurnPolicy())
     conversation.handle(MicrophoneLost("not there"), 0.0)
     assert Show("trouble") in conversation.handle(Started(), 1.0)
 
@@ -963,7 +968,7 @@ def test_every_cue_has_an_occasion():
 
 
 def after(events: list[Event], settings: dict[str, object]) -> Conversation:
-    conversation = Conversation(**settings)
+    conversation = made(**settings)
     for now, event in enumerate([Started(), *events]):
         conversation.handle(event, float(now))
     return conversation
@@ -983,7 +988,7 @@ def test_no_order_of_events_leaves_a_state_without_a_way_out(events: list[Event]
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_no_order_of_events_plays_a_dead_reply(events: list[Event], settings):
-    conversation, unconfirmed = Conversation(**settings), 0
+    conversation, unconfirmed = made(**settings), 0
     for event in [Started(), *events]:
         before = conversation.state
         actions = conversation.handle(event, 0.0)
@@ -1012,7 +1017,10 @@ def test_only_a_device_that_hears_says_that_it_listens(seed):
     """A hundred thousand events in random order, and after each a look at who hears."""
     rng = random.Random(seed)
     for _ in range(10):
-        conversation, deaf = Conversation(voice_starts=rng.random() < 0.5, voice_interrupts=rng.random() < 0.5), set()
+        conversation, deaf = (
+            Conversation(TurnPolicy(voice_starts=rng.random() < 0.5, voice_interrupts=rng.random() < 0.5)),
+            set(),
+        )
         conversation.handle(Started(), 0.0)
         for now in range(1000):
             event = rng.choice(EVENTS)
@@ -1033,7 +1041,7 @@ def test_only_a_device_that_hears_says_that_it_listens(seed):
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event], settings):
-    conversation, link, lost, mistaken = Conversation(**settings), READY, set(), False
+    conversation, link, lost, mistaken = made(**settings), READY, set(), False
     for event in [Started(), *events]:
         conversation.handle(event, 0.0)
         match event:
@@ -1060,7 +1068,7 @@ def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Event], settings):
-    conversation, attention = Conversation(**settings), GateMode.BUTTON
+    conversation, attention = made(**settings), GateMode.BUTTON
     for event in [Started(), *events]:
         for action in conversation.handle(event, 0.0):
             attention = action.attention if isinstance(action, SetGateMode) else attention
@@ -1079,10 +1087,8 @@ def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Ev
 # Edits of config.yaml -------------------------------------------------------------------------------------------------
 
 
-def rules(**others: object) -> dict:
-    usual = {"voice_starts": False, "voice_interrupts": False, "follow_up": 0.0, "idle": 60.0, "press_unmutes": False}
-    usual["patience_s"] = PATIENCE_S
-    return {**usual, **others}
+def rules(**others: object) -> TurnPolicy:
+    return TurnPolicy(**{"idle_s": 60.0, **others})
 
 
 def test_a_wrong_edit_colours_the_rest_until_it_is_right():
@@ -1093,7 +1099,7 @@ def test_a_wrong_edit_colours_the_rest_until_it_is_right():
 
 
 def test_it_is_as_ready_as_before():
-    conversation = at(MISTAKE, idle=60.0)
+    conversation = at(MISTAKE, idle_s=60.0)
     assert OpenGate() in conversation.handle(Pressed(), 1.0)
     for event in (TalkEnded(), TurnAcknowledged(), ReplyStarted("r"), PlaybackEnded("r")):
         conversation.handle(event, 2.0)
@@ -1121,7 +1127,7 @@ def test_an_edit_does_not_end_what_keeps_it_from_answering(state):
 
 
 def test_a_follow_up_lasts_although_the_file_is_wrong():
-    conversation = at(SPEAKING, follow_up=5.0)
+    conversation = at(SPEAKING, follow_up_s=5.0)
     conversation.handle(PlaybackEnded("r"), 1.0)
     for edit in (ConfigApplied(), ConfigRejected("x")):
         conversation.handle(edit, 2.0)
@@ -1146,24 +1152,24 @@ def test_what_keeps_it_from_answering_is_shown_first(event, state):
 
 
 def test_other_rules_hold_from_the_edit_on():
-    conversation = at(READY, idle=60.0)
-    conversation.tune(**rules(voice_starts=True, idle=5.0))
+    conversation = at(READY, idle_s=60.0)
+    conversation.tune(rules(voice_starts=True, idle_s=5.0))
     assert SetGateMode(GateMode.VOICE) in conversation.handle(ConfigApplied(), 10.0)
     assert conversation.deadline == 15.0
-    conversation.tune(**rules(idle=None))
+    conversation.tune(rules(idle_s=None))
     assert SetGateMode(GateMode.BUTTON) in conversation.handle(ConfigApplied(), 11.0)
     assert conversation.deadline is None
 
 
 def test_an_edit_may_let_a_voice_interrupt_the_reply_that_sounds():
     conversation = at(SPEAKING)
-    conversation.tune(**rules(voice_interrupts=True))
+    conversation.tune(rules(voice_interrupts=True))
     assert conversation.handle(ConfigApplied(), 1.0) == [SetGateMode(GateMode.VOICE)]
 
 
 def test_an_edit_may_give_the_follow_up_of_the_reply_that_sounds():
     conversation = at(SPEAKING)
-    conversation.tune(**rules(follow_up=5.0))
+    conversation.tune(rules(follow_up_s=5.0))
     conversation.handle(ConfigApplied(), 1.0)
     conversation.handle(PlaybackEnded("r"), 2.0)
     assert (conversation.state, conversation.deadline) == (FOLLOW_UP, 7.0)
@@ -1171,6 +1177,6 @@ def test_an_edit_may_give_the_follow_up_of_the_reply_that_sounds():
 
 def test_an_edit_may_let_the_button_unmute():
     conversation = at(MUTED)
-    conversation.tune(**rules(press_unmutes=True))
+    conversation.tune(rules(press_unmutes=True))
     conversation.handle(ConfigApplied(), 1.0)
     assert Mute(False) in conversation.handle(Pressed(), 2.0)

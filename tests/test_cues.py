@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from room import speech
 
-from device_agent.audio.cues import HEARD, MELODIES, Cues
+from device_agent.audio.cues import HEARD, MELODIES, CuePolicy, Cues
 from device_agent.config.model import CUES
 from device_agent.core.actions import Cue
 from device_agent.dsp.correlation import likeness
@@ -18,7 +18,7 @@ RATE = 24000
 
 
 def cues(rate: int = RATE, volume: int = 100, **settings: object) -> Cues:
-    return Cues(rate, volume=volume, alarm_volume=70, **settings)
+    return Cues(rate, CuePolicy(volume, 70, **settings))
 
 
 def in_a_room(pcm: bytes, rate: int, seed: int, delay_s: float = 0.07) -> bytes:

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 OFFER = """
 import sys
 from pathlib import Path
-from device_agent import demo
+from device_agent.commands import demo
 demo.CARDS = Path(sys.argv[1])
-demo._offer(demo.Screen(sys.stdout), Path("reply.wav"))
+demo._offer(demo.DemoOutput(sys.stdout), Path("reply.wav"))
 """
 
 

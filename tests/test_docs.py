@@ -132,7 +132,7 @@ def test_every_key_that_is_mentioned_is_one(document):
 
 @every_document
 def test_every_piece_of_configuration_is_one(document, monkeypatch):
-    monkeypatch.setattr("device_agent.config.model.shutil.which", lambda program: program)  # an example's own
+    monkeypatch.setattr("device_agent.config.rules.shutil.which", lambda program: program)  # an example's own
     for block in blocks(document):
         if block.language == "yaml" and block.about not in OTHER_YAML:
             config, places = understand(block.text, Path("config.yaml"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from room import speech
 
-from device_agent.audio.cues import Cues
+from device_agent.audio.cues import CuePolicy, Cues
 from device_agent.audio.echo_control import CUE_ROOM_S, ROOM_S, EchoControl
 from device_agent.audio.gate import EchoPresence
 from device_agent.audio.playback_buffer import OutputFrame
@@ -87,7 +87,7 @@ def test_a_cut_ends_the_deafness_but_for_the_room():
 
 
 def test_a_cue_is_taken_out_and_makes_nobody_deaf():
-    echo, beep = EchoControl(RATE), Cues(RATE, volume=100, alarm_volume=100).sound(Cue.LISTENING)
+    echo, beep = EchoControl(RATE), Cues(RATE, CuePolicy(100, 100)).sound(Cue.LISTENING)
     frames = [beep[at : at + SIZE] for at in range(0, len(beep), SIZE)]
     now = 1.0
     heard = []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, EchoPresence, Gate
+from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, EchoPresence, Gate, GatePolicy
 from device_agent.core.actions import GateMode
 from device_agent.core.events import NoSpeech, TalkEnded, TalkStarted
 
@@ -14,7 +14,7 @@ SILENCE, PREROLL = 10, 4
 
 
 def gate(attention: GateMode = GateMode.BUTTON, *, device_ends: bool = True) -> Gate:
-    made = Gate(lambda frame: frame in b"sS", silence=SILENCE, preroll=PREROLL, device_ends=device_ends)
+    made = Gate(lambda frame: frame in b"sS", GatePolicy(SILENCE, PREROLL, device_ends))
     made.attend(attention)
     return made
 
@@ -185,7 +185,7 @@ def test_half_a_syllable_before_and_half_after_are_no_speech(between):
             hear(g, "s")
             g.attend(GateMode.VOICE)
         case "other ears":
-            g.tune(None, silence=SILENCE, preroll=PREROLL)
+            g.tune(None, GatePolicy(SILENCE, PREROLL))
     assert hear(g, "s" * (ATTACK - 1)) == ""
     assert hear(g, "s").startswith("<")
 
@@ -251,7 +251,7 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
 
 def test_from_the_next_turn_on_other_rules_hold():
     g = gate(GateMode.VOICE)
-    g.tune(None, silence=3, preroll=1)
+    g.tune(None, GatePolicy(3, 1))
     assert hear(g, "abcdefghijkl" + "s" * ATTACK) == "<" + "ijkl" + "s" * ATTACK, "preroll and the window"
     assert hear(g, "...ss") == "...>"
 
@@ -259,7 +259,7 @@ def test_from_the_next_turn_on_other_rules_hold():
 def test_other_rules_keep_what_was_just_heard():
     g = gate()
     hear(g, "abc")
-    g.tune(None, silence=3, preroll=3)
+    g.tune(None, GatePolicy(3, 3))
     g.press()
     assert hear(g, "d") == "<abcd"
 
@@ -267,7 +267,7 @@ def test_other_rules_keep_what_was_just_heard():
 def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
     g = gate(GateMode.VOICE)
     hear(g, "s" * 20)
-    g.tune(lambda frame: frame == b"!", silence=3, preroll=1)
+    g.tune(lambda frame: frame == b"!", GatePolicy(3, 1))
     assert hear(g, "." * (SILENCE - 1)) == "." * (SILENCE - 1)
     assert hear(g, "s") == "s"
     assert hear(g, "." * SILENCE).endswith(">")
@@ -293,8 +293,8 @@ def test_it_shows_when_somebody_may_be_about_to_speak():
 
 def test_of_two_edits_in_a_row_the_last_one_counts():
     g = gate(GateMode.VOICE)
-    g.tune(lambda frame: frame == b"!", silence=3, preroll=1)
-    g.tune(None, silence=4, preroll=1)
+    g.tune(lambda frame: frame == b"!", GatePolicy(3, 1))
+    g.tune(None, GatePolicy(4, 1))
     hear(g, ".")
     hear(g, "s" * 20)
     assert hear(g, "....") == "....>"

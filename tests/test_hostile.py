@@ -203,7 +203,7 @@ class Watched(Room):
 
     def fills_up(self) -> bool:
         """Wait until the playback has no room left; return whether that happened."""
-        playback, ends = self.agent._playback, time.monotonic() + PATIENCE_S
+        playback, ends = self.agent.device.playback, time.monotonic() + PATIENCE_S
         while (full := playback._filled > 0.98 * len(playback._buffer)) is False and time.monotonic() < ends:
             threading.Event().wait(0.01)
         return full
@@ -268,10 +268,10 @@ def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
     with Watched(service=ServiceConfig(url=hostile.url), mode="always") as room:
         room.happened(LinkUp)
         idle = threading.Event()
-        room.agent._watch = (lambda _word, _now: idle.wait(PATIENCE_S) and None,)
+        room.agent._observers = (lambda _word, _now: idle.wait(PATIENCE_S) and None,)
         flood = threading.Thread(target=hostile.say, args=(frame("{") * MANY,), daemon=True)
         flood.start()
-        inbox, before, ends = room.agent._inbox, -1, time.monotonic() + PATIENCE_S
+        inbox, before, ends = room.agent.device.inbox, -1, time.monotonic() + PATIENCE_S
         while (waiting := inbox.qsize()) != before and waiting <= MANY_WAITING and time.monotonic() < ends:
             before = waiting
             idle.wait(0.5)  # nobody sets it: so long without a new one means that no more come

@@ -192,7 +192,8 @@ def test_it_asks_only_where_there_is_no_usable_key(tmp_path, store, settings, ca
 TYPED = """
 import sys
 from pathlib import Path
-from device_agent import credentials, key
+from device_agent.commands import key
+from device_agent.config import credentials
 credentials.STORE = Path(sys.argv[1])
 sys.exit(key.put_key(settings=Path(sys.argv[2])))
 """

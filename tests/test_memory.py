@@ -20,8 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from room import RoomMicrophone, RoomSpeaker
 
-from device_agent.app.assembly import assemble
+from device_agent.app.agent import Agent
+from device_agent.app.assembly import Ports, build_device
 from device_agent.config.model import ButtonConfig, Config, LightConfig
+from device_agent.core.actions import Mute
 from device_agent.core.redaction import Secret
 from device_agent.runtime.paths import state_path
 from device_agent.state import store as memory_module
@@ -461,15 +463,9 @@ def lives_with(document: bytes, folder: Path) -> None:
     path = folder / "memory.json"
     path.write_bytes(document)
     memory = StateStore(path)
-    agent = assemble(
-        Config(button=ButtonConfig(pin=None), light=LightConfig(pin=None)),
-        key=Secret("k"),
-        microphone=RoomMicrophone(),
-        speaker=RoomSpeaker(),
-        memory=memory,
-        care=lambda parts: parts,
-    )
-    parts = agent._care
+    config = Config(button=ButtonConfig(pin=None), light=LightConfig(pin=None))
+    parts = build_device(config, Ports(RoomMicrophone(), RoomSpeaker()), key=Secret("k"), memory=memory)
+    agent = Agent(parts)
     try:
         for second in range(3):
             parts.meter.look("2026-11-30", float(second))
@@ -478,8 +474,8 @@ def lives_with(document: bytes, folder: Path) -> None:
         parts.meter.connected(3.0)
         parts.meter.disconnected(4.0)
         agent.gauges()
-        agent._mute(False)
-        agent._turn_volume(7, 0)
+        agent._actuator.execute(Mute(False), 0.0)
+        agent._actuator.set_volume(7, 0)
         parts.alarms.cancel(range(100))
         for number in range(MOST):
             parts.alarms.set_timer(60 + number, "\U0001f468" * 40, wall=1.79e9, steady=5.0)

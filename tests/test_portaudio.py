@@ -189,7 +189,7 @@ class TestRates:
     def test_of_several_rates_the_card_is_opened_at_the_best(self, only, opened):
         with FifoCard() as card:
             process = card.process(CARD_RATES=",".join(map(str, only)))
-            of_it = process.object("device_agent.hardware.portaudio_stream:Card", "input", "default")
+            of_it = process.object("device_agent.hardware.portaudio_stream:PortAudioStream", "input", "default")
             of_it.ask("open", 24000, 20)
             found = process.object("device_agent.hardware.portaudio").ask("devices")
 

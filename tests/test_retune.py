@@ -18,11 +18,13 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 from room import RoomMicrophone, RoomSpeaker
 
-from device_agent.app.assembly import assemble
+from device_agent.app.agent import Agent
+from device_agent.app.assembly import Ports, build_device
 from device_agent.app.daemon import Daemon
 from device_agent.app.device import Device
 from device_agent.app.factories import open_services
 from device_agent.app.reconfigure import ANEW, begins_anew, retune
+from device_agent.audio.cues import CuePolicy
 from device_agent.config.diff import leaves
 from device_agent.config.load import LoadedConfig
 from device_agent.config.model import Config, MetricsConfig, MqttConfig, ServiceConfig, ToolConfig
@@ -31,7 +33,6 @@ from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
 from device_agent.core.events import AlarmDue, ConfigApplied, MuteAsked, Started, WakeUp
 from device_agent.core.redaction import Secret
 from device_agent.runtime.signals import asked_by_hangup
-from device_agent.state.store import StateStore
 
 USUAL = Config()
 KEYS = [name for name, _ in leaves(Config())]
@@ -53,13 +54,7 @@ def device(request):
     made: list[Device] = []
 
     def build(config: Config) -> Device:
-        assemble(
-            config,
-            microphone=RoomMicrophone(),
-            speaker=RoomSpeaker(),
-            memory=StateStore(None),
-            care=lambda parts: made.append(parts),
-        )
+        made.append(build_device(config, Ports(RoomMicrophone(), RoomSpeaker())))
         return made[-1]
 
     yield build
@@ -101,7 +96,7 @@ def pulled(pin: int) -> Callable[[Device], Any]:
 def gate(name: str) -> Callable[[Device], Any]:
     def look(parts: Device) -> Any:
         parts.gate._take_rules()
-        return getattr(parts.gate, name)
+        return getattr(parts.gate._policy, name)
 
     return look
 
@@ -144,11 +139,11 @@ LIVE = {
     "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._services), 2),
     "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), GateMode.VOICE),
     "talk.vad": Proof(3, lambda parts: gate("_is_speech")(parts).aggressiveness),
-    "talk.silence_ms": Proof(1000, gate("_silence"), 50),
-    "talk.preroll_ms": Proof(100, gate("_preroll"), 5),
+    "talk.silence_ms": Proof(1000, gate("silence"), 50),
+    "talk.preroll_ms": Proof(100, gate("preroll"), 5),
     "talk.follow_up_s": Proof(7.0, patience("follow-up")),
     "talk.interrupt": Proof(
-        "voice", lambda parts: (parts.echo._half_duplex, parts.conversation._voice_interrupts), (False, True)
+        "voice", lambda parts: (parts.echo._half_duplex, parts.conversation._policy.voice_interrupts), (False, True)
     ),
     "connection.mode": Proof(
         "always", lambda parts: (parts.link._policy.wanted, patience("ready")(parts)), (True, None)
@@ -166,7 +161,7 @@ LIVE = {
     "controls.volume_down": Proof(4, taken, {"GPIO17", "GPIO25", "GPIO4"}),
     "controls.volume_inverted": Proof(True, pulled(4), "down", edited(Config(), "controls.volume_up", 4)),
     "controls.encoder": Proof((4, 5), taken, {"GPIO17", "GPIO25", "GPIO4", "GPIO5"}),
-    "controls.mute": Proof(4, lambda parts: parts.conversation._press_unmutes, False),
+    "controls.mute": Proof(4, lambda parts: parts.conversation._policy.press_unmutes, False),
     "controls.mute_is": Proof(
         "switch", lambda parts: parts.panel.muted is not None, True, edited(Config(), "controls.mute", 4)
     ),
@@ -255,7 +250,7 @@ def test_what_stands_around_the_device_hears_of_it(key, tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     value, look = AROUND[key]
     (tmp_path / "config.yaml").write_text("")
-    daemon = Daemon(tmp_path / "config.yaml", {})
+    daemon = Daemon(tmp_path / "config.yaml")
     assert not look(daemon)
     assert not begins_anew(Config(), edited(Config(), key, value))
     daemon._edits.take(LoadedConfig(edited(Config(), key, value), "", {}))
@@ -265,7 +260,7 @@ def test_what_stands_around_the_device_hears_of_it(key, tmp_path, monkeypatch):
 def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
-    daemon, settled = Daemon(tmp_path / "config.yaml", {}), []
+    daemon, settled = Daemon(tmp_path / "config.yaml"), []
     daemon._neighbours = SimpleNamespace(settle=settled.append)
     new = replace(Config(), metrics=MetricsConfig(9101), mqtt=MqttConfig("broker"))
     assert not begins_anew(Config(), new)
@@ -298,7 +293,7 @@ def test_a_service_without_its_key_refuses_and_the_others_serve(monkeypatch):
 def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
-    daemon, told = Daemon(tmp_path / "config.yaml", {}), []
+    daemon, told = Daemon(tmp_path / "config.yaml"), []
     daemon._agent = SimpleNamespace(tell=told.append)
     with asked_by_hangup(daemon.reread):
         os.kill(os.getpid(), signal.SIGHUP)
@@ -359,22 +354,15 @@ def test_who_loses_the_last_thing_to_unmute_by_hears(device):
 
 def test_an_alarm_that_rings_goes_on_as_loud_as_it_is_to_be_now(device):
     parts = device(Config())
-    agent = assemble(
-        Config(),
-        microphone=RoomMicrophone(),
-        speaker=RoomSpeaker(),
-        care=lambda _: None,
-        button=parts.panel,
-        light=parts.panel,
-    )
+    agent = Agent(build_device(Config(), Ports(RoomMicrophone(), RoomSpeaker(), button=parts.panel, light=parts.panel)))
     agent._handle(Started(), 0.0)
-    agent._alarms.set_timer(1, "pasta", wall=0.0, steady=0.0)
-    (due,) = agent._alarms.due(2.0, 2.0)
+    agent.device.alarms.set_timer(1, "pasta", wall=0.0, steady=0.0)
+    (due,) = agent.device.alarms.due(2.0, 2.0)
     assert due == AlarmDue("pasta")
     agent._handle(due, time.monotonic())
-    before = agent._playback._cues._ring
-    agent._cues.tune(volume=50, alarm_volume=10, wanted=())
+    before = agent.device.playback._cues._ring
+    agent.device.cues.tune(CuePolicy(50, 10, ()))
     agent._handle(ConfigApplied(), time.monotonic())
-    assert len(agent._playback._cues._ring) == len(before)
-    assert agent._playback._cues._ring != before
-    agent._outbox.close()
+    assert len(agent.device.playback._cues._ring) == len(before)
+    assert agent.device.playback._cues._ring != before
+    agent.device.outbox.close()

@@ -16,8 +16,8 @@ from room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, RoomSpeaker, spe
 from test_commands import ROOM, running, write_config
 
 from device_agent.app import agent as agent_module
-from device_agent.app.agent import AGAIN
-from device_agent.app.assembly import assemble
+from device_agent.app.agent import RESTART, Agent
+from device_agent.app.assembly import Ports, build_device
 from device_agent.app.device import Device
 from device_agent.app.reconfigure import Reconfigurer
 from device_agent.audio import echo_control
@@ -39,7 +39,6 @@ from device_agent.core.events import (
 )
 from device_agent.hardware import front_panel
 from device_agent.simulator import Simulator
-from device_agent.state.store import StateStore
 
 
 @pytest.fixture(autouse=True)
@@ -73,30 +72,17 @@ class Home(Room):
         self._assemble()
 
     def _assemble(self) -> None:
-        self.agent = assemble(
-            self.edits.config,
-            watch=[self._note],
-            microphone=self.microphone,
-            speaker=self.speaker,
-            button=self.finger,
-            light=self.light,
-            memory=StateStore(None),
-            before=self.parts[-1] if self.parts else None,
-            care=self._care,
-        )
+        ports = Ports(self.microphone, self.speaker, self.finger, self.light)
+        self.parts.append(build_device(self.edits.config, ports, before=self.parts[-1] if self.parts else None))
+        self.reconfigurer = Reconfigurer(self.edits, self.parts[-1])
+        self.agent = Agent(self.parts[-1], observers=[self._note], reconfigurer=self.reconfigurer)
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status = None
 
-    def _care(self, parts: Device) -> Reconfigurer:
-        self.parts.append(parts)
-        return Reconfigurer(self.edits, parts)
-
     def assemble_anew(self) -> None:
-        """Do what the daemon does when a device has ended with AGAIN: the next one follows it."""
-        caretaker = self.agent._care
-        assert isinstance(caretaker, Reconfigurer)
-        assert isinstance(caretaker.next, LoadedConfig)
-        self.edits.take(caretaker.next, tried=False)
+        """Do what the daemon does when a device has ended with RESTART: the next one follows it."""
+        assert isinstance(self.reconfigurer.next, LoadedConfig)
+        self.edits.take(self.reconfigurer.next, tried=False)
         self._assemble()
         self._thread.start()
 
@@ -155,7 +141,7 @@ def test_the_volume_changes_in_the_middle_of_a_word(simulator, tmp_path):
         home.happened(PlaybackEnded)
         assert simulator.turns
         assert home.hears(simulator.turns[0].pcm) < 0.99, "the end of it was as loud as the beginning"
-        assert home.agent._playback.volume == 1
+        assert home.agent.device.playback.volume == 1
 
 
 def test_a_right_key_ends_a_refusal_at_once(simulator, tmp_path, monkeypatch):
@@ -249,7 +235,7 @@ def test_what_changes_the_way_of_the_sound_waits_until_the_answer_was_heard(simu
         home.ask()
         home.happened(PlaybackStarted)
         home.save(speaker="{device: hall}")
-        assert home.ended() == AGAIN
+        assert home.ended() == RESTART
         (turn,) = simulator.turns
         assert home.hears(turn.pcm) > 0.999
         assert home.words[-1] != home.happened(Started)
@@ -259,7 +245,7 @@ def test_what_changes_the_way_of_the_sound_waits_until_the_answer_was_heard(simu
 def test_a_press_while_the_device_is_assembled_anew_is_done_when_it_works(simulator, tmp_path, press):
     with Home(tmp_path, service=f"{{url: '{simulator.url}'}}") as home:
         home.save(microphone="{channel: 2}")
-        assert home.ended() == AGAIN
+        assert home.ended() == RESTART
         home.finger.press()  # the panel outlives the device
         if press != "held":
             if press == "held and let go":
@@ -286,7 +272,7 @@ def test_follow_up_is_not_cut_short_by_it(simulator, tmp_path):
         home.save(speaker="{device: hall}")
         home.microphone.say(speech())
         home.happened(PlaybackEnded, 2)
-        assert home.ended() == AGAIN
+        assert home.ended() == RESTART
         assert [len(turn.pcm) > len(speech()) for turn in simulator.turns] == [True, True]
 
 

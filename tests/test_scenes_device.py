@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from room import RATE, Room, speech
 
-from device_agent.audio.cues import Cues
+from device_agent.audio.cues import CuePolicy, Cues
 from device_agent.config.model import TalkConfig
 from device_agent.core.actions import Cue, InterruptReply, Play, StopAlarm
 from device_agent.core.errors import DeviceFailed
@@ -38,7 +38,7 @@ from device_agent.simulator import Simulator
 from device_agent.state.alarms import Alarms
 from device_agent.state.store import StateStore
 
-CUES = Cues(RATE, volume=100, alarm_volume=70)
+CUES = Cues(RATE, CuePolicy(100, 70))
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from room import RATE, Room, speech
 
-from device_agent.audio.cues import Cues
+from device_agent.audio.cues import CuePolicy, Cues
 from device_agent.config.model import TalkConfig
 from device_agent.core.actions import Cue
 from device_agent.core.events import PlaybackEnded, TalkStarted
 from device_agent.dsp.correlation import likeness
 from device_agent.simulator import Simulator
 
-BEEP = Cues(RATE, volume=100, alarm_volume=70).sound(Cue.LISTENING)
+BEEP = Cues(RATE, CuePolicy(100, 70)).sound(Cue.LISTENING)
 
 
 @pytest.fixture

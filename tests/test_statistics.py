@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.core.actions import StartAlarm
-from device_agent.core.conversation import Conversation
+from device_agent.core.conversation import Conversation, TurnPolicy
 from device_agent.core.events import (
     AlarmDue,
     DailyLimitReached,
@@ -57,7 +57,10 @@ class Thing:
 
 def told(*story: tuple[Event, float], price: float = 0.0, thing: Thing | None = None) -> Statistics:
     """Tell *story* to a real conversation, and show statistics what the agent would."""
-    statistics, conversation = Statistics(Path("c.yaml"), price, began=0.0, wall=lambda: WALL), Conversation()
+    statistics, conversation = (
+        Statistics(Path("c.yaml"), price, began=0.0, wall=lambda: WALL),
+        Conversation(TurnPolicy()),
+    )
     statistics.look_at(thing or Thing())
     for event, now in ((Started(), 0.0), *story):
         statistics(event, now)

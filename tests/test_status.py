@@ -267,7 +267,7 @@ def test_the_running_agent_is_seen(path):
         room = Room(simulator, memory=memory)
         statistics = Statistics(Path("config.yaml"), 0.06, began=0.0)
         statistics.look_at(room.agent)
-        room.agent._watch = (*room.agent._watch, statistics)
+        room.agent._observers = (*room.agent._observers, statistics)
         began = time.monotonic()
         with room, opened(path, statistics):  # type: ignore[arg-type]
             with guest.StatusStream([path]) as stream:

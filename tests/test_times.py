@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from device_agent.core.actions import Connect, ForgetTurn, InterruptReply
-from device_agent.core.conversation import Conversation
+from device_agent.core.conversation import Conversation, TurnPolicy
 from device_agent.core.events import (
     DeadlinePassed,
     Event,
@@ -36,7 +36,7 @@ from device_agent.telemetry.turn_timing import KEPT, MOST_PARTS, TurnTimer, Turn
 
 def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> TurnTimer:
     """Tell *story* to a real conversation, and show a stopwatch what the agent would."""
-    watch, conversation = TurnTimer(), Conversation(follow_up=follow_up)
+    watch, conversation = TurnTimer(), Conversation(TurnPolicy(follow_up_s=follow_up))
     for event, now in ((Started(), 0.0), *story):
         watch(event, now)
         for action in conversation.handle(event, now):

@@ -9,7 +9,7 @@ from importlib.resources import as_file
 import numpy as np
 import pytest
 
-from device_agent.audio.gate import Gate
+from device_agent.audio.gate import Gate, GatePolicy
 from device_agent.core.actions import GateMode
 from device_agent.core.events import NoSpeech, TalkEnded, TalkStarted
 from device_agent.dsp.pcm import frame_bytes
@@ -44,7 +44,7 @@ def turns(sound: np.ndarray, rate: int = RATE) -> list[tuple[float, float]]:
     """Return begin and end of each turn that a gate which listens finds in *sound*, in seconds; a turn that is still
     open when the sound is over has no end."""
     pcm = resample(np.clip(sound, -32768, 32767).astype(np.int16).tobytes(), RATE, rate)
-    gate = Gate(VoiceDetector(rate, 2), silence=35, preroll=15, device_ends=True)
+    gate = Gate(VoiceDetector(rate, 2), GatePolicy(35, 15))
     gate.attend(GateMode.VOICE)
     size, found = frame_bytes(rate), []
     for number in range(len(pcm) // size):

@@ -17,7 +17,7 @@ from test_cards import config
 from test_commands import RATE as HERTZ
 from test_commands import question, running
 
-from device_agent.audio.cues import Cues
+from device_agent.audio.cues import CuePolicy, Cues
 from device_agent.audio.echo_control import EchoControl
 from device_agent.audio.jitter import JitterEstimator
 from device_agent.audio.playback_buffer import Marker, OutputFrame, PlaybackBuffer
@@ -306,7 +306,7 @@ def chirp(seconds: float) -> bytes:
 @pytest.mark.parametrize("what", ["cue", "reply"])
 @pytest.mark.parametrize(("swallows", "wake", "whole"), [(0.3, 300, True), (0.8, 800, True), (0.3, 0, False)])
 def test_a_sound_is_whole_on_a_card_that_swallows_its_beginning(what, swallows, wake, whole):
-    said = chirp(0.3) if what == "reply" else Cues(HERTZ, volume=50, alarm_volume=70).sound(Cue.LISTENING)
+    said = chirp(0.3) if what == "reply" else Cues(HERTZ, CuePolicy(50, 70)).sound(Cue.LISTENING)
     with FifoCard(HERTZ, paced=True, swallows=swallows) as card, speaking(card, wake) as (playback, told):
 
         def is_whole() -> bool:

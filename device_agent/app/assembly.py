@@ -1,13 +1,9 @@
-"""A configuration becomes a device, in the order the sound goes.
-
-The parts that depend on a library are imported here and only when the configuration asks for them.
-"""
+"""Composition root: builds a device from a configuration, in the order of the sound."""
 
 from __future__ import annotations
 
-import logging
 import queue
-from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from ..audio.capture import CaptureThread
 from ..audio.cues import Cues
@@ -28,7 +24,6 @@ from ..state.alarms import Alarms
 from ..state.store import StateStore
 from ..state.usage_meter import UsageMeter
 from ..tools.toolbox import Toolbox
-from .agent import Agent, Reconfiguring, Watch
 from .device import Device
 from .factories import (
     WAV,
@@ -42,39 +37,45 @@ from .factories import (
     openers,
     sound_rate,
 )
-from .policies import begins_muted, conversation_rules, cue_rules, remembered_volume, stays_connected
+from .policies import begins_muted, cue_policy, remembered_volume, stays_connected, turn_policy
 
-log = logging.getLogger(__name__)
-
-MOST_WAITING = 1000
-"""So many events may wait for the main thread before the link reads on."""
+CROWDED_INBOX = 1000
+"""Events that may wait for the main thread before the link stops reading."""
 
 
-def assemble(
+@dataclass(frozen=True)
+class Ports:
+    """Ports that take the place of those in the configuration; None: as configured."""
+
+    microphone: Microphone | None = None
+    speaker: Speaker | None = None
+    button: Button | None = None
+    light: Light | None = None
+    controls: Controls | None = None
+
+
+AS_CONFIGURED = Ports()
+
+
+def build_device(
     config: Config,
+    ports: Ports = AS_CONFIGURED,
     *,
     key: Secret | None = None,
-    watch: Iterable[Watch] = (),
-    microphone: Microphone | None = None,
-    speaker: Speaker | None = None,
-    button: Button | None = None,
-    light: Light | None = None,
-    controls: Controls | None = None,
     memory: StateStore | None = None,
     before: Device | None = None,
-    care: Callable[[Device], Reconfiguring] | None = None,
     text_only: bool = False,
     patient: bool = False,
     proven: bool = False,
-) -> Agent:
-    """Build the device that *config* describes; nothing is opened yet but what is on pins.
+) -> Device:
+    """Build the device that *config* describes; only what is on pins is opened now.
 
-    A port that is given takes the place of the one in *config*. Without a *memory* nothing outlives the process;
-    *before* is the device that this one follows: its panel and its inbox go on, so that no press is lost, and so does
-    what was said. *care* makes the part that sees to its configuration. Raises ConfigError where a key is missing,
-    DeviceFailed where a pin is; then nothing stays open but the panel of *before*, as it was. *text_only* asks for
-    replies without sound, from services that can. *patient* says that a sound card or a key which is gone will come
-    back; *proven*, that *config* has worked before: a library that is gone is then done without.
+    Without a *memory* nothing outlives the process. *before* is the device that this one follows: its panel, its inbox
+    and the history of its conversation go on. *text_only* asks for replies without sound, from services that can.
+    *patient*: a sound card or a key that is missing is expected back. *proven*: *config* has worked before, so that a
+    missing library is done without.
+
+    Raises ConfigError where a key is missing, DeviceFailed where a pin is; then only the panel of *before* stays open.
     """
     inbox: queue.SimpleQueue[Event] = before.inbox if before else queue.SimpleQueue()
     memory = memory or StateStore(None)
@@ -87,9 +88,9 @@ def assemble(
     functions = tuple(tool.function for tool in tools)
     candidates = open_services(config, key, patient=patient, functions=functions, text_only=text_only)
     echo = open_echo(config, rate, proven=proven)
-
-    panel = open_panel(openers(config, button, light, controls), before)  # the last that can fail
+    panel = open_panel(openers(config, ports.button, ports.light, ports.controls), before)  # the last that can fail
     muted = begins_muted(config, panel.muted, memory)
+
     gate = open_gate(config.talk, rate)
     outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
     link = LinkManager(
@@ -98,46 +99,43 @@ def assemble(
         playback,
         inbox.put,
         always=stays_connected(config),
-        crowded=lambda: inbox.qsize() > MOST_WAITING,
+        crowded=lambda: inbox.qsize() > CROWDED_INBOX,
         recall=before.link.recall if before else None,
     )
-    ears = CaptureThread(
-        microphone or open_microphone(config.microphone, rate),
+    closed = Rendezvous()
+    capture = CaptureThread(
+        ports.microphone or open_microphone(config.microphone, rate),
         echo,
         gate,
         outbox.put,
         inbox.put,
-        closed := Rendezvous(),
+        closed,
         muted=muted,
         patient=patient and not config.microphone.device.startswith(WAV),
     )
-    mouth = PlayoutThread(
+    playout = PlayoutThread(
         playback,
-        speaker or open_speaker(config.speaker.device, rate),
+        ports.speaker or open_speaker(config.speaker.device, rate),
         echo,
         inbox.put,
         closed,
         patient=patient and not config.speaker.device.startswith(WAV),
     )
-    parts = Device(
-        ears=ears,
+    return Device(
+        capture=capture,
         echo=echo,
         gate=gate,
         outbox=outbox,
         link=link,
         playback=playback,
-        mouth=mouth,
-        devices=DeviceSupervisor(ears, mouth, closed),
+        playout=playout,
+        supervisor=DeviceSupervisor(capture, playout, closed),
         panel=panel,
-        conversation=Conversation(**conversation_rules(config), muted=muted),
-        cues=Cues(rate, **cue_rules(config)),
+        conversation=Conversation(turn_policy(config), muted=muted),
+        cues=Cues(rate, cue_policy(config)),
         toolbox=Toolbox(tools),
         alarms=alarms,
         memory=memory,
         meter=UsageMeter(memory, config.connection.daily_minutes),
         inbox=inbox,
     )
-    return Agent(parts, watch=watch, care=care and care(parts))
-
-
-# What the configuration means to one part -----------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import logging
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from ..config.watcher import KEPT, ConfigWatcher, judging
 from ..core.errors import ConfigError, DeviceFailed
@@ -25,32 +24,30 @@ from ..status.server import StatusServer
 from ..telemetry.flight_recorder import FlightRecorder
 from ..telemetry.statistics import Statistics
 from ..telemetry.transcript import Transcript
-from .agent import AGAIN, Agent
-from .assembly import assemble
-from .device import Device
+from .agent import RESTART, Agent
+from .assembly import build_device
 from .reconfigure import Reconfigurer
 
 log = logging.getLogger(__name__)
 
 
-def run(path: Path, **given: Any) -> int:
+def run(path: Path) -> int:
     """Be the smart speaker that the configuration at *path* describes; return the exit status. For the main thread.
 
-    What is *given* takes the place of what *path* says, as in ``assemble``. Raises ConfigError where the configuration
+    Raises ConfigError where the configuration
     is wrong and there is no good one from before, DeviceFailed where a pin is, and Occupied where another agent runs.
     """
     with only_agent(state_path().parent):
-        return Daemon(path, given).run()
+        return Daemon(path).run()
 
 
 class Daemon:
     """One process. ``tell``, ``nudge``, ``reread`` and ``stop`` are for any thread, even a signal handler; the other
     methods belong to the main thread."""
 
-    def __init__(self, path: Path, given: dict[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
         """Raises ConfigError."""
         state = state_path().parent
-        self._given = given
         self._memory = StateStore(state_path())
         self._edits = ConfigWatcher(path, state / KEPT)
         self._edits.begin()
@@ -61,8 +58,7 @@ class Daemon:
         self._neighbours = Exporters(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
         self._edits.changed = self._configured
         self._stopped_by = ""
-        self._caretaker: Reconfigurer | None = None
-        self._parts: Device | None = None  # of the device of now
+        self._reconfigurer: Reconfigurer | None = None
         self._agent: Agent | None = None
 
     def run(self) -> int:
@@ -75,8 +71,12 @@ class Daemon:
             # for 20 ms and more. Not after the next line: an agent may go.
             gc.freeze()
             agent = self._assembled()
-            with closing(agent.panel), closing(self._neighbours), looking:  # all devices have the panel of the first
-                while (status := agent.run()) == AGAIN and not self._stopped_by:
+            with (
+                closing(agent.device.panel),
+                closing(self._neighbours),
+                looking,
+            ):  # all devices have the panel of the first
+                while (status := agent.run()) == RESTART and not self._stopped_by:
                     agent = self._assembled_anew()
         if status <= 0:
             self._edits.end()
@@ -106,7 +106,7 @@ class Daemon:
     def _assembled_anew(self) -> Agent:
         """Return an agent for the edit that the last one ended for, or, where that cannot be, for what was before."""
         log.info("assembling the device again")
-        wanted = self._caretaker.next if self._caretaker is not None else None
+        wanted = self._reconfigurer.next if self._reconfigurer is not None else None
         if wanted is not None and wanted is not self._edits.reading:
             self._edits.take(wanted, tried=False)
         return self._assembled()
@@ -127,20 +127,19 @@ class Daemon:
                 return agent
 
     def _assemble(self) -> Agent:
-        return assemble(
+        device = build_device(
             self._edits.config,
-            watch=(self._transcript, self._statistics, self._recorder, self._neighbours),
             memory=self._memory,
-            before=self._parts,
-            care=self._care,
+            before=self._agent.device if self._agent else None,
             patient=True,
             proven=not self._edits.on_trial(),
-            **self._given,
         )
-
-    def _care(self, parts: Device) -> Reconfigurer:
-        self._caretaker, self._parts = Reconfigurer(self._edits, parts), parts
-        return self._caretaker
+        self._reconfigurer = Reconfigurer(self._edits, device)
+        return Agent(
+            device,
+            observers=(self._transcript, self._statistics, self._recorder, self._neighbours),
+            reconfigurer=self._reconfigurer,
+        )
 
     def _configured(self) -> None:
         """There is another configuration, or there are mistakes in its file: let those know who look at it."""

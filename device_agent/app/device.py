@@ -1,4 +1,4 @@
-"""What a device is made of, as ``assembly`` built it."""
+"""Device: the parts of one speaker."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from ..tools.toolbox import Toolbox
 
 @dataclass(frozen=True)
 class Device:
-    """All parts of one device, in the order the sound goes. They are no others for as long as it runs; what they do may
-    change, see ``retune``."""
+    """The parts of one speaker, in the order of the sound. They stay the same while it runs; ``reconfigure`` changes
+    what they do."""
 
-    ears: CaptureThread
+    capture: CaptureThread
     echo: EchoControl
     gate: Gate
     outbox: Outbox
     link: LinkManager
     playback: PlaybackBuffer
-    mouth: PlayoutThread
-    devices: DeviceSupervisor
+    playout: PlayoutThread
+    supervisor: DeviceSupervisor
     panel: FrontPanel
     conversation: Conversation
     cues: Cues

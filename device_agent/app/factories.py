@@ -34,7 +34,7 @@ from ..state.alarms import Alarms
 from ..tools.base import Tool
 from ..tools.builtin import abilities
 from .device import Device
-from .policies import can_unmute, gate_rules, half_duplex
+from .policies import can_unmute, gate_policy, half_duplex
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def open_speaker(device: str, rate: int) -> Speaker:
 
 def open_gate(talk: TalkConfig, rate: int) -> Gate:
     """Return the gate, closed."""
-    return Gate(VoiceDetector(rate, talk.vad), **gate_rules(talk), device_ends=talk.end == "device")
+    return Gate(VoiceDetector(rate, talk.vad), gate_policy(talk))
 
 
 def open_panel(openers: Openers, before: Device | None) -> FrontPanel:

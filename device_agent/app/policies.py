@@ -1,49 +1,49 @@
-"""What a configuration means to one part of the device."""
+"""The policies of the parts, as the configuration has them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..audio.gate import WINDOW
+from ..audio.cues import CuePolicy
+from ..audio.gate import WINDOW, GatePolicy
 from ..config.model import Config, TalkConfig
+from ..core.conversation import TurnPolicy
 from ..dsp.pcm import frames
 from ..state.store import StateStore
 
 
-def conversation_rules(config: Config) -> dict[str, Any]:
-    """Return what the conversation goes by."""
-    return {
-        "voice_starts": config.talk.start == "voice",
-        "voice_interrupts": config.talk.interrupt == "voice",
-        "follow_up": config.talk.follow_up_s,
-        "idle": None if stays_connected(config) else config.connection.idle_s,
-        "press_unmutes": config.controls.mute is None,
-        "patience_s": config.service.patience_s,
-    }
+def turn_policy(config: Config) -> TurnPolicy:
+    """Return the policy of the conversation."""
+    return TurnPolicy(
+        voice_starts=config.talk.start == "voice",
+        voice_interrupts=config.talk.interrupt == "voice",
+        press_unmutes=config.controls.mute is None,
+        follow_up_s=config.talk.follow_up_s,
+        idle_s=None if stays_connected(config) else config.connection.idle_s,
+        patience_s=config.service.patience_s,
+    )
 
 
-def gate_rules(talk: TalkConfig) -> dict[str, int]:
-    """Return what the gate goes by, in frames."""
-    return {"silence": max(frames(talk.silence_ms), WINDOW), "preroll": frames(talk.preroll_ms)}
+def gate_policy(talk: TalkConfig) -> GatePolicy:
+    """Return the policy of the gate."""
+    return GatePolicy(max(frames(talk.silence_ms), WINDOW), frames(talk.preroll_ms), talk.end == "device")
 
 
-def cue_rules(config: Config) -> dict[str, Any]:
-    """Return which cues there are, and how loud."""
-    return {"volume": config.cues.volume, "alarm_volume": config.alarms.volume, "wanted": config.cues.play}
+def cue_policy(config: Config) -> CuePolicy:
+    """Return the policy of the cues."""
+    return CuePolicy(config.cues.volume, config.alarms.volume, config.cues.play)
 
 
 def half_duplex(config: Config) -> bool:
-    """Return whether the device is deaf while it speaks."""
+    """Return whether the microphone is ignored while the loudspeaker plays."""
     return config.talk.interrupt != "voice"
 
 
 def stays_connected(config: Config) -> bool:
-    """Return whether there is a connection although nobody speaks."""
+    """Return whether the connection stays open between turns."""
     return config.connection.mode == "always"
 
 
 def can_unmute(config: Config) -> bool:
-    """Return whether there is something to unmute by: a speaker that could only be muted would be deaf for good."""
+    """Return whether the device has a control that unmutes; without one, a muted speaker would stay muted."""
     return config.controls.mute is not None or config.button.pin is not None
 
 

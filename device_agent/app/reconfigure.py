@@ -16,12 +16,12 @@ from .device import Device
 from .factories import open_services, open_tools, openers, sound_rate
 from .policies import (
     can_unmute,
-    conversation_rules,
-    cue_rules,
-    gate_rules,
+    cue_policy,
+    gate_policy,
     half_duplex,
     remembered_volume,
     stays_connected,
+    turn_policy,
 )
 
 WORKS_NOT = frozenset({STARTING, TROUBLE, MUTED})
@@ -37,49 +37,49 @@ def begins_anew(old: Config, new: Config) -> bool:
     return not ANEW.isdisjoint(keys) or sound_rate(old) != sound_rate(new)
 
 
-def retune(parts: Device, old: Config, new: Config) -> None:
+def retune(device: Device, old: Config, new: Config) -> None:
     """Make the device that runs as *old* run as *new*; what is under way goes on. For the main thread.
 
     Raises ConfigError and DeviceFailed; then it is as before. EditTaken has to follow.
     """
-    tools = open_tools(new, parts.alarms, parts.playback, parts.inbox)
+    tools = open_tools(new, device.alarms, device.playback, device.inbox)
     services = open_services(new, functions=tuple(tool.function for tool in tools))
-    parts.panel.exchange(openers(new))
+    device.panel.exchange(openers(new))
     # From here on nothing can fail.
-    parts.toolbox.use(tools)
-    parts.link.use(services, always=stays_connected(new))
+    device.toolbox.use(tools)
+    device.link.use(services, always=stays_connected(new))
     for tune in TUNED:
-        tune(parts, old, new)
+        tune(device, old, new)
 
 
-def _turns(parts: Device, old: Config, new: Config) -> None:
+def _turns(device: Device, old: Config, new: Config) -> None:
     """What is a turn."""
     detector = VoiceDetector(sound_rate(new), new.talk.vad) if old.talk.vad != new.talk.vad else None
-    parts.gate.tune(detector, **gate_rules(new.talk))
-    parts.echo.tune(half_duplex=half_duplex(new))
-    parts.conversation.tune(**conversation_rules(new))
+    device.gate.tune(detector, gate_policy(new.talk))
+    device.echo.tune(half_duplex=half_duplex(new))
+    device.conversation.tune(turn_policy(new))
 
 
-def _connection(parts: Device, _old: Config, new: Config) -> None:
+def _connection(device: Device, _old: Config, new: Config) -> None:
     """When there is a connection."""
-    parts.meter.limit = 60.0 * new.connection.daily_minutes
-    if not parts.meter.spent:
-        parts.link.allow(True)  # a press may come before the next tick
-    if parts.conversation.state in RESTING:
-        parts.link.linger()
+    device.meter.limit = 60.0 * new.connection.daily_minutes
+    if not device.meter.spent:
+        device.link.allow(True)  # a press may come before the next tick
+    if device.conversation.state in RESTING:
+        device.link.linger()
 
 
-def _loudness(parts: Device, _old: Config, new: Config) -> None:
+def _loudness(device: Device, _old: Config, new: Config) -> None:
     """What is heard how loud."""
-    parts.playback.volume = remembered_volume(parts.memory, new.speaker.volume)
-    parts.playback.wake = new.speaker.wake_ms
-    parts.cues.tune(**cue_rules(new))
+    device.playback.volume = remembered_volume(device.memory, new.speaker.volume)
+    device.playback.wake = new.speaker.wake_ms
+    device.cues.tune(cue_policy(new))
 
 
-def _muted(parts: Device, _old: Config, new: Config) -> None:
+def _muted(device: Device, _old: Config, new: Config) -> None:
     """A speaker that nothing can unmute any more has to hear."""
-    if parts.conversation.muted and not can_unmute(new):
-        parts.inbox.put(MuteAsked(False))
+    if device.conversation.muted and not can_unmute(new):
+        device.inbox.put(MuteAsked(False))
 
 
 TUNED: tuple[Callable[[Device, Config, Config], None], ...] = (_turns, _connection, _loudness, _muted)
@@ -91,8 +91,8 @@ class Reconfigurer:
     Belongs to the main thread.
     """
 
-    def __init__(self, edits: ConfigWatcher, parts: Device) -> None:
-        self._edits, self._parts = edits, parts
+    def __init__(self, edits: ConfigWatcher, device: Device) -> None:
+        self._edits, self._device = edits, device
         self._told = False  # the mistakes that there were before this device
         self.next: LoadedConfig | None = None
         """What the device is to be assembled anew for, when nobody speaks: an edit, or what is in use."""
@@ -102,7 +102,7 @@ class Reconfigurer:
         if (found := self._edits.look(now)) is not None:
             self._told = True
             return self._take(found)
-        if (state := self._parts.conversation.state) in RESTING | WORKS_NOT:
+        if (state := self._device.conversation.state) in RESTING | WORKS_NOT:
             self._edits.keep(now, well=state not in WORKS_NOT)
         if not self._told:
             self._told = True
@@ -131,7 +131,7 @@ class Reconfigurer:
                 if begins_anew(self._edits.config, found.config):
                     self.next = found
                     return None
-                retune(self._parts, self._edits.config, found.config)
+                retune(self._device, self._edits.config, found.config)
         except AgentError as error:
             if isinstance(error, Unforeseen) or not isinstance(error, ConfigError | DeviceFailed):
                 self.next = self._edits.reading  # some of it may have changed, or be gone: assembled anew, it is back

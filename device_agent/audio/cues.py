@@ -8,6 +8,7 @@ late it arrives, and can be taken out of a frame without knowing either, while n
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,17 +43,26 @@ MELODIES = {
 EVERY = tuple(cue.value for cue in MELODIES)
 
 
+@dataclass(frozen=True, slots=True)
+class CuePolicy:
+    """How loud the cues are, in percent, and which of them play; the alarm always does."""
+
+    volume: int
+    alarm_volume: int
+    wanted: Collection[str] = EVERY
+
+
 class Cues:
-    """The cues of one device at *rate* Hz, s16le mono. Those in *wanted* have a *volume* of their own, in percent."""
+    """The cues of one device at *rate* Hz, s16le mono."""
 
-    def __init__(self, rate: int, *, volume: int, alarm_volume: int, wanted: Collection[str] = EVERY) -> None:
+    def __init__(self, rate: int, policy: CuePolicy) -> None:
         self._rate = rate
-        self.tune(volume=volume, alarm_volume=alarm_volume, wanted=wanted)
+        self.tune(policy)
 
-    def tune(self, *, volume: int, alarm_volume: int, wanted: Collection[str]) -> None:
-        """Let the next ones be so loud. For the thread that calls ``sound``."""
-        self._volumes = {cue: volume if cue.value in wanted else 0 for cue in MELODIES}
-        self._volumes[Cue.ALARM] = alarm_volume
+    def tune(self, policy: CuePolicy) -> None:
+        """Follow another *policy* from the next cue on. For the thread that calls ``sound``."""
+        self._volumes = {cue: policy.volume if cue.value in policy.wanted else 0 for cue in MELODIES}
+        self._volumes[Cue.ALARM] = policy.alarm_volume
 
     def sound(self, cue: Cue, volume: int | None = None) -> bytes:
         """Return a cue, b"" where it is not wanted; at another *volume* than its own, unless it is off."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
@@ -39,24 +40,35 @@ class EchoPresence(Enum):
     """No speech in it counts, and it is not kept as preroll."""
 
 
+@dataclass(frozen=True, slots=True)
+class GatePolicy:
+    """When a turn ends, and how much from before it is sent."""
+
+    silence: int
+    """Frames without speech that end a turn."""
+    preroll: int
+    """Frames from before a turn."""
+    device_ends: bool = True
+    """False where the service decides when the user has finished: then only ``close``, a released button and the limits
+    end a turn."""
+
+
 class Gate:
     """Opens by button or voice, a little in the past; closes on release, silence, or request.
 
     ``feed`` and ``finish`` belong to the microphone's thread. The other methods may be called from any thread: each
     sets one attribute that the next frame looks at.
 
-    *silence* and *preroll* are in frames. *device_ends* is False where the service decides when the user has finished:
-    then only ``close``, a released button and the limits end a turn.
     """
 
-    def __init__(self, is_speech: Callable[[bytes], bool], *, silence: int, preroll: int, device_ends: bool) -> None:
-        self._is_speech, self._silence, self._preroll, self._device_ends = is_speech, silence, preroll, device_ends
-        self._tuned: tuple[Callable[[bytes], bool], int, int] | None = None
+    def __init__(self, is_speech: Callable[[bytes], bool], policy: GatePolicy) -> None:
+        self._is_speech, self._policy = is_speech, policy
+        self._tuned: tuple[Callable[[bytes], bool], GatePolicy] | None = None
         self._attention = GateMode.BUTTON
         self._pressed = False  # a latch: a press counts even when it is over before the next frame
         self._down = self._tapped = False
         self._closing = False
-        self._before: deque[bytes] = deque(maxlen=preroll + WINDOW)
+        self._before: deque[bytes] = deque(maxlen=policy.preroll + WINDOW)
         self._votes: deque[bool] = deque(maxlen=WINDOW)
         self._turn: _Turn | None = None
 
@@ -87,9 +99,9 @@ class Gate:
         self._pressed = False
         self._closing = True
 
-    def tune(self, is_speech: Callable[[bytes], bool] | None, *, silence: int, preroll: int) -> None:
-        """Go by other rules; a turn that is open ends by those it began with. *is_speech* is None for the same."""
-        self._tuned = (is_speech or self._is_speech, silence, preroll)
+    def tune(self, is_speech: Callable[[bytes], bool] | None, policy: GatePolicy) -> None:
+        """Follow another *policy*; an open turn ends by the one it began with. *is_speech*: None for the same."""
+        self._tuned = (is_speech or self._is_speech, policy)
 
     # The microphone's thread ------------------------------------------------------------------------------------------
 
@@ -112,8 +124,8 @@ class Gate:
         """Go by what ``tune`` said."""
         if (tuned := self._tuned) is None:
             return
-        self._is_speech, self._silence, self._preroll = tuned
-        self._before = deque(self._before, maxlen=self._preroll + WINDOW)
+        self._is_speech, self._policy = tuned
+        self._before = deque(self._before, maxlen=self._policy.preroll + WINDOW)
         self._votes.clear()
         if self._tuned is tuned:
             self._tuned = None  # unless there are newer ones: those come with the next frame
@@ -126,7 +138,7 @@ class Gate:
             self._before.append(frame)
         if self._pressed:
             self._pressed = False
-            keep = self._preroll + 1
+            keep = self._policy.preroll + 1
             yield from self._begin(_Turn(held=True), max(0, len(self._before) - keep), frame)
         elif self._attention is GateMode.VOICE and own is EchoPresence.NONE:
             self._votes.append(self._is_speech(frame))
@@ -155,7 +167,7 @@ class Gate:
             return self._let_go(turn)
         if not turn.anything_said:
             return turn.length >= NOBODY
-        return self._device_ends and turn.silent >= self._silence
+        return self._policy.device_ends and turn.silent >= self._policy.silence
 
     def _let_go(self, turn: _Turn) -> bool:
         """The button began this turn and may still be down: has it ended it?"""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..app.agent import Agent
-from ..app.assembly import assemble
+from ..app.assembly import Ports, build_device
 from ..app.factories import WAV, open_services
 from ..config.model import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
 from ..core.actions import Action
@@ -42,27 +42,25 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
     turn = TextTurn(text) if audio is None else AudioTurn(_clip(audio, rate))
     if save is not None:
         config = replace(config, speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100))
-    ears, answer = NoMicrophone(), Answer(sys.stdout)
-    agent = assemble(
-        # What outlives the answer, or belongs to who holds the device, is none of a single question's business.
-        replace(
-            config, button=ButtonConfig(pin=None), controls=ControlsConfig(), cues=CuesConfig(volume=0), abilities=()
-        ),
-        watch=(answer, lambda word, _now: _begin(word, agent, turn, ears)),
-        microphone=ears,
-        speaker=SilentSpeaker() if text_only else None,
-        light=answer,
-        text_only=text_only,
+    microphone, answer = NoMicrophone(), Answer(sys.stdout)
+    # A single question has no use for pins, cues, and tools whose effect outlives it.
+    config = replace(
+        config, button=ButtonConfig(pin=None), controls=ControlsConfig(), cues=CuesConfig(volume=0), abilities=()
+    )
+    ports = Ports(microphone=microphone, speaker=SilentSpeaker() if text_only else None, light=answer)
+    agent = Agent(
+        build_device(config, ports, text_only=text_only),
+        observers=(answer, lambda what, _now: _begin(what, agent, turn, microphone)),
     )
     with stopped_by_signals(agent.stop):
         status = agent.run()
     return answer.end() or status
 
 
-def _begin(word: Event | Action, agent: Agent, turn: TextTurn | AudioTurn, ears: NoMicrophone) -> None:
-    if isinstance(word, Started):
+def _begin(what: Event | Action, agent: Agent, turn: TextTurn | AudioTurn, microphone: NoMicrophone) -> None:
+    if isinstance(what, Started):
         agent.ask(turn)
-        ears.finish()
+        microphone.finish()
 
 
 def _clip(path: Path, rate: int) -> bytes:

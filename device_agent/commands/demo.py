@@ -17,8 +17,8 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import TextIO
 
-from ..app.agent import Watch
-from ..app.assembly import assemble
+from ..app.agent import Agent, Observer
+from ..app.assembly import Ports, build_device
 from ..app.factories import WAV, open_microphone, open_speaker, sound_rate
 from ..config.model import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
 from ..core.actions import Action
@@ -78,7 +78,7 @@ class _DemoEnd:
     by = ""
 
 
-def _talk(config: Config, screen: DemoOutput, end: _DemoEnd, *watch: Watch) -> int:
+def _talk(config: Config, screen: DemoOutput, end: _DemoEnd, *watch: Observer) -> int:
     """Run an agent that opens on speech against a simulator of its own."""
     with Simulator(key=KEY.reveal()) as simulator:
         config = replace(
@@ -87,7 +87,7 @@ def _talk(config: Config, screen: DemoOutput, end: _DemoEnd, *watch: Watch) -> i
             talk=replace(config.talk, start="voice"),
             button=ButtonConfig(pin=None),
         )
-        agent = assemble(config, key=KEY, watch=(screen, *watch), light=screen)
+        agent = Agent(build_device(config, Ports(light=screen), key=KEY), observers=(screen, *watch))
 
         def stop(by: str) -> None:
             end.by = by

@@ -10,6 +10,7 @@ place of READY it is MISTAKE while config.yaml says what cannot be.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from .actions import (
@@ -285,6 +286,21 @@ _NO_LINK = (LinkIdle, Refused, DailyLimitReached)
 """What is still to come of an answer will not come: no connection is being made."""
 
 
+@dataclass(frozen=True, slots=True)
+class TurnPolicy:
+    """What begins a turn, and how long the conversation waits."""
+
+    voice_starts: bool = False
+    voice_interrupts: bool = False
+    press_unmutes: bool = False
+    follow_up_s: float = 0.0
+    """How long the microphone listens after a reply; 0: not at all."""
+    idle_s: float | None = None
+    """How long a connection stays open at rest; None: always."""
+    patience_s: float = PATIENCE_S
+    """``service.patience_s``."""
+
+
 class Conversation:
     """Who speaks, and until when. All methods belong to the main thread.
 
@@ -294,28 +310,11 @@ class Conversation:
     then means that one wants to be heard: where there is nothing else to press.
     """
 
-    def __init__(
-        self,
-        *,
-        voice_starts: bool = False,
-        voice_interrupts: bool = False,
-        follow_up: float = 0.0,
-        idle: float | None = None,
-        muted: bool = False,
-        press_unmutes: bool = False,
-        patience_s: float = PATIENCE_S,
-    ) -> None:
+    def __init__(self, policy: TurnPolicy, *, muted: bool = False) -> None:
         self.state = STARTING
         self.deadline: float | None = None
-        """When to feed it TimeUp, in seconds of the clock that ``now`` is read from."""
-        self.tune(
-            voice_starts=voice_starts,
-            voice_interrupts=voice_interrupts,
-            follow_up=follow_up,
-            idle=idle,
-            press_unmutes=press_unmutes,
-            patience_s=patience_s,
-        )
+        """When to feed it DeadlinePassed, in seconds of the clock that ``now`` is read from."""
+        self.tune(policy)
         self._rest = READY
         self.muted = muted
         self._refused_until = 0.0
@@ -333,25 +332,14 @@ class Conversation:
         self._cuts = 0
         """Cuts that the link has not confirmed yet. Until it has, what is told about replies is about the dead one."""
 
-    def tune(
-        self,
-        *,
-        voice_starts: bool,
-        voice_interrupts: bool,
-        follow_up: float,
-        idle: float | None,
-        press_unmutes: bool,
-        patience_s: float,
-    ) -> None:
-        """Go by other rules, from the next EditTaken on; a wait that has begun ends when it would have ended."""
-        self._voice_starts, self._voice_interrupts = voice_starts, voice_interrupts
-        self._patience_s = patience_s
+    def tune(self, policy: TurnPolicy) -> None:
+        """Follow another *policy*, from the next ConfigApplied on; a wait that has begun ends as it would have."""
+        self._policy = policy
         self._patience: dict[State, float | None] = {
-            **patience(patience_s),
-            FOLLOW_UP: follow_up or None,
-            **dict.fromkeys(_IDLE, idle),
+            **patience(policy.patience_s),
+            FOLLOW_UP: policy.follow_up_s or None,
+            **dict.fromkeys(_IDLE, policy.idle_s),
         }
-        self._press_unmutes = press_unmutes
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one *event*; return the actions it calls for, in order."""
@@ -359,7 +347,7 @@ class Conversation:
             return []
         if isinstance(event, PlaybackEnded) and event.reply != self._reply:
             return []  # another one follows without a pause
-        if isinstance(event, Pressed) and self.muted and self._press_unmutes and not self._ringing:
+        if isinstance(event, Pressed) and self.muted and self._policy.press_unmutes and not self._ringing:
             return self.handle(Unmuted(), now) + self.handle(event, now)
         hushed = self._hush(event)
         if isinstance(event, Pressed) and hushed:
@@ -510,20 +498,20 @@ class Conversation:
         if self.state not in _WAITS or not isinstance(event, (ReplyText, ReplyProgress)):
             return
         if self.state is SENDING and isinstance(event, ReplyProgress):
-            self._works_until = self._asked_at + self._patience_s
+            self._works_until = self._asked_at + self._policy.patience_s
         else:
-            limit = self._asked_at + LIMIT_P * self._patience_s
-            self._works_until = min(now + WORKING_P * self._patience_s, limit)
+            limit = self._asked_at + LIMIT_P * self._policy.patience_s
+            self._works_until = min(now + WORKING_P * self._policy.patience_s, limit)
         if self.state is not THINKING and self.deadline is not None:
             self.deadline = max(self.deadline, self._works_until)
 
     def _attention(self) -> GateMode:
         match self.state:
             case State.SENDING | State.THINKING | State.LATE | State.SPEAKING:
-                return GateMode.VOICE if self._voice_interrupts else GateMode.BUTTON
+                return GateMode.VOICE if self._policy.voice_interrupts else GateMode.BUTTON
             case State.FOLLOW_UP:
                 return GateMode.VOICE
             case State.REFUSED:
                 return GateMode.BUTTON
             case _:
-                return GateMode.VOICE if self._voice_starts else GateMode.BUTTON
+                return GateMode.VOICE if self._policy.voice_starts else GateMode.BUTTON

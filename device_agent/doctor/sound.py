@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 from ..app.factories import WAV, open_echo, open_microphone, open_speaker, sound_rate
-from ..audio.cues import Cues
+from ..audio.cues import CuePolicy, Cues
 from ..config.model import Config
 from ..core.actions import Cue
 from ..core.errors import AgentError, DeviceFailed
@@ -152,7 +152,7 @@ class SoundCheck:
         volume = self._config.speaker.volume
         if self._quiet or not volume:
             return ""
-        notes = Cues(self._rate, volume=volume, alarm_volume=volume).sound(Cue.LISTENING)
+        notes = Cues(self._rate, CuePolicy(volume, volume)).sound(Cue.LISTENING)
         _play(speaker, self._silence(self._wake_s) + notes, self._rate)
         speaker.drain()
         return f"; it played two notes at volume {volume}"

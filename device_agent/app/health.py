@@ -1,0 +1,58 @@
+"""Health: the periodic checks of one device, and the watchdog of the service manager."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ..core.conversation import RESTING
+from ..core.errors import AgentError
+from ..core.events import AlarmDue, WorkerCrashed
+from ..runtime import systemd
+from .device import Device
+
+log = logging.getLogger(__name__)
+
+LINK = "link"
+"""The name of the link's thread."""
+LINK_STALLED_S = 60.0
+"""The link looks up every few seconds while it is connected, and no step of a connect takes longer than this."""
+
+
+class Health:
+    """Checks that every thread makes progress, looks for lost devices, due alarms and the daily limit. Belongs to the
+    main thread. *began* is when the device started, in seconds of the monotonic clock."""
+
+    def __init__(self, device: Device, began: float) -> None:
+        self._device, self._began = device, began
+
+    def check(self, now: float) -> None:
+        """Look once at everything, and feed the watchdog; a thread that stands still becomes an event instead."""
+        device = self._device
+        if failed := self._stalled(now):
+            device.inbox.put(failed)
+            return
+        resting = device.conversation.state in RESTING
+        if resting:
+            device.supervisor.look_for_lost(now)
+        for event in device.alarms.due(time.time(), now, audible=device.supervisor.audible):
+            if isinstance(event, AlarmDue):
+                log.info("an alarm rings")  # what it is called is private, like all that was said
+            device.inbox.put(event)
+        device.meter.look(time.strftime("%Y-%m-%d"), now)  # by the time zone as the alarms have just found it
+        if not device.meter.spent:
+            device.link.allow(True)
+        elif resting:
+            device.link.allow(False)
+        device.outbox.look(now, awaited=not resting)
+        device.supervisor.tell_gaps()
+        systemd.notify(WATCHDOG=1)
+
+    def _stalled(self, now: float) -> WorkerCrashed | None:
+        ringing = self._device.alarms.ringing
+        if failed := self._device.supervisor.standstill(now, self._began, ringing=ringing):
+            return failed
+        if ringing or self._device.link.pulse.standstill(now) <= LINK_STALLED_S:
+            return None
+        text = f"it has stood still for {LINK_STALLED_S:g} s: ending the program, so that it is restarted"
+        return WorkerCrashed(LINK, AgentError(text))
