@@ -10,24 +10,21 @@ ON_A_PI := $(wildcard /proc/device-tree/model)
 
 # PyAudio and, on 32 bit, some others are compiled here; a Pi's pins come from the system's lgpio.
 PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3-venv $(if $(ON_A_PI),python3-lgpio)
-# Releases of LiteLLM, as in tests/proxy.py: 760 and 520 MB, in environments of their own.
+# Releases of LiteLLM, as in tests/support/proxy.py: 760 and 520 MB, in environments of their own.
 PROXIES := 1.108.7 1.81.9
-# Tests that need neither thread nor socket, and no more than a second each.
-QUICK := audio backoff closing config conversation echo failover gate home link_policy litellm machine_id meter \
-  mqtt_limits outbox paths patterns playback printable rate_adapter realtime recall rejections reply_tracker \
-  rings sequences sessions sessions_access sessions_g711 statistics times timezone truncation trust \
-  ultravox vad xai_live
+# Folders of tests that need neither thread nor socket, and no more than seconds.
+QUICK := core dsp services config app
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
-# A server of OpenAI Realtime that others wrote, from npm, as in tests/test_aimock.py. It wants node 20.15 or newer.
+# A server of OpenAI Realtime that others wrote, from npm, as in tests/system/test_aimock.py. It wants node 20.15 or newer.
 AIMOCK := 1.43.0
-# What we are measured beside, as in tests/beside/peers: pinned, in environments of their own.
-PEERS := $(patsubst tests/beside/peers/%.txt,%,$(wildcard tests/beside/peers/*.txt))
+# What we are measured beside, as in tests/bench/beside/peers: pinned, in environments of their own.
+PEERS := $(patsubst tests/bench/beside/peers/%.txt,%,$(wildcard tests/bench/beside/peers/*.txt))
 BESIDE := $(if $(SHORT),bare,$(PEERS))
-# What makes single changes, in an environment of its own above .venv. Pinned: tests/changes.py asks for parts of it.
+# What makes single changes, in an environment of its own above .venv. Pinned: tests/bench/changes.py asks for parts of it.
 MUTMUT := 3.8.1
-# Clients that others wrote, as in tests/clients: pinned, in environments of their own.
-CLIENTS := $(patsubst tests/clients/%.txt,%,$(wildcard tests/clients/*.txt)) $(patsubst tests/clients/%.json,%,$(wildcard tests/clients/*.json))
+# Clients that others wrote, as in tests/system/clients: pinned, in environments of their own.
+CLIENTS := $(patsubst tests/system/clients/%.txt,%,$(wildcard tests/system/clients/*.txt)) $(patsubst tests/system/clients/%.json,%,$(wildcard tests/system/clients/*.json))
 
 .PHONY: help demo install uninstall deb test clean-room test-install test-slow test-proxy test-aimock test-clients test-fleet test-beside test-unit promises bench faults recovery edits soak aborts mutants frames arm release format docs quick clean
 
@@ -50,7 +47,7 @@ quick: .venv/.ready-to-test ## lint, types and the tests without thread and sock
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -x $(QUICK:%=tests/test_%.py)
+	$(BIN)/pytest -q -x $(QUICK:%=tests/%)
 
 test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 	$(BIN)/ruff check .
@@ -61,7 +58,7 @@ test: .venv/.ready-to-test ## lint, types and all tests that take seconds
 clean-room: ## the two commands of README in a Debian 12 and a Debian 13 that have nothing yet; twenty minutes; SUITE=trixie
 	$(call apt,mmdebstrap git)
 	@for suite in $(or $(SUITE),bookworm trixie); do \
-	  $(SUDO) tests/install/clean-room.sh $$suite 'make demo' 'make test' || exit; done
+	  $(SUDO) tests/system/install/clean-room.sh $$suite 'make demo' 'make test' || exit; done
 
 test-slow: .venv/.ready-to-test .venv/.cards ## the tests in real time, on virtual sound cards and a real broker
 	$(BIN)/pytest -m slow
@@ -83,62 +80,62 @@ test-clients: .venv/.ready-to-test $(CLIENTS:%=.clients/%/.tried) ## the simulat
 	$(BIN)/pytest -m clients
 
 promises: .venv/.ready-to-test .venv/.cards ## measure the promises: first word, silence, echo; SHORT=1: in minutes
-	$(BIN)/python tests/bench_first_word.py $(if $(SHORT),--count 10)
-	$(BIN)/python tests/bench_interruptions.py $(if $(SHORT),--count 10)
-	$(BIN)/python tests/bench_echo.py $(if $(SHORT),--seeds 1)
+	$(BIN)/python -m tests.bench.first_word $(if $(SHORT),--count 10)
+	$(BIN)/python -m tests.bench.interruptions $(if $(SHORT),--count 10)
+	$(BIN)/python -m tests.bench.echo $(if $(SHORT),--seeds 1)
 
 bench: .venv/.ready-to-test .venv/.cards $(BESIDE:%=.peers/%/.ready) ## compare with other clients: a table and build/bench.json; SHORT=1: in minutes; KEEP=1: for docs/
 	$(call apt,iproute2)
 	@rm -rf build/bench && mkdir -p build/bench
-	$(BIN)/python tests/bench_beside.py $(if $(SHORT),--short) --json build/bench/beside.json
-	$(BIN)/python tests/bench_cold.py $(if $(SHORT),--short) --json build/bench/cold.json
-	$(if $(SHORT),,$(BIN)/python tests/bench_jitter.py --json build/bench/jitter.json)
-	$(BIN)/python tests/beside/figures.py build/bench/*.json --into $(if $(KEEP),docs,build)/bench.json
+	$(BIN)/python -m tests.bench.compare $(if $(SHORT),--short) --json build/bench/beside.json
+	$(BIN)/python -m tests.bench.cold $(if $(SHORT),--short) --json build/bench/cold.json
+	$(if $(SHORT),,$(BIN)/python -m tests.bench.jitter --json build/bench/jitter.json)
+	$(BIN)/python -m tests.bench.beside.figures build/bench/*.json --into $(if $(KEEP),docs,build)/bench.json
 
 faults: .venv/.ready-to-test ## the cost of each fault of service and network, as a table; twenty minutes
-	$(BIN)/python tests/bench_faults.py --namespace
+	$(BIN)/python -m tests.bench.faults --namespace
 
 recovery: .venv/.ready-to-test .venv/.cards ## kill or freeze each part in turn, until a turn works again; ten minutes
-	$(BIN)/python tests/bench_recovery.py
+	$(BIN)/python -m tests.bench.recovery
 
 edits: .venv/.ready-to-test ## edit config.yaml at random while turns run: is anything lost? SHORT=1: in a minute
-	$(BIN)/python tests/bench_edits.py $(if $(SHORT),--count 30)
+	$(BIN)/python -m tests.bench.edits $(if $(SHORT),--count 30)
 
 soak: .venv/.ready-to-test ## a long and hard life in an hour: is anything lost, does anything grow? SHORT=1: in two minutes
-	$(BIN)/python tests/bench_soak.py $(if $(SHORT),--minutes 2,--minutes 60)
+	$(BIN)/python -m tests.bench.soak $(if $(SHORT),--minutes 2,--minutes 60)
 
 aborts: .venv/.ready-to-test ## abort TLS connections at random times: does anything leak? twelve minutes; SHORT=1: one
-	$(BIN)/python tests/bench_aborts.py $(if $(SHORT),--dials 1000 --presses 100)
+	$(BIN)/python -m tests.bench.aborts $(if $(SHORT),--dials 1000 --presses 100)
 
-mutants: .mutmut-$(MUTMUT)/.ready ## change single things in deciding code, and list the changes that no test notices; an hour; SHORT=1: a sample; MODULES=gate
-	.mutmut-$(MUTMUT)/bin/python tests/bench_mutants.py $(if $(SHORT),--short) $(MODULES)
+mutants: .mutmut-$(MUTMUT)/.ready ## change single things in deciding code, and list the changes that no test notices; an hour; SHORT=1: a sample; MODULES=audio/gate
+	.mutmut-$(MUTMUT)/bin/python -m tests.bench.mutants $(if $(SHORT),--short) $(MODULES)
 
 frames: .venv/.ready-to-test ## instructions for 20 ms of each state, compared with the stored ones; SHORT=1: in a minute; KEEP=1: store them
 	$(call apt,qemu-user valgrind)
-	$(BIN)/python tests/bench_frames.py $(if $(SHORT),--short) $(if $(KEEP),--keep) $(if $(JSON),--json $(JSON))
+	$(BIN)/python -m tests.bench.frames $(if $(SHORT),--short) $(if $(KEEP),--keep) $(if $(JSON),--json $(JSON))
 
 arm: .venv/.ready-to-test ## the same on arm64, in an emulator, and an estimate for a Zero 2 W; three minutes; SUITE=trixie
 	$(call apt,qemu-user mmdebstrap)
-	$(SUDO) $(BIN)/python tests/arm/bench.py --suite $(or $(SUITE),bookworm) $(if $(SHORT),--short) $(if $(KEEP),--keep) \
+	$(SUDO) $(BIN)/python -m tests.bench.arm.bench --suite $(or $(SUITE),bookworm) $(if $(SHORT),--short) $(if $(KEEP),--keep) \
 	  $(if $(JSON),--json $(JSON))
 
 test-unit: .venv/.machine ## the service under a real systemd, in a virtual machine; five minutes
-	$(SUDO) $(PYTHON) tests/unit/machine.py
+	$(SUDO) $(PYTHON) tests/system/unit/machine.py
 
 test-install: ## install, upgrade, uninstall and the package, in clean Debians; ten minutes; SUITE=trixie ARCH=arm64
 	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support))
-	$(SUDO) /usr/bin/python3 tests/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
+	$(SUDO) /usr/bin/python3 tests/system/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
 
 release: ## sdist, wheel and packages of this version, each installed in a clean Debian; in build/release
 	$(call apt,mmdebstrap git)
-	$(SUDO) /usr/bin/python3 tests/install/release.py
+	$(SUDO) /usr/bin/python3 tests/system/install/release.py
 
 format: .venv/.ready-to-test ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: .venv/.ready-to-test ## update the generated parts of the documents: states, services, keys, the map, pictures
-	$(BIN)/python tests/make_docs.py
+	$(BIN)/python -m tests.docs.make_docs
 
 clean: ## remove what the other targets made
 	rm -rf .venv .litellm-* .aimock-* .mutmut-* .clients .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-reply.wav
@@ -190,19 +187,19 @@ endef
 	@.mutmut-$*/bin/pip install --quiet mutmut==$*
 	@touch $@
 
-.peers/%/.ready: tests/beside/peers/%.txt | .venv/.packages
+.peers/%/.ready: tests/bench/beside/peers/%.txt | .venv/.packages
 	@echo "Installing the client $* into .peers/$* ..."
 	@$(PYTHON) -m venv --clear .peers/$*
 	@.peers/$*/bin/pip install --quiet --requirement $<
 	@touch $@
 
 # What cannot be installed here is left out by the tests, and tried again the next time.
-.clients/%/.tried: tests/clients/%.txt | .venv/.packages
+.clients/%/.tried: tests/system/clients/%.txt | .venv/.packages
 	@echo "Installing the client $* into .clients/$* ..."
 	@rm -rf .clients/$* && $(PYTHON) -m venv .clients/$*
 	@.clients/$*/bin/pip install --quiet --requirement $< && touch $@ || touch .clients/$*/.missing
 
-.clients/%/.tried: tests/clients/%.json | .venv/.packages
+.clients/%/.tried: tests/system/clients/%.json | .venv/.packages
 	$(if $(shell command -v npm),,$(call apt,nodejs npm))
 	@echo "Installing the client $* into .clients/$* ..."
 	@rm -rf .clients/$* && mkdir -p .clients/$* && cp $< .clients/$*/package.json

@@ -23,6 +23,6 @@ def calm(failures: int, rng: random.Random) -> float:
     """Return a pause for a connection that nothing waits for: at first within LIMIT, later in its second half.
 
     When a service loses all connections in one moment, they come back spread over LIMIT and not at once: of a hundred
-    thousand speakers 3,500 dial in the worst second and not 200,000 (``tests/bench_fleet.py``).
+    thousand speakers 3,500 dial in the worst second and not 200,000 (``tests/bench/fleet.py``).
     """
     return rng.uniform(LIMIT / 2 if failures else 0.0, LIMIT)
