@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.support")
 settings.register_profile("here", deadline=None)  # how long an example takes says something about the machine alone
 settings.load_profile("here")
 

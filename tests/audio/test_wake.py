@@ -25,10 +25,9 @@ from device_agent.dsp.pcm import frame_bytes, samples
 from device_agent.hardware.ports import Cut, never
 from device_agent.runtime.rendezvous import Rendezvous
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import RATE as HERTZ
-from tests.commands.test_commands import question, running
+from tests.support.agent_process import RATE as HERTZ
+from tests.support.agent_process import config, question, running
 from tests.support.cards import FifoCard, RemoteSpeaker, wait_for
-from tests.system.test_cards import config
 
 RATE, FRAME, BUFFER, WAKE = 1000, 20, 120, 500
 SILENCE = OutputFrame(bytes(2 * FRAME))

@@ -11,7 +11,7 @@ from device_agent.cli import main
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.resampling import resample
 from device_agent.simulator import QUESTION, Simulator
-from tests.commands.test_commands import RATE, question, read_wav, running, write_wav
+from tests.support.agent_process import RATE, question, read_wav, running, write_wav
 
 
 def config(folder: Path, url: str, more: str = "") -> Path:

@@ -7,13 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import wave
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.resources import as_file
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 
@@ -21,95 +15,9 @@ from device_agent import cli
 from device_agent.cli import main
 from device_agent.config import model as config_module
 from device_agent.dsp.correlation import likeness
-from device_agent.simulator import QUESTION, Simulator
+from device_agent.simulator import Simulator
+from tests.support.agent_process import PATIENCE_S, RATE, ROOM, question, read_wav, running, write_config
 from tests.support.weather import Weather
-
-RATE = 24000
-PATIENCE_S = 30.0
-
-
-def question() -> bytes:
-    with as_file(QUESTION) as path, wave.open(str(path)) as wav:
-        return wav.readframes(wav.getnframes())
-
-
-def write_wav(path: Path, pcm: bytes, rate: int = RATE) -> Path:
-    with wave.open(str(path), "wb") as wav:
-        wav.setparams((1, 2, rate, 0, "NONE", ""))
-        wav.writeframes(pcm)
-    return path
-
-
-def read_wav(path: Path) -> bytes:
-    with wave.open(str(path)) as wav:
-        return wav.readframes(wav.getnframes())
-
-
-def write_config(folder: Path, url: str, *, sound: bytes, extra: str = "") -> Path:
-    """Write a configuration that hears *sound* and says into said.wav."""
-    path = folder / "config.yaml"
-    path.write_text(
-        f"service: {{name: xai, url: '{url}'}}\n"
-        f"talk: {{start: voice, silence_ms: 400}}\n"
-        f"microphone: {{device: 'wav:{write_wav(folder / 'heard.wav', sound)}'}}\n"
-        f"speaker: {{device: 'wav:{folder / 'said.wav'}', volume: 100}}\n"
-        f"button: {{pin: }}\nlight: {{pin: }}\ncues: {{volume: 0}}\nlog: {{transcript: info}}\n{extra}"
-    )
-    return path
-
-
-class Agent:
-    """A running ``device-agent``, with its log read as it comes."""
-
-    def __init__(self, *arguments: str | Path, env: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "device_agent", *map(str, arguments)],
-            env={**os.environ, "XAI_API_KEY": "a-key-that-is-secret", **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.log = ""
-        self._grew = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr
-        for line in self.process.stderr:
-            with self._grew:
-                self.log += line
-                self._grew.notify_all()
-
-    def says(self, words: str) -> None:
-        """Wait until the log says *words*."""
-        with self._grew:
-            assert self._grew.wait_for(lambda: words in self.log, PATIENCE_S), self.log
-
-    def end(self, number: int | None = None) -> int:
-        """Send a signal, if any; wait for the end; return the exit status."""
-        if number is not None:
-            self.process.send_signal(number)
-        status = self.process.wait(PATIENCE_S)
-        self._reader.join(PATIENCE_S)
-        return status
-
-    @property
-    def output(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.read()
-
-
-@contextmanager
-def running(*arguments: str | Path, env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Agent]:
-    agent = Agent(*arguments, env=env)
-    try:
-        yield agent
-    finally:
-        agent.process.kill()
-        agent.end()  # its log is read to the end before it is closed
-        agent.process.communicate()
 
 
 @pytest.fixture
@@ -188,9 +96,6 @@ def test_the_demo_asks_a_question_and_measures_the_answer(tmp_path):
     assert likeness(question()[40000:110000], read_wav(tmp_path / "reply.wav"))[0] > 0.9
     assert f"To hear the answer: aplay {tmp_path / 'reply.wav'}" in output
     assert agent.log == ""
-
-
-ROOM = bytes(2 * 60 * RATE)
 
 
 def test_a_signal_ends_it_while_it_is_idle(tmp_path, simulator):

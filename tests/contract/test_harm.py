@@ -16,8 +16,8 @@ from device_agent.net.models import Request
 from device_agent.services.auth import LONGEST, PREFIXES, read_token
 from device_agent.services.json_fields import LARGE, LONGEST_PIECE, MOST_VALUES, event_of
 from device_agent.services.registry import load
-from tests.net.test_websocket import Peer as Caller
 from tests.support.peers import JOIN, PEERS, Peer
+from tests.support.websocket_peer import Peer as Caller
 
 MIB = 1 << 20
 HUGE = "1" + 400 * "0"

@@ -52,9 +52,9 @@ from device_agent.services.base import Function
 from device_agent.services.xai import Xai
 from device_agent.tools.command import Command
 from device_agent.tools.toolbox import Toolbox
-from tests.dsp.test_vad import question, turns
 from tests.support.room import PATIENCE_S, RATE, Room, speech
-from tests.tools.test_toolbox import MORE_THAN_A_PIPE_HOLDS
+from tests.support.samples import MORE_THAN_A_PIPE_HOLDS
+from tests.support.speech_turns import question, turns
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,8 @@ import yaml
 from device_agent.config.credentials import variable
 from device_agent.services.registry import SERVICES, load
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import running
 from tests.docs.documents import ROOT, blocks, documents, spans
+from tests.support.agent_process import running
 
 KEY, PASSWORD = "the-key-of-the-service", "what-the-device-is-known-by"
 QUESTION = "Does it work?"

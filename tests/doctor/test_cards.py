@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import PATIENCE_S, running
+from tests.support.agent_process import PATIENCE_S, running
 from tests.support.cards import FifoCard, PulseCard
 from tests.support.echo_room import hiss, to_pcm
 

@@ -8,21 +8,18 @@ import logging
 import os
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from device_agent.cli import main
 from device_agent.core.errors import DeviceFailed
-from device_agent.doctor.doctor import Doctor, StepTimeout, check
+from device_agent.doctor.doctor import Doctor, StepTimeout
 from device_agent.doctor.findings import USUAL, Finding, Mark, Now, advised
 from device_agent.doctor.report import ForMachines, ForPeople, sheet
 from device_agent.doctor.stderr_filter import hushed
 from device_agent.doctor.step_runner import Hangs, each
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import question, write_wav
-
-KEY = "a-key-that-is-secret"
+from tests.support.doctor import KEY, marks, printed, told, write_config
 
 
 @pytest.fixture(autouse=True)
@@ -35,30 +32,6 @@ def _the_key(monkeypatch):
 def simulator():
     with Simulator(think_s=0.02) as made:
         yield made
-
-
-def write_config(folder: Path, url: str, more: str = "") -> Path:
-    path = folder / "config.yaml"
-    heard = write_wav(folder / "heard.wav", question())
-    path.write_text(
-        f"service: {{url: '{url}'}}\nmicrophone: {{device: 'wav:{heard}'}}\n"
-        f"speaker: {{device: 'wav:{folder}/said.wav'}}\nbutton: {{pin: }}\nlight: {{pin: }}\n{more}"
-    )
-    return path
-
-
-def printed(path: Path, **options: bool) -> tuple[int, str]:
-    out = io.StringIO()
-    return check(path, out, **options), out.getvalue()
-
-
-def told(path: Path, **options: bool) -> tuple[int, dict]:
-    status, text = printed(path, as_json=True, **options)
-    return status, json.loads(text)
-
-
-def marks(document: dict) -> dict[str, str]:
-    return {each["name"]: each["mark"] for each in document["checks"]}
 
 
 # As a whole -----------------------------------------------------------------------------------------------------------

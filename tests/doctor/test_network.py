@@ -13,8 +13,8 @@ from device_agent.doctor import network
 from device_agent.doctor.findings import Mark
 from device_agent.doctor.session_trace import SessionTrace, Told
 from device_agent.simulator import Simulator
-from tests.doctor.test_doctor import KEY, marks, told, write_config
 from tests.support.authority import FAR, FUTURE, LONG_AGO, PAST, Authority
+from tests.support.doctor import KEY, marks, services, told, write_config
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,6 @@ def examine(folder, service: str, more: str = "") -> tuple[int, dict]:
     status, document = told(path)
     assert KEY not in str(document)
     return status, document
-
-
-def services(document: dict) -> list[dict[str, dict]]:
-    """Return what was said of each service, by name."""
-    groups = dict.fromkeys(each["group"] for each in document["checks"] if each["group"].startswith("Service"))
-    return [{each["name"]: each for each in document["checks"] if each["group"] == group} for group in groups]
 
 
 @pytest.mark.parametrize(

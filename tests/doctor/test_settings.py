@@ -9,8 +9,7 @@ import pytest
 from device_agent.config.model import ServiceConfig
 from device_agent.doctor.settings import notes
 from device_agent.services.endings import ENDS, ending
-from tests.doctor.test_doctor import KEY, told, write_config
-from tests.doctor.test_network import services
+from tests.support.doctor import KEY, services, told, write_config
 
 LAST_DAY = date(2027, 1, 20)
 AFTER = date(2027, 1, 21)

@@ -18,7 +18,7 @@ from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
 from device_agent.net.websocket import WebSocket
 from device_agent.services.openai import OpenAI
-from tests.net.test_websocket import Peer, frame
+from tests.support.websocket_peer import Peer, frame
 
 NOW = 1_790_000_000.0
 

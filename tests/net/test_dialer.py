@@ -22,10 +22,9 @@ from device_agent.net.deadline_stream import DeadlineStream
 from device_agent.net.dialer import Dialer, unreachable
 from device_agent.net.resolver import Address, ResolverCache
 from device_agent.net.tls_sessions import TlsContextCache
-from tests.net.test_resolver import Directory
-from tests.net.test_tls_sessions import Door
-from tests.net.test_websocket import Peer
 from tests.support.authority import Authority
+from tests.support.net import Directory, Door
+from tests.support.websocket_peer import Peer
 
 PATIENCE_S = 20.0
 """For what must happen; no test needs it."""

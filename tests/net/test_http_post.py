@@ -11,7 +11,7 @@ import pytest
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.net.http_post import LARGEST, Post
 from device_agent.net.models import Request
-from tests.net.test_websocket import Peer, trickles
+from tests.support.websocket_peer import Peer, trickles
 
 
 def post(peer: Peer, **body: object) -> Post:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import re
 import socket
 import threading
@@ -13,39 +12,10 @@ import pytest
 from device_agent.core.errors import LinkLost
 from device_agent.net import resolver
 from device_agent.net.resolver import LATELY_S, MOST, MOST_NAMES, Address, Lookup, ResolverCache, in_turns
+from tests.support.net import PATIENCE_S, Directory
 
-PATIENCE_S = 20.0
 V4, OTHER = Address(socket.AF_INET, ("127.0.0.1", 80)), Address(socket.AF_INET, ("127.0.0.2", 80))
 V6 = Address(socket.AF_INET6, ("::1", 80, 0, 0))
-
-
-class Directory:
-    """Whoever knows names: answers what the test puts into it, and hangs where there is nothing."""
-
-    def __init__(self, *answers: list[Address] | OSError) -> None:
-        self.answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
-        self.asked = threading.Semaphore(0)
-        self.waiting = 0
-        self._lock = threading.Lock()
-        self.say(*answers)
-
-    def say(self, *answers: list[Address] | OSError) -> None:
-        for answer in answers:
-            self.answers.put(answer)
-
-    def ask(self, _host: str, _port: int) -> list[Address]:
-        with self._lock:
-            self.waiting += 1
-        self.asked.release()
-        try:
-            answer = self.answers.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            answer = TimeoutError("the test is over")
-        with self._lock:
-            self.waiting -= 1
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
 
 
 def soon(seconds: float = PATIENCE_S) -> float:

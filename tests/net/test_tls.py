@@ -16,8 +16,8 @@ from device_agent.net.http_post import Post
 from device_agent.net.models import Endpoint, Request
 from device_agent.net.resolver import Address, ResolverCache
 from device_agent.net.websocket import WebSocket
-from tests.net.test_websocket import Peer
 from tests.support.authority import FAR, FUTURE, LONG_AGO, PAST, Authority
+from tests.support.websocket_peer import Peer
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def loaded(tmp_path):
     def load(ca_file: Path | str) -> model.Config:
         path = tmp_path / "config.yaml"
         path.write_text(f"service:\n  ca_file: {ca_file}\n")
-        return load.load(path)
+        return load(path)
 
     return load
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,7 @@ from device_agent.net.resolver import Address, ResolverCache
 from device_agent.net.tls_sessions import MOST, TlsContextCache
 from device_agent.services.xai import Xai
 from tests.support.authority import Authority
-
-PATIENCE_S = 20.0
+from tests.support.net import PATIENCE_S, Door
 
 
 @pytest.fixture(scope="module")
@@ -35,41 +34,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-class Door:
-    """Says a byte to whoever calls, over TLS; the next caller gets the next of *contexts*, the last is for the rest."""
-
-    def __init__(self, *contexts: ssl.SSLContext, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._contexts = list(contexts)
-        self._listener = socket.create_server((host, port))
-        self.port = self._listener.getsockname()[1]
-        self.calls = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Door:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(PATIENCE_S)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.settimeout(PATIENCE_S)
-            self.calls += 1
-            context = self._contexts.pop(0) if len(self._contexts) > 1 else self._contexts[0]
-            with suppress(OSError), sock, context.wrap_socket(sock, server_side=True) as tls:
-                tls.sendall(b"x")
-                tls.recv(1)
 
 
 HERE = ResolverCache(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])

@@ -11,7 +11,7 @@ import pytest
 
 from device_agent.runtime.single_instance import ELSEWHERE, NAME, Occupied, only_agent
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import ROOM, question, running, write_config
+from tests.support.agent_process import ROOM, question, running, write_config
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from device_agent.dsp.correlation import likeness
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import PATIENCE_S, question, read_wav, write_config
+from tests.support.agent_process import PATIENCE_S, question, read_wav, write_config
 from tests.support.cards import wait_for
 
 CLOSED = [" ".join(some) for n in (1, 2, 3) for some in combinations(("<&-", ">&-", "2>&-"), n)]

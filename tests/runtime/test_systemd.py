@@ -14,7 +14,7 @@ from device_agent.config.credentials import MQTT_PASSWORD, TOKEN_KEY, credential
 from device_agent.runtime.systemd import notify
 from device_agent.services.registry import SERVICES
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import PATIENCE_S, ROOM, running, write_config
+from tests.support.agent_process import PATIENCE_S, ROOM, running, write_config
 from tests.support.paths import ROOT
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")

@@ -37,7 +37,7 @@ from device_agent.core.events import (
 from device_agent.hardware import front_panel
 from device_agent.simulator import Simulator
 from tests.bench.edits import edit
-from tests.commands.test_commands import ROOM, running, write_config
+from tests.support.agent_process import ROOM, running, write_config
 from tests.support.room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, RoomSpeaker, speech
 
 

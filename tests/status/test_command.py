@@ -30,9 +30,9 @@ from device_agent.status.client import StatusUnavailable, ask
 from device_agent.status.command import Lines
 from device_agent.status.server import MOST, WATCH
 from device_agent.telemetry.statistics import Statistics
-from tests.commands.test_commands import ROOM, running, write_config
-from tests.status.test_server import Statue, opened
+from tests.support.agent_process import ROOM, running, write_config
 from tests.support.room import Room
+from tests.support.status import Talker, opened
 
 
 @pytest.fixture
@@ -44,17 +44,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(paths, "UNIT_SOCKET", tmp_path / "unit.sock")
     return tmp_path / "device-agent" / "status.sock"
-
-
-class Talker(Statue):
-    """Shows one snapshot."""
-
-    def __init__(self, **snapshot: Any) -> None:
-        super().__init__()
-        self._snapshot = snapshot
-
-    def snapshot(self, now: float) -> dict[str, Any]:
-        return {**super().snapshot(now), **self._snapshot}
 
 
 def test_for_machines_it_is_one_snapshot(path, capsys):

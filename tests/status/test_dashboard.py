@@ -20,9 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.status.test_command import Talker
-from tests.status.test_page import QUIET
-from tests.status.test_server import opened
+from tests.support.status import QUIET, Talker, opened
 
 PATIENCE_S = 15.0
 """How long to wait for what must happen."""

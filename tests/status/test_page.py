@@ -12,42 +12,13 @@ from device_agent.status import page
 from device_agent.status.page import StatusPage, about, ago, duration, milliseconds, some
 from device_agent.telemetry.statistics import latency
 from device_agent.telemetry.turn_timing import TurnTimes
+from tests.support.status import QUIET
 
 
 def turn(ago_s: float, outcome: str = "answered", **segments: float) -> dict[str, Any]:
     parts = [list(each) for each in segments.items()]
     return {"ago_s": ago_s, "segments": parts, "outcome": outcome, "wait_ms": 953.0 if "speaking" in segments else None}
 
-
-QUIET: dict[str, Any] = {
-    "version": "1.2.3",
-    "uptime_s": 11700.0,
-    "mood": "ready",
-    "mood_s": 12.3,
-    "ringing": False,
-    "service": "",
-    "volume": 80,
-    "muted": False,
-    "prefill_ms": 20,
-    "config": {"file": "/etc/device-agent/config.yaml", "state": "in use", "mistakes": []},
-    "connected": {
-        "now": False,
-        "for_s": 0.0,
-        "today_s": 0.0,
-        "total_s": 0.0,
-        "cap_s": 0.0,
-        "spent": False,
-        "price_per_minute": 0.0,
-        "cost_today": 0.0,
-        "cost_total": 0.0,
-    },
-    "counts": dict.fromkeys(("turns", "replies", "interruptions", "nothing_said", "tool_calls", *page.TROUBLES), 0),
-    "latency": latency([]),
-    "lost": [],
-    "last_error": None,
-    "turns": [],
-    "levels": None,
-}
 
 BUSY: dict[str, Any] = {
     **QUIET,

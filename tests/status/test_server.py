@@ -8,64 +8,21 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from device_agent.core.events import Event
 from device_agent.runtime import paths
-from device_agent.runtime.worker import Worker
 from device_agent.status import server
 from device_agent.status.server import MOST, SNAPSHOT, WATCH, StatusServer
-
-PATIENCE_S = 10.0
-"""How long to wait for what must happen; no test needs it."""
+from tests.support.status import PATIENCE_S, Statue, opened
 
 
-class Statue:
-    """Something to look at, of a certain size, which knows whether it is looked at."""
-
-    def __init__(self, size: int = 10) -> None:
-        self._size = size
-        self.shown = 0
-        self.listening = False
-        self.changed = threading.Condition()
-
-    def snapshot(self, now: float) -> dict[str, Any]:
-        with self.changed:
-            self.shown += 1
-            self.changed.notify_all()
-        return {"now": now, "number": self.shown, "levels": None, "weight": "x" * self._size}
-
-    def levels(self) -> dict[str, float] | None:
-        return {"microphone": -20.0, "speaker": -96.0}
-
-    def listen(self, wanted: bool) -> None:
-        with self.changed:
-            self.listening = wanted
-            self.changed.notify_all()
-
-    def until(self, true: Callable[[], bool]) -> None:
-        with self.changed:
-            assert self.changed.wait_for(true, PATIENCE_S)
-
-
-@contextmanager
-def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
-    """Open a window in a thread of its own, and wait until one can look through it."""
-    statue = statue or Statue()
-    made = StatusServer(statue, path)
-    crashed: list[Event] = []
-    with Worker("window", made.run, crashed.append, nudge=made.wake):
-        for _ in range(1000):
-            if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.MODE:
-                break
-            threading.Event().wait(PATIENCE_S / 1000)
-        yield statue
-    assert crashed == []
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "status.sock"
 
 
 class Guest:
@@ -91,11 +48,6 @@ class Guest:
     def leaves(self) -> None:
         self._lines.close()
         self.sock.close()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run" / "status.sock"
 
 
 def test_who_asks_is_shown_one_snapshot(path):

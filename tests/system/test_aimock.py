@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_commands import RATE, Agent, question, running, write_wav
 from tests.docs.documents import ROOT
+from tests.support.agent_process import RATE, Agent, question, running, write_wav
 
 pytestmark = pytest.mark.aimock
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
-from tests.commands.test_commands import RATE, question, running
+from tests.support.agent_process import RATE, config, question, running
 from tests.support.cards import FifoCard, JackCard, PulseCard, wait_for
 
 
@@ -19,15 +18,6 @@ from tests.support.cards import FifoCard, JackCard, PulseCard, wait_for
 def simulator():
     with Simulator(think_s=0.05) as made:
         yield made
-
-
-def config(folder: Path, url: str, *, device: str = "default") -> Path:
-    path = folder / "config.yaml"
-    path.write_text(
-        f"service: {{url: '{url}'}}\ntalk: {{start: voice, silence_ms: 400}}\nbutton: {{pin: }}\nlight: {{pin: }}\n"
-        f"microphone: {{device: {device}}}\nspeaker: {{device: {device}, volume: 100}}\ncues: {{volume: 0}}\n"
-    )
-    return path
 
 
 @pytest.mark.slow

@@ -18,10 +18,9 @@ from device_agent.core.events import ToolCall
 from device_agent.services.base import Function
 from device_agent.tools.command import LARGEST, Command
 from device_agent.tools.toolbox import WAITING, Toolbox
+from tests.support.samples import MORE_THAN_A_PIPE_HOLDS
 
 PATIENCE_S = 20.0
-MORE_THAN_A_PIPE_HOLDS = json.dumps({"long": "é" * 30_000}, ensure_ascii=False)
-"""Arguments as long as they may be; what is written to a command has six characters for each of these."""
 
 
 def command(name: str, script: str, timeout: float = 10.0) -> Command:

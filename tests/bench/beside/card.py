@@ -18,9 +18,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from tests.bench.beside.service import RATE
 from tests.support.cards import PIPE_BYTES, FifoCard, PulseCard
-
-from .service import RATE
 
 BLOCK_S = 0.02
 BLOCK = 2 * round(BLOCK_S * RATE)

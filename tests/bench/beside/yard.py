@@ -22,11 +22,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bench.beside.card import AnyCard, Failed, Ledger, Loudspeaker
+from tests.bench.beside.service import RATE, Came, Happening, Shape, Went, voice
+from tests.bench.beside.usage import Usage, family, usage
 from tests.support.paths import ROOT
-
-from .card import AnyCard, Failed, Ledger, Loudspeaker
-from .service import RATE, Came, Happening, Shape, Went, voice
-from .usage import Usage, family, usage
 
 PATIENCE_S = 30.0
 LOOK_S = 0.5
