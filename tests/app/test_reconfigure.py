@@ -101,6 +101,11 @@ def gate(name: str) -> Callable[[Device], Any]:
     return look
 
 
+def vad_of(parts: Device) -> Any:
+    parts.gate._take_rules()
+    return parts.gate._is_speech
+
+
 def loudness_of(cue: Cue) -> Callable[[Device], Any]:
     return lambda parts: parts.cues._volumes[cue]
 
@@ -138,7 +143,7 @@ LIVE = {
     ),
     "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._services), 2),
     "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), GateMode.VOICE),
-    "talk.vad": Proof(3, lambda parts: gate("_is_speech")(parts).aggressiveness),
+    "talk.vad": Proof(3, lambda parts: vad_of(parts).aggressiveness),
     "talk.silence_ms": Proof(1000, gate("silence"), 50),
     "talk.preroll_ms": Proof(100, gate("preroll"), 5),
     "talk.follow_up_s": Proof(7.0, patience("follow-up")),

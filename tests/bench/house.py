@@ -113,7 +113,7 @@ def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = watc
     )
     with ExitStack() as owned:
         for module, name, here in (
-            (agent, "TICK_S", TICK_S),
+            (agent, "CHECK_EVERY_S", TICK_S),
             (watcher, "WHOLE_S", TICK_S),
             (watcher, "PROVEN_S", proven_s),
             (echo_control, "ROOM_S", echo_control.ROOM_S / room.PACE),  # here sound dies away sooner, too

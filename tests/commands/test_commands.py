@@ -13,8 +13,8 @@ import pytest
 
 from device_agent import cli
 from device_agent.cli import main
-from device_agent.config import model as config_module
 from device_agent.dsp.correlation import likeness
+from device_agent.runtime import paths
 from device_agent.simulator import Simulator
 from tests.support.agent_process import PATIENCE_S, RATE, ROOM, question, read_wav, running, write_config
 from tests.support.weather import Weather
@@ -299,7 +299,7 @@ def test_a_port_that_is_taken_is_said(simulator, capsys):
 @pytest.mark.parametrize("command", [["check", "--offline", "--quiet"], ["config"], ["ask", "a"], ["token"]], ids=str)
 def test_every_command_says_which_file_it_reads(tmp_path, monkeypatch, capsys, command):
     installed = tmp_path / "etc.yaml"
-    for module in (config_module, cli):
+    for module in (paths, cli):
         monkeypatch.setattr(module, "INSTALLED", installed)
     monkeypatch.chdir(tmp_path)
     for path in (Path("config.yaml"), installed):

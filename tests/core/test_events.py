@@ -7,11 +7,16 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from device_agent.core import events
+from device_agent.core import actions, events
 from device_agent.core.actions import Action
 from device_agent.core.events import Event, Released
 
-WORDS = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event | Action)]
+WORDS = [
+    each
+    for module in (events, actions)
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, Event | Action)
+]
 
 
 @pytest.mark.parametrize("word", WORDS, ids=lambda word: word.__name__)

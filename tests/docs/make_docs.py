@@ -11,7 +11,7 @@ import ast
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -27,6 +27,7 @@ from device_agent.simulator import FAULTS, VARIANTS, Variant
 from tests.bench.beside.figures import cells, described, markdown, read
 from tests.bench.faults import CUED
 from tests.docs.pictures import PICTURES
+from tests.support.layers import MAY_IMPORT, PACKAGE
 from tests.support.paths import ROOT
 
 COMMAND = "make docs"
@@ -212,57 +213,22 @@ def _wrapped(text: str) -> str:
 
 # The rooms ------------------------------------------------------------------------------------------------------------
 
-FLOORS: dict[str, str] = {
-    "From the command line to the device": (
-        "__main__ cli streams single daemon assembly parts agent early worker signals systemd errors"
-    ),
-    "What is decided, without thread, socket or clock": "events conversation gate link_policy failover backoff",
-    "The way up": "ears vad echo echo_delay canceller audio rate_adapter outbox",
-    "The connection": "link switchboard unavailable carrier wire dial lookup race line trust tickets post rejections "
-    "credentials key_form",
-    "The way down": "playback prefill mouth cues devices panel",
-    "What is configured": "config schema edits trial retune effective",
-    "What is remembered": "memory files paths meter alarms rings timezone recall",
-    "What is shown": "statistics times levels window status live screen log printable transcript postmortem",
-    "Neighbours": "neighbours metrics mqtt mqtt_limits home machine_id",
-    "Other commands": "demo ask key",
-}
-"""What to read together, in which order; a file that is named nowhere stands under "And"."""
-FOLDERS = {
-    "services": "The services, all of them pure",
-    "hardware": "The hardware, real and simulated",
-    "tools": "What the assistant may do",
-    "check": "The doctor, `device-agent check`",
-    "simulator": "The simulator, a voice service on this machine",
-}
-
 
 def rooms() -> str:
-    """Return the map: each file of device_agent in one phrase."""
-    package = ROOT / "device_agent"
-    left = {path.stem: path for path in sorted(package.glob("*.py"))}
+    """Return the map: each package and each of its files in one phrase, from the ground up."""
     page = []
-    for title, names in FLOORS.items():
-        page += _floor(title, [left.pop(name) for name in names.split() if name in left])
-    page += _floor("And", [path for path in left.values() if path.stem != "__init__"])
-    for folder in sorted({path.parent.name for path in package.glob("*/*.py")}, key=_folder_order):
-        page += _floor(FOLDERS.get(folder, f"`{folder}/`"), sorted((package / folder).glob("*.py")))
-    return "\n".join(page)
-
-
-def _folder_order(folder: str) -> int:
-    return list(FOLDERS).index(folder) if folder in FOLDERS else len(FOLDERS)
-
-
-def _floor(title: str, files: list[Path]) -> Iterator[str]:
-    if files:
-        yield f"**{title}**\n"
-        yield from (_room(path) for path in files)
-        yield ""
+    for name in MAY_IMPORT:
+        folder = PACKAGE / name
+        page += [_wrapped(f"**[`{name}`](device_agent/{name})**: {phrase(folder / '__init__.py')}"), ""]
+        page += [_room(path) for path in sorted(folder.rglob("*.py")) if path.name != "__init__.py"]
+        page.append("")
+    page += ["**Above all packages**", ""]
+    page += [_room(path) for path in sorted(PACKAGE.glob("*.py")) if path.name != "__init__.py"]
+    return "\n".join([*page, ""])
 
 
 def _room(path: Path) -> str:
-    name = path.relative_to(ROOT / "device_agent")
+    name = path.relative_to(PACKAGE)
     return textwrap.fill(
         f"- [`{name}`](device_agent/{name}): {phrase(path)}",
         120,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.config import model
+from device_agent.config.load import load as load_config
 from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
 from device_agent.net import tls as trust
 from device_agent.net.dialer import Dialer
@@ -119,7 +120,7 @@ def loaded(tmp_path):
     def load(ca_file: Path | str) -> model.Config:
         path = tmp_path / "config.yaml"
         path.write_text(f"service:\n  ca_file: {ca_file}\n")
-        return load(path)
+        return load_config(path)
 
     return load
 

@@ -44,7 +44,7 @@ from tests.support.room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, Ro
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     """Time goes faster here."""
-    monkeypatch.setattr(agent_module, "TICK_S", 0.05)
+    monkeypatch.setattr(agent_module, "CHECK_EVERY_S", 0.05)
     monkeypatch.setattr(echo_control, "ROOM_S", echo_control.ROOM_S / 4)
     monkeypatch.setenv("XAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
