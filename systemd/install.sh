@@ -12,6 +12,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 source=$(dirname "$here")
 # shellcheck source=systemd/places.sh
 . "$here/places.sh"
+# shellcheck source=systemd/apt.sh
+. "$here/apt.sh"
 # shellcheck source=systemd/extras.sh
 . "$here/extras.sh"
 tree=    # the one that this source has become
@@ -114,20 +116,14 @@ with suppress(ConfigError):
         print(key, extra)' "$config"
 }
 
-# From the system comes what is compiled; what this brings is noted, for who takes the speaker away again.
+# Compiled libraries come from the system. What this installs is written down for the uninstaller.
 get_system_packages() {
-  local wanted name missing=()
-  wanted="$PACKAGES $(packages_of_the_board)"
-  for name in $wanted; do
-    is_installed "$name" || missing+=("$name")
-  done
-  [ "${#missing[@]}" -gt 0 ] || return 0
-  doing "installing system packages: ${missing[*]}"
-  apt update
-  apt install --no-install-recommends "${missing[@]}"
+  # shellcheck disable=SC2046  # names of packages
+  install_packages $PACKAGES $(packages_of_the_board)
+  [ "${#installed[@]}" -gt 0 ] || return 0
   mkdir -p "$trees"
-  printf '%s\n' "${missing[@]}" >>"$trees/packages"
-  did "installed ${missing[*]}"
+  printf '%s\n' "${installed[@]}" >>"$trees/packages"
+  did "installed ${installed[*]}"
 }
 
 # The pins of a Raspberry Pi; and on 32 bit, where without piwheels there are few wheels, what it takes to compile.
@@ -142,21 +138,10 @@ packages_of_the_board() {
   esac
 }
 
-is_installed() {
-  [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
-}
-
 # known PACKAGES: those of them that this system can have.
 known() {
-  compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || apt update
+  compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || apt_get update
   apt-cache policy "$@" | sed -n '/^[^ ]/h; /Candidate: [^(]/{g; s/:.*//; p}'
-}
-
-# apt-get, quiet unless it fails, and patient where another one is at work.
-apt() {
-  local log
-  log=$(DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$1" -y "${@:2}" 2>&1 9>&-) ||
-    fail "$log"$'\n'"apt-get $1 failed: see above. Nothing else was changed."
 }
 
 # What a tree is made from, in words that are the same where the tree would be.
