@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-RATE = 8000
+G711_RATE = 8000
 """Samples per second."""
 
 

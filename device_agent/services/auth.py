@@ -12,11 +12,11 @@ from ..core.errors import LinkLost
 from ..core.redaction import Secret
 from ..net.models import Request
 
-PREFIXES = ("xai-client-secret.", "openai-insecure-api-key.")
+TOKEN_PREFIXES = ("xai-client-secret.", "openai-insecure-api-key.")
 """What browsers put before a token; some token servers do so too (seen in the field)."""
-LONGEST = 8192
+MAX_CREDENTIAL_CHARS = 8192
 """Characters. A header that is longer would be refused anyway."""
-PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
+DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 
 def with_query(url: str, query: dict[str, str]) -> str:
@@ -65,8 +65,8 @@ def read_token(answer: Any) -> Secret:
     found = answer if isinstance(answer, dict) else {}
     nested = found.get("client_secret")
     value = found.get("value") or (nested.get("value") if isinstance(nested, dict) else nested)
-    token = value.strip() if isinstance(value, str) and len(value) <= LONGEST else ""
-    while prefix := next((each for each in PREFIXES if token.startswith(each)), ""):
+    token = value.strip() if isinstance(value, str) and len(value) <= MAX_CREDENTIAL_CHARS else ""
+    while prefix := next((each for each in TOKEN_PREFIXES if token.startswith(each)), ""):
         token = token.removeprefix(prefix)
     if not token or not all("!" <= character <= "~" for character in token):
         raise LinkLost("the answer of the token server holds no token")
@@ -76,4 +76,4 @@ def read_token(answer: Any) -> Secret:
 def origin(url: str) -> tuple[bool, str | None, int | None]:
     """Return who answers at *url*: encrypted or not, host, port."""
     parts = urlsplit(url)
-    return parts.scheme in {"wss", "https"}, parts.hostname, parts.port or PORTS.get(parts.scheme)
+    return parts.scheme in {"wss", "https"}, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)

@@ -14,13 +14,13 @@ from ..core.events import Event, Speech
 from ..core.redaction import Secret
 from ..net.models import Endpoint, Message, Request
 from .closing import judge
-from .response_timeout import PATIENCE_S
+from .response_timeout import DEFAULT_PATIENCE_S
 
 ServerTool = str | Mapping[str, Any]
 """A tool that runs at the service: its name, or where that is not enough a mapping with ``type`` and its parameters."""
 
 
-LONGEST_ARGUMENTS = 32 * 1024
+MAX_ARGUMENTS_CHARS = 32 * 1024
 """Characters of the arguments of one call; what a person asks for in a sentence has a thousandth of that."""
 
 
@@ -185,7 +185,7 @@ class Settings:
     text_only: bool = False
     ca_file: str = ""
     language: str = ""
-    patience_s: float = PATIENCE_S
+    patience_s: float = DEFAULT_PATIENCE_S
 
     efforts: ClassVar[tuple[str, ...]] = ()
     """What *reasoning* may be, where a service has it."""

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..net.http_errors import BUSY_S, NO_QUOTA, asked_wait
-from .error_events import FATAL
+from .error_events import FATAL_CODES
 
-JUST_BEFORE_S = 5.0
+ERROR_BEFORE_CLOSE_S = 5.0
 """An error event that is no older belongs to the close frame."""
-REFUSING = {1008, 3000, 3003, 4000}
+REFUSING_CLOSE_CODES = {1008, 3000, 3003, 4000}
 """Close codes that refuse a session which has never worked: policy, unauthorized and forbidden (registered with IANA),
 and OpenAI's refusal of the beta protocol."""
-TRY_AGAIN_LATER = 1013
+TRY_AGAIN_LATER_CODE = 1013
 """The close code of a service that is overloaded (registered with IANA)."""
-FOR_GOOD = (*FATAL, *NO_QUOTA)
+FATAL_PHRASES = (*FATAL_CODES, *NO_QUOTA)
 """What the error event or the reason holds when no other try helps, whatever the code is."""
-NO_KEY = ("unauthorized", "unauthenticated", "authentication", "forbidden", "invalid api key", "incorrect api key")
+KEY_PHRASES = ("unauthorized", "unauthenticated", "authentication", "forbidden", "invalid api key", "incorrect api key")
 """The same, as long as the session has never worked: after that a token may have run out, and the next one is fresh."""
-FOR_NOW = (
+BUSY_PHRASES = (
     "session_limit",
     "slots",
     "rate_limit",
@@ -47,19 +47,19 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
     complaint = f"{code}: {message}" if code and code not in message else message
     text = f"{closed} ({complaint})" if complaint else str(closed)
     said = f"{code} {message} {closed.reason}".lower()
-    if _holds(said, FOR_GOOD) or (not ready and _holds(said, NO_KEY)):
+    if _holds(said, FATAL_PHRASES) or (not ready and _holds(said, KEY_PHRASES)):
         return LinkRefused(text)
-    wait = busy_for(said) or (BUSY_S if closed.code == TRY_AGAIN_LATER else 0.0)
+    wait = busy_for(said) or (BUSY_S if closed.code == TRY_AGAIN_LATER_CODE else 0.0)
     if wait:
         return LinkLost(text, retry_after=wait)
-    if closed.code in REFUSING:
+    if closed.code in REFUSING_CLOSE_CODES:
         return LinkClosed(text, code=closed.code, reason=closed.reason) if ready else LinkRefused(text)
     return LinkLost(text)
 
 
 def busy_for(said: str) -> float:
     """Return how many seconds a service that says *said* (lower case) asks us to stay away, 0 where it is not busy."""
-    return asked_wait(said) or (BUSY_S if _holds(said, FOR_NOW) else 0.0)
+    return asked_wait(said) or (BUSY_S if _holds(said, BUSY_PHRASES) else 0.0)
 
 
 def _holds(said: str, words: tuple[str, ...]) -> bool:

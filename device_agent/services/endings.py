@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-ENDS: Mapping[str, tuple[date, str]] = {
+MODEL_ENDS: Mapping[str, tuple[date, str]] = {
     "gpt-realtime": (date(2027, 1, 20), "gpt-realtime-2.1"),
     "gpt-realtime-2025-08-28": (date(2027, 1, 20), "gpt-realtime-2.1"),
     "gpt-realtime-mini": (date(2027, 1, 20), "gpt-realtime-2.1-mini"),
@@ -22,7 +22,7 @@ developers.openai.com/api/docs/deprecations. What takes the place of a voice mod
 
 def ending(model: str, today: date) -> tuple[str, str]:
     """Return how to say that *model* ends or has ended, and what takes its place; twice "" where nothing is known."""
-    if model not in ENDS:
+    if model not in MODEL_ENDS:
         return "", ""
-    day, successor = ENDS[model]
+    day, successor = MODEL_ENDS[model]
     return f"{model} {'ends' if today <= day else 'ended'} on {day.isoformat()}", successor

@@ -9,23 +9,23 @@ from typing import Any
 
 Fields = dict[str, Any]
 
-LONGEST_NAME = 256
+MAX_ID_CHARS = 256
 """Characters of an id; those of the services have about thirty."""
-LONGEST_TEXT = 4000
+MAX_TRANSCRIPT_CHARS = 4000
 """Characters of what was said that are put together from pieces."""
-LONGEST_PIECE = 32 * 1024
+MAX_DELTA_CHARS = 32 * 1024
 """Characters of one piece of what is said; the pieces of the services are words and sentences."""
-LARGE, MOST_VALUES = 256 * 1024, 20_000
+LARGE_MESSAGE_BYTES, MAX_JSON_VALUES = 256 * 1024, 20_000
 """Bytes of a message that is large, and how many values may be in one: a large message is sound, which is one value.
 Each takes 60 bytes here and as little as three on the way, so 16 MiB of them would fill the memory of a small board."""
-LONGEST_COMPLAINT = 500
+MAX_ERROR_CHARS = 500
 """Characters of what a service says is wrong."""
 
 
 def event_of(message: str | bytes) -> Fields | str:
     """Return the event in *message*, an object with a ``type``; or what is wrong with it, as a sentence."""
-    if len(message) > LARGE and _values(message) > MOST_VALUES:
-        return f"the service sent JSON with more than {MOST_VALUES} values; ignored"
+    if len(message) > LARGE_MESSAGE_BYTES and _values(message) > MAX_JSON_VALUES:
+        return f"the service sent JSON with more than {MAX_JSON_VALUES} values; ignored"
     try:
         event = json.loads(message)
     except (ValueError, RecursionError):
@@ -58,7 +58,7 @@ def _whole(value: str) -> str:
 def name(fields: Fields, key: str) -> str:
     """Return an id. Ids are kept, and one that is longer than LONGEST_NAME is none."""
     value = text(fields, key)
-    return value if len(value) <= LONGEST_NAME else ""
+    return value if len(value) <= MAX_ID_CHARS else ""
 
 
 def number(fields: Fields, key: str) -> float:

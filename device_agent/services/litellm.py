@@ -22,7 +22,7 @@ from .auth import bearer, with_query
 from .base import Capabilities, HistoryEntry, Session
 from .json_fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
-from .realtime_session import READY_BY_RULE_S, RealtimeSession
+from .realtime_session import READY_WITHOUT_ACK_S, RealtimeSession
 from .realtime_settings import RealtimeSettings
 from .xai import Xai, xai_settings
 
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 
 DIALECTS = ("xai", "openai")
 """What the alias stands for, the default first."""
-BEHIND = "the service behind the proxy"
-REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
+BACKEND = "the service behind the proxy"
+BACKEND_STATUS_PATTERN = re.compile(r"rejected .*HTTP (\d{3})")
 """How the goodbye of a proxy tells what the service behind it answered."""
-MISCONFIGURED = {
+PROXY_MISTAKES = {
     "invalid model": "the proxy does not know this model; is service.model one of its aliases?",
     "api_key is required": "the proxy has no key for the service behind it; is there one in its model_list?",
     "no healthy deployments": "the proxy has no usable entry for this alias; is its model_list right?",
     "unsupported model": "the proxy does not support realtime for the model of this alias; is its model_list right?",
 }
 """What a proxy says where its own settings are wrong -> what to say of it. A key for xAI it calls one for OpenAI."""
-UNREACHED = "internal server error"
+BACKEND_UNREACHED = "internal server error"
 """How its goodbye begins where it could not connect to the service behind it."""
 
 
@@ -99,7 +99,7 @@ class LiteLLMSession(RealtimeSession):
     tells (``ResponseTimeout``).
     """
 
-    _name = BEHIND
+    _name = BACKEND
 
     def __init__(self, settings: dict[str, Any], **how: Any) -> None:
         super().__init__(settings, **how)
@@ -115,7 +115,7 @@ class LiteLLMSession(RealtimeSession):
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if not self.ready:
-            self._due = self._now + READY_BY_RULE_S
+            self._due = self._now + READY_WITHOUT_ACK_S
         return super()._on_greeting(event)
 
     def _on_session_updated(self, event: Fields) -> Iterable[Event]:
@@ -129,14 +129,14 @@ class LiteLLMSession(RealtimeSession):
         if self.ready:
             return super().lost(error)
         said = f"{error} {self._complaint}".lower()
-        for words, why in MISCONFIGURED.items():
+        for words, why in PROXY_MISTAKES.items():
             if words in said:
                 return LinkRefused(f"{why} ({self._complaint or error})")
         if "beta_api_shape_disabled" in str(error):
             return LinkRefused(
                 f"{error}; is service.dialect right? LiteLLM 1.81.9 always uses the beta protocol with OpenAI"
             )
-        if status := REJECTED.search(str(error)):
+        if status := BACKEND_STATUS_PATTERN.search(str(error)):
             return _rejected(int(status[1]))
         judged = super().lost(error)
         if isinstance(judged, LinkLost) and not self._heard:
@@ -147,16 +147,16 @@ class LiteLLMSession(RealtimeSession):
 def _rejected(status: int) -> LinkLost | LinkRefused:
     """Return what it means that the service behind the proxy answered *status*. Key and model are of the proxy's
     choice, not of ours."""
-    judged = rejection(BEHIND, status, {}, None)
+    judged = rejection(BACKEND, status, {}, None)
     if isinstance(judged, LinkLost):
         return judged
-    return LinkRefused(f"{BEHIND} answered {status}; are its key and model right in the proxy's model_list?")
+    return LinkRefused(f"{BACKEND} answered {status}; are its key and model right in the proxy's model_list?")
 
 
 def _hint(said: str) -> str:
     """Return what may help where a connection ended before a word came from behind the proxy. Release 1.81.9 drops it
     for an unknown alias and for a missing key alike."""
-    if UNREACHED in said:
+    if BACKEND_UNREACHED in said:
         return "the proxy cannot reach the service behind it; is that service running, and its api_base right?"
     return "no service behind the proxy answered; is service.model one of its aliases, with a key in its model_list?"
 

@@ -22,7 +22,7 @@ SERVER_TOOLS = {"mcp": ("server_url", "server_label")}
 """Tools that run at OpenAI -> the parameters that they need."""
 TEXT_PART = "output_text"
 """What a text of the assistant is called since general availability."""
-TRANSCRIPTION = "gpt-transcribe"
+TRANSCRIPTION_MODEL = "gpt-transcribe"
 """What writes down what the user said: it works on each turn that is committed, with server VAD and without, and costs
 a quarter of gpt-live-transcribe (0.0045 dollars a minute, DevEmperor/DictateKeyboard #248), which refuses turn
 detection (OpenWhispr/openwhispr #2077). Strands names it beside gpt-realtime-2.1 (strandsagents.com)."""
@@ -105,7 +105,7 @@ def openai_settings(settings: RealtimeSettings) -> dict[str, Any]:
         "audio": {
             "input": {
                 "format": settings.format,
-                "transcription": {"model": TRANSCRIPTION, **optional(languages=_languages(settings.language))},
+                "transcription": {"model": TRANSCRIPTION_MODEL, **optional(languages=_languages(settings.language))},
                 "noise_reduction": {"type": "far_field"},
                 "turn_detection": _turn_detection(settings),
             },

@@ -41,32 +41,32 @@ from ..net.models import Message
 from . import error_events
 from .audio_payload import AudioPayload
 from .base import HistoryEntry, Session
-from .closing import JUST_BEFORE_S, judge
-from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, event_of, name, number, part, parts, text
+from .closing import ERROR_BEFORE_CLOSE_S, judge
+from .json_fields import MAX_DELTA_CHARS, MAX_TRANSCRIPT_CHARS, Fields, event_of, name, number, part, parts, text
 from .reply_tracker import Due, ReplyTracker
-from .response_timeout import PATIENCE_S, ResponseTimeout
+from .response_timeout import DEFAULT_PATIENCE_S, ResponseTimeout
 from .session_settings import without_refused
 from .tool_calls import ToolCalls
 from .truncation import TruncationTracker
 
 log = logging.getLogger(__name__)
 
-READY_BY_RULE_S = 5.0
+READY_WITHOUT_ACK_S = 5.0
 """Some servers skip parts of the greeting: this long after session.update we take the session for ready."""
-UNENDED_S = 10.0
+REPLY_END_TIMEOUT_S = 10.0
 """A reply that sounded, and of which nothing more comes for so long, is over: some servers never say so."""
-TAKEN_BACK_S = 2.0
+WITHDRAWN_REPLY_RETRY_S = 2.0
 """A service that ended its own reply before it sounded, because it heard more speech, begins another one by then."""
-PROGRESS_S = 1.0
+PROGRESS_INTERVAL_S = 1.0
 """So often, at most, it is told that the service works on an answer."""
 NO_SPEECH = "the service heard no speech in it"
-LOWEST_RATE, HIGHEST_RATE = 8000, 48000
+MIN_RATE, MAX_RATE = 8000, 48000
 """Samples per second that a service may tell."""
-TRAILING_S = 1.0
+TRAILING_SILENCE_S = 1.0
 """Silence that follows a turn for a service that listens for its end: without it, it waits for ever."""
-LARGEST_CLIP = 8 * 1024 * 1024
+MAX_CLIP_BYTES = 8 * 1024 * 1024
 """Bytes. A longer recording is sent in pieces, because messages are limited: 15 MiB at OpenAI, 16 MiB at LiteLLM."""
-PIECE_S = 1.0
+CLIP_PIECE_S = 1.0
 """How much of a recording goes into one piece."""
 
 EVENTS = {
@@ -103,9 +103,9 @@ EVENTS = {
 }
 """The type of an event on the wire -> the method that understands it. The others tell us nothing that we need."""
 
-HISTORY = {"conversation.item.added", "conversation.item.created"}
+HISTORY_EVENTS = {"conversation.item.added", "conversation.item.created"}
 """What comes before the session is ready only where a conversation goes on: what was said in it."""
-GREETING = {"session.created", "conversation.created", "session.updated", "error"}
+GREETING_EVENTS = {"session.created", "conversation.created", "session.updated", "error"}
 """What matters before the session is ready. Anything else that early is history of a conversation that goes on: it was
 heard and acted upon before."""
 
@@ -129,7 +129,7 @@ class RealtimeSession(Session):
 
     _events: ClassVar[Mapping[str, str]] = EVENTS
 
-    _unended_s: ClassVar[float] = UNENDED_S
+    _unended_s: ClassVar[float] = REPLY_END_TIMEOUT_S
     _acknowledges_turns: ClassVar[bool] = True
 
     def __init__(
@@ -145,7 +145,7 @@ class RealtimeSession(Session):
         in_order: bool = False,
         answers_commits: bool = False,
         verbatim: bool = False,
-        patience_s: float = PATIENCE_S,
+        patience_s: float = DEFAULT_PATIENCE_S,
     ) -> None:
         super().__init__()
         self._settings, self._rate, self._service_ends = settings, rate, service_ends
@@ -201,7 +201,7 @@ class RealtimeSession(Session):
 
     def greet(self) -> None:
         self._say("session.update", session=self._settings)
-        self._due = self._now + READY_BY_RULE_S
+        self._due = self._now + READY_WITHOUT_ACK_S
 
     def tick(self, now: float) -> Iterable[Event]:
         self._now = now
@@ -306,7 +306,7 @@ class RealtimeSession(Session):
             return
         self._talking = False
         if self._service_ends:
-            self._append(bytes(2 * round(TRAILING_S * (self.input_rate or self._rate))))
+            self._append(bytes(2 * round(TRAILING_SILENCE_S * (self.input_rate or self._rate))))
             return
         self._say("input_audio_buffer.commit")
         self._commits += 1
@@ -335,11 +335,11 @@ class RealtimeSession(Session):
         self._replies.expect()
 
     def _send_clip(self, pcm: bytes) -> None:
-        if self._clips and len(pcm) <= LARGEST_CLIP:
+        if self._clips and len(pcm) <= MAX_CLIP_BYTES:
             self._whole_turn({"type": "input_audio", "audio": self._sound.pack(pcm)})
             return
         self.send(TalkStarted())
-        step = 2 * round(PIECE_S * self._rate)
+        step = 2 * round(CLIP_PIECE_S * self._rate)
         for begin in range(0, len(pcm), step):
             self._append(pcm[begin : begin + step])
         self.send(TalkEnded())
@@ -431,12 +431,12 @@ class RealtimeSession(Session):
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         kind, first = event["type"], not self._timeout.spoke
-        if self.listens and kind in self._events and kind not in GREETING:
+        if self.listens and kind in self._events and kind not in GREETING_EVENTS:
             yield from self._become_ready()  # it takes what we say without a word about our settings
-        if kind in self._events and (self.ready or kind in GREETING):
+        if kind in self._events and (self.ready or kind in GREETING_EVENTS):
             yield from getattr(self, self._events[kind])(event)
         else:
-            self._history |= kind in HISTORY
+            self._history |= kind in HISTORY_EVENTS
             log.debug("the event %s is ignored", kind)
         if kind != "ping":
             yield from self._note_sign(kind)
@@ -452,7 +452,7 @@ class RealtimeSession(Session):
         works = (self._replies.silent or self._replies.open) and (not sounds or self._tool_runs)
         self._quiet_at = self._now + self._unended_s if sounds and not self._tool_runs else None
         self._timeout.heard(self._now, owed=self._replies.owed, works=works, spare=self.spare)
-        if of_reply and works and self._now - self._progress_told >= PROGRESS_S:
+        if of_reply and works and self._now - self._progress_told >= PROGRESS_INTERVAL_S:
             self._progress_told = self._now
             yield ReplyProgress()
 
@@ -542,7 +542,7 @@ class RealtimeSession(Session):
         yield ServiceError(f"the speech could not be transcribed: {error_events.read(event)[1]}")
 
     def _user_said(self, item: str, said: str, *, final: bool) -> UserText:
-        said = said[:LONGEST_TEXT]
+        said = said[:MAX_TRANSCRIPT_CHARS]
         self._user_text = (item, said)
         return UserText(item, said, final)
 
@@ -601,7 +601,7 @@ class RealtimeSession(Session):
 
     def _said(self, reply: str, words: str) -> ReplyText:
         self._worded = reply
-        return ReplyText(reply, words[:LONGEST_PIECE])
+        return ReplyText(reply, words[:MAX_DELTA_CHARS])
 
     def _on_output_item(self, event: Fields) -> Iterator[Event]:
         item, reply = part(event, "item"), self._wanted(event, heard=False)
@@ -656,7 +656,7 @@ class RealtimeSession(Session):
         if self._retried or not (taken_back or error_events.momentary(response)):
             return False
         self._retried = True
-        after = TAKEN_BACK_S if taken_back else error_events.again_after(problem)
+        after = WITHDRAWN_REPLY_RETRY_S if taken_back else error_events.again_after(problem)
         log.info("the reply failed before it began (%s); requesting it once more in %.1f s", problem, after)
         self._replies.again(self._now, after)
         return True
@@ -667,7 +667,7 @@ class RealtimeSession(Session):
         if error_events.is_busy(code, message):
             self._replies.busy(self._now)
             return
-        if code == error_events.COMMIT_EMPTY and self._replies.due is Due.ASKED and not self._noticed:
+        if code == error_events.EMPTY_COMMIT_CODE and self._replies.due is Due.ASKED and not self._noticed:
             self._cancel()  # the request behind the commit would be answered as if something had been said
             yield ReplyEnded("", NO_SPEECH)
             return
@@ -699,7 +699,7 @@ class RealtimeSession(Session):
         connection ended."""
         if isinstance(error, LinkClosed):
             code, message, at = self._last_error
-            if self.ready and self._now - at > JUST_BEFORE_S:
+            if self.ready and self._now - at > ERROR_BEFORE_CLOSE_S:
                 code = message = ""
             return judge(error, code, message, ready=self.ready)
         if self.ready or not self._complaint or self._complaint in str(error):
@@ -712,4 +712,4 @@ def rate_of(event: Fields, way: str) -> int:
     """Return the samples per second of PCM that session.updated tells for *way*, 0 where it tells none."""
     format_ = part(part(part(part(event, "session"), "audio"), way), "format")
     rate = number(format_, "rate") if name(format_, "type") in {"audio/pcm", ""} else 0.0
-    return int(rate) if LOWEST_RATE <= rate <= HIGHEST_RATE else 0
+    return int(rate) if MIN_RATE <= rate <= MAX_RATE else 0

@@ -25,7 +25,7 @@ class RealtimeSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.audio in CODECS:
-            object.__setattr__(self, "rate", g711.RATE)
+            object.__setattr__(self, "rate", g711.G711_RATE)
 
     @property
     def format(self) -> dict[str, Any]:

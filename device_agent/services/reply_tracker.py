@@ -20,17 +20,17 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-REMEMBERED = 64
+MAX_REMEMBERED_IDS = 64
 """So many replies that were cut, and so many other ids of the one under way, are remembered by name."""
-BLOCKED_S = 3.0
+CANCELLED_REPLY_TIMEOUT_S = 3.0
 """A cancelled reply may be dropped by the service without a word (seen on xAI); after so long the next is asked for."""
-UNACKNOWLEDGED_S = 2.0
+COMMIT_ACK_TIMEOUT_S = 2.0
 """A commit that is not acknowledged for so long may have held no speech (xAI; pydantic-ai 2.53, checked live)."""
-ANSWERED_S = 0.7
+AUTO_REPLY_TIMEOUT_S = 0.7
 """A service that answers commits has begun so long after it acknowledged one; else it waits for a request."""
-AGAIN_S = 1.5
+BUSY_RETRY_S = 1.5
 """A service that is said to be busy, and begins nothing for so long, is asked again."""
-MOST_REQUESTS = 4
+MAX_REQUESTS = 4
 """For one turn. A service that ignores so many is left to its timeout."""
 
 
@@ -60,8 +60,10 @@ class ReplyTracker:
         self._candidates: list[str] = []  # announced while an answer was due, and silent so far
         self._current = ""  # the wanted reply: it has yielded something
         self._open = False  # and is not over
-        self._aliases: deque[str] = deque(maxlen=REMEMBERED)  # other ids that pieces of the current reply come under
-        self._dead: deque[str] = deque(maxlen=REMEMBERED)
+        self._aliases: deque[str] = deque(
+            maxlen=MAX_REMEMBERED_IDS
+        )  # other ids of pieces of the current reply
+        self._dead: deque[str] = deque(maxlen=MAX_REMEMBERED_IDS)
         self._dying: list[str] = []  # of the dead: those that the service has not ended yet
         self._unnamed = ""  # what a piece without id belongs to
         self._busy_with_another = False  # our request was refused, and nothing has begun since
@@ -117,7 +119,7 @@ class ReplyTracker:
         """Ask for a reply to a new turn, or to the results of tools, as soon as no cancelled one is in the way: a
         service runs one at a time."""
         self._requests = 0
-        self._postponed = now + BLOCKED_S
+        self._postponed = now + CANCELLED_REPLY_TIMEOUT_S
         self.ask_if_free()
 
     def ask_if_free(self) -> None:
@@ -134,7 +136,7 @@ class ReplyTracker:
     def arrived(self, now: float) -> None:
         """The commit has reached the service."""
         if self._due is Due.COMMITTED and self._ask_at is None and not self._acknowledged:
-            self._ask_at = now + UNACKNOWLEDGED_S
+            self._ask_at = now + COMMIT_ACK_TIMEOUT_S
 
     def expect(self) -> None:
         """The service ended the turn by itself, and will reply without being asked."""
@@ -154,7 +156,7 @@ class ReplyTracker:
         """Ask for what the service was to begin by itself."""
         self._overtaking |= self._due is Due.COMMITTED and not self._acknowledged
         self._ask_at = None
-        if self._requests < MOST_REQUESTS:
+        if self._requests < MAX_REQUESTS:
             self._request()
 
     def give_up(self) -> None:
@@ -180,7 +182,7 @@ class ReplyTracker:
         self._postponed = self._ask_at = None
         self._overtaking = self._busy_with_another = False
         if self._due is Due.ASKED:
-            self._void = min(self._void + 1, MOST_REQUESTS)
+            self._void = min(self._void + 1, MAX_REQUESTS)
         self._due = Due.NOTHING
         for name in self._candidates:
             self._kill(name)
@@ -196,7 +198,7 @@ class ReplyTracker:
     def _kill(self, name: str) -> None:
         self._strays = True
         self._dead.append(name)
-        self._dying = [*self._dying[-MOST_REQUESTS:], name]
+        self._dying = [*self._dying[-MAX_REQUESTS:], name]
         self._cancel("" if name.startswith(_OURS) else name)
 
     # What the service does --------------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ class ReplyTracker:
         self._overtaking = False
         if self._due is Due.COMMITTED:
             self._acknowledged = True
-            self._ask_at = now + ANSWERED_S
+            self._ask_at = now + AUTO_REPLY_TIMEOUT_S
             self._void = 0
             self._dying.clear()
         return overtaker
@@ -233,14 +235,14 @@ class ReplyTracker:
             self._void -= 1
             self._kill(name)
             if self._due is Due.ASKED:  # the reply to the later request follows, unless it was lost
-                self._ask_at = now + AGAIN_S
+                self._ask_at = now + BUSY_RETRY_S
         elif self._due is not Due.NOTHING:
             self._due, self._ask_at, self._strays = Due.NOTHING, None, False
             self._dying.clear()
             self._close()
             self._candidates.append(name)
         elif self._candidates:
-            self._candidates = [*self._candidates[-MOST_REQUESTS:], name]
+            self._candidates = [*self._candidates[-MAX_REQUESTS:], name]
         else:
             self._kill(name)
 
@@ -268,7 +270,7 @@ class ReplyTracker:
     def _flows_on(self, dying: bool, now: float) -> None:
         """A cancelled reply is evidently not over: what waits for its end waits on."""
         if dying and self._postponed is not None:
-            self._postponed = now + BLOCKED_S
+            self._postponed = now + CANCELLED_REPLY_TIMEOUT_S
 
     def _meant(self) -> str:
         """Return the reply that a piece without id belongs to, "" where it is one that was not announced."""
@@ -357,9 +359,9 @@ class ReplyTracker:
         if self._due is not Due.ASKED:
             return
         if self._dying or self._void:
-            self._due, self._postponed = Due.NOTHING, now + BLOCKED_S
+            self._due, self._postponed = Due.NOTHING, now + CANCELLED_REPLY_TIMEOUT_S
         else:
-            self._due, self._ask_at = Due.DETECTED, now + AGAIN_S
+            self._due, self._ask_at = Due.DETECTED, now + BUSY_RETRY_S
             self._busy_with_another = True
 
     def _close(self) -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from ..core.errors import LinkLost
 
-PATIENCE_S = 30.0
+DEFAULT_PATIENCE_S = 30.0
 """The usual ``service.patience_s``."""
-UNTAKEN, QUICK, SLOW, WORKING, LIMIT = 1 / 6, 1 / 2, 5 / 6, 2.0, 4.0
+ACCEPT_PART, QUICK_START_PART, SLOW_START_PART, PROGRESS_PART, TOTAL_PART = 1 / 6, 1 / 2, 5 / 6, 2.0, 4.0
 """Parts of it, as above."""
-SLOWER = 4.0
+SLOWDOWN_FACTOR = 4.0
 """A reply may take so many times as long to begin as the slowest before it."""
 
 
@@ -28,9 +28,9 @@ class ResponseTimeout:
     """Watches one service. *name* is what errors call it, *patience_s* is P, *acknowledges* whether it says a word on
     a turn before its reply. Times are seconds of any monotonic clock. All methods belong to the link's thread."""
 
-    def __init__(self, name: str, patience_s: float = PATIENCE_S, *, acknowledges: bool = True) -> None:
+    def __init__(self, name: str, patience_s: float = DEFAULT_PATIENCE_S, *, acknowledges: bool = True) -> None:
         self._name, self._patience_s = name, patience_s
-        self._to_take = UNTAKEN if acknowledges else QUICK
+        self._to_take = ACCEPT_PART if acknowledges else QUICK_START_PART
         self.spoke = not acknowledges
         """Whether the service has said anything on this connection."""
         self._sent = False  # a turn went up, and only the next ``check`` knows when that was
@@ -52,21 +52,21 @@ class ResponseTimeout:
         if not owed and self._began is not None:
             self._slowest = max(self._slowest, now - self._began)
         if works:
-            self._wait(now, WORKING, "sent no more of its reply")
+            self._wait(now, PROGRESS_PART, "sent no more of its reply")
         elif owed:
             self._wait(now, self._to_begin(spare), "began no reply")
         else:
             self._until = None
         self._sent, self._began = False, began if owed or works else None
         if self._until is not None:
-            self._until = min(self._until, began + LIMIT * self._patience_s)
+            self._until = min(self._until, began + TOTAL_PART * self._patience_s)
 
     def _to_begin(self, spare: bool) -> float:
         """Return the part of P that a reply may take to begin."""
         known = self._slowest > 0
-        if spare or (known and self._slowest * SLOWER <= QUICK * self._patience_s):
-            return QUICK
-        return SLOW
+        if spare or (known and self._slowest * SLOWDOWN_FACTOR <= QUICK_START_PART * self._patience_s):
+            return QUICK_START_PART
+        return SLOW_START_PART
 
     def _wait(self, now: float, part: float, failure: str) -> None:
         self._limit, self._failure = part * self._patience_s, failure
@@ -84,7 +84,7 @@ class ResponseTimeout:
         """Raise ResponseTimedOut where the service has been silent for too long."""
         if self._sent:
             self._sent, self._began = False, now
-            self._wait(now, self._to_take if self.spoke else SLOW, "did not accept the turn")
+            self._wait(now, self._to_take if self.spoke else SLOW_START_PART, "did not accept the turn")
         if self._until is not None and now >= self._until:
             self.settle()
             raise ResponseTimedOut(f"{self._name} {self._failure} within {self._limit:g} s")

@@ -12,7 +12,7 @@ from typing import Any
 
 from .json_fields import Fields, text
 
-OPTIONAL: dict[str, tuple[str, ...]] = {
+OPTIONAL_SETTINGS: dict[str, tuple[str, ...]] = {
     "transcription": ("audio", "input", "transcription"),
     "noise_reduction": ("audio", "input", "noise_reduction"),
     "speed": ("audio", "output", "speed"),
@@ -28,7 +28,7 @@ def without_refused(settings: Fields, parameter: str, message: str) -> tuple[str
 
     *parameter* is the path that the error names, "" where it names none; then the words of *message* tell.
     """
-    for name, path in OPTIONAL.items():
+    for name, path in OPTIONAL_SETTINGS.items():
         found = _at(settings, path)
         if found is None:
             continue

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.events import ToolCall
-from .base import LONGEST_ARGUMENTS, Function, ServerTool
+from .base import MAX_ARGUMENTS_CHARS, Function, ServerTool
 from .json_fields import Fields, name, text
 
-MOST = 32
+MAX_OPEN_CALLS = 32
 """Calls that may be open at a time. A service that asks for more is broken, and waits in vain for the rest."""
 
 
@@ -36,14 +36,14 @@ class ToolCalls:
 
     def announce(self, item: Fields) -> None:
         """The service names what it will ask for; older servers do not repeat the name with the arguments."""
-        if text(item, "type") == "function_call" and len(self._names) < 2 * MOST:
+        if text(item, "type") == "function_call" and len(self._names) < 2 * MAX_OPEN_CALLS:
             self._names |= {name(item, key): name(item, "name") for key in ("call_id", "id") if name(item, key)}
 
     def ask(self, fields: Fields) -> ToolCall | None:
         """Return the call in an event or an item, None if it was told before or makes no sense."""
         call = name(fields, "call_id")
         wanted = name(fields, "name") or self._names.get(call) or self._names.get(name(fields, "item_id"))
-        if not call or not wanted or call in self._told or max(len(self._open), len(self._told)) >= MOST:
+        if not call or not wanted or call in self._told or max(len(self._open), len(self._told)) >= MAX_OPEN_CALLS:
             return None
         self._told.add(call)
         self._open[call] = True
@@ -92,7 +92,7 @@ class ToolCalls:
 def cut(arguments: str) -> str:
     """Return *arguments*; of what is longer than LONGEST_ARGUMENTS only so much that the toolbox sees that, and refuses
     the call: a service may send 16 MiB, and calls wait for each other."""
-    return arguments[: LONGEST_ARGUMENTS + 1]
+    return arguments[: MAX_ARGUMENTS_CHARS + 1]
 
 
 def function_tools(functions: Iterable[Function]) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-MOST_ITEMS = 32
+MAX_REPLY_ITEMS = 32
 """So many items of one reply."""
-REMEMBERED = 8
+MAX_TRACKED_REPLIES = 8
 """So many replies: one may still sound when the next has arrived."""
 
 
@@ -26,10 +26,10 @@ class TruncationTracker:
         if not item:
             return
         items = self._replies.setdefault(reply, OrderedDict())
-        if len(items) >= MOST_ITEMS and item not in items:
+        if len(items) >= MAX_REPLY_ITEMS and item not in items:
             return
         items[item] = items.get(item, 0.0) + seconds
-        while len(self._replies) > REMEMBERED:
+        while len(self._replies) > MAX_TRACKED_REPLIES:
             self._replies.popitem(last=False)
 
     def cut(self, reply: str, heard_ms: int) -> Iterator[tuple[str, int]]:

@@ -16,15 +16,15 @@ from urllib.parse import urlsplit
 
 from ..core.errors import LinkLost
 from ..net.models import Endpoint, Request
-from .auth import LONGEST, with_query
+from .auth import MAX_CREDENTIAL_CHARS, with_query
 from .base import Capabilities, Function, HistoryEntry, ServerTool, Session, Settings
 from .json_fields import text
 from .ultravox_session import UltravoxSession
 
-LONGEST_TOOL_S = 40.0
+MAX_TOOL_S = 40.0
 """A tool may take so long at most, and 2.5 s where its definition does not say (docs.ultravox.ai, quoted by
 aplisay/llm-agent #176): a later answer is thrown away, and the tool is called again."""
-ON_THE_WAY_S = 2.0
+TOOL_ROUND_TRIP_S = 2.0
 """What a call and its answer may take besides the tool itself."""
 
 
@@ -51,7 +51,7 @@ class Ultravox(Settings):
     )
     rates: ClassVar[tuple[int, ...]] = (24000, 16000, 8000, 48000)
     server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    longest_tool_s: ClassVar[float] = LONGEST_TOOL_S
+    longest_tool_s: ClassVar[float] = MAX_TOOL_S
 
     @property
     def takes_halves(self) -> bool:
@@ -105,7 +105,7 @@ def _is_address(url: str) -> bool:
         named = bool(urlsplit(url).hostname)
     except ValueError:
         return False
-    return named and url.startswith(("ws://", "wss://")) and url.isprintable() and len(url) <= LONGEST
+    return named and url.startswith(("ws://", "wss://")) and url.isprintable() and len(url) <= MAX_CREDENTIAL_CHARS
 
 
 def _message(said: HistoryEntry) -> dict[str, str]:
@@ -129,4 +129,4 @@ def _client_tool(function: Function) -> dict[str, Any]:
 
 def _timeout(function: Function) -> str:
     """Return how long the service is to wait for *function*, in whole seconds as it writes them: 12s."""
-    return f"{math.ceil(min(function.timeout_s + ON_THE_WAY_S, LONGEST_TOOL_S))}s"
+    return f"{math.ceil(min(function.timeout_s + TOOL_ROUND_TRIP_S, MAX_TOOL_S))}s"

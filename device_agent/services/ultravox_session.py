@@ -30,18 +30,18 @@ from ..core.events import (
 )
 from ..net.models import Message
 from .base import Session
-from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
-from .response_timeout import PATIENCE_S, ResponseTimeout
-from .tool_calls import MOST, cut
+from .json_fields import MAX_DELTA_CHARS, MAX_TRANSCRIPT_CHARS, Fields, Samples, event_of, name, part, text
+from .response_timeout import DEFAULT_PATIENCE_S, ResponseTimeout
+from .tool_calls import MAX_OPEN_CALLS, cut
 
 log = logging.getLogger(__name__)
 
-FRAME_S = 0.02
-LATE_S = 0.1
+STREAM_FRAME_S = 0.02
+MAX_STREAM_LAG_S = 0.1
 """What we owe the stream after a longer nap is not made up for: the service would drop it."""
-SETTLE_S = 1.0
+TEXT_END_TIMEOUT_S = 1.0
 """A reply is over so long after the service stopped to speak, where its text has no end."""
-LAST_ORDINAL = 1 << 31
+MAX_ORDINAL = 1 << 31
 """A text with a larger number than this has none: Python writes down no number of 4301 digits."""
 
 EVENTS = {
@@ -58,10 +58,10 @@ class UltravoxSession(Session):
     """One call, with sound at *rate* both ways. *text_only* says that replies have none; *patience_s* is how long the
     service may be silent."""
 
-    def __init__(self, *, rate: int, text_only: bool = False, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, *, rate: int, text_only: bool = False, patience_s: float = DEFAULT_PATIENCE_S) -> None:
         super().__init__()
         self._text_only = text_only
-        self._frame = 2 * round(rate * FRAME_S)
+        self._frame = 2 * round(rate * STREAM_FRAME_S)
         self._now = 0.0
         self._speech = bytearray()  # what waits for its time; the outbox has bounded it
         self._talking = False
@@ -99,11 +99,11 @@ class UltravoxSession(Session):
         self._timeout.check(now)
         if self.deadline is None:
             return ()
-        if now - self.deadline > LATE_S:
+        if now - self.deadline > MAX_STREAM_LAG_S:
             self.deadline = now
         while self.deadline <= now:
             self._stream()
-            self.deadline += FRAME_S
+            self.deadline += STREAM_FRAME_S
         if self._turn_whole and not self._speech:
             self._turn_whole = False
             if self._turn_open:
@@ -250,7 +250,7 @@ class UltravoxSession(Session):
         """The service stopped to speak. The end of the text may come after the end of the sound."""
         if self._agent_text[0] <= self._agent_past:
             return self._end_reply()
-        self._settled_at = self._now + SETTLE_S
+        self._settled_at = self._now + TEXT_END_TIMEOUT_S
         return ()
 
     def _on_sound(self, sound: bytes) -> Iterator[Event]:
@@ -270,12 +270,12 @@ class UltravoxSession(Session):
         """``text`` replaces what was said under an ordinal, ``delta`` goes on."""
         ordinal = event.get("ordinal")
         number = self._agent_past + 1
-        if isinstance(ordinal, int) and 0 <= ordinal <= LAST_ORDINAL:
+        if isinstance(ordinal, int) and 0 <= ordinal <= MAX_ORDINAL:
             number = ordinal
         final = event.get("final") is True
         if text(event, "role") == "user":
             before = self._user_text[1] if self._user_text[0] == number else ""
-            self._user_text = (number, (text(event, "text") or before + text(event, "delta"))[:LONGEST_TEXT])
+            self._user_text = (number, (text(event, "text") or before + text(event, "delta"))[:MAX_TRANSCRIPT_CHARS])
             yield UserText(str(number), self._user_text[1], final)
         elif text(event, "role") == "agent":
             yield from self._agent_said(number, text(event, "text"), text(event, "delta"), final=final)
@@ -288,10 +288,10 @@ class UltravoxSession(Session):
         self._begin_reply()
         before = self._agent_text[1] if self._agent_text[0] == number else ""
         if whole:
-            delta = whole[len(before) :] if whole.startswith(before) and len(before) < LONGEST_TEXT else ""
-        self._agent_text = (number, (before + delta)[:LONGEST_TEXT])
+            delta = whole[len(before) :] if whole.startswith(before) and len(before) < MAX_TRANSCRIPT_CHARS else ""
+        self._agent_text = (number, (before + delta)[:MAX_TRANSCRIPT_CHARS])
         if delta:
-            yield ReplyText(self._reply, delta[:LONGEST_PIECE])
+            yield ReplyText(self._reply, delta[:MAX_DELTA_CHARS])
         if final:
             self._agent_past = number
             if self._state != "speaking" and (self._sounding or self._text_only):
@@ -303,7 +303,7 @@ class UltravoxSession(Session):
             self._count += 1
             self._reply = self._last = f"reply {self._count}"
         if self._state != "speaking":
-            self._settled_at = self._now + SETTLE_S
+            self._settled_at = self._now + TEXT_END_TIMEOUT_S
 
     def _end_reply(self) -> Iterable[Event]:
         reply, heard = self._reply, self._sounding or self._text_only
@@ -325,7 +325,7 @@ class UltravoxSession(Session):
 
     def _on_tool(self, event: Fields) -> Iterator[Event]:
         call, tool = name(event, "invocationId"), name(event, "toolName")
-        if not call or not tool or call in self._calls or len(self._calls) >= MOST:
+        if not call or not tool or call in self._calls or len(self._calls) >= MAX_OPEN_CALLS:
             return
         self._calls[call] = not self._unwanted
         if self._unwanted:

@@ -19,14 +19,14 @@ from . import error_events
 from .base import Capabilities, HistoryEntry, Session, Settings
 from .closing import busy_for
 from .json_fields import Fields
-from .realtime_session import EVENTS, READY_BY_RULE_S, RealtimeSession
+from .realtime_session import EVENTS, READY_WITHOUT_ACK_S, RealtimeSession
 from .tool_calls import function_tools
 
-UNGREETED_S = 1.0
+READY_WITHOUT_GREETING_S = 1.0
 """So long after session.update we take a service that says nothing for ready."""
-QUIET_S = 1.5
+REPLY_END_SILENCE_S = 1.5
 """A reply without a new piece for so long is over, where no event says so."""
-DOOR_S = 10.0
+KEY_REFUSAL_S = 10.0
 """A service that hangs up so early, and has said nothing, does not want our key."""
 
 
@@ -79,7 +79,7 @@ class XaiLiveSession(RealtimeSession):
         "response.audio.done": "_on_reply_done",
         "response.output_audio.done": "_on_reply_done",
     }
-    _unended_s: ClassVar[float] = QUIET_S
+    _unended_s: ClassVar[float] = REPLY_END_SILENCE_S
     _acknowledges_turns: ClassVar[bool] = False
 
     def __init__(self, key: Secret | None, settings: dict[str, Any], **how: Any) -> None:
@@ -93,7 +93,7 @@ class XaiLiveSession(RealtimeSession):
             self._outgoing.append(json.dumps({"type": "auth", "api_key": self._key.reveal()}))
         super().greet()
         self._greeted_at = self._now
-        self._due = self._now + UNGREETED_S
+        self._due = self._now + READY_WITHOUT_GREETING_S
 
     def recall(self, said: Sequence[HistoryEntry]) -> None:
         """No word of the documents tells how to: it begins anew."""
@@ -105,7 +105,7 @@ class XaiLiveSession(RealtimeSession):
     def _await_silence(self) -> None:
         """A cancelled reply is over when no more of it comes."""
         if self._replies.dying:
-            self._quiet_at = self._now + QUIET_S
+            self._quiet_at = self._now + REPLY_END_SILENCE_S
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
@@ -120,7 +120,7 @@ class XaiLiveSession(RealtimeSession):
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         """A service that greets will acknowledge our settings, too."""
         if not self.ready:
-            self._due = self._greeted_at + READY_BY_RULE_S
+            self._due = self._greeted_at + READY_WITHOUT_ACK_S
         return ()
 
     def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
@@ -133,7 +133,7 @@ class XaiLiveSession(RealtimeSession):
         """Nothing is documented about a wrong key: a close frame before the first word is how it must look. What breaks
         has another cause, and so has a service that says it is busy."""
         judged = super().lost(error)
-        early = isinstance(error, LinkClosed) and not self._heard and self._now - self._greeted_at <= DOOR_S
+        early = isinstance(error, LinkClosed) and not self._heard and self._now - self._greeted_at <= KEY_REFUSAL_S
         if early and isinstance(judged, LinkLost) and not judged.retry_after:
             return LinkRefused(f"{judged}, before its first message; is the key right?")
         return judged
