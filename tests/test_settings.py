@@ -17,7 +17,7 @@ from device_agent.app.factories import open_service
 from device_agent.config.model import Config, ServiceConfig, TalkConfig, ToolConfig
 from device_agent.config.rules import contradictions
 from device_agent.core.redaction import Secret
-from device_agent.services.base import Function, Settings
+from device_agent.services.base import Function, Service
 from device_agent.services.endings import MODEL_ENDS
 from device_agent.services.openai import TRANSCRIPTION_MODEL, OpenAI
 from device_agent.services.registry import SERVICES, load, options, reasons, rules
@@ -285,7 +285,7 @@ def test_an_address_without_a_path_has_the_usual_one(name, given, path):
 
 def test_what_stands_behind_the_address_stays_there():
     assert Xai(url="wss://proxy.example?region=eu").url == "wss://proxy.example/v1/realtime?region=eu"
-    assert Settings().url == ""
+    assert Service().url == ""
 
 
 # Tools ----------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Truncation: what of a reply was heard, by item of the conversation, so that the service forgets the rest.
+"""Truncation: how much of each item of a reply was heard, so that the service forgets the rest.
 
-A service knows what it sent and not what was heard: after a cut, the item that was being heard is shortened, and the
-items and replies behind it are deleted, or the assistant would refer to words that were not heard.
+A service knows what it sent and not what was heard: after an interruption the item that was being heard is truncated,
+and the items and replies behind it are deleted, or the assistant would refer to words that were not heard.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 MAX_REPLY_ITEMS = 32
-"""So many items of one reply."""
-MAX_TRACKED_REPLIES = 8
-"""So many replies: one may still sound when the next has arrived."""
+MAX_TRACKED_REPLIES = 8  # one may still sound when the next has arrived
 
 
 class TruncationTracker:
@@ -22,7 +20,7 @@ class TruncationTracker:
         self._replies: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
 
     def note(self, reply: str, item: str, seconds: float = 0.0) -> None:
-        """So many *seconds* of *item* came; 0 where it was announced. What has no name cannot be shortened."""
+        """Add *seconds* of sound to *item*; 0 if it was announced. An item without an id cannot be truncated."""
         if not item:
             return
         items = self._replies.setdefault(reply, OrderedDict())
@@ -33,10 +31,10 @@ class TruncationTracker:
             self._replies.popitem(last=False)
 
     def cut(self, reply: str, heard_ms: int) -> Iterator[tuple[str, int]]:
-        """Yield each item that *reply* and the replies behind it hold and that was not heard whole, once, with the ms
-        that are to be left of it: 0 where nothing of it was heard.
+        """Yield each item of *reply* and of the replies behind it that was not heard whole, once, with the ms that are
+        to be left of it: 0 if nothing was heard.
 
-        Never more than came: a service takes that for an error.
+        Never more than was received: a service takes that for an error.
         """
         names = list(self._replies)
         if reply not in names:
