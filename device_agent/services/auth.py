@@ -28,9 +28,7 @@ def bearer(secret: Secret | None) -> dict[str, str]:
 
 def read_token(answer: Any) -> Secret:
     """Return the token in the answer of any known server: ``value``, ``client_secret.value`` or ``client_secret``.
-
-    Raises LinkLost if there is none.
-    """
+    Raises LinkLost if there is none."""
     found = answer if isinstance(answer, dict) else {}
     nested = found.get("client_secret")
     value = found.get("value") or (nested.get("value") if isinstance(nested, dict) else nested)

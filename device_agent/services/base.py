@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,9 +73,7 @@ class Session:
     """
 
     ready = False  # whether the service has accepted the settings. send is called only after that, or once it listens
-    listens = False
-    """Whether speech may be sent before the session is ready, because the service processes messages in order, and
-    applies the settings before the speech."""
+    listens = False  # whether speech may be sent before that: the service applies the settings in front of it first
     deadline: float | None = None  # when to call tick although no message was received
     resume = ""  # identifies this conversation to a later connection; "" while, or where, it cannot be resumed
     expires_at = 0.0  # when the service will end this session, in Unix time; 0 if unknown
@@ -91,6 +90,9 @@ class Session:
         """Return the messages to send now, in order, once."""
         messages, self._outgoing = self._outgoing, []
         return messages
+
+    def _send_event(self, kind: str, **fields: object) -> None:
+        self._outgoing.append(json.dumps({"type": kind, **fields}))
 
     def tick(self, now: float) -> Iterable[Event]:
         """Advance to *now*, in seconds of a monotonic clock."""

@@ -28,12 +28,9 @@ BUSY_PATTERN = re.compile(r"session_limit|slots|rate[_ ]limit|too many|concurren
 
 
 def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool) -> LinkLost | LinkRefused:
-    """Return the error that *closed* stands for.
-
-    *code* and *message* are of the error event up to ERROR_BEFORE_CLOSE_S before the close frame, "" if there was none;
-    *ready*: the session had worked. A LinkClosed is returned where an unused session would be refused: it is a refusal
-    if it happens again at once (``LinkPolicy.lost``).
-    """
+    """Return the error that *closed* stands for. *code* and *message* are of the error event up to ERROR_BEFORE_CLOSE_S
+    before it, "" if there was none; *ready*: the session had worked. A LinkClosed is returned where an unused session
+    would be refused: it is a refusal if it happens again at once (``LinkPolicy.lost``)."""
     complaint = f"{code}: {message}" if code and code not in message else message
     text = f"{closed} ({complaint})" if complaint else str(closed)
     said = f"{code} {message} {closed.reason}".lower()

@@ -7,13 +7,12 @@ import re
 from ..core.errors import LinkLost, LinkRefused
 from .json_fields import MAX_ERROR_CHARS, Fields, name, part, text
 
-FATAL_CODES = {
+FATAL_CODES = {  # after which no retry helps
     "invalid_api_key": "the key is not valid",
     "insufficient_quota": "the account has no credit left",
     "model_not_found": "there is no such model",
     "beta_api_shape_disabled": "the server does not speak the beta protocol any more",
 }
-"""Error codes after which no retry helps."""
 EMPTY_COMMIT_CODE = "input_audio_buffer_commit_empty"  # the error code of a commit with less than 100 ms of sound
 SESSION_OVER_CODES = {"session_expired", "max_duration", "timeout"}  # error codes that end the session regularly
 ACTIVE_RESPONSE_PHRASES = ("conversation_already_has_active_response", "already has an active response")
@@ -29,8 +28,7 @@ REPLY_RETRY_S, MAX_REPLY_RETRY_S = 0.25, 5.0
 
 
 def read(event: Fields) -> tuple[str, str]:
-    """Return code and message of an ``error`` event. They stand in an object or, at vLLM, flat in the event; the object
-    may be a string (seen in the field)."""
+    """Return code and message: in an object, flat in the event (vLLM), or in place of it (seen in the field)."""
     error = event.get("error")
     detail = part(event, "error") or {key: value for key, value in event.items() if key != "type"}
     code = name(detail, "code") or name(detail, "type")
@@ -64,10 +62,8 @@ def _holds(code: str, message: str, phrases: tuple[str, ...]) -> bool:
 
 
 def of_reply(response: Fields) -> str:
-    """Return why a reply is not whole, "" if it is. xAI's status_details may be a string without meaning.
-
-    Raises LinkRefused if no other request will be answered: no credit, for example.
-    """
+    """Return why a reply is not whole, "" if it is. xAI's status_details may be a string without meaning. Raises
+    LinkRefused if no other request will be answered: no credit, for example."""
     status = text(response, "status") or "completed"
     if status == "completed":
         return ""

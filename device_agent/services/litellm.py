@@ -79,11 +79,9 @@ class LiteLLM(RealtimeSettings):
 
 
 class LiteLLMSession(RealtimeSession):
-    """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does.
-
-    When that service is lost, release 1.81.9 keeps the connection and answers pings: only a turn that is not accepted
-    reveals it (``ResponseTimeout``).
-    """
+    """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does. When
+    that service is lost, release 1.81.9 keeps the connection and answers pings: only a turn that is not accepted
+    reveals it (``ResponseTimeout``)."""
 
     _heard = False  # a message was received
 
@@ -142,8 +140,8 @@ def _rejected(status: int) -> LinkLost | LinkRefused:
 
 
 def _hint(said: str) -> str:
-    """Return advice for a connection that ended before a word came from behind the proxy. Release 1.81.9 drops it for
-    an unknown alias and for a missing key alike."""
+    """Return advice for a connection that ended before a greeting: release 1.81.9 does so for an unknown alias and
+    for a missing key alike."""
     if BACKEND_UNREACHED in said:
         return "the proxy cannot reach the service behind it; is that service running, and its api_base right?"
     return "no service behind the proxy answered; is service.model one of its aliases, with a key in its model_list?"

@@ -63,8 +63,7 @@ class OpenAI(TokenSettings):
 
 
 def openai_settings(settings: RealtimeSettings) -> dict[str, Any]:
-    """Return the session. The microphone of a speaker stands across the room (far_field). Transcription is off unless
-    it is requested."""
+    """Return the session. The microphone is across the room (far_field); transcription is off unless requested."""
     effort = settings.reasoning if reasons(OpenAI, settings.model) else ""
     return {
         "type": "realtime",

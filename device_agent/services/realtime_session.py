@@ -6,7 +6,6 @@ servers, so every spelling that was seen anywhere is understood (``RealtimeSessi
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import deque
@@ -55,17 +54,14 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Any, Fields], Iterable[Event]]
 """Understands one event of the service: takes the session and the event, returns what it means."""
 
-READY_WITHOUT_ACK_S = 5.0
-"""Seconds from session.update until the session counts as ready: some servers skip parts of the greeting."""
-REPLY_END_TIMEOUT_S = 10.0
-"""Seconds without a new piece after which an audible reply counts as over: some servers never report its end."""
+READY_WITHOUT_ACK_S = 5.0  # from session.update until the session counts as ready: some servers never confirm it
+REPLY_END_TIMEOUT_S = 10.0  # an audible reply without a new piece counts as over: some servers never report its end
 WITHDRAWN_REPLY_RETRY_S = 2.0
 """Seconds in which a service that ended its own silent reply, because it heard more speech, begins another one."""
 PROGRESS_INTERVAL_S = 1.0  # the least time between two reports that the service works on an answer
 NO_SPEECH = "the service heard no speech in it"
 MIN_RATE, MAX_RATE = 8000, 48000  # samples per second that a service may choose
-TRAILING_SILENCE_S = 1.0
-"""Silence sent after a turn to a service that detects its end; without it, the service waits for ever."""
+TRAILING_SILENCE_S = 1.0  # sent after a turn to a service that detects its end, and waits for ever without it
 MAX_CLIP_BYTES = 8 * 1024 * 1024
 """Bytes. A longer recording is sent in pieces, because messages are limited: 15 MiB at OpenAI, 16 MiB at LiteLLM."""
 CLIP_PIECE_S = 1.0
@@ -84,8 +80,7 @@ class Dialect:
     text_part: str = "text"  # the type of a text of the assistant
     clips: bool = True  # a recording may travel in one message
     resumes: bool = False  # a later connection may resume the conversation
-    in_order: bool = False
-    """Speech is judged by the settings sent before it, confirmed or not, so it may follow them at once."""
+    in_order: bool = False  # speech meets the settings sent before it, confirmed or not, and may follow them at once
     answers_commits: bool = False
     """A commit may be answered without a request, and a request sent together with it would be answered first, without
     the speech: so at xAI (pydantic-ai 2.53, checked live; others of 2026 saw it wait for a request)."""
@@ -357,9 +352,6 @@ class RealtimeSession(Session):
     def _create_item(self, kind: str, **fields: object) -> None:
         self._send_event("conversation.item.create", item={"type": kind, **fields})
 
-    def _send_event(self, kind: str, **fields: object) -> None:
-        self._outgoing.append(json.dumps({"type": kind, **fields}))
-
     # Events of the service --------------------------------------------------------------------------------------------
 
     def receive(self, message: Message) -> Iterator[Event]:
@@ -453,7 +445,7 @@ class RealtimeSession(Session):
             yield TurnAcknowledged()
 
     def _on_user_text(self, event: Fields) -> Iterator[Event]:
-        """A delta holds the next words (OpenAI); others the transcript so far, which may rewrite earlier words (xAI)."""
+        """A delta holds the next words (OpenAI), others the transcript so far, which may change earlier words (xAI)."""
         kind, item = event["type"], name(event, "item_id")
         said = text(event, "transcript")
         if kind.endswith(".delta"):
@@ -573,8 +565,7 @@ class RealtimeSession(Session):
         self._request_after_tools()
 
     def _retry(self, response: Fields, problem: str) -> bool:
-        """Request a reply once more, and once only, if it failed temporarily or the service ended it by itself; return
-        whether it is requested."""
+        """Request a reply again, once, if it failed temporarily or was ended by the service; return whether it is."""
         withdrawn = text(response, "status") == "cancelled"
         if self._retried or not (withdrawn or error_events.momentary(response)):
             return False

@@ -31,8 +31,7 @@ def rules(name: str, dialect: str) -> type[Service]:
 
 
 def rate(name: str, wanted: int, audio: str) -> int:
-    """Return the sample rate of the service called *name*, where *wanted* and *audio* are ``service.rate`` and
-    ``service.audio`` of the configuration."""
+    """Return the sample rate of a service, given ``service.rate`` and ``service.audio`` of the configuration."""
     return load(name).sample_rate(wanted, audio)
 
 

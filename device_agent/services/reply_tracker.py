@@ -20,14 +20,10 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-MAX_REMEMBERED_IDS = 64
-"""Ids that are remembered of replies that were interrupted, and of other ids of the one under way."""
-CANCELLED_REPLY_TIMEOUT_S = 3.0
-"""A cancelled reply may be dropped by the service without a word (seen on xAI); then the next is requested."""
-COMMIT_ACK_TIMEOUT_S = 2.0
-"""A commit that is not acknowledged in time may have held no speech (xAI; pydantic-ai 2.53, checked live)."""
-AUTO_REPLY_TIMEOUT_S = 0.7
-"""From the acknowledged commit to its reply, at a service that answers commits; later it waits for a request."""
+MAX_REMEMBERED_IDS = 64  # of replies that were interrupted, and of other ids of the one under way
+CANCELLED_REPLY_TIMEOUT_S = 3.0  # a cancelled reply may be dropped without a word (seen on xAI); the next is due then
+COMMIT_ACK_TIMEOUT_S = 2.0  # without it, the commit may have held no speech (xAI; pydantic-ai 2.53, checked live)
+AUTO_REPLY_TIMEOUT_S = 0.7  # a service that answers commits has begun so long after the acknowledgement
 BUSY_RETRY_S = 1.5  # a service that reported to be busy, and begins nothing, is asked again
 MAX_REQUESTS = 4  # requests for one turn. A service that ignores so many is left to its timeout
 
@@ -37,8 +33,7 @@ class Due(Enum):
 
     NOTHING = "nothing"
     COMMITTED = "committed"  # a commit, which the service may answer by itself; requested if it does not
-    DETECTED = "detected"
-    """The service ended the turn, or is busy, or failed: it will begin by itself, or a request follows later."""
+    DETECTED = "detected"  # the service ended the turn, is busy, or failed: it begins by itself, or a request follows
     ASKED = "asked"  # response.create was sent
 
 
@@ -93,8 +88,7 @@ class ReplyTracker:
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def ask(self, now: float) -> None:
-        """Request a reply to a new turn, or to the results of tools, as soon as no cancelled one is in the way: a
-        service runs one at a time."""
+        """Request a reply to a turn or to tool results as soon as no cancelled one is in the way: only one can run."""
         self._requests = 0
         self._postponed = now + CANCELLED_REPLY_TIMEOUT_S
         self.ask_if_free()
@@ -121,8 +115,7 @@ class ReplyTracker:
         self._dying.clear()
 
     def again(self, now: float, after: float) -> None:
-        """A reply failed, or was withdrawn, before it yielded anything: request it once more *after* so many seconds,
-        unless the service begins by itself."""
+        """A reply failed or was withdrawn while silent: request another *after* seconds, unless the service begins."""
         self.due, self._ask_at = Due.DETECTED, now + after
 
     def overdue(self, now: float) -> bool:
@@ -329,8 +322,7 @@ class ReplyTracker:
         return withdrawn
 
     def busy(self, now: float) -> None:
-        """A request was refused because a reply runs. That may be a dead one, the wanted one before it is announced, or
-        none at all."""
+        """A request was refused because a reply runs: a dead one, the wanted one before it is announced, or none."""
         if self.due is not Due.ASKED:
             return
         if self._dying or self._void:

@@ -11,21 +11,18 @@ from typing import Any
 
 from .json_fields import Fields, text
 
-OPTIONAL_SETTINGS: dict[str, tuple[str, ...]] = {
+OPTIONAL_SETTINGS: dict[str, tuple[str, ...]] = {  # -> their path in the session
     "transcription": ("audio", "input", "transcription"),
     "noise_reduction": ("audio", "input", "noise_reduction"),
     "speed": ("audio", "output", "speed"),
     "reasoning": ("reasoning",),
     "resumption": ("resumption",),
 }
-"""Settings that a conversation does not need -> their path in the session."""
 
 
 def without_refused(settings: Fields, parameter: str, message: str) -> tuple[str, Fields] | None:
     """Return the name of the optional setting that was refused and *settings* without it; None if another one was.
-
-    *parameter* is the path in the error event; if that is "", the words of *message* decide.
-    """
+    *parameter* is the path in the error event; if that is "", the words of *message* decide."""
     for name, path in OPTIONAL_SETTINGS.items():
         found = _at(settings, path)
         if found is None:

@@ -13,12 +13,9 @@ MAX_OPEN_CALLS = 32  # a service that makes more calls at a time is broken, and 
 
 
 class ToolCalls:
-    """Each call is reported once and answered once; after the last result the assistant wants to speak, unless all
-    results are quiet.
-
-    The calls of a cancelled reply stay open, because the assistant waits for every result; but its reply to them is
-    unwanted.
-    """
+    """Each call is reported once and answered once; after the last result the assistant wants to speak, unless all are
+    quiet. The calls of a cancelled reply stay open, because the assistant waits for every result; but its reply to them
+    is unwanted."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}  # by call and by item, of the reply under way
@@ -28,7 +25,6 @@ class ToolCalls:
         self._worth = False  # one of the results so far is not quiet
 
     def begin(self) -> None:
-        """Begin another reply."""
         self._names.clear()
         self._told.clear()
         self._worth = self._worth and self._owed  # results without a reply to follow are of the past
@@ -88,8 +84,7 @@ class ToolCalls:
 
 
 def cut(arguments: str) -> str:
-    """Return *arguments*, cut where the toolbox just sees that they are too long, and refuses the call: a service may
-    send 16 MiB, and calls are queued."""
+    """Return *arguments*, cut where the toolbox refuses them: a service may send 16 MiB, and calls are queued."""
     return arguments[: MAX_ARGUMENTS_CHARS + 1]
 
 

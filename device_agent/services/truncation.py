@@ -31,11 +31,8 @@ class TruncationTracker:
             self._replies.popitem(last=False)
 
     def cut(self, reply: str, heard_ms: int) -> Iterator[tuple[str, int]]:
-        """Yield each item of *reply* and of the replies behind it that was not heard whole, once, with the ms that are
-        to be left of it: 0 if nothing was heard.
-
-        Never more than was received: a service takes that for an error.
-        """
+        """Yield each item of *reply* and of the replies behind it that was not heard whole, once, with the ms to keep:
+        0 if nothing was heard, and never more than was received, which a service takes for an error."""
         names = list(self._replies)
         if reply not in names:
             return

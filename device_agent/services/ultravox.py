@@ -29,8 +29,7 @@ TOOL_ROUND_TRIP_S = 2.0  # time for a call and its result besides the tool itsel
 
 @dataclass(frozen=True)
 class Ultravox(Service):
-    """Calls made at *url*, which may begin with wss:// like the addresses of the other services. Without a *model* the
-    service takes its newest."""
+    """Calls made at *url*, which may begin with wss://, too. Without a *model* the service takes its newest."""
 
     url: str = "https://api.ultravox.ai/api/calls"
     voice: str = "Mark"

@@ -45,8 +45,7 @@ REPLYING_STATES = {"thinking", "speaking"}
 
 
 class UltravoxSession(Session):
-    """One call, with sound at *rate* both ways. *text_only*: replies have no sound; *patience_s* is how long the
-    service may be silent."""
+    """One call, with sound at *rate* both ways. *text_only*: replies are silent. *patience_s*: longest silence."""
 
     def __init__(self, *, rate: int, text_only: bool = False, patience_s: float = DEFAULT_PATIENCE_S) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class UltravoxSession(Session):
         self._send_text(words)
 
     def _send_text(self, words: str) -> None:
-        self._send_message("user_text_message", text=words, urgency="immediate")
+        self._send_event("user_text_message", text=words, urgency="immediate")
 
     def _cancel(self) -> None:
         """An empty urgent text makes the agent stop (seen in the field); there is no message for that."""
@@ -164,11 +163,9 @@ class UltravoxSession(Session):
         self._drop_reply()
 
     def _answer(self, result: ToolResult) -> None:
-        """Send the result of a tool. The conversation is frozen until every call has one, so a failure is sent, too.
-
-        That the agent ``listens`` after a result and says nothing is documented. What it does after several results
-        that differ in it is not: so the last one has the reaction to all of them, whichever counts.
-        """
+        """Send the result of a tool; a failure, too: the conversation is frozen until every call has one. That the
+        agent ``listens`` after a result and says nothing is documented. What it does after several results that differ
+        in it is not: so the last one has the reaction to all of them, whichever counts."""
         wanted = self._calls.pop(result.call, None)
         if wanted is None:
             self._answer_late(result)
@@ -181,7 +178,7 @@ class UltravoxSession(Session):
         self._worth |= wanted and not result.quiet
         reaction = "speaks" if wanted and self._worth else "listens"
         self._worth = self._worth and bool(self._calls)
-        self._send_message("client_tool_result", invocationId=result.call, agentReaction=reaction, **outcome)
+        self._send_event("client_tool_result", invocationId=result.call, agentReaction=reaction, **outcome)
 
     def _answer_late(self, result: ToolResult) -> None:
         """Send the result of a call that is over as a text of the user, as pipecat 1.14 does."""
@@ -194,10 +191,7 @@ class UltravoxSession(Session):
         return call in self._calls
 
     def farewell(self) -> None:
-        self._send_message("hang_up")
-
-    def _send_message(self, kind: str, **fields: object) -> None:
-        self._outgoing.append(json.dumps({"type": kind, **fields}))
+        self._send_event("hang_up")
 
     # Messages of the service ------------------------------------------------------------------------------------------
 

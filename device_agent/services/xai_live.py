@@ -5,7 +5,6 @@ OpenAI's beta protocol is used.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -74,7 +73,7 @@ class XaiLiveSession(RealtimeSession):
 
     def greet(self) -> None:
         if self._key:
-            self._outgoing.append(json.dumps({"type": "auth", "api_key": self._key.reveal()}))
+            self._send_event("auth", api_key=self._key.reveal())
         super().greet()
         self._greeted_at = self._now
         self._ready_at = self._now + READY_WITHOUT_GREETING_S
