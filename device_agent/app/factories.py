@@ -64,9 +64,7 @@ def _secrets(config: ServiceConfig, first: ServiceConfig, key: Secret | None) ->
     return {"key": key or key_of(config, first), **token}
 
 
-def open_service(
-    config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, Secret | None], **given: Any
-) -> Service:
+def open_service(config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, Any], **given: Any) -> Service:
     """Return one service. Settings left empty, and those that it does not know, are the service's own."""
     service: Service = registry.load(config.name)(
         **_settings(config),
@@ -89,9 +87,7 @@ def _settings(config: ServiceConfig) -> dict[str, Any]:
 
 def sound_rate(config: Config) -> int:
     """Return the samples per second of everything in this device: what the first service wants. Reads no file."""
-    cls, settings = registry.load(config.service.name), _settings(config.service)
-    rate: int = cls(**settings).rate
-    return rate
+    return registry.rate(config.service.name, config.service.rate, config.service.audio)
 
 
 def open_tools(config: Config, alarms: Alarms, playback: PlaybackBuffer, inbox: queue.SimpleQueue[Event]) -> list[Tool]:

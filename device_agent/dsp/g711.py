@@ -1,8 +1,8 @@
-"""G.711, the sound of the telephone: 8 bits a sample at 8 kHz, mu-law (pcmu) or A-law (pcma).
+"""G.711 codec of telephony: 8 bits a sample at 8 kHz, mu-law (pcmu) or A-law (pcma).
 
-By table, because the standard library has lost its ``audioop``: a frame of 20 ms takes microseconds. The arithmetic
-that fills the tables is that of ITU-T G.711, with the exact values of ``audioop`` and of Sun's reference code. Samples
-are in the byte order of the machine, which is little-endian wherever this runs.
+By table, because ``audioop`` has left the standard library: a frame of 20 ms takes microseconds. The tables are filled
+by the arithmetic of ITU-T G.711, with the exact values of ``audioop`` and of Sun's reference code. Samples are in the
+byte order of the machine, which is little-endian wherever this runs.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-RATE = 8000
-"""Samples per second."""
+G711_RATE = 8000  # samples per second
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Translates between s16le and one law."""
+    """Tables between s16le and one law."""
 
-    codes: bytes
-    """The code of every sample, by the sample read as an unsigned number."""
-    low: bytes
-    """The lower byte of the sample of every code."""
+    codes: bytes  # the code of every sample, by the sample read as an unsigned number
+    low: bytes  # the lower byte of the sample of every code
     high: bytes
 
     def encode(self, pcm: bytes) -> bytes:
@@ -52,7 +49,7 @@ def _codec(to_code: Callable[[int], int], to_sample: Callable[[int], int]) -> Co
 
 
 def _to_mu(sample: int) -> int:
-    """14 bits, a bias of 33, eight segments; all bits of the code are turned over."""
+    """14 bits, a bias of 33, eight segments; all bits of the code are inverted."""
     value, mask = sample >> 2, 0xFF
     if value < 0:
         value, mask = -value, 0x7F
@@ -68,7 +65,7 @@ def _from_mu(code: int) -> int:
 
 
 def _to_a(sample: int) -> int:
-    """13 bits, eight segments; every other bit of the code is turned over."""
+    """13 bits, eight segments; every other bit of the code is inverted."""
     value, mask = sample >> 3, 0xD5
     if value < 0:
         value, mask = -value - 1, 0x55

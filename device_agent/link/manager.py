@@ -19,7 +19,7 @@ from ..core.errors import LinkLost, LinkRefused
 from ..core.events import Event, InterruptConfirmed, LinkDown, LinkIdle, LinkUp, Refused
 from ..runtime.heartbeat import Heartbeat
 from ..services.base import Service
-from ..services.response_timeout import SLOW, ResponseTimedOut
+from ..services.response_timeout import SLOW_START_PART, ResponseTimedOut
 from .connection import Connection
 from .connector import Connector
 from .history import History
@@ -290,4 +290,4 @@ class LinkManager:
 
 def _patience(services: Sequence[Service]) -> tuple[float, ...]:
     """Return how many seconds the greeting of each may take: another one has to be possible within its patience."""
-    return tuple(SLOW * service.patience_s for service in services)
+    return tuple(SLOW_START_PART * service.patience_s for service in services)

@@ -1,4 +1,4 @@
-"""Sound as it travels inside JSON: base64 of PCM, or of G.711 where the link is thin."""
+"""Audio payloads inside JSON: base64 of PCM, or of G.711 to save bandwidth."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ from .json_fields import Samples
 
 
 class AudioPayload:
-    """Packs what goes up and unpacks what comes down. *codec* is None for PCM."""
+    """Encoder and decoder of one connection. *codec* is None for PCM."""
 
     def __init__(self, codec: Codec | None) -> None:
         self._codec = codec
-        self._samples = Samples()
+        self.begin()
 
     @property
     def is_pcm(self) -> bool:
-        """Whether it travels as plain samples."""
         return self._codec is None
 
     def begin(self) -> None:
-        """Another reply begins: what is left of the one before belongs to nobody."""
+        """Begin another reply: half a sample of the previous one is dropped."""
         self._samples = Samples()
 
     def pack(self, pcm: bytes) -> str:
-        """Return *pcm* as it goes up."""
         return base64.b64encode(self._codec.encode(pcm) if self._codec else pcm).decode()
 
     def unpack(self, delta: str) -> bytes:
-        """Return the whole samples in one piece of a reply. Raises ValueError where it is damaged."""
+        """Return the whole samples in one piece of a reply. Raises ValueError if it is damaged."""
         sound = base64.b64decode(delta)
         return self._codec.decode(sound) if self._codec else self._samples.whole(sound)

@@ -1,33 +1,32 @@
-"""The contract of a voice service: what it can, its settings, its session."""
+"""Contract of a voice service: capabilities, settings, and the protocol of one connection."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..core.actions import Action
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import Event, Speech
 from ..core.redaction import Secret
+from ..dsp.g711 import Codec
 from ..net.models import Endpoint, Message, Request
 from .closing import judge
-from .response_timeout import PATIENCE_S
+from .response_timeout import DEFAULT_PATIENCE_S
 
 ServerTool = str | Mapping[str, Any]
-"""A tool that runs at the service: its name, or where that is not enough a mapping with ``type`` and its parameters."""
-
-
-LONGEST_ARGUMENTS = 32 * 1024
-"""Characters of the arguments of one call; what a person asks for in a sentence has a thousandth of that."""
+"""A tool that runs at the service: its name, or a mapping with ``type`` and its parameters."""
+MAX_ARGUMENTS_CHARS = 32 * 1024
+"""Characters of the arguments of one tool call; a spoken request needs a thousandth of that."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A tool of this device, as the assistant is told about it. *parameters* is a JSON schema of type object,
-    *timeout_s* how many seconds the tool may take; the default is that of a tool which is done at once."""
+    """A tool of this device. *parameters* is a JSON schema of type object; *timeout_s* is how long a call may take."""
 
     name: str
     description: str
@@ -37,7 +36,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """What one side said in one turn. It is private: never in the log."""
+    """What one side said in one turn. Private: never logged."""
 
     by_user: bool
     text: str = field(repr=False)
@@ -45,77 +44,44 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What works with a service, in words for people; "" is no. The fields are the rows of docs/services.md."""
+    """What works with a service, in words for people; "" means no. The fields are the rows of docs/services.md."""
 
-    push_to_talk: str = ""
-    """The device says when a turn is over."""
-    cancel: str = ""
-    """A reply that nobody wants any more is stopped at the service."""
-    shorten: str = ""
-    """A reply that was cut is shortened to what was heard, so that the assistant does not refer to the rest."""
-    typed: str = ""
-    """A turn may be a text."""
-    clips: str = ""
-    """A turn may be a recording."""
-    tools: str = ""
-    """The assistant may use tools of this device."""
-    server_tools: str = ""
-    """The assistant may use tools that run at the service."""
-    resume: str = ""
-    """After a lost connection the conversation goes on."""
-    recall: str = ""
-    """Where it does not, the new connection is told what was said last."""
-    text_only: str = ""
-    """A reply may come as text without sound."""
-    token: str = ""
-    """The device may hold a short-lived token in place of a key."""
-    thin: str = ""
-    """Sound may travel as G.711, a sixth of the usual amount."""
-    language: str = ""
-    """Which language is spoken can be set."""
-    reasoning: str = ""
-    """How hard the model thinks before it speaks can be set."""
-    speed: str = ""
-    """How fast it speaks can be set."""
-    announcements: str = ""
-    """What an automation wants said is said."""
+    push_to_talk: str = ""  # the device decides when a turn is over
+    cancel: str = ""  # an unwanted reply is stopped at the service
+    shorten: str = ""  # an interrupted reply is truncated to what was heard, so that the assistant forgets the rest
+    typed: str = ""  # a turn may be text
+    clips: str = ""  # a turn may be a recording
+    tools: str = ""  # tools of this device
+    server_tools: str = ""  # tools that run at the service
+    resume: str = ""  # the conversation continues after a lost connection
+    recall: str = ""  # otherwise the new connection is given the recent history
+    text_only: str = ""  # a reply may be text without sound
+    token: str = ""  # the device may hold a short-lived token in place of a key
+    thin: str = ""  # G.711 audio, a sixth of the usual bandwidth
+    language: str = ""  # the spoken language can be set
+    reasoning: str = ""  # the reasoning effort can be set
+    speed: str = ""  # the speech rate can be set
+    announcements: str = ""  # the text of an automation is spoken
 
 
 class Session:
-    """The protocol of one connection. After any call, send what ``outgoing`` returns.
+    """Sans-IO protocol of one connection: messages in, events and messages out. Send ``outgoing`` after each call.
 
-    All methods belong to the link's thread. ``tick`` is called before every other call, and again when *deadline* has
-    passed. ``tick`` and ``receive`` raise LinkLost when the service is gone or says goodbye, and LinkRefused when no
-    other try will help; a message that makes no sense is a ``ServiceError``, never an exception.
+    All methods belong to the link's thread. ``tick`` is called before every other call, and at *deadline*. ``tick`` and
+    ``receive`` raise LinkLost when the service is gone or ends the session, and LinkRefused when a retry is useless; an
+    invalid message is a ``ServiceError`` event, never an exception.
     """
 
-    ready = False
-    """Whether the service has understood what we asked of it. Until then, or until it ``listens``, nobody ``send``s."""
-
-    listens = False
-    """Whether speech may go up although the session is not ready yet: it is there, and takes everything in the order in
-    which it was said, so that speech meets our settings and not those that were there before."""
-
-    deadline: float | None = None
-    """When to call ``tick`` although nothing was received."""
-
-    resume = ""
-    """What a later connection has to name to go on with this conversation; "" while or where that is not possible."""
-
-    expires_at = 0.0
-    """When the service will end this session, in seconds of Unix time; 0 where it does not say."""
-
-    busy = False
-    """Whether something of this session is still to come: a reply, or the answer of a tool."""
-
-    spare = False
-    """Whether another service may be tried in place of this one, so that it is left earlier when it does not answer."""
-
-    probe = False
-    """Set where the session wants to know when what it has just said has arrived: ``arrived`` is called then, once."""
-
+    ready = False  # whether the service has accepted the settings. send is called only after that, or once it listens
+    listens = False  # whether speech may be sent before that: the service applies the settings in front of it first
+    deadline: float | None = None  # when to call tick although no message was received
+    resume = ""  # identifies this conversation to a later connection; "" while, or where, it cannot be resumed
+    expires_at = 0.0  # when the service will end this session, in Unix time; 0 if unknown
+    busy = False  # whether a turn, a reply or a tool result is pending
+    spare = False  # set if another service may be tried, so that a silent one is left earlier
+    probe = False  # set by the session to have arrived called, once, when the messages sent so far have arrived
     input_rate = output_rate = 0
-    """Samples per second of PCM up and down, where the service told other ones than were asked for; 0: as asked for."""
+    """Samples per second of PCM up and down where the service chose other rates than requested; 0: as requested."""
 
     def __init__(self) -> None:
         self._outgoing: list[Message] = []
@@ -125,51 +91,53 @@ class Session:
         messages, self._outgoing = self._outgoing, []
         return messages
 
+    def _send_event(self, kind: str, **fields: object) -> None:
+        self._outgoing.append(json.dumps({"type": kind, **fields}))
+
     def tick(self, now: float) -> Iterable[Event]:
-        """It is *now*, in seconds of a monotonic clock."""
+        """Advance to *now*, in seconds of a monotonic clock."""
         return ()
 
     def greet(self) -> None:
-        """The connection is open."""
+        """Send the first messages; the connection is open."""
 
     def arrived(self, now: float) -> None:
-        """What was said when *probe* was set has arrived at the other end of the connection."""
+        """Note that the messages up to *probe* have arrived at the other end of the connection."""
 
     def goes_on(self, resume: str) -> bool:
-        """Whether this is the conversation that was called *resume*. Known as soon as the session is ready."""
+        """Return whether this session continues the conversation *resume*. Known once the session is ready."""
         return False
 
     def recall(self, said: Sequence[HistoryEntry]) -> None:
-        """Tell the service what was *said* before, so that it remembers; before anything is sent, and at most once."""
+        """Give the service the history *said*; before anything is sent, and at most once."""
 
     def knows(self, call: str) -> bool:
-        """Whether the tool call with this id was made on this connection and has no answer yet."""
+        """Return whether the tool call with this id was made on this connection and is unanswered."""
         return False
 
     def send(self, item: Speech | Action) -> None:
-        """The user spoke, or the conversation wants something."""
+        """Send speech of the user or an action of the conversation."""
 
     def receive(self, message: Message) -> Iterable[Event]:
-        """The service said *message*: what does it mean?"""
+        """Return the events that a message of the service stands for."""
         raise NotImplementedError
 
     def farewell(self) -> None:
-        """We are about to close the connection in good order: are there last words?"""
+        """Send the last messages; the connection is about to be closed in good order."""
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """The connection ended with *error*: return what it means, which may be worse than it looks."""
+        """Return what *error*, which ended the connection, means; this may be worse than it looks."""
         return judge(error, ready=self.ready) if isinstance(error, LinkClosed) else error
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What every service may be told. Where its default is another one, the file of the service says so.
+class Service:
+    """A voice service with its settings; each service is a frozen dataclass that extends this one.
 
-    *service_ends* lets the service decide when the user has finished, after *silence_ms*. *rate* is in samples per
-    second of PCM, both ways. *text_only* works where ``Capabilities`` says so and is ignored elsewhere. *ca_file* names
-    the CA of the server at *url*, "" for those of the system. A *url* without a path has that of the service's own
-    address. *language* is a BCP 47 tag, "" for whatever is spoken. *patience_s* is how many seconds the service may be
-    silent while it owes an answer.
+    *service_ends* lets the service detect the end of a turn, after *silence_ms*. *rate* is in samples per second of
+    PCM, both ways. *text_only* is ignored where ``Capabilities`` lacks it. *ca_file* is a PEM file with the CA of the
+    server at *url*, "" for those of the system. A *url* without a path gets that of the default. *language* is a BCP 47
+    tag, "" for any. *patience_s* is how long the service may be silent while it owes an answer.
     """
 
     key: Secret | None = None
@@ -185,25 +153,36 @@ class Settings:
     text_only: bool = False
     ca_file: str = ""
     language: str = ""
-    patience_s: float = PATIENCE_S
+    patience_s: float = DEFAULT_PATIENCE_S
 
-    efforts: ClassVar[tuple[str, ...]] = ()
-    """What *reasoning* may be, where a service has it."""
+    can: ClassVar[Capabilities] = Capabilities()
+    rates: ClassVar[tuple[int, ...]] = (24000,)  # allowed values of *rate*
+    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Known types of *tools* -> their required parameters. Empty: any type."""
+    efforts: ClassVar[tuple[str, ...]] = ()  # allowed values of *reasoning*, where a service has it
     refuses_reasoning: ClassVar[str] = ""
-    """A regular expression for the models that refuse *reasoning*, "" where all of them take it."""
-    speeds: ClassVar[tuple[float, float]] = (1.0, 1.0)
-    """From where to where *speed* may be, where a service has it."""
+    """A regular expression for the models that refuse *reasoning*, and all other settings with it; "" for none."""
+    speeds: ClassVar[tuple[float, float]] = (1.0, 1.0)  # lowest and highest *speed*, where a service has it
     reserved: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """A tool that runs at the service -> the names that no tool of this device may have beside it."""
-    longest_tool_s: ClassVar[float] = math.inf
-    """How many seconds the service waits for a tool of this device at most."""
+    longest_tool_s: ClassVar[float] = math.inf  # how many seconds the service waits for a tool of this device
     asks_approval: ClassVar[bool] = False
     """Whether each call of a tool on an MCP server waits for an approval, unless the tool is set up otherwise."""
-    behind: ClassVar[Mapping[str, Any]] = {}
-    """For a proxy: *dialect* -> the class of the service behind it, whose rules count."""
+    behind: ClassVar[Mapping[str, type[Service]]] = {}
+    """For a proxy: *dialect* -> the class of the service behind it, whose rules apply."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", with_path(self.url, type(self).url))
+
+    @classmethod
+    def sample_rate(cls, rate: int, audio: str) -> int:
+        """Return the sample rate of the service with these settings, which may not be allowed or known there."""
+        return rate if rate in cls.rates else cls.rate
+
+    @property
+    def codec(self) -> Codec | None:
+        """The audio codec, None for PCM."""
+        return None
 
     @property
     def prompt(self) -> str:
@@ -213,55 +192,26 @@ class Settings:
 
     @property
     def takes_halves(self) -> bool:
-        """Whether half a turn may have become a part of the conversation."""
+        """Whether half a turn, cut off by a lost connection, may have become a part of the conversation."""
         return self.service_ends
 
+    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
+        """Return the request to POST before connecting, if any. *resume* is ``Session.resume`` of the last session, ""
+        to start anew; *said* is the history, where *resume* is ""."""
+        return None
 
-def with_path(url: str, usual: str) -> str:
-    """Return *url*; where it names a server and no path there, with the path of the address *usual*."""
+    def endpoint(self, answer: Any, resume: str) -> Endpoint:
+        """Return where to connect, given the JSON that answered the invitation. Raises LinkLost if it is invalid."""
+        raise NotImplementedError
+
+    def session(self) -> Session:
+        """Return the protocol of one new connection."""
+        raise NotImplementedError
+
+
+def with_path(url: str, default: str) -> str:
+    """Return *url*; if it names a server and no path there, with the path of the address *default*."""
     parts = urlsplit(url)
     if not parts.hostname or parts.path.strip("/"):
         return url
-    return parts._replace(path=urlsplit(usual).path).geturl()
-
-
-class Service(Protocol):
-    """One service with its settings. Implementations are frozen dataclasses that extend ``Settings``.
-
-    *resume* is what the last session with this service said of itself (``Session.resume``), "" to begin anew.
-    """
-
-    can: ClassVar[Capabilities]
-    rates: ClassVar[tuple[int, ...]]
-    """What *rate* may be."""
-    server_tools: ClassVar[Mapping[str, tuple[str, ...]]]
-    """What may stand in *tools* -> the parameters it needs. Empty: any name."""
-
-    @property
-    def rate(self) -> int:
-        """Samples per second of PCM, both ways."""
-
-    @property
-    def url(self) -> str:
-        """Where it is found."""
-
-    @property
-    def ca_file(self) -> str:
-        """A PEM file with the CA to verify it by, "" for those of the system."""
-
-    @property
-    def patience_s(self) -> float:
-        """How many seconds it may be silent while it owes an answer, or until it is ready."""
-
-    @property
-    def takes_halves(self) -> bool:
-        """Whether half a turn, that a lost connection cut off, may have become a part of the conversation."""
-
-    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
-        """What to POST before we may connect, if anything. *said* is what was said before, where *resume* is ""."""
-
-    def endpoint(self, answer: Any, resume: str) -> Endpoint:
-        """Where to connect, given the JSON that answered the invitation. Raises LinkLost where it makes no sense."""
-
-    def session(self) -> Session:
-        """Return the protocol of one connection, from its beginning."""
+    return parts._replace(path=urlsplit(default).path).geturl()

@@ -1,43 +1,39 @@
-"""What the errors of the family mean: who can help, or that nobody needs to."""
+"""Error events: what they mean, and whether time or a new key helps."""
 
 from __future__ import annotations
 
 import re
 
 from ..core.errors import LinkLost, LinkRefused
-from .json_fields import LONGEST_COMPLAINT, Fields, name, part, text
+from .json_fields import MAX_ERROR_CHARS, Fields, name, part, text
 
-FATAL = {
+FATAL_CODES = {  # after which no retry helps
     "invalid_api_key": "the key is not valid",
     "insufficient_quota": "the account has no credit left",
     "model_not_found": "there is no such model",
     "beta_api_shape_disabled": "the server does not speak the beta protocol any more",
 }
-"""Error codes after which no other try helps."""
-COMMIT_EMPTY = "input_audio_buffer_commit_empty"
-"""The error code of a commit with less than 100 ms of sound."""
-OVER = {"session_expired", "max_duration", "timeout"}
-"""Error codes that end the session in the ordinary course of things."""
-BUSY = ("conversation_already_has_active_response", "already has an active response")
-"""Our request for a reply came while another one runs: as a code, and in the message of servers without codes."""
-LATE = ("response_cancel_not_active", "no active response", "truncat", "item_delete", "item not found")
-"""Parts of codes and messages of errors that only say that we were a moment late."""
-MOMENTARY = ("rate_limit", "server_error", "internal_error", "overloaded", "temporarily", "inference_error")
-"""Parts of codes and types of failures that another request may not meet (producer-pal#885, livekit#4617)."""
-AFTER = re.compile(r"try again in (\d+(?:\.\d+)?) ?(ms|s)\b", re.IGNORECASE)
-"""How OpenAI names the time after which a request may be made again."""
-AGAIN_S, LONGEST_AGAIN_S = 0.25, 5.0
-"""Seconds until a failed reply is asked for once more, where the service names no time, and at most."""
+EMPTY_COMMIT_CODE = "input_audio_buffer_commit_empty"  # the error code of a commit with less than 100 ms of sound
+SESSION_OVER_CODES = {"session_expired", "max_duration", "timeout"}  # error codes that end the session regularly
+ACTIVE_RESPONSE_PHRASES = ("conversation_already_has_active_response", "already has an active response")
+"""A reply was requested while another one runs: as a code, and in the message of servers without codes."""
+TOO_LATE_PHRASES = ("response_cancel_not_active", "no active response", "truncat", "item_delete", "item not found")
+"""Parts of codes and messages of errors about a request that came a moment too late."""
+TRANSIENT_PHRASES = ("rate_limit", "server_error", "internal_error", "overloaded", "temporarily", "inference_error")
+"""Parts of codes and types of failures that a retry may not meet (producer-pal#885, livekit#4617)."""
+RETRY_AFTER_PATTERN = re.compile(r"try again in (\d+(?:\.\d+)?) ?(ms|s)\b", re.IGNORECASE)
+"""How OpenAI names the time after which a request may be repeated."""
+REPLY_RETRY_S, MAX_REPLY_RETRY_S = 0.25, 5.0
+"""Seconds until a failed reply is requested once more: if the service names no time, and at most."""
 
 
 def read(event: Fields) -> tuple[str, str]:
-    """Return code and message of an ``error`` event. They stand in an object or, at vLLM, flat in the event; what the
-    object should be may be a string (seen in the field)."""
+    """Return code and message: in an object, flat in the event (vLLM), or in place of it (seen in the field)."""
     error = event.get("error")
     detail = part(event, "error") or {key: value for key, value in event.items() if key != "type"}
     code = name(detail, "code") or name(detail, "type")
     message = text(detail, "message") or (error if isinstance(error, str) else "")
-    return code, message[:LONGEST_COMPLAINT] or code or "no reason given"
+    return code, message[:MAX_ERROR_CHARS] or code or "no reason given"
 
 
 def parameter(event: Fields) -> str:
@@ -46,53 +42,54 @@ def parameter(event: Fields) -> str:
 
 
 def is_busy(code: str, message: str) -> bool:
-    """Whether the service answers one request at a time, and ours was one too many."""
-    return any(words in f"{code} {message.lower()}" for words in BUSY)
+    """Return whether a request for a reply was one too many."""
+    return _holds(code, message, ACTIVE_RESPONSE_PHRASES)
 
 
 def judge(code: str, message: str) -> str:
-    """Return what to tell about an error, "" if nothing. Raises LinkRefused or LinkLost where it ends the session."""
-    if code in FATAL:
-        raise LinkRefused(f"{FATAL[code]} ({code}: {message})")
-    if code in OVER:
+    """Return the text to report for an error, "" for none. Raises LinkRefused or LinkLost if it ends the session."""
+    if code in FATAL_CODES:
+        raise LinkRefused(f"{FATAL_CODES[code]} ({code}: {message})")
+    if code in SESSION_OVER_CODES:
         raise LinkLost(f"the session is over ({code}: {message})")
-    if any(words in f"{code} {message.lower()}" for words in LATE):
+    if _holds(code, message, TOO_LATE_PHRASES):
         return ""
     return f"{code}: {message}" if code and code != message else message
 
 
-def of_reply(response: Fields) -> str:
-    """Return why a reply is not whole, "" where it is. xAI's status_details may be a string that means nothing.
+def _holds(code: str, message: str, phrases: tuple[str, ...]) -> bool:
+    return any(phrase in f"{code} {message.lower()}" for phrase in phrases)
 
-    Raises LinkRefused where no other request will be answered: no credit, for example.
-    """
+
+def of_reply(response: Fields) -> str:
+    """Return why a reply is not whole, "" if it is. xAI's status_details may be a string without meaning. Raises
+    LinkRefused if no other request will be answered: no credit, for example."""
     status = text(response, "status") or "completed"
     if status == "completed":
         return ""
     details = part(response, "status_details")
     error = part(details, "error")
     code, message = name(error, "code") or name(error, "type"), text(error, "message")
-    if code in FATAL:
-        raise LinkRefused(f"{FATAL[code]} ({code}: {message[:LONGEST_COMPLAINT]})")
+    if code in FATAL_CODES:
+        raise LinkRefused(f"{FATAL_CODES[code]} ({code}: {message[:MAX_ERROR_CHARS]})")
     said = message or code or text(details, "reason") or status
-    return said[:LONGEST_COMPLAINT]
+    return said[:MAX_ERROR_CHARS]
 
 
 def momentary(response: Fields) -> bool:
-    """Whether a reply failed for a moment only."""
+    """Return whether a reply failed temporarily."""
     error = part(part(response, "status_details"), "error")
     return text(response, "status") == "failed" and is_momentary(f"{name(error, 'code')} {name(error, 'type')}")
 
 
 def is_momentary(code: str) -> bool:
-    """Whether an error with this *code* may not meet the next request."""
-    return any(word in code for word in MOMENTARY)
+    return any(phrase in code for phrase in TRANSIENT_PHRASES)
 
 
 def again_after(message: str) -> float:
-    """Return in how many seconds to ask once more, by the *message* of a failure that lasts for a moment."""
-    found = AFTER.search(message)
+    """Return in how many seconds to repeat a request that failed temporarily with *message*."""
+    found = RETRY_AFTER_PATTERN.search(message)
     if not found:
-        return AGAIN_S
+        return REPLY_RETRY_S
     seconds = float(found[1]) / (1000 if found[2].lower() == "ms" else 1)
-    return min(max(seconds, AGAIN_S), LONGEST_AGAIN_S)
+    return min(max(seconds, REPLY_RETRY_S), MAX_REPLY_RETRY_S)

@@ -1,15 +1,15 @@
-"""The LiteLLM proxy: its own key, an alias for a model, and behind the alias a service that speaks one of two dialects.
+"""LiteLLM proxy: its own key, an alias for a model, and behind the alias a service that speaks one of two dialects.
 
-Facts here were measured with releases 1.81.9 to 1.109.1, and what it says of mistakes with 1.108.7. The proxy accepts
-us before it dials the service behind it, so being connected means nothing yet. A binary frame ends the session without
-a word; none is ever sent.
+The facts here were measured with releases 1.81.9 to 1.109.1, and the texts of its errors with 1.108.7. The proxy
+accepts a connection before it dials the service behind it, so being connected means nothing yet. A binary frame ends
+the session without a word; none is ever sent.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -17,31 +17,33 @@ from urllib.parse import urlsplit
 from ..core.errors import LinkLost, LinkRefused
 from ..core.events import Event
 from ..net.http_errors import rejection
-from ..net.models import Endpoint, Message, Request
+from ..net.models import Endpoint, Message
 from .auth import bearer, with_query
-from .base import Capabilities, HistoryEntry, Session
+from .base import Service, Session
 from .json_fields import Fields, name, part
 from .openai import TEXT_PART, OpenAI, openai_settings
-from .realtime_session import READY_BY_RULE_S, RealtimeSession
+from .realtime_session import READY_WITHOUT_ACK_S, Dialect, Handler, RealtimeSession
 from .realtime_settings import RealtimeSettings
 from .xai import Xai, xai_settings
 
 log = logging.getLogger(__name__)
 
-DIALECTS = ("xai", "openai")
-"""What the alias stands for, the default first."""
-BEHIND = "the service behind the proxy"
-REJECTED = re.compile(r"rejected .*HTTP (\d{3})")
-"""How the goodbye of a proxy tells what the service behind it answered."""
-MISCONFIGURED = {
+BACKEND = "the service behind the proxy"
+DIALECTS = {
+    "xai": Dialect(BACKEND, clips=False, answers_commits=True, verbatim=True),
+    "openai": Dialect(BACKEND, clips=False, text_part=TEXT_PART),
+}
+BACKEND_STATUS_PATTERN = re.compile(r"rejected .*HTTP (\d{3})")
+"""The HTTP status of the service behind the proxy, in a close reason."""
+PROXY_MISTAKES = {
     "invalid model": "the proxy does not know this model; is service.model one of its aliases?",
     "api_key is required": "the proxy has no key for the service behind it; is there one in its model_list?",
     "no healthy deployments": "the proxy has no usable entry for this alias; is its model_list right?",
     "unsupported model": "the proxy does not support realtime for the model of this alias; is its model_list right?",
 }
-"""What a proxy says where its own settings are wrong -> what to say of it. A key for xAI it calls one for OpenAI."""
-UNREACHED = "internal server error"
-"""How its goodbye begins where it could not connect to the service behind it."""
+"""Part of an error of a misconfigured proxy -> the message for it. A key for xAI it calls one for OpenAI."""
+BACKEND_UNREACHED = "internal server error"
+"""The beginning of the close reason if the proxy could not connect to the service behind it."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +51,16 @@ class LiteLLM(RealtimeSettings):
     """A proxy at *url*; *model* is an alias of its configuration, *dialect* that of the service behind the alias."""
 
     url: str = "ws://localhost:4000/v1/realtime"
-    dialect: str = DIALECTS[0]
+    dialect: str = "xai"
 
-    can: ClassVar[Capabilities] = Capabilities(
-        push_to_talk="yes",
-        cancel="yes",
-        shorten="as the service behind it",
-        typed="yes",
+    can = replace(
+        RealtimeSettings.can,
         clips="streamed",
-        tools="yes",
-        server_tools="as the service behind it",
-        recall="yes",
         text_only="with an OpenAI alias",
-        thin="yes",
-        language="yes",
-        reasoning="as the service behind it",
-        speed="as the service behind it",
-        announcements="as the service behind it",
+        **dict.fromkeys(("shorten", "server_tools", "reasoning", "speed", "announcements"), "as the service behind it"),
     )
-    rates: ClassVar[tuple[int, ...]] = (24000, 16000)
-    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    behind: ClassVar[Mapping[str, Any]] = {"xai": Xai, "openai": OpenAI}
-
-    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
-        return None
+    rates = (24000, 16000)
+    behind: ClassVar[Mapping[str, type[Service]]] = {"xai": Xai, "openai": OpenAI}
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
         """The header keeps the proxy from rewriting the settings, which xAI would not understand then. OpenAI does not
@@ -82,9 +70,7 @@ class LiteLLM(RealtimeSettings):
         return Endpoint(f"litellm at {urlsplit(self.url).hostname}", url, {**bearer(self.key), **beta})
 
     def session(self) -> Session:
-        openai = self.dialect == "openai"
-        part = {"text_part": TEXT_PART} if openai else {"answers_commits": True, "verbatim": True}
-        return LiteLLMSession(self._settings(), **self.session_options(), clips=False, **part)
+        return LiteLLMSession(self, self._settings(), DIALECTS[self.dialect])
 
     def _settings(self) -> dict[str, Any]:
         if self.dialect == "openai":
@@ -93,21 +79,15 @@ class LiteLLM(RealtimeSettings):
 
 
 class LiteLLMSession(RealtimeSession):
-    """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does.
+    """One connection through the proxy. A greeting shows that there is a service behind it, and nothing else does. When
+    that service is lost, release 1.81.9 keeps the connection and answers pings: only a turn that is not accepted
+    reveals it (``ResponseTimeout``)."""
 
-    When that service goes, release 1.81.9 stays connected to us and answers our pings: only a turn that nobody takes
-    tells (``ResponseTimeout``).
-    """
-
-    _name = BEHIND
-
-    def __init__(self, settings: dict[str, Any], **how: Any) -> None:
-        super().__init__(settings, **how)
-        self._heard = False
+    _heard = False  # a message was received
 
     def greet(self) -> None:
         super().greet()
-        self._due = None
+        self._ready_at = None
 
     def receive(self, message: Message) -> Iterator[Event]:
         self._heard = True
@@ -115,11 +95,11 @@ class LiteLLMSession(RealtimeSession):
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
         if not self.ready:
-            self._due = self._now + READY_BY_RULE_S
+            self._ready_at = self._now + READY_WITHOUT_ACK_S
         return super()._on_greeting(event)
 
     def _on_session_updated(self, event: Fields) -> Iterable[Event]:
-        """Between two dialects a voice may get lost on the way: that should not be a riddle."""
+        """A voice may get lost between two dialects: warn of it."""
         told, asked = (_voice(settings) for settings in (part(event, "session"), self._settings))
         if told and told.lower() != asked.lower():
             log.warning("the voice is %s and not %s: is service.dialect right?", told, asked)
@@ -129,34 +109,40 @@ class LiteLLMSession(RealtimeSession):
         if self.ready:
             return super().lost(error)
         said = f"{error} {self._complaint}".lower()
-        for words, why in MISCONFIGURED.items():
-            if words in said:
+        for phrase, why in PROXY_MISTAKES.items():
+            if phrase in said:
                 return LinkRefused(f"{why} ({self._complaint or error})")
         if "beta_api_shape_disabled" in str(error):
             return LinkRefused(
                 f"{error}; is service.dialect right? LiteLLM 1.81.9 always uses the beta protocol with OpenAI"
             )
-        if status := REJECTED.search(str(error)):
+        if status := BACKEND_STATUS_PATTERN.search(str(error)):
             return _rejected(int(status[1]))
         judged = super().lost(error)
         if isinstance(judged, LinkLost) and not self._heard:
             return LinkLost(f"{judged} ({_hint(said)})", retry_after=judged.retry_after)
         return judged
 
+    EVENTS: ClassVar[Mapping[str, Handler]] = {
+        **RealtimeSession.EVENTS,
+        "session.created": _on_greeting,
+        "conversation.created": _on_greeting,
+        "session.updated": _on_session_updated,
+    }
+
 
 def _rejected(status: int) -> LinkLost | LinkRefused:
-    """Return what it means that the service behind the proxy answered *status*. Key and model are of the proxy's
-    choice, not of ours."""
-    judged = rejection(BEHIND, status, {}, None)
+    """Return what *status* of the service behind the proxy means: key and model are configured in the proxy."""
+    judged = rejection(BACKEND, status, {}, None)
     if isinstance(judged, LinkLost):
         return judged
-    return LinkRefused(f"{BEHIND} answered {status}; are its key and model right in the proxy's model_list?")
+    return LinkRefused(f"{BACKEND} answered {status}; are its key and model right in the proxy's model_list?")
 
 
 def _hint(said: str) -> str:
-    """Return what may help where a connection ended before a word came from behind the proxy. Release 1.81.9 drops it
-    for an unknown alias and for a missing key alike."""
-    if UNREACHED in said:
+    """Return advice for a connection that ended before a greeting: release 1.81.9 does so for an unknown alias and
+    for a missing key alike."""
+    if BACKEND_UNREACHED in said:
         return "the proxy cannot reach the service behind it; is that service running, and its api_base right?"
     return "no service behind the proxy answered; is service.model one of its aliases, with a key in its model_list?"
 

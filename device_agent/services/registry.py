@@ -1,11 +1,12 @@
-"""The services by name, and how one is loaded."""
+"""Names of the voice services, and how to load one."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from importlib import import_module
-from typing import Any
+
+from .base import Service
 
 SERVICES = {  # name in config.yaml -> module and class; the first is the default
     "xai": "xai:Xai",
@@ -16,26 +17,30 @@ SERVICES = {  # name in config.yaml -> module and class; the first is the defaul
 }
 
 
-def load(name: str) -> Any:
+def load(name: str) -> type[Service]:
     """Return the class of the service called *name*, importing only that one."""
     module, _, cls = SERVICES[name].partition(":")
-    return getattr(import_module(f".{module}", __package__), cls)
+    service: type[Service] = getattr(import_module(f".{module}", __package__), cls)
+    return service
 
 
-def rules(name: str, dialect: str) -> Any:
-    """Return the class whose rules count for the service called *name*: that of the service behind a proxy, which
-    speaks *dialect*, else its own."""
+def rules(name: str, dialect: str) -> type[Service]:
+    """Return the class whose rules apply: that of the service behind a proxy, which speaks *dialect*, else its own."""
     cls = load(name)
     return cls.behind.get(dialect, cls)
 
 
-def reasons(cls: Any, model: str) -> bool:
-    """Return whether *model* of the service *cls* takes ``reasoning``. A model that does not take it refuses all other
-    settings with it."""
+def rate(name: str, wanted: int, audio: str) -> int:
+    """Return the sample rate of a service, given ``service.rate`` and ``service.audio`` of the configuration."""
+    return load(name).sample_rate(wanted, audio)
+
+
+def reasons(cls: type[Service], model: str) -> bool:
+    """Return whether *model* of the service *cls* accepts ``reasoning``."""
     refusing = cls.refuses_reasoning
     return bool(cls.efforts) and not (refusing and re.fullmatch(refusing, model))
 
 
 def options(name: str) -> frozenset[str]:
-    """Return the names of the settings that the service called *name* understands."""
+    """Return the names of the settings that the service called *name* has."""
     return frozenset(each.name for each in dataclasses.fields(load(name)))

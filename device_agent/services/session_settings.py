@@ -1,8 +1,7 @@
-"""What to do when a service refuses ``session.update``: go on without the part that it does not take, if that part only
-makes the conversation nicer.
+"""Fallback after a refused ``session.update``: the same settings without the refused one, if it is optional.
 
 OpenAI voids a whole update because of one field (seen in the field), and models of transcription are shut down: a
-speaker that lost its transcript still talks. Pure.
+speaker without a transcript still talks. Pure.
 """
 
 from __future__ import annotations
@@ -12,49 +11,33 @@ from typing import Any
 
 from .json_fields import Fields, text
 
-OPTIONAL: dict[str, tuple[str, ...]] = {
+OPTIONAL_SETTINGS: dict[str, tuple[str, ...]] = {  # -> their path in the session
     "transcription": ("audio", "input", "transcription"),
     "noise_reduction": ("audio", "input", "noise_reduction"),
     "speed": ("audio", "output", "speed"),
     "reasoning": ("reasoning",),
     "resumption": ("resumption",),
 }
-"""Settings that a conversation can do without -> where they stand in the session."""
 
 
 def without_refused(settings: Fields, parameter: str, message: str) -> tuple[str, Fields] | None:
-    """Return the name of the optional setting that was refused and *settings* without it; None where the refusal is
-    about something else.
-
-    *parameter* is the path that the error names, "" where it names none; then the words of *message* tell.
-    """
-    for name, path in OPTIONAL.items():
+    """Return the name of the optional setting that was refused and *settings* without it; None if another one was.
+    *parameter* is the path in the error event; if that is "", the words of *message* decide."""
+    for name, path in OPTIONAL_SETTINGS.items():
         found = _at(settings, path)
         if found is None:
             continue
-        dotted = ".".join(path)
-        about = dotted in parameter or parameter.endswith(f".{name}")
-        named = name in message.lower() or (isinstance(found, dict) and _model_in(found, message))
+        about = ".".join(path) in parameter or parameter.endswith(f".{name}")
+        model = text(found, "model") if isinstance(found, dict) else ""
+        named = name in message.lower() or bool(model and model in message)
         if about or (not parameter and named) or (named and name in parameter):
-            return name, _without(settings, path)
+            left = copy.deepcopy(settings)
+            del _at(left, path[:-1])[path[-1]]
+            return name, left
     return None
 
 
-def _model_in(setting: Fields, message: str) -> bool:
-    model = text(setting, "model")
-    return bool(model) and model in message
-
-
-def _at(settings: Fields, path: tuple[str, ...]) -> Any:
+def _at(settings: Any, path: tuple[str, ...]) -> Any:
     for key in path:
-        settings = settings.get(key) if isinstance(settings, dict) else None  # type: ignore[assignment]
+        settings = settings.get(key) if isinstance(settings, dict) else None
     return settings
-
-
-def _without(settings: Fields, path: tuple[str, ...]) -> Fields:
-    left = copy.deepcopy(settings)
-    holder = left
-    for key in path[:-1]:
-        holder = holder[key]
-    del holder[path[-1]]
-    return left

@@ -1,7 +1,7 @@
-"""Truncation: what of a reply was heard, by item of the conversation, so that the service forgets the rest.
+"""Truncation: how much of each item of a reply was heard, so that the service forgets the rest.
 
-A service knows what it sent and not what was heard: after a cut, the item that was being heard is shortened, and the
-items and replies behind it are deleted, or the assistant would refer to words that were not heard.
+A service knows what it sent and not what was heard: after an interruption the item that was being heard is truncated,
+and the items and replies behind it are deleted, or the assistant would refer to words that were not heard.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-MOST_ITEMS = 32
-"""So many items of one reply."""
-REMEMBERED = 8
-"""So many replies: one may still sound when the next has arrived."""
+MAX_REPLY_ITEMS = 32
+MAX_TRACKED_REPLIES = 8  # one may still sound when the next has arrived
 
 
 class TruncationTracker:
@@ -22,22 +20,19 @@ class TruncationTracker:
         self._replies: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
 
     def note(self, reply: str, item: str, seconds: float = 0.0) -> None:
-        """So many *seconds* of *item* came; 0 where it was announced. What has no name cannot be shortened."""
+        """Add *seconds* of sound to *item*; 0 if it was announced. An item without an id cannot be truncated."""
         if not item:
             return
         items = self._replies.setdefault(reply, OrderedDict())
-        if len(items) >= MOST_ITEMS and item not in items:
+        if len(items) >= MAX_REPLY_ITEMS and item not in items:
             return
         items[item] = items.get(item, 0.0) + seconds
-        while len(self._replies) > REMEMBERED:
+        while len(self._replies) > MAX_TRACKED_REPLIES:
             self._replies.popitem(last=False)
 
     def cut(self, reply: str, heard_ms: int) -> Iterator[tuple[str, int]]:
-        """Yield each item that *reply* and the replies behind it hold and that was not heard whole, once, with the ms
-        that are to be left of it: 0 where nothing of it was heard.
-
-        Never more than came: a service takes that for an error.
-        """
+        """Yield each item of *reply* and of the replies behind it that was not heard whole, once, with the ms to keep:
+        0 if nothing was heard, and never more than was received, which a service takes for an error."""
         names = list(self._replies)
         if reply not in names:
             return

@@ -1,42 +1,40 @@
-"""Ultravox: a call is made by REST, and its address is the credential of a socket that carries bare PCM.
+"""Ultravox: a call is made by REST, and its address is the credential of a WebSocket that carries bare PCM.
 
-The service listens all the time and decides alone when the user has finished, so it wants a steady stream, 20 ms of
-sound every 20 ms: zeros while there is no speech. It drops what comes faster. Speech that waited (for the connection,
-or in front of the gate) is therefore sent at the speed of sound, and the end of the turn is late by as long as its
+The service listens all the time and decides alone when the user has finished, so it needs a steady stream, 20 ms of
+sound every 20 ms: zeros while there is no speech. It drops what arrives faster. Speech that was delayed (by the
+connection, or in front of the gate) is therefore sent in real time, and the end of the turn is late by as long as its
 beginning had to wait; the sound from before the gate opened doubles as a reserve against hiccups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import LinkLost
 from ..net.models import Endpoint, Request
-from .auth import LONGEST, with_query
-from .base import Capabilities, Function, HistoryEntry, ServerTool, Session, Settings
+from .auth import MAX_CREDENTIAL_CHARS, with_query
+from .base import Capabilities, Function, HistoryEntry, ServerTool, Service, Session
 from .json_fields import text
 from .ultravox_session import UltravoxSession
 
-LONGEST_TOOL_S = 40.0
-"""A tool may take so long at most, and 2.5 s where its definition does not say (docs.ultravox.ai, quoted by
-aplisay/llm-agent #176): a later answer is thrown away, and the tool is called again."""
-ON_THE_WAY_S = 2.0
-"""What a call and its answer may take besides the tool itself."""
+MAX_TOOL_S = 40.0
+"""Longest timeout of a tool, and 2.5 s where its definition has none (docs.ultravox.ai, quoted by aplisay/llm-agent
+#176): a later result is discarded, and the tool is called again."""
+TOOL_ROUND_TRIP_S = 2.0  # time for a call and its result besides the tool itself
 
 
 @dataclass(frozen=True)
-class Ultravox(Settings):
-    """Calls made at *url*, which may begin with wss:// like the addresses of the other services. Where no *model* is
-    named, the service takes its newest."""
+class Ultravox(Service):
+    """Calls made at *url*, which may begin with wss://, too. Without a *model* the service takes its newest."""
 
     url: str = "https://api.ultravox.ai/api/calls"
     voice: str = "Mark"
 
-    can: ClassVar[Capabilities] = Capabilities(
+    can = Capabilities(
         push_to_talk="by silence",
         cancel="yes",
         typed="yes",
@@ -49,17 +47,12 @@ class Ultravox(Settings):
         language="yes",
         announcements="asked for",
     )
-    rates: ClassVar[tuple[int, ...]] = (24000, 16000, 8000, 48000)
-    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    longest_tool_s: ClassVar[float] = LONGEST_TOOL_S
-
-    @property
-    def takes_halves(self) -> bool:
-        """It listens all the time, and decides alone what a turn was."""
-        return True
+    rates = (24000, 16000, 8000, 48000)
+    longest_tool_s = MAX_TOOL_S
+    takes_halves = True  # the service listens all the time, and decides alone what a turn was
 
     def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request:
-        """A call that goes on with another one keeps its history, and may not be told another one."""
+        """A call that continues another one keeps its history, and may not be given another one."""
         parts = urlsplit(self.url)
         url = parts._replace(scheme={"wss": "https", "ws": "http"}.get(parts.scheme, parts.scheme)).geturl()
         headers = {"X-API-Key": self.key.reveal()} if self.key else {}
@@ -78,7 +71,7 @@ class Ultravox(Settings):
         return UltravoxSession(rate=self.rate, text_only=self.text_only, patience_s=self.patience_s)
 
     def _call(self) -> dict[str, Any]:
-        """The default is that the agent speaks first, and a buffer of 60 ms, which wants a perfect network."""
+        """Return the call. By default the agent speaks first, and a buffer of 60 ms needs a perfect network."""
         named = {"model": self.model, "languageHint": self.language}
         return {
             "systemPrompt": self.prompt,
@@ -100,12 +93,12 @@ class Ultravox(Settings):
 
 
 def _is_address(url: str) -> bool:
-    """Whether one can connect to *url*; who answers the invitation may write anything there."""
+    """Return whether *url*, which comes from outside and may be anything, is the address of a WebSocket."""
     try:
         named = bool(urlsplit(url).hostname)
     except ValueError:
         return False
-    return named and url.startswith(("ws://", "wss://")) and url.isprintable() and len(url) <= LONGEST
+    return named and url.startswith(("ws://", "wss://")) and url.isprintable() and len(url) <= MAX_CREDENTIAL_CHARS
 
 
 def _message(said: HistoryEntry) -> dict[str, str]:
@@ -117,16 +110,12 @@ def _server_tool(tool: ServerTool) -> dict[str, Any]:
 
 
 def _client_tool(function: Function) -> dict[str, Any]:
-    """A JSON schema becomes one parameter for each of its properties."""
+    """A JSON schema becomes one parameter for each of its properties; the timeout is in whole seconds, such as 12s."""
     required = function.parameters.get("required", ())
     parameters = [
         {"name": name, "location": "PARAMETER_LOCATION_BODY", "schema": schema, "required": name in required}
         for name, schema in function.parameters.get("properties", {}).items()
     ]
     tool = {"modelToolName": function.name, "description": function.description, "dynamicParameters": parameters}
-    return {"temporaryTool": {**tool, "timeout": _timeout(function), "client": {}}}
-
-
-def _timeout(function: Function) -> str:
-    """Return how long the service is to wait for *function*, in whole seconds as it writes them: 12s."""
-    return f"{math.ceil(min(function.timeout_s + ON_THE_WAY_S, LONGEST_TOOL_S))}s"
+    timeout = math.ceil(min(function.timeout_s + TOOL_ROUND_TRIP_S, MAX_TOOL_S))
+    return {"temporaryTool": {**tool, "timeout": f"{timeout}s", "client": {}}}

@@ -1,12 +1,13 @@
-"""One call at Ultravox: PCM in binary frames both ways, everything else as JSON. Nothing has a name but tool calls, so
-replies are counted here, and told apart by the states that the service speaks of.
+"""Session of one Ultravox call: PCM in binary frames both ways, everything else as JSON. Only tool calls have an id, so
+replies are counted here, and told apart by the ``state`` messages of the service.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar
 
 from ..core.actions import Action, CancelReply, ToolResult
 from ..core.events import (
@@ -30,68 +31,59 @@ from ..core.events import (
 )
 from ..net.models import Message
 from .base import Session
-from .json_fields import LONGEST_PIECE, LONGEST_TEXT, Fields, Samples, event_of, name, part, text
-from .response_timeout import PATIENCE_S, ResponseTimeout
-from .tool_calls import MOST, cut
+from .json_fields import MAX_DELTA_CHARS, MAX_TRANSCRIPT_CHARS, Fields, Samples, event_of, name, part, text
+from .response_timeout import DEFAULT_PATIENCE_S, ResponseTimeout
+from .tool_calls import MAX_OPEN_CALLS, cut
 
 log = logging.getLogger(__name__)
 
-FRAME_S = 0.02
-LATE_S = 0.1
-"""What we owe the stream after a longer nap is not made up for: the service would drop it."""
-SETTLE_S = 1.0
-"""A reply is over so long after the service stopped to speak, where its text has no end."""
-LAST_ORDINAL = 1 << 31
-"""A text with a larger number than this has none: Python writes down no number of 4301 digits."""
-
-EVENTS = {
-    "call_started": "_on_call_started",
-    "state": "_on_state",
-    "transcript": "_on_transcript",
-    "client_tool_invocation": "_on_tool",
-    "playback_clear_buffer": "_on_clear",
-}
-"""The type of a message -> the method that understands it. The others tell us nothing that we need."""
+STREAM_FRAME_S = 0.02
+MAX_STREAM_LAG_S = 0.1  # frames that are due after a longer pause are left out: the service would drop them
+TEXT_END_TIMEOUT_S = 1.0  # seconds from the end of its sound until a reply counts as over without the end of its text
+MAX_ORDINAL = 1 << 31  # a text with a larger ordinal counts as one without: Python formats no number of 4301 digits
+REPLYING_STATES = {"thinking", "speaking"}
 
 
 class UltravoxSession(Session):
-    """One call, with sound at *rate* both ways. *text_only* says that replies have none; *patience_s* is how long the
-    service may be silent."""
+    """One call, with sound at *rate* both ways. *text_only*: replies are silent. *patience_s*: longest silence."""
 
-    def __init__(self, *, rate: int, text_only: bool = False, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, *, rate: int, text_only: bool = False, patience_s: float = DEFAULT_PATIENCE_S) -> None:
         super().__init__()
         self._text_only = text_only
-        self._frame = 2 * round(rate * FRAME_S)
+        self._frame = 2 * round(rate * STREAM_FRAME_S)
         self._now = 0.0
-        self._speech = bytearray()  # what waits for its time; the outbox has bounded it
+        self._speech = bytearray()  # not yet due; bounded by the outbox
         self._talking = False
-        self._turn_open = False  # a turn of ours that the service has not taken yet
+        self._turn_open = False  # a turn that the service has not accepted yet
         self._turn_heard = False  # some of it has been sent
-        self._turn_whole = False  # all of it was said, and some waits for its time
+        self._turn_whole = False  # it is complete, and some of it is not yet due
         self._timeout = ResponseTimeout("ultravox", patience_s)
         self._state = ""
-        self._unwanted = False  # what the service says now belongs to a reply that was cancelled
+        self._unwanted = False  # what the service says now belongs to a cancelled reply
         self._count = 0
         self._reply = ""  # the reply under way
-        self._last = ""  # the one that may still be playing
+        self._last = ""  # the reply that may still be playing
         self._sounding = False
         self._samples = Samples()
         self._settled_at: float | None = None  # when the reply is over although its text has no end
-        self._agent_text: tuple[int, str] = (-1, "")  # ordinal, what was said so far
+        self._agent_text: tuple[int, str] = (-1, "")  # ordinal, transcript so far
         self._agent_past = -1  # texts up to this ordinal belong to replies that are over
         self._user_text: tuple[int, str] = (-1, "")
-        self._calls: dict[str, bool] = {}  # open calls; whether what follows is wanted
-        self._worth = False  # one of the answers since no call was open is worth a word
+        self._calls: dict[str, bool] = {}  # open calls; whether the reply to the result is wanted
+        self._worth = False  # one of the results since no call was open is not quiet
 
     @property
-    def busy(self) -> bool:  # type: ignore[override]  # what other sessions keep, this one finds out
-        waits = self._talking or self._turn_open or self._speech or self._calls
-        return bool(waits or self._reply or self._state in {"thinking", "speaking"})
+    def busy(self) -> bool:  # type: ignore[override]  # derived here, stored in other sessions
+        return bool(self._talking or self._turn_open or self._speech or self._calls or self._replying)
 
-    # What we say ------------------------------------------------------------------------------------------------------
+    @property
+    def _replying(self) -> bool:
+        return bool(self._reply) or self._state in REPLYING_STATES
+
+    # Messages to the service ------------------------------------------------------------------------------------------
 
     def goes_on(self, resume: str) -> bool:
-        """A call that cannot go on with another one is not made. Otherwise its ``initialMessages`` tell it all."""
+        """A call that cannot continue another one is not made. Otherwise its ``initialMessages`` are the history."""
         return bool(resume)
 
     def tick(self, now: float) -> Iterable[Event]:
@@ -99,11 +91,11 @@ class UltravoxSession(Session):
         self._timeout.check(now)
         if self.deadline is None:
             return ()
-        if now - self.deadline > LATE_S:
+        if now - self.deadline > MAX_STREAM_LAG_S:
             self.deadline = now
         while self.deadline <= now:
             self._stream()
-            self.deadline += FRAME_S
+            self.deadline += STREAM_FRAME_S
         if self._turn_whole and not self._speech:
             self._turn_whole = False
             if self._turn_open:
@@ -127,15 +119,13 @@ class UltravoxSession(Session):
                 self._open_turn()
                 self._talking = True
             case TalkEnded():
-                self._talking, self._turn_whole = False, True  # zeros follow, and the service hears the end
+                self._talking, self._turn_whole = False, True  # zeros follow, in which the service detects the end
             case NoSpeech():
                 self._talking = self._turn_open = self._turn_whole = False
                 self._speech.clear()
             case TextTurn():
                 self._disown()
-                self._open_turn()
-                self._turn_heard = self._turn_whole = True
-                self._say("user_text_message", text=item.text, urgency="immediate")
+                self._send_text_turn(item.text)
             case AudioTurn():
                 self._cancel()
                 self._open_turn()
@@ -151,30 +141,34 @@ class UltravoxSession(Session):
     def _open_turn(self) -> None:
         self._turn_open, self._turn_heard, self._turn_whole = True, False, False
 
+    def _send_text_turn(self, words: str) -> None:
+        self._turn_open = self._turn_heard = self._turn_whole = True
+        self._send_text(words)
+
+    def _send_text(self, words: str) -> None:
+        self._send_event("user_text_message", text=words, urgency="immediate")
+
     def _cancel(self) -> None:
-        """An empty text that cannot wait makes the agent stop (seen in the field); there is no message for that."""
-        busy = self._reply or self._state in {"thinking", "speaking"}
-        if busy and not self._unwanted:
-            self._say("user_text_message", text="", urgency="immediate")
+        """An empty urgent text makes the agent stop (seen in the field); there is no message for that."""
+        if self._replying and not self._unwanted:
+            self._send_text("")
         self._disown()
 
     def _disown(self) -> None:
-        """What the service says is unwanted from here on, until it listens again or takes our next turn."""
-        self._unwanted = bool(self._reply) or self._state in {"thinking", "speaking"}
+        """What the service says is unwanted from now on, until it listens again or accepts the next turn."""
+        self._unwanted = self._replying
         self._calls = dict.fromkeys(self._calls, False)
         self._worth = False
         self._last = ""
         self._drop_reply()
 
     def _answer(self, result: ToolResult) -> None:
-        """The conversation is frozen until every call is answered, so a failure is an answer, too.
-
-        That the agent ``listens`` after an answer and says nothing is documented. What it does after several answers
-        that differ in it is not: so the last one says what all of them come to, whichever counts.
-        """
+        """Send the result of a tool; a failure, too: the conversation is frozen until every call has one. That the
+        agent ``listens`` after a result and says nothing is documented. What it does after several results that differ
+        in it is not: so the last one has the reaction to all of them, whichever counts."""
         wanted = self._calls.pop(result.call, None)
         if wanted is None:
-            self._repeat(result)
+            self._answer_late(result)
             return
         outcome = (
             {"errorType": "implementation-error", "errorMessage": result.output}
@@ -184,29 +178,22 @@ class UltravoxSession(Session):
         self._worth |= wanted and not result.quiet
         reaction = "speaks" if wanted and self._worth else "listens"
         self._worth = self._worth and bool(self._calls)
-        self._say("client_tool_result", invocationId=result.call, agentReaction=reaction, **outcome)
+        self._send_event("client_tool_result", invocationId=result.call, agentReaction=reaction, **outcome)
 
-    def _repeat(self, result: ToolResult) -> None:
-        """The call that asked for it is over: tell the result as a text of the user, as pipecat 1.14 does with late
-        results."""
+    def _answer_late(self, result: ToolResult) -> None:
+        """Send the result of a call that is over as a text of the user, as pipecat 1.14 does."""
         if not result.name:
             log.debug("the tool call %s belongs to another connection", result.call)
         elif not result.quiet:
-            self._open_turn()
-            self._turn_heard = self._turn_whole = True
-            text = f"(The result of the tool {result.name} that you called: {result.output})"
-            self._say("user_text_message", text=text, urgency="immediate")
+            self._send_text_turn(f"(The result of the tool {result.name} that you called: {result.output})")
 
     def knows(self, call: str) -> bool:
         return call in self._calls
 
     def farewell(self) -> None:
-        self._say("hang_up")
+        self._send_event("hang_up")
 
-    def _say(self, kind: str, **fields: object) -> None:
-        self._outgoing.append(json.dumps({"type": kind, **fields}))
-
-    # What the service says --------------------------------------------------------------------------------------------
+    # Messages of the service ------------------------------------------------------------------------------------------
 
     def receive(self, message: Message) -> Iterator[Event]:
         if isinstance(message, bytes):
@@ -215,8 +202,8 @@ class UltravoxSession(Session):
         event = event_of(message)
         if isinstance(event, str):
             yield ServiceError(event)
-        elif event["type"] in EVENTS:
-            yield from getattr(self, EVENTS[event["type"]])(event)
+        elif handler := self.EVENTS.get(event["type"]):
+            yield from handler(self, event)
             owed = self._state == "thinking" and not self._calls
             self._timeout.heard(self._now, owed=owed, works=bool(self._reply) and not self._sounding, spare=self.spare)
         else:
@@ -235,22 +222,22 @@ class UltravoxSession(Session):
     def _on_state(self, event: Fields) -> Iterator[Event]:
         yield from self._become_ready()
         self._state = name(event, "state")
-        taken = self._state == "thinking" and self._turn_open and self._turn_heard
-        if taken or self._state in {"listening", "idle"}:
+        accepted = self._state == "thinking" and self._turn_open and self._turn_heard
+        if accepted or self._state in {"listening", "idle"}:
             self._unwanted = False
         if self._state == "speaking":
             self._settled_at = None
         elif self._reply:
             yield from self._settle()
-        if taken:
+        if accepted:
             self._turn_open = False
             yield TurnEndedByService()
 
     def _settle(self) -> Iterable[Event]:
-        """The service stopped to speak. The end of the text may come after the end of the sound."""
+        """The sound of a reply is over. The end of its text may come later."""
         if self._agent_text[0] <= self._agent_past:
             return self._end_reply()
-        self._settled_at = self._now + SETTLE_S
+        self._settled_at = self._now + TEXT_END_TIMEOUT_S
         return ()
 
     def _on_sound(self, sound: bytes) -> Iterator[Event]:
@@ -267,15 +254,15 @@ class UltravoxSession(Session):
         yield ReplyAudio(self._reply, pcm)
 
     def _on_transcript(self, event: Fields) -> Iterator[Event]:
-        """``text`` replaces what was said under an ordinal, ``delta`` goes on."""
+        """``text`` replaces the transcript of an ordinal, ``delta`` continues it."""
         ordinal = event.get("ordinal")
         number = self._agent_past + 1
-        if isinstance(ordinal, int) and 0 <= ordinal <= LAST_ORDINAL:
+        if isinstance(ordinal, int) and 0 <= ordinal <= MAX_ORDINAL:
             number = ordinal
         final = event.get("final") is True
         if text(event, "role") == "user":
             before = self._user_text[1] if self._user_text[0] == number else ""
-            self._user_text = (number, (text(event, "text") or before + text(event, "delta"))[:LONGEST_TEXT])
+            self._user_text = (number, (text(event, "text") or before + text(event, "delta"))[:MAX_TRANSCRIPT_CHARS])
             yield UserText(str(number), self._user_text[1], final)
         elif text(event, "role") == "agent":
             yield from self._agent_said(number, text(event, "text"), text(event, "delta"), final=final)
@@ -288,22 +275,22 @@ class UltravoxSession(Session):
         self._begin_reply()
         before = self._agent_text[1] if self._agent_text[0] == number else ""
         if whole:
-            delta = whole[len(before) :] if whole.startswith(before) and len(before) < LONGEST_TEXT else ""
-        self._agent_text = (number, (before + delta)[:LONGEST_TEXT])
+            delta = whole[len(before) :] if whole.startswith(before) and len(before) < MAX_TRANSCRIPT_CHARS else ""
+        self._agent_text = (number, (before + delta)[:MAX_TRANSCRIPT_CHARS])
         if delta:
-            yield ReplyText(self._reply, delta[:LONGEST_PIECE])
+            yield ReplyText(self._reply, delta[:MAX_DELTA_CHARS])
         if final:
             self._agent_past = number
             if self._state != "speaking" and (self._sounding or self._text_only):
                 yield from self._end_reply()  # else its sound may follow
 
     def _begin_reply(self) -> None:
-        """Sound or text that comes although the service does not say that it speaks is a reply, too."""
+        """Sound or text without the state speaking is a reply, too."""
         if not self._reply:
             self._count += 1
             self._reply = self._last = f"reply {self._count}"
         if self._state != "speaking":
-            self._settled_at = self._now + SETTLE_S
+            self._settled_at = self._now + TEXT_END_TIMEOUT_S
 
     def _end_reply(self) -> Iterable[Event]:
         reply, heard = self._reply, self._sounding or self._text_only
@@ -316,7 +303,7 @@ class UltravoxSession(Session):
         self._reply, self._sounding, self._samples, self._settled_at = "", False, Samples(), None
 
     def _on_clear(self, _event: Fields) -> Iterator[Event]:
-        """The user spoke into it: also what was sent long ago is not to be heard any more."""
+        """The user interrupted: buffered sound is not to be heard either."""
         reply = self._reply or self._last
         self._last = ""
         self._drop_reply()
@@ -325,10 +312,19 @@ class UltravoxSession(Session):
 
     def _on_tool(self, event: Fields) -> Iterator[Event]:
         call, tool = name(event, "invocationId"), name(event, "toolName")
-        if not call or not tool or call in self._calls or len(self._calls) >= MOST:
+        if not call or not tool or call in self._calls or len(self._calls) >= MAX_OPEN_CALLS:
             return
         self._calls[call] = not self._unwanted
         if self._unwanted:
             self._answer(ToolResult(call, "the user does not want it any more", failed=True))
             return
         yield ToolCall(call, tool, cut(json.dumps(part(event, "parameters"))))
+
+    EVENTS: ClassVar[Mapping[str, Callable[[UltravoxSession, Fields], Iterable[Event]]]] = {
+        "call_started": _on_call_started,
+        "state": _on_state,
+        "transcript": _on_transcript,
+        "client_tool_invocation": _on_tool,
+        "playback_clear_buffer": _on_clear,
+    }
+    """The type of a message -> its handler; other types are ignored."""

@@ -1,11 +1,10 @@
-"""xAI Live Voice API (``/v1/live``), an older beta. Little of it is documented: the key goes in the first message,
-nobody acknowledges anything, and what comes back may hold nothing but ``delta``. So much here is by rule; where the
-documents are silent we speak as OpenAI's beta did.
+"""xAI Live Voice API (``/v1/live``), an older beta. Little of it is documented: the key is sent in the first message,
+no message is acknowledged, and events may hold ``delta`` alone. So much here is by rule; where the documents are silent
+OpenAI's beta protocol is used.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,32 +12,30 @@ from urllib.parse import urlsplit
 
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import Event
-from ..core.redaction import Secret
-from ..net.models import Endpoint, Request
+from ..net.models import Endpoint
 from . import error_events
-from .base import Capabilities, HistoryEntry, Session, Settings
+from .base import Capabilities, HistoryEntry, Service, Session
 from .closing import busy_for
 from .json_fields import Fields
-from .realtime_session import EVENTS, READY_BY_RULE_S, RealtimeSession
+from .realtime_session import READY_WITHOUT_ACK_S, Dialect, Handler, RealtimeSession
 from .tool_calls import function_tools
 
-UNGREETED_S = 1.0
-"""So long after session.update we take a service that says nothing for ready."""
-QUIET_S = 1.5
-"""A reply without a new piece for so long is over, where no event says so."""
-DOOR_S = 10.0
-"""A service that hangs up so early, and has said nothing, does not want our key."""
+READY_WITHOUT_GREETING_S = 1.0  # seconds from session.update until a silent service counts as ready
+REPLY_END_SILENCE_S = 1.5
+"""Seconds without a new piece after which a reply counts as over, where no event reports its end."""
+KEY_REFUSAL_S = 10.0  # a service that closes the connection so early, without an event, refuses the key
+DIALECT = Dialect(clips=False, acknowledges_turns=False, reply_end_timeout_s=REPLY_END_SILENCE_S)
 
 
 @dataclass(frozen=True)
-class XaiLive(Settings):
-    """The service at api.x.ai, or one that speaks like it at *url*."""
+class XaiLive(Service):
+    """The service at api.x.ai, or a compatible one at *url*."""
 
     url: str = "wss://api.x.ai/v1/live"
     model: str = "grok-3-live"
     voice: str = "alloy"
 
-    can: ClassVar[Capabilities] = Capabilities(
+    can = Capabilities(
         push_to_talk="tried, not documented",
         cancel="tried, not documented",
         typed="tried, not documented",
@@ -47,18 +44,12 @@ class XaiLive(Settings):
         language="asked for",
         announcements="asked for",
     )
-    rates: ClassVar[tuple[int, ...]] = (24000,)
-    server_tools: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-    def invitation(self, resume: str, said: Sequence[HistoryEntry] = ()) -> Request | None:
-        return None
 
     def endpoint(self, answer: Any, resume: str) -> Endpoint:
         return Endpoint(f"xai-live at {urlsplit(self.url).hostname}", self.url)
 
     def session(self) -> Session:
-        how = {"rate": self.rate, "service_ends": self.service_ends, "patience_s": self.patience_s}
-        return XaiLiveSession(self.key, self._settings(), **how, clips=False)
+        return XaiLiveSession(self, self._settings())
 
     def _settings(self) -> dict[str, Any]:
         detection = {"type": "server_vad", "threshold": 0.5, "silence_duration_ms": self.silence_ms}
@@ -72,40 +63,32 @@ class XaiLive(Settings):
 
 
 class XaiLiveSession(RealtimeSession):
-    """One connection. Replies have no names and no end of their own: they begin with a piece and end with silence."""
+    """One connection. Replies have no id and no end of their own: they begin with a piece and end with silence."""
 
-    _events: ClassVar[Mapping[str, str]] = {
-        **EVENTS,
-        "response.audio.done": "_on_reply_done",
-        "response.output_audio.done": "_on_reply_done",
-    }
-    _unended_s: ClassVar[float] = QUIET_S
-    _acknowledges_turns: ClassVar[bool] = False
-
-    def __init__(self, key: Secret | None, settings: dict[str, Any], **how: Any) -> None:
-        super().__init__(settings, **how)
-        self._key = key
+    def __init__(self, service: Service, settings: dict[str, Any]) -> None:
+        super().__init__(service, settings, DIALECT)
+        self._key = service.key
         self._greeted_at = 0.0
-        self._heard = False
+        self._heard = False  # an event was received
 
     def greet(self) -> None:
         if self._key:
-            self._outgoing.append(json.dumps({"type": "auth", "api_key": self._key.reveal()}))
+            self._send_event("auth", api_key=self._key.reveal())
         super().greet()
         self._greeted_at = self._now
-        self._due = self._now + UNGREETED_S
+        self._ready_at = self._now + READY_WITHOUT_GREETING_S
 
     def recall(self, said: Sequence[HistoryEntry]) -> None:
-        """No word of the documents tells how to: it begins anew."""
+        """Not documented: the conversation starts anew."""
 
     def _cancel(self) -> None:
         super()._cancel()
         self._await_silence()
 
     def _await_silence(self) -> None:
-        """A cancelled reply is over when no more of it comes."""
+        """A cancelled reply is over when no more pieces of it arrive."""
         if self._replies.dying:
-            self._quiet_at = self._now + QUIET_S
+            self._quiet_at = self._now + REPLY_END_SILENCE_S
 
     def _understand(self, event: Fields) -> Iterator[Event]:
         if event["type"] == "error" and not self._heard:
@@ -118,22 +101,31 @@ class XaiLiveSession(RealtimeSession):
         self._await_silence()
 
     def _on_greeting(self, event: Fields) -> Iterable[Event]:
-        """A service that greets will acknowledge our settings, too."""
+        """A service that greets will acknowledge the settings, too."""
         if not self.ready:
-            self._due = self._greeted_at + READY_BY_RULE_S
+            self._ready_at = self._greeted_at + READY_WITHOUT_ACK_S
         return ()
 
-    def _on_turn_taken(self, event: Fields) -> Iterator[Event]:
-        """What comes from here on is the answer to this turn, whatever was still to come of another one."""
-        if self._service_ends and self._replies.open:
+    def _on_turn_ended(self, event: Fields) -> Iterator[Event]:
+        """What follows is the reply to this turn, even if another reply was under way."""
+        if self._detection.by_service and self._replies.open:
             yield from self._on_reply_done({})
-        yield from super()._on_turn_taken(event)
+        yield from super()._on_turn_ended(event)
 
     def lost(self, error: LinkLost | LinkRefused) -> LinkLost | LinkRefused:
-        """Nothing is documented about a wrong key: a close frame before the first word is how it must look. What breaks
-        has another cause, and so has a service that says it is busy."""
+        """Nothing is documented about a wrong key: it must look like a close frame before the first event. A broken
+        connection has another cause, and so has a service that says it is busy."""
         judged = super().lost(error)
-        early = isinstance(error, LinkClosed) and not self._heard and self._now - self._greeted_at <= DOOR_S
+        early = isinstance(error, LinkClosed) and not self._heard and self._now - self._greeted_at <= KEY_REFUSAL_S
         if early and isinstance(judged, LinkLost) and not judged.retry_after:
             return LinkRefused(f"{judged}, before its first message; is the key right?")
         return judged
+
+    EVENTS: ClassVar[Mapping[str, Handler]] = {
+        **RealtimeSession.EVENTS,
+        "session.created": _on_greeting,
+        "conversation.created": _on_greeting,
+        "input_audio_buffer.speech_stopped": _on_turn_ended,
+        "response.audio.done": RealtimeSession.EVENTS["response.done"],
+        "response.output_audio.done": RealtimeSession.EVENTS["response.done"],
+    }

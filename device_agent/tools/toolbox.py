@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..core.actions import ToolResult
 from ..core.events import ToolCall
-from ..services.base import LONGEST_ARGUMENTS
+from ..services.base import MAX_ARGUMENTS_CHARS
 from .base import Tool, ToolFailed
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ class Toolbox:
     def _do(self, call: ToolCall, tool: Tool | None) -> str:
         if tool is None:
             raise ToolFailed(f"there is no tool {call.name!r}")
-        if len(call.arguments) > LONGEST_ARGUMENTS:
-            raise ToolFailed(f"the arguments are longer than {LONGEST_ARGUMENTS} characters; call it again with less")
+        if len(call.arguments) > MAX_ARGUMENTS_CHARS:
+            raise ToolFailed(f"the arguments are longer than {MAX_ARGUMENTS_CHARS} characters; call it again with less")
         try:
             arguments = json.loads(call.arguments or "{}")
         except (ValueError, RecursionError):

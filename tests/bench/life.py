@@ -56,7 +56,7 @@ from device_agent.core.events import (
 )
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.runtime.paths import status_path
-from device_agent.services.response_timeout import UNTAKEN
+from device_agent.services.response_timeout import ACCEPT_PART
 from device_agent.status.command import ask
 from tests.bench.house import TICK_S, House, Lost, live, lived_in, settled, until
 from tests.bench.owner import WRONG, Owner
@@ -65,7 +65,7 @@ from tests.support.room import RATE, RoomSpeaker, speech
 
 log = logging.getLogger("soak")
 
-LEFT_S = 1.4 * UNTAKEN * ServiceConfig().patience_s
+LEFT_S = 1.4 * ACCEPT_PART * ServiceConfig().patience_s
 """A session that does not take a turn is left before so long."""
 PATIENCE_S = 60.0
 """How long a turn may take, faults and all; longer, and it is lost."""

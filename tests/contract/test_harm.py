@@ -13,8 +13,8 @@ from device_agent.core.errors import LinkLost
 from device_agent.core.events import LinkUp, ReplyText, ServiceError, TalkEnded, TalkStarted
 from device_agent.net.http_post import Post
 from device_agent.net.models import Request
-from device_agent.services.auth import LONGEST, PREFIXES, read_token
-from device_agent.services.json_fields import LARGE, LONGEST_PIECE, MOST_VALUES, event_of
+from device_agent.services.auth import MAX_CREDENTIAL_CHARS, TOKEN_PREFIXES, read_token
+from device_agent.services.json_fields import LARGE_MESSAGE_BYTES, MAX_DELTA_CHARS, MAX_JSON_VALUES, event_of
 from device_agent.services.registry import load
 from tests.support.peers import JOIN, PEERS, Peer
 from tests.support.websocket_peer import Peer as Caller
@@ -39,7 +39,7 @@ def test_sixteen_megabytes_of_little_values_do_not_become_objects(value, kind):
     found = event_of(message if kind is str else message.encode())
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found == f"the service sent JSON with more than {MOST_VALUES} values; ignored"
+    assert found == f"the service sent JSON with more than {MAX_JSON_VALUES} values; ignored"
     assert most < (20 if kind is bytes else 1) * MIB  # for the bytes are made in there, too
 
 
@@ -47,8 +47,8 @@ def test_sixteen_megabytes_of_little_values_do_not_become_objects(value, kind):
     "message",
     [
         json.dumps({"type": "x", "delta": "A" * (15 * MIB)}),
-        json.dumps({"type": "x", "many": [1] * (MOST_VALUES - 3), "delta": "A" * LARGE}),
-        json.dumps({"type": "x", "many": [1] * (2 * MOST_VALUES)}),  # it is not large
+        json.dumps({"type": "x", "many": [1] * (MAX_JSON_VALUES - 3), "delta": "A" * LARGE_MESSAGE_BYTES}),
+        json.dumps({"type": "x", "many": [1] * (2 * MAX_JSON_VALUES)}),  # it is not large
     ],
 )
 def test_a_large_message_that_means_something_is_read(message):
@@ -60,7 +60,7 @@ def test_the_text_of_a_reply_comes_in_pieces_that_a_thousand_of_can_wait(peer):
     peer.wait(0.1)
     peer.say(*peer.takes_turn(), *peer.begins("r1"))
     said = [event for event in peer.say(peer.writes("r1", "x" * MIB)) if isinstance(event, ReplyText)]
-    assert [len(each.text) for each in said] == [LONGEST_PIECE]
+    assert [len(each.text) for each in said] == [MAX_DELTA_CHARS]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_number_that_is_none_ends_nothing(peer, value):
 
 
 @pytest.mark.parametrize(
-    "url", ["wss://[", "wss://a\u2100b/", "wss:///x", "wss://", "wss://h/" + "x" * LONGEST, "https://h/"]
+    "url", ["wss://[", "wss://a\u2100b/", "wss:///x", "wss://", "wss://h/" + "x" * MAX_CREDENTIAL_CHARS, "https://h/"]
 )
 def test_an_invitation_to_nowhere_is_said_to_be_none(url):
     with pytest.raises(LinkLost, match="no address to join"):
@@ -98,7 +98,7 @@ def test_an_invitation_to_nowhere_is_said_to_be_none(url):
 
 def test_a_token_that_is_all_prefixes_is_none():
     with pytest.raises(LinkLost, match="no token"):
-        read_token({"value": PREFIXES[0] * 50_000})
+        read_token({"value": TOKEN_PREFIXES[0] * 50_000})
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,13 @@ from device_agent.core.events import (
 )
 from device_agent.services.base import Capabilities, HistoryEntry
 from device_agent.services.registry import SERVICES, load, options
-from device_agent.services.response_timeout import PATIENCE_S, QUICK, SLOW, UNTAKEN, ResponseTimedOut
+from device_agent.services.response_timeout import (
+    ACCEPT_PART,
+    DEFAULT_PATIENCE_S,
+    QUICK_START_PART,
+    SLOW_START_PART,
+    ResponseTimedOut,
+)
 from tests.support.peers import JOIN, KEY, PEERS, Peer
 
 PCM = bytes(range(1, 241)) * 8  # two frames at 24 kHz, none of them silent
@@ -179,7 +185,7 @@ def test_an_announcement_is_said_word_for_word_where_the_service_can_and_asked_f
 def test_a_service_that_says_no_announcement_is_left(peer):
     peer.send(Announcement("Say: Dinner!", "Dinner!"))
     with pytest.raises(ResponseTimedOut):
-        peer.wait(PATIENCE_S * SLOW + 1.0)
+        peer.wait(DEFAULT_PATIENCE_S * SLOW_START_PART + 1.0)
 
 
 def test_a_tool_is_called_answered_and_followed_by_another_reply(peer):
@@ -280,7 +286,7 @@ def test_a_conversation_goes_on_only_where_it_was_asked_to(peer):
 
 def test_a_service_that_says_nothing_to_a_turn_is_left(peer):
     peer.send(*TURN)
-    limit = PATIENCE_S * (QUICK if peer.name == "xai-live" else UNTAKEN)
+    limit = DEFAULT_PATIENCE_S * (QUICK_START_PART if peer.name == "xai-live" else ACCEPT_PART)
     peer.wait(limit - 0.5)
     with pytest.raises(ResponseTimedOut, match=f"within {limit:g} s"):
         peer.wait(1.0)
@@ -288,7 +294,7 @@ def test_a_service_that_says_nothing_to_a_turn_is_left(peer):
 
 def to_begin(peer: Peer) -> float:
     """How long after its turn a service of which nothing is known yet may take to begin."""
-    return PATIENCE_S * (QUICK if peer.name == "xai-live" else SLOW)
+    return DEFAULT_PATIENCE_S * (QUICK_START_PART if peer.name == "xai-live" else SLOW_START_PART)
 
 
 def test_a_service_that_took_a_turn_and_begins_no_reply_is_left(peer):
@@ -307,7 +313,7 @@ def test_it_is_left_earlier_where_there_is_another_one_or_where_it_was_quick_bef
         a_reply(peer, "r1")
     a_turn(peer)
     with pytest.raises(ResponseTimedOut):
-        peer.wait(PATIENCE_S * QUICK + 0.5)
+        peer.wait(DEFAULT_PATIENCE_S * QUICK_START_PART + 0.5)
 
 
 def test_a_ping_is_no_answer_and_any_other_word_is_a_sign_of_life(peer):

@@ -15,9 +15,9 @@ from device_agent.app.factories import open_service
 from device_agent.config.model import Config, ServiceConfig, TalkConfig, ToolConfig
 from device_agent.config.rules import contradictions
 from device_agent.core.redaction import Secret
-from device_agent.services.base import Function, Settings
-from device_agent.services.endings import ENDS
-from device_agent.services.openai import TRANSCRIPTION, OpenAI
+from device_agent.services.base import Function, Service
+from device_agent.services.endings import MODEL_ENDS
+from device_agent.services.openai import TRANSCRIPTION_MODEL, OpenAI
 from device_agent.services.registry import SERVICES, load, options, reasons, rules
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.xai import Xai
@@ -249,8 +249,8 @@ def test_the_rules_behind_a_proxy_are_those_of_the_dialect():
 
 
 def test_no_default_is_a_model_that_ends():
-    assert {TRANSCRIPTION, *(load(name).model for name in SERVICES)}.isdisjoint(ENDS)
-    assert {successor for _, successor in ENDS.values()}.isdisjoint(ENDS)
+    assert {TRANSCRIPTION_MODEL, *(load(name).model for name in SERVICES)}.isdisjoint(MODEL_ENDS)
+    assert {successor for _, successor in MODEL_ENDS.values()}.isdisjoint(MODEL_ENDS)
 
 
 def test_every_service_has_the_patience_of_the_configuration():
@@ -285,7 +285,7 @@ def test_an_address_without_a_path_has_the_usual_one(name, given, path):
 
 def test_what_stands_behind_the_address_stays_there():
     assert Xai(url="wss://proxy.example?region=eu").url == "wss://proxy.example/v1/realtime?region=eu"
-    assert Settings().url == ""
+    assert Service().url == ""
 
 
 # Tools ----------------------------------------------------------------------------------------------------------------

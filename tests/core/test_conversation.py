@@ -497,11 +497,14 @@ def test_patience_is_what_the_owner_says():
 
 def test_it_waits_by_the_same_numbers_as_the_session_and_a_little_longer():
     """The session leaves a service that is silent, and tries another one, before the turn is given up."""
-    assert (conversation.PATIENCE_S, conversation.LIMIT_P) == (response_timeout.PATIENCE_S, response_timeout.LIMIT)
-    assert conversation.WORKING_P == response_timeout.WORKING
+    assert (conversation.PATIENCE_S, conversation.LIMIT_P) == (
+        response_timeout.DEFAULT_PATIENCE_S,
+        response_timeout.TOTAL_PART,
+    )
+    assert conversation.WORKING_P == response_timeout.PROGRESS_PART
     waits = conversation.patience(60.0)
-    assert waits[SENDING] > 2 * response_timeout.UNTAKEN * 60.0
-    assert waits[THINKING] + waits[LATE] > response_timeout.SLOW * 60.0
+    assert waits[SENDING] > 2 * response_timeout.ACCEPT_PART * 60.0
+    assert waits[THINKING] + waits[LATE] > response_timeout.SLOW_START_PART * 60.0
 
 
 def test_the_deadline_is_that_of_the_state_alone():

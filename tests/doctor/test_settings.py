@@ -8,7 +8,7 @@ import pytest
 
 from device_agent.config.model import ServiceConfig
 from device_agent.doctor.settings import notes
-from device_agent.services.endings import ENDS, ending
+from device_agent.services.endings import MODEL_ENDS, ending
 from tests.support.doctor import KEY, services, told, write_config
 
 LAST_DAY = date(2027, 1, 20)
@@ -72,9 +72,9 @@ def test_a_tool_that_waits_for_an_approval_is_told_with_the_line_to_write(servic
     assert found.advice == "write require_approval: never beside its server_label, in service.tools"
 
 
-@pytest.mark.parametrize("model", ENDS)
+@pytest.mark.parametrize("model", MODEL_ENDS)
 def test_every_day_is_told_with_what_takes_its_place(model):
-    day, successor = ENDS[model]
+    day, successor = MODEL_ENDS[model]
     text, advised = ending(model, day)
     assert text == f"{model} ends on {day.isoformat()}"
     assert advised == successor

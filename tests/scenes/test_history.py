@@ -19,7 +19,7 @@ from device_agent.core.events import (
     TurnAcknowledged,
     TurnEndedByService,
 )
-from device_agent.services.response_timeout import PATIENCE_S
+from device_agent.services.response_timeout import DEFAULT_PATIENCE_S
 from device_agent.simulator import SERVICES, Simulator
 from tests.support.room import Room, speech
 
@@ -165,8 +165,8 @@ def test_half_a_turn_that_a_service_did_not_take_keeps_no_conversation_from_goin
 
 @pytest.fixture
 def impatient(monkeypatch) -> None:
-    for part in ("UNTAKEN", "QUICK", "SLOW"):
-        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / PATIENCE_S)
+    for part in ("ACCEPT_PART", "QUICK_START_PART", "SLOW_START_PART"):
+        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / DEFAULT_PATIENCE_S)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.net.http_errors import BUSY_S
-from device_agent.services.closing import JUST_BEFORE_S, judge
-from device_agent.services.error_events import FATAL
+from device_agent.services.closing import ERROR_BEFORE_CLOSE_S, judge
+from device_agent.services.error_events import FATAL_CODES
 from tests.support.peers import PEERS
 
 SLOTS = "All 1 session slots are in use. Disconnect an existing client first."
@@ -61,7 +61,7 @@ def test_what_a_close_frame_means(code, reason, error, ready, verdict):
         assert getattr(judged, "retry_after", 0.0) == 0.0
 
 
-@pytest.mark.parametrize("code", sorted(FATAL))
+@pytest.mark.parametrize("code", sorted(FATAL_CODES))
 @pytest.mark.parametrize("ready", [True, False])
 def test_what_is_fatal_in_an_error_event_is_fatal_in_a_reason(code, ready):
     assert isinstance(judge(closed(1011, f"error: {code}"), ready=ready), LinkRefused)
@@ -134,7 +134,7 @@ def test_an_error_of_long_ago_says_nothing_of_a_close_frame(name):
     peer = PEERS[name]()
     peer.ready()
     peer.say(error_event("session_limit_reached", SLOTS))
-    peer.wait(JUST_BEFORE_S + 1)
+    peer.wait(ERROR_BEFORE_CLOSE_S + 1)
     judged = peer.session.lost(closed(1008))
     assert isinstance(judged, LinkLost)
     assert not judged.retry_after

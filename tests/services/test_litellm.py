@@ -10,8 +10,13 @@ from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import AudioTurn, LinkUp, ReplyEnded, TalkEnded, TalkStarted, TurnAcknowledged
 from device_agent.core.redaction import Secret
 from device_agent.services.litellm import LiteLLM
-from device_agent.services.realtime_session import READY_BY_RULE_S
-from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN, WORKING, ResponseTimedOut
+from device_agent.services.realtime_session import READY_WITHOUT_ACK_S
+from device_agent.services.response_timeout import (
+    ACCEPT_PART,
+    DEFAULT_PATIENCE_S,
+    PROGRESS_PART,
+    ResponseTimedOut,
+)
 from tests.support.peers import KEY, PEERS, Peer
 
 PCM = b"\1\0\2\0"
@@ -40,7 +45,7 @@ def test_any_greeting_shows_a_service_and_the_settings_may_go_unacknowledged(dia
     peer = Peer("litellm", {"dialect": dialect})
     assert peer.wait(60) == []  # connected is not ready: the proxy may dial in vain
     assert peer.say({"type": greeting}) == []
-    assert peer.wait(READY_BY_RULE_S - 0.1) == []
+    assert peer.wait(READY_WITHOUT_ACK_S - 0.1) == []
     assert peer.wait(0.2) == [LinkUp()]
 
 
@@ -140,7 +145,7 @@ def test_a_turn_that_the_service_behind_the_proxy_does_not_take_ends_the_connect
     """An old proxy whose service is gone answers pings for ever, and nothing else."""
     peer = ready_peer()
     peer.send(*TURN)
-    peer.wait(PATIENCE_S * UNTAKEN - 0.5)
+    peer.wait(DEFAULT_PATIENCE_S * ACCEPT_PART - 0.5)
     with pytest.raises(LinkLost, match="did not accept the turn"):
         peer.wait(1.0)
 
@@ -149,7 +154,7 @@ def test_a_reply_that_was_begun_may_be_thought_about_for_long():
     peer = ready_peer()
     peer.send(*TURN)
     peer.say({"type": "input_audio_buffer.committed", "item_id": "u"}, *peer.begins("r1"))
-    assert peer.wait(PATIENCE_S * WORKING - 0.5) == []
+    assert peer.wait(DEFAULT_PATIENCE_S * PROGRESS_PART - 0.5) == []
     with pytest.raises(ResponseTimedOut, match="sent no more"):
         peer.wait(1.0)
 
@@ -159,7 +164,7 @@ def test_where_the_service_ends_turns_a_proxy_with_nobody_behind_it_is_noticed_t
     peer.say({"type": "session.updated"})
     peer.send(*TURN)
     with pytest.raises(LinkLost, match="did not accept the turn"):
-        peer.wait(PATIENCE_S * UNTAKEN + 0.5)
+        peer.wait(DEFAULT_PATIENCE_S * ACCEPT_PART + 0.5)
 
 
 ANSWERED = [

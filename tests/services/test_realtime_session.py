@@ -32,14 +32,19 @@ from device_agent.core.events import (
 from device_agent.core.redaction import Secret
 from device_agent.services.base import HistoryEntry
 from device_agent.services.openai import OpenAI
-from device_agent.services.realtime_session import NO_SPEECH, READY_BY_RULE_S, TAKEN_BACK_S, UNENDED_S
-from device_agent.services.reply_tracker import ANSWERED_S, BLOCKED_S, UNACKNOWLEDGED_S
-from device_agent.services.response_timeout import LIMIT, PATIENCE_S, UNTAKEN, WORKING
+from device_agent.services.realtime_session import (
+    NO_SPEECH,
+    READY_WITHOUT_ACK_S,
+    REPLY_END_TIMEOUT_S,
+    WITHDRAWN_REPLY_RETRY_S,
+)
+from device_agent.services.reply_tracker import AUTO_REPLY_TIMEOUT_S, CANCELLED_REPLY_TIMEOUT_S, COMMIT_ACK_TIMEOUT_S
+from device_agent.services.response_timeout import ACCEPT_PART, DEFAULT_PATIENCE_S, PROGRESS_PART, TOTAL_PART
 from device_agent.services.xai import Xai, xai_settings
 
 PCM = b"\1\0\2\0"
 TURN = [TalkStarted(), PCM, TalkEnded()]
-TAKEN_S = PATIENCE_S * UNTAKEN
+TAKEN_S = DEFAULT_PATIENCE_S * ACCEPT_PART
 SENT = ["input_audio_buffer.append", "input_audio_buffer.commit"]
 ASKED = [*SENT, "response.create"]
 
@@ -127,7 +132,7 @@ def test_it_is_ready_by_rule_when_the_service_says_nothing():
     session = Xai(Secret("k")).session()
     session.tick(100.0)
     session.greet()
-    assert session.deadline == 100.0 + READY_BY_RULE_S
+    assert session.deadline == 100.0 + READY_WITHOUT_ACK_S
     assert list(session.tick(104.9)) == []
     assert list(session.tick(105.0)) == [LinkUp()]
     assert session.deadline is None
@@ -234,9 +239,9 @@ def test_a_dead_reply_that_is_dropped_without_a_word_does_not_block_the_next():
     talk.created("r1")
     talk.send(*TURN)
     assert talk.sent() == []
-    talk.at(BLOCKED_S - 0.1)
+    talk.at(CANCELLED_REPLY_TIMEOUT_S - 0.1)
     assert talk.sent() == []
-    talk.at(BLOCKED_S)
+    talk.at(CANCELLED_REPLY_TIMEOUT_S)
     assert talk.sent() == ["response.create"]
 
 
@@ -530,7 +535,7 @@ def committed(talk: Talk) -> Talk:
 def test_a_commit_is_answered_without_a_request():
     talk = committed(Talk(Xai))
     assert talk.says("input_audio_buffer.committed", item_id="u") == [TurnAcknowledged()]
-    talk.at(ANSWERED_S - 0.1)
+    talk.at(AUTO_REPLY_TIMEOUT_S - 0.1)
     talk.created("r")
     talk.audio("r")
     talk.at(5.0)
@@ -545,7 +550,7 @@ def test_a_commit_that_is_not_answered_is_followed_by_a_request(acknowledged):
     talk.session.arrived(100.0)
     if acknowledged:
         talk.says("input_audio_buffer.committed", item_id="u")
-    by = ANSWERED_S if acknowledged else UNACKNOWLEDGED_S
+    by = AUTO_REPLY_TIMEOUT_S if acknowledged else COMMIT_ACK_TIMEOUT_S
     assert (talk.at(by - 0.1), talk.sent()) == ([], [])
     talk.at(by)
     assert talk.sent() == ["response.create"]
@@ -562,7 +567,7 @@ def test_no_request_goes_up_while_it_is_not_known_that_the_commit_has_arrived():
 def test_what_overtook_the_speech_is_not_its_answer():
     talk = committed(Talk(Xai))
     talk.session.arrived(100.0)
-    talk.at(UNACKNOWLEDGED_S)
+    talk.at(COMMIT_ACK_TIMEOUT_S)
     assert talk.sent() == ["response.create"]
     talk.created("r0")
     talk.audio("r0")
@@ -585,7 +590,7 @@ def test_a_server_that_has_said_nothing_yet_is_not_asked_because_it_answers_ping
     list(session.tick(110.0))
     assert session.outgoing() == []
     list(session.receive('{"type": "session.created"}'))
-    list(session.tick(110.0 + UNACKNOWLEDGED_S))
+    list(session.tick(110.0 + COMMIT_ACK_TIMEOUT_S))
     assert [json.loads(each)["type"] for each in session.outgoing()] == ["response.create"]
 
 
@@ -597,7 +602,7 @@ def test_a_service_that_acknowledged_before_and_does_not_now_has_heard_no_speech
     talk.done("r")
     committed(talk)
     talk.session.arrived(100.0)
-    assert talk.at(UNACKNOWLEDGED_S) == [ReplyEnded("", NO_SPEECH)]
+    assert talk.at(COMMIT_ACK_TIMEOUT_S) == [ReplyEnded("", NO_SPEECH)]
     assert talk.sent() == []
     assert talk.session.deadline is None
     assert not talk.session.busy
@@ -682,10 +687,10 @@ def test_a_reply_that_the_service_took_back_is_awaited_and_then_asked_for():
     talk.send(*TURN)
     talk.created("r")
     assert talk.done("r", status="cancelled", status_details={"reason": "turn_detected"}) == []
-    talk.at(TAKEN_BACK_S - 0.1)
+    talk.at(WITHDRAWN_REPLY_RETRY_S - 0.1)
     assert talk.sent() == []
     talk.created("s")
-    talk.at(TAKEN_BACK_S + 1)
+    talk.at(WITHDRAWN_REPLY_RETRY_S + 1)
     assert talk.sent() == []
     assert talk.audio("s")[0] == ReplyStarted("s")
 
@@ -745,7 +750,7 @@ def test_sound_behind_the_end_of_its_reply_is_heard_and_ends_by_itself():
     talk.done("r")
     assert talk.audio("r") == [ReplyStarted("r"), ReplyAudio("r", PCM)]
     assert talk.audio("r") == [ReplyAudio("r", PCM)]
-    assert talk.at(UNENDED_S) == [ReplyEnded("r")]
+    assert talk.at(REPLY_END_TIMEOUT_S) == [ReplyEnded("r")]
 
 
 def test_a_reply_that_is_never_ended_is_over_by_rule():
@@ -753,7 +758,7 @@ def test_a_reply_that_is_never_ended_is_over_by_rule():
     talk.send(*TURN)
     talk.created("r")
     talk.audio("r")
-    assert talk.at(UNENDED_S) == [ReplyEnded("r")]
+    assert talk.at(REPLY_END_TIMEOUT_S) == [ReplyEnded("r")]
     assert talk.send(*TURN) == ASKED
 
 
@@ -763,7 +768,7 @@ def test_a_tool_of_the_service_may_take_its_time_in_the_middle_of_a_reply():
     talk.created("r")
     talk.audio("r")
     talk.says("response.mcp_call.in_progress", item_id="m")
-    assert talk.at(UNENDED_S * 3) == []
+    assert talk.at(REPLY_END_TIMEOUT_S * 3) == []
     assert talk.audio("r") == [ReplyAudio("r", PCM)]
 
 
@@ -777,7 +782,7 @@ def test_a_service_that_works_tells_so_and_is_waited_for():
         told += talk.says("response.mcp_call.in_progress", item_id="m")
     assert told.count(ReplyProgress()) >= 45
     with pytest.raises(LinkLost, match="sent no more"):
-        talk.at(50.0 + PATIENCE_S * WORKING)
+        talk.at(50.0 + DEFAULT_PATIENCE_S * PROGRESS_PART)
 
 
 def test_work_without_an_answer_has_a_limit():
@@ -789,7 +794,7 @@ def test_work_without_an_answer_has_a_limit():
         for second in range(1, 1000):
             talk.at(float(second))
             talk.says("response.mcp_call.in_progress", item_id="m")
-    assert second == PATIENCE_S * LIMIT
+    assert second == DEFAULT_PATIENCE_S * TOTAL_PART
 
 
 def test_a_service_that_ends_turns_although_it_was_told_not_to_is_let():
@@ -874,7 +879,7 @@ def test_no_session_is_ready_by_rule_that_has_complained():
     session, _ = greeted()
     assert list(session.receive('{"type": "error", "error": "out of order"}')) == [ServiceError("out of order")]
     with pytest.raises(LinkLost, match="out of order"):
-        list(session.tick(100.0 + READY_BY_RULE_S))
+        list(session.tick(100.0 + READY_WITHOUT_ACK_S))
 
 
 @pytest.mark.parametrize("words", ["error", "message"])

@@ -18,12 +18,12 @@ from device_agent.core.events import Event, ReplyAudio, TalkEnded, TalkStarted
 from device_agent.core.redaction import Secret
 from device_agent.services.openai import OpenAI
 from device_agent.services.reply_tracker import (
-    AGAIN_S,
-    ANSWERED_S,
-    BLOCKED_S,
-    MOST_REQUESTS,
-    REMEMBERED,
-    UNACKNOWLEDGED_S,
+    AUTO_REPLY_TIMEOUT_S,
+    BUSY_RETRY_S,
+    CANCELLED_REPLY_TIMEOUT_S,
+    COMMIT_ACK_TIMEOUT_S,
+    MAX_REMEMBERED_IDS,
+    MAX_REQUESTS,
     Due,
     ReplyTracker,
 )
@@ -281,12 +281,12 @@ def test_what_is_under_way_is_known_at_each_step():
         (lambda: None, {"idle"}, None),
         (lambda: replies.cancel(), {"idle"}, None),
         (lambda: replies.commit(), {"owed"}, None),
-        (lambda: replies.arrived(1.0), {"owed"}, 1.0 + UNACKNOWLEDGED_S),
-        (lambda: replies.acknowledge(1.5), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
-        (lambda: replies.arrived(1.6), {"owed", "acknowledged"}, 1.5 + ANSWERED_S),
+        (lambda: replies.arrived(1.0), {"owed"}, 1.0 + COMMIT_ACK_TIMEOUT_S),
+        (lambda: replies.acknowledge(1.5), {"owed", "acknowledged"}, 1.5 + AUTO_REPLY_TIMEOUT_S),
+        (lambda: replies.arrived(1.6), {"owed", "acknowledged"}, 1.5 + AUTO_REPLY_TIMEOUT_S),
         (lambda: replies.begin("a", 2.0), {"silent", "acknowledged"}, None),
         (lambda: replies.piece("a", 2.1), {"open", "acknowledged"}, None),
-        (lambda: replies.ask(3.0), {"owed", "open", "acknowledged"}, 3.0 + BLOCKED_S),
+        (lambda: replies.ask(3.0), {"owed", "open", "acknowledged"}, 3.0 + CANCELLED_REPLY_TIMEOUT_S),
         (lambda: replies.cancel(), {"dying", "acknowledged"}, None),
         (lambda: replies.end("a"), {"idle", "acknowledged"}, None),
         (lambda: replies.commit(), {"owed"}, None),
@@ -308,7 +308,7 @@ def test_a_request_that_was_cancelled_is_owed_until_it_was_announced(asked):
     replies.begin("a", 1.0)
     assert (replies.owed, replies.dying, replies.idle) == (False, True, False)
     replies.ask(2.0)
-    assert (replies.due, replies.owed, replies.deadline) == (Due.NOTHING, True, 2.0 + BLOCKED_S)
+    assert (replies.due, replies.owed, replies.deadline) == (Due.NOTHING, True, 2.0 + CANCELLED_REPLY_TIMEOUT_S)
     assert asked.said == ["create", "cancel a"]
 
 
@@ -318,7 +318,7 @@ def test_the_sooner_of_two_waits_ends_first(asked):
     asked.replies.ask(1.0)
     for after in (0.5, 9.0):
         asked.replies.again(1.0, after)
-        assert asked.replies.deadline == 1.0 + min(after, BLOCKED_S)
+        assert asked.replies.deadline == 1.0 + min(after, CANCELLED_REPLY_TIMEOUT_S)
 
 
 def test_a_request_waits_for_the_end_of_the_reply_that_is_under_way(asked):
@@ -341,7 +341,7 @@ def test_for_each_turn_it_asks_a_few_times(begins):
         for _ in range(10):
             tracked.replies.again(0.0, 0.0)
             tracked.replies.ask_now()
-        assert tracked.said == ["create"] * MOST_REQUESTS
+        assert tracked.said == ["create"] * MAX_REQUESTS
         assert tracked.replies.deadline is None
 
 
@@ -477,8 +477,8 @@ def test_a_reply_that_never_ends_is_waited_for_no_longer_than_so(cancelled, aske
     asked.replies.piece("a", 0.2)
     asked.replies.cancel() if cancelled else None
     asked.replies.ask(1.0)
-    assert asked.replies.tick(1.0 + BLOCKED_S - 0.1) is False
-    assert asked.replies.tick(1.0 + BLOCKED_S) is True
+    assert asked.replies.tick(1.0 + CANCELLED_REPLY_TIMEOUT_S - 0.1) is False
+    assert asked.replies.tick(1.0 + CANCELLED_REPLY_TIMEOUT_S) is True
     assert asked.said[-1] == "create"
     assert not asked.replies.dying
     assert not asked.replies.open
@@ -495,7 +495,7 @@ def test_only_a_commit_that_is_not_acknowledged_is_waited_for_when_it_has_arrive
     assert replies.deadline is None
     for now in (2.0, 3.0):
         replies.arrived(now)
-        assert replies.deadline == 2.0 + UNACKNOWLEDGED_S
+        assert replies.deadline == 2.0 + COMMIT_ACK_TIMEOUT_S
     replies.expect()
     replies.arrived(4.0)
     assert replies.deadline is None
@@ -558,7 +558,7 @@ def test_a_request_that_may_have_been_lost_behind_a_cancelled_one_is_made_again(
     asked.replies.ask_now()
     assert asked.replies.deadline is None
     asked.replies.begin("cancelled", 5.0)
-    assert asked.replies.deadline == 5.0 + AGAIN_S
+    assert asked.replies.deadline == 5.0 + BUSY_RETRY_S
 
 
 @pytest.mark.parametrize(("first", "answer"), [("a", "a"), ("b", "b"), ("x", "b"), ("", "b")])
@@ -579,10 +579,10 @@ def test_a_cancelled_reply_that_flows_on_is_in_the_way_and_one_that_is_over_is_n
     asked.replies.cancel()
     asked.replies.ask(1.0)
     assert asked.replies.piece("a", 2.0) == ""  # replaced long ago
-    assert asked.replies.deadline == 1.0 + BLOCKED_S
+    assert asked.replies.deadline == 1.0 + CANCELLED_REPLY_TIMEOUT_S
     for now, name in ((2.0, "b"), (3.0, "perhaps b")):
         assert asked.replies.piece(name, now) == ""
-        assert asked.replies.deadline == now + BLOCKED_S
+        assert asked.replies.deadline == now + CANCELLED_REPLY_TIMEOUT_S
 
 
 def test_a_service_that_tells_no_ids_is_heard_after_a_cancel():
@@ -648,14 +648,14 @@ def test_what_it_remembers_has_a_bound(asked):
     replies = asked.replies
     for number in range(100):
         replies.begin(f"silent {number}", 0.0)
-    assert len(replies._candidates) == MOST_REQUESTS + 1
+    assert len(replies._candidates) == MAX_REQUESTS + 1
     assert replies.piece("silent 99", 1.0) == "silent 99"
     for number in range(100):
         assert replies.piece(f"alias {number}", 1.0) == "silent 99"
     for number in range(100):
         replies.begin(f"unwanted {number}", 2.0)
     assert [len(each) for each in (replies._aliases, replies._dead, replies._dying)] == [
-        REMEMBERED, REMEMBERED, MOST_REQUESTS + 1
+        MAX_REMEMBERED_IDS, MAX_REMEMBERED_IDS, MAX_REQUESTS + 1
     ]  # fmt: skip
 
 
@@ -837,7 +837,7 @@ def test_a_request_that_was_refused_for_a_cancelled_reply_is_made_again_at_its_e
     asked.replies.commit()
     asked.replies.ask_now()
     asked.replies.busy(2.0)
-    assert (asked.replies.due, asked.replies.deadline) == (Due.NOTHING, 2.0 + BLOCKED_S)
+    assert (asked.replies.due, asked.replies.deadline) == (Due.NOTHING, 2.0 + CANCELLED_REPLY_TIMEOUT_S)
     asked.said.clear()
     asked.replies.ask_if_free()
     assert asked.said == []
@@ -848,7 +848,7 @@ def test_a_request_that_was_refused_for_a_cancelled_reply_is_made_again_at_its_e
 
 def test_a_request_that_was_refused_for_a_reply_that_nothing_told_of_is_made_again_at_its_end(asked):
     asked.replies.busy(0.5)
-    assert (asked.replies.due, asked.replies.deadline) == (Due.DETECTED, 0.5 + AGAIN_S)
+    assert (asked.replies.due, asked.replies.deadline) == (Due.DETECTED, 0.5 + BUSY_RETRY_S)
     assert not asked.replies.overdue(0.5)
     assert asked.replies.end("another") == ""
     assert asked.replies.overdue(0.5)

@@ -10,8 +10,8 @@ import pytest
 
 from device_agent.core.actions import ToolResult
 from device_agent.core.events import LinkUp, TalkEnded, TalkStarted, ToolCall
-from device_agent.services.base import LONGEST_ARGUMENTS
-from device_agent.services.tool_calls import MOST
+from device_agent.services.base import MAX_ARGUMENTS_CHARS
+from device_agent.services.tool_calls import MAX_OPEN_CALLS
 from device_agent.tools.function import BuiltinTool
 from device_agent.tools.toolbox import Toolbox
 from tests.support.peers import PEERS, TIMER, Peer
@@ -49,28 +49,28 @@ def answer(call: ToolCall) -> ToolResult:
 
 def test_arguments_that_are_too_long_are_not_kept_and_answered_with_what_to_do(peer, caplog):
     (call,) = [each for each in peer.say(*asks(peer, "c1", {"x": "y" * HUGE})) if isinstance(each, ToolCall)]
-    assert len(call.arguments) == LONGEST_ARGUMENTS + 1
+    assert len(call.arguments) == MAX_ARGUMENTS_CHARS + 1
     with caplog.at_level(logging.INFO):
         result = answer(call)
     peer.send(result)
     ((name, said),) = peer.answers()
     assert (name, result.failed) == ("c1", True)
-    assert f"longer than {LONGEST_ARGUMENTS} characters; call it again with less" in said
+    assert f"longer than {MAX_ARGUMENTS_CHARS} characters; call it again with less" in said
     assert [len(line) < 200 for line in caplog.messages if "set_timer" in line] == [True]
 
 
 def test_arguments_that_are_as_long_as_they_may_be_are_whole(peer):
-    arguments = {"x": "y" * (LONGEST_ARGUMENTS - len('{"x": ""}'))}
+    arguments = {"x": "y" * (MAX_ARGUMENTS_CHARS - len('{"x": ""}'))}
     (call,) = [each for each in peer.say(*asks(peer, "c1", arguments)) if isinstance(each, ToolCall)]
     assert json.loads(call.arguments) == arguments
     assert answer(call).output == '{"set": true}'
 
 
 def test_of_more_calls_than_may_be_open_the_arguments_are_not_kept_either(peer):
-    told = [each for n in range(3 * MOST) for each in peer.say(*asks(peer, f"c{n}", {"x": "y" * 100_000}))]
+    told = [each for n in range(3 * MAX_OPEN_CALLS) for each in peer.say(*asks(peer, f"c{n}", {"x": "y" * 100_000}))]
     calls = [each for each in told if isinstance(each, ToolCall)]
-    assert len(calls) == MOST
-    assert sum(len(each.arguments) for each in calls) <= MOST * (LONGEST_ARGUMENTS + 1)
+    assert len(calls) == MAX_OPEN_CALLS
+    assert sum(len(each.arguments) for each in calls) <= MAX_OPEN_CALLS * (MAX_ARGUMENTS_CHARS + 1)
 
 
 def test_arguments_that_come_in_pieces_are_not_collected(peer):

@@ -13,7 +13,7 @@ from device_agent.core.actions import CancelReply
 from device_agent.core.events import TalkEnded, TalkStarted
 from device_agent.core.redaction import Secret
 from device_agent.services.openai import OpenAI
-from device_agent.services.truncation import MOST_ITEMS, REMEMBERED, TruncationTracker
+from device_agent.services.truncation import MAX_REPLY_ITEMS, MAX_TRACKED_REPLIES, TruncationTracker
 
 
 def tracker() -> TruncationTracker:
@@ -65,18 +65,18 @@ def test_what_has_no_name_cannot_be_shortened():
 
 def test_so_many_items_of_one_reply_are_known_and_those_go_on():
     made = TruncationTracker()
-    for item in range(MOST_ITEMS + 1):
+    for item in range(MAX_REPLY_ITEMS + 1):
         made.note("r", str(item), 1.0)
     made.note("r", "0", 1.0)
-    assert list(made.cut("r", 1500)) == [("0", 1500), *[(str(item), 0) for item in range(1, MOST_ITEMS)]]
+    assert list(made.cut("r", 1500)) == [("0", 1500), *[(str(item), 0) for item in range(1, MAX_REPLY_ITEMS)]]
 
 
 def test_the_latest_replies_are_known():
     made = TruncationTracker()
-    for reply in range(REMEMBERED + 1):
+    for reply in range(MAX_TRACKED_REPLIES + 1):
         made.note(str(reply), "a", 1.0)
     assert list(made.cut("0", 0)) == []
-    assert len(list(made.cut("1", 0))) == REMEMBERED
+    assert len(list(made.cut("1", 0))) == MAX_TRACKED_REPLIES
 
 
 def test_a_reply_without_items_is_left_alone():

@@ -23,9 +23,9 @@ from device_agent.core.events import (
 )
 from device_agent.core.redaction import Secret
 from device_agent.services.base import HistoryEntry
-from device_agent.services.response_timeout import PATIENCE_S, UNTAKEN
+from device_agent.services.response_timeout import ACCEPT_PART, DEFAULT_PATIENCE_S
 from device_agent.services.ultravox import Ultravox
-from device_agent.services.ultravox_session import FRAME_S, SETTLE_S
+from device_agent.services.ultravox_session import STREAM_FRAME_S, TEXT_END_TIMEOUT_S
 from tests.support.peers import JOIN, KEY, TIMER, UltravoxPeer
 
 FRAME = bytes(range(1, 241)) * 4  # 20 ms at 24 kHz, not silent
@@ -107,7 +107,7 @@ def test_a_new_call_is_told_what_was_said_and_one_that_goes_on_is_not():
 
 def test_the_time_to_take_a_turn_runs_from_its_last_sound(peer):
     peer.send(TalkStarted(), FRAME * 500, TalkEnded())  # ten seconds, which take ten seconds
-    peer.wait(10.0 + PATIENCE_S * UNTAKEN - 0.5)
+    peer.wait(10.0 + DEFAULT_PATIENCE_S * ACCEPT_PART - 0.5)
     with pytest.raises(LinkLost, match="did not accept the turn"):
         peer.wait(1.0)
 
@@ -165,9 +165,9 @@ def test_nothing_is_streamed_before_the_call_has_started():
 
 
 def test_a_late_wake_up_is_made_up_for_and_a_long_sleep_is_not(peer):
-    peer.wait(FRAME_S)
+    peer.wait(STREAM_FRAME_S)
     peer.sent.clear()
-    peer.now += 3.5 * FRAME_S
+    peer.now += 3.5 * STREAM_FRAME_S
     peer.say()
     peer.wait(0.001)
     assert len(peer.sent) in (3, 4)
@@ -215,7 +215,7 @@ def test_a_reply_is_over_when_the_service_listens_after_its_text(peer):
 def test_a_reply_whose_text_never_ends_is_over_all_the_same(peer):
     replying(peer)
     peer.say(FRAME, agent(1, delta="Do"), LISTENING)
-    assert peer.wait(SETTLE_S - 0.1) == []
+    assert peer.wait(TEXT_END_TIMEOUT_S - 0.1) == []
     assert peer.wait(0.2) == [ReplyEnded("reply 1")]
     assert peer.say(agent(1, text="Done.", final=True)) == []  # too late to be another reply
 

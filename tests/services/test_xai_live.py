@@ -23,9 +23,14 @@ from device_agent.core.events import (
     TalkStarted,
     TurnEndedByService,
 )
-from device_agent.services.realtime_session import READY_BY_RULE_S
+from device_agent.services.realtime_session import READY_WITHOUT_ACK_S
 from device_agent.services.response_timeout import ResponseTimedOut
-from device_agent.services.xai_live import DOOR_S, QUIET_S, UNGREETED_S, XaiLive
+from device_agent.services.xai_live import (
+    KEY_REFUSAL_S,
+    READY_WITHOUT_GREETING_S,
+    REPLY_END_SILENCE_S,
+    XaiLive,
+)
 from tests.support.peers import KEY, Peer
 
 PCM = b"\1\0\2\0"
@@ -79,18 +84,18 @@ def test_the_key_goes_first_and_nowhere_else(caplog):
 
 def test_silence_means_ready():
     peer = Peer("xai-live")
-    assert peer.wait(UNGREETED_S - 0.1) == []
+    assert peer.wait(READY_WITHOUT_GREETING_S - 0.1) == []
     assert peer.wait(0.2) == [LinkUp()]
 
 
 def test_a_service_that_greets_is_waited_for():
     peer = Peer("xai-live")
     peer.say({"type": "session.created"})
-    assert peer.wait(UNGREETED_S + 1) == []
+    assert peer.wait(READY_WITHOUT_GREETING_S + 1) == []
     assert peer.say({"type": "session.updated"}) == [LinkUp()]
     silent = Peer("xai-live")
     silent.say({"type": "session.created"})
-    assert silent.wait(READY_BY_RULE_S + 0.1) == [LinkUp()]
+    assert silent.wait(READY_WITHOUT_ACK_S + 0.1) == [LinkUp()]
 
 
 @pytest.mark.parametrize("error", ["bad key", {"message": "bad key"}])
@@ -109,7 +114,7 @@ def test_an_error_before_anything_else_that_says_busy_is_busy():
 def test_a_close_before_anything_else_is_about_the_key(code):
     peer = Peer("xai-live")
     assert isinstance(peer.session.lost(closed(code)), LinkRefused)
-    peer.wait(DOOR_S + 1)
+    peer.wait(KEY_REFUSAL_S + 1)
     assert isinstance(peer.session.lost(closed(1000)), LinkLost)
 
 
@@ -128,9 +133,9 @@ def test_a_reply_is_over_when_no_more_of_it_comes(peer):
     peer.send(*TURN)
     (started, audio) = peer.say(DELTA)
     assert (type(started), type(audio)) == (ReplyStarted, ReplyAudio)
-    assert peer.wait(QUIET_S - 0.1) == []
+    assert peer.wait(REPLY_END_SILENCE_S - 0.1) == []
     assert peer.say(TEXT) == [ReplyText(started.reply, "Yes.")]
-    assert peer.wait(QUIET_S - 0.1) == []
+    assert peer.wait(REPLY_END_SILENCE_S - 0.1) == []
     assert peer.wait(0.2) == [ReplyEnded(started.reply)]
     assert peer.session.deadline is None
 
@@ -147,7 +152,7 @@ def test_a_reply_is_over_when_the_service_says_so_after_all(peer, end):
 def test_a_reply_that_goes_on_after_a_long_pause_is_heard(peer):
     peer.send(*TURN)
     peer.say(DELTA)
-    peer.wait(QUIET_S + 1)
+    peer.wait(REPLY_END_SILENCE_S + 1)
     (again, _) = peer.say(DELTA)
     assert isinstance(again, ReplyStarted)
 
@@ -160,7 +165,7 @@ def test_a_cancelled_reply_that_flows_on_does_not_become_the_next_one(peer):
     for _ in range(5):
         assert peer.say(DELTA) == []
         assert peer.wait(1.0) == []
-    peer.wait(QUIET_S)
+    peer.wait(REPLY_END_SILENCE_S)
     assert kinds(peer.sent[-1:]) == ["response.create"]
     assert isinstance(peer.say(DELTA)[0], ReplyStarted)
 

@@ -33,7 +33,7 @@ from device_agent.core.events import (
     UserText,
 )
 from device_agent.net.http_errors import BUSY_S
-from device_agent.services.response_timeout import PATIENCE_S
+from device_agent.services.response_timeout import DEFAULT_PATIENCE_S
 from device_agent.simulator import Simulator
 from device_agent.simulator.services.openai import Openai
 from tests.support.proxy import MODELS, RELEASES, Proxy, keyless
@@ -78,8 +78,8 @@ def behind(proxy, dialect, lenient) -> Iterator[Simulator]:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """Let the agent wait for what will not come no longer than a test wants to."""
-    for part in ("UNTAKEN", "QUICK", "SLOW"):
-        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / PATIENCE_S)
+    for part in ("ACCEPT_PART", "QUICK_START_PART", "SLOW_START_PART"):
+        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / DEFAULT_PATIENCE_S)
     monkeypatch.setattr("device_agent.audio.playback_buffer.STARVED_S", 2.0)
 
 
@@ -298,8 +298,8 @@ def test_a_service_that_goes_in_the_middle_of_a_reply_ends_the_reply(proxy, dial
 
 def test_a_service_that_goes_before_the_answer_costs_no_more_than_patience(proxy, dialect, behind, monkeypatch):
     """Where the proxy tells it, the turn is asked again at once; where not, when no reply has begun for long."""
-    for part in ("UNTAKEN", "QUICK", "SLOW"):
-        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 3.0 / PATIENCE_S)
+    for part in ("ACCEPT_PART", "QUICK_START_PART", "SLOW_START_PART"):
+        monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 3.0 / DEFAULT_PATIENCE_S)
     behind.fault("silent")
     with room(proxy, dialect) as agent:
         said = agent.ask()
