@@ -123,7 +123,7 @@ test-unit: .venv/.machine ## the service under a real systemd, in a virtual mach
 	$(SUDO) $(PYTHON) tests/system/unit/machine.py
 
 test-install: ## install, upgrade, uninstall and the package, in clean Debians; ten minutes; SUITE=trixie ARCH=arm64
-	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support))
+	$(call apt,mmdebstrap $(if $(filter-out amd64,$(ARCH)),qemu-user-static binfmt-support arch-test))
 	$(SUDO) /usr/bin/python3 tests/system/install/proof.py --suite $(or $(SUITE),bookworm) --arch $(or $(ARCH),amd64)
 
 release: ## sdist, wheel and packages of this version, each installed in a clean Debian; in build/release
