@@ -13,7 +13,7 @@ from test_wire import Peer, frame
 from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.core.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, TextTurn
 from device_agent.dsp.pcm import frame_bytes
-from device_agent.link.connection import PIECE, Connection, in_pieces
+from device_agent.link.connection import MAX_AUDIO_PIECE_BYTES, Connection, in_pieces
 from device_agent.link.history import History
 from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
@@ -24,11 +24,16 @@ NOW = 1_790_000_000.0
 
 
 def test_a_piece_of_a_reply_that_is_too_long_is_cut_up_and_nothing_else_is():
-    pcm = bytes(range(256)) * (5 * PIECE // 512)
-    begun, short, ended = ReplyStarted("r"), ReplyAudio("r", pcm[:PIECE]), ReplyEnded("r")
+    pcm = bytes(range(256)) * (5 * MAX_AUDIO_PIECE_BYTES // 512)
+    begun, short, ended = ReplyStarted("r"), ReplyAudio("r", pcm[:MAX_AUDIO_PIECE_BYTES]), ReplyEnded("r")
     pieces = list(in_pieces([begun, ReplyAudio("r", pcm), short, ended]))
     assert pieces[0] is begun
-    assert [len(each.pcm) for each in pieces[1:5]] == [PIECE, PIECE, PIECE // 2, PIECE]
+    assert [len(each.pcm) for each in pieces[1:5]] == [
+        MAX_AUDIO_PIECE_BYTES,
+        MAX_AUDIO_PIECE_BYTES,
+        MAX_AUDIO_PIECE_BYTES // 2,
+        MAX_AUDIO_PIECE_BYTES,
+    ]
     assert b"".join(each.pcm for each in pieces[1:4]) == pcm
     assert pieces[4:] == [short, ended]
 

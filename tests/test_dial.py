@@ -121,20 +121,20 @@ def test_a_greeting_that_nobody_answers_is_given_up():
 
 
 def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypatch):
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.05)
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 0.05)
     begun = threading.Semaphore(0)
     begin = happy_eyeballs.HappyEyeballs._begin
 
     def count(self: happy_eyeballs.HappyEyeballs, address: Address) -> None:
         begin(self, address)
-        assert len(self._tries) <= happy_eyeballs.MOST_TRIES
+        assert len(self._tries) <= happy_eyeballs.MAX_CONNECT_ATTEMPTS
         begun.release()
 
     monkeypatch.setattr(happy_eyeballs.HappyEyeballs, "_begin", count)
     with closing(Closed()) as hole, closing(Dialer("it", PATIENCE_S)) as dial:
 
         def heal() -> None:
-            for _ in range(happy_eyeballs.MOST_TRIES + 3):
+            for _ in range(happy_eyeballs.MAX_CONNECT_ATTEMPTS + 3):
                 begun.acquire(timeout=PATIENCE_S)
             hole.heal()
 
@@ -166,7 +166,7 @@ def test_who_is_refused_need_not_wait():
 
 def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
     tries = []
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.02)
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 0.02)
     begin = happy_eyeballs.HappyEyeballs._begin
     monkeypatch.setattr(
         happy_eyeballs.HappyEyeballs, "_begin", lambda self, address: (tries.append(address), begin(self, address))
@@ -203,7 +203,7 @@ def test_no_address_at_all_is_an_error():
 
 @pytest.mark.parametrize("moment", ["look-up", "greeting", "tls"])
 def test_abort_breaks_out_of_every_step(moment, monkeypatch):
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)  # nothing else wakes it
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 3600.0)  # nothing else wakes it
     there = threading.Event()
     directory = Directory()
 
@@ -260,8 +260,8 @@ def test_where_it_was_last_time_it_is_called_at_once_whether_anybody_answers_the
 @pytest.fixture
 def trials(monkeypatch) -> threading.Semaphore:
     """Counts the tries to connect; but for the first to each address, none is made again."""
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)
-    monkeypatch.setattr(happy_eyeballs, "UNHEARD_MS", 3_600_000)
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 3600.0)
+    monkeypatch.setattr(happy_eyeballs, "TCP_USER_TIMEOUT_MS", 3_600_000)
     begun, begin = threading.Semaphore(0), happy_eyeballs.HappyEyeballs._begin
     monkeypatch.setattr(
         happy_eyeballs.HappyEyeballs, "_begin", lambda self, address: (begin(self, address), begun.release())

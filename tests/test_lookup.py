@@ -12,7 +12,15 @@ import pytest
 
 from device_agent.core.errors import LinkLost
 from device_agent.net import resolver
-from device_agent.net.resolver import LATELY_S, MOST, MOST_NAMES, Address, Lookup, ResolverCache, in_turns
+from device_agent.net.resolver import (
+    MAX_LOOKUPS,
+    MAX_RESOLVED_NAMES,
+    RESOLVED_MAX_AGE_S,
+    Address,
+    Lookup,
+    ResolverCache,
+    interleaved,
+)
 
 PATIENCE_S = 20.0
 V4, OTHER = Address(socket.AF_INET, ("127.0.0.1", 80)), Address(socket.AF_INET, ("127.0.0.2", 80))
@@ -54,13 +62,13 @@ def soon(seconds: float = PATIENCE_S) -> float:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(resolver, "HURRY_S", 0.05)
-    monkeypatch.setattr(resolver, "AGAIN_S", 0.02)
+    monkeypatch.setattr(resolver, "KNOWN_NAME_WAIT_S", 0.05)
+    monkeypatch.setattr(resolver, "LOOKUP_RETRY_S", 0.02)
 
 
 def test_a_name_has_addresses_and_the_families_take_turns():
     found = Lookup("x", 80, ResolverCache(Directory([V6, V6, V4, OTHER]).ask)).answer(soon())
-    assert found == [V6, V4, V6, OTHER] == in_turns([V6, V6, V4, OTHER])
+    assert found == [V6, V4, V6, OTHER] == interleaved([V6, V6, V4, OTHER])
 
 
 @pytest.mark.parametrize(("number", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
@@ -93,9 +101,9 @@ def test_a_look_up_that_hangs_costs_no_more_than_the_patience_and_a_few_threads(
     for _ in range(3):
         with pytest.raises(TimeoutError, match="look-up of x does not answer"):
             Lookup("x", 80, book).answer(soon(0.15))
-    with pytest.raises(TimeoutError, match=f"{MOST} earlier ones hang"):
+    with pytest.raises(TimeoutError, match=f"{MAX_LOOKUPS} earlier ones hang"):
         Lookup("y", 80, book).answer(soon(0.05))
-    assert directory.waiting == MOST
+    assert directory.waiting == MAX_LOOKUPS
     directory.say(*[[V4]] * 3, *[[OTHER]] * 2)  # they end, and there is room again
     assert Lookup("z", 80, book).answer(soon()) in ([V4], [OTHER])
 
@@ -139,9 +147,9 @@ def test_a_new_answer_goes_before_an_old_one():
 def test_what_was_found_long_ago_is_not_used_and_few_names_are_remembered():
     book = ResolverCache()
     book.note("x", 80, [V4], 1000.0)
-    assert book.known("x", 80, 1000.0 + LATELY_S) == [V4]
-    assert book.known("x", 80, 1001.0 + LATELY_S) == []
-    for n in range(MOST_NAMES):
+    assert book.known("x", 80, 1000.0 + RESOLVED_MAX_AGE_S) == [V4]
+    assert book.known("x", 80, 1001.0 + RESOLVED_MAX_AGE_S) == []
+    for n in range(MAX_RESOLVED_NAMES):
         book.note(f"name {n}", 80, [OTHER], 1000.0)
     assert book.known("x", 80, 1000.0) == []
     assert book.known("name 0", 80, 1000.0) == [OTHER]

@@ -21,7 +21,7 @@ from device_agent.link.outbox import Outbox
 from device_agent.net import tls_sessions as ticket_office
 from device_agent.net.dialer import Dialer, prepare
 from device_agent.net.resolver import Address, ResolverCache
-from device_agent.net.tls_sessions import MOST, TlsContextCache
+from device_agent.net.tls_sessions import MAX_TLS_ENTRIES, TlsContextCache
 from device_agent.services.xai import Xai
 
 PATIENCE_S = 20.0
@@ -185,7 +185,7 @@ def test_a_ticket_ends_with_the_certificate_that_it_came_with(authority, monkeyp
     with Door(authority.server(NAMES)) as door:
         assert not calls(door, tickets, authority.certificate)
         (kept,) = tickets._tickets.values()
-        assert kept.until <= time.time() + ticket_office.KEPT_S
+        assert kept.until <= time.time() + ticket_office.TICKET_MAX_AGE_S
         monkeypatch.setattr(ticket_office, "_expires", lambda _tls: time.time() - 1)
         assert calls(door, tickets, authority.certificate)  # and leaves one that is old already
         assert not calls(door, tickets, authority.certificate)
@@ -193,11 +193,11 @@ def test_a_ticket_ends_with_the_certificate_that_it_came_with(authority, monkeyp
 
 def test_few_tickets_are_kept(authority):
     tickets = TlsContextCache()
-    hosts = [f"{n}.example" for n in range(MOST + 2)]
+    hosts = [f"{n}.example" for n in range(MAX_TLS_ENTRIES + 2)]
     with Door(authority.server(",".join(f"DNS:{host}" for host in hosts))) as door:
         for host in hosts:
             calls(door, tickets, authority.certificate, host)
-        assert len(tickets._tickets) == MOST
+        assert len(tickets._tickets) == MAX_TLS_ENTRIES
         assert calls(door, tickets, authority.certificate, hosts[-1])
         assert not calls(door, tickets, authority.certificate, hosts[0])
 
@@ -236,7 +236,7 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
 
 
 def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, monkeypatch):
-    monkeypatch.setattr("device_agent.link.policy.PREPARE_S", 0.01)
+    monkeypatch.setattr("device_agent.link.policy.PREPARE_AFTER_S", 0.01)
     ours = tmp_path / "ours.pem"
     ours.write_bytes(authority.certificate.read_bytes())
     services = [Xai(url="wss://127.0.0.1:1/", ca_file=str(ours), key=Secret("k"))]

@@ -101,9 +101,9 @@ def test_a_clock_that_is_behind_is_said_and_time_helps(authority):
 def test_the_clock_is_told_as_it_is():
     error = ssl.SSLCertVerificationError()
     error.verify_code, error.verify_message = 9, "certificate is not yet valid"
-    assert "says 1970-01-01 00:01 UTC" in trust.doubt(error, 60.0)
+    assert "says 1970-01-01 00:01 UTC" in trust.certificate_problem(error, 60.0)
     error.verify_code, error.verify_message = 23, "certificate revoked"
-    assert "is not valid (certificate revoked)" in trust.doubt(error, 60.0)
+    assert "is not valid (certificate revoked)" in trust.certificate_problem(error, 60.0)
 
 
 @pytest.mark.filterwarnings("ignore:.*TLSv1_1")

@@ -7,11 +7,11 @@ import numpy as np
 from .findings import Finding, Mark
 from .microphone_level import STANDS_OUT_DB, Levels, measure
 
-DEAF_DB = 24.0
+DEAF_CHANNEL_DB = 24.0
 """A channel that is so much softer than the loudest hears nothing of it, as in ``hardware.channels``."""
-SAME = 0.9
+SAME_CORRELATION = 0.9
 """How much alike (1 is the same) two channels are that hear the same."""
-MOST_NAMED = 8
+MAX_NAMED_CHANNELS = 8
 """How many channels are told one by one."""
 
 
@@ -39,7 +39,7 @@ def _deaf(found: list[Levels]) -> list[bool]:
         return [False] * len(found)
     loudest = max(alive, key=lambda each: each.loud_db)
     happened = loudest.loud_db >= loudest.floor_db + STANDS_OUT_DB
-    return [each.silent or (happened and each.loud_db < loudest.loud_db - DEAF_DB) for each in found]
+    return [each.silent or (happened and each.loud_db < loudest.loud_db - DEAF_CHANNEL_DB) for each in found]
 
 
 def _advice(deaf: list[bool], heard: int, chosen: int | None) -> tuple[Mark, str]:
@@ -58,8 +58,8 @@ def _advice(deaf: list[bool], heard: int, chosen: int | None) -> tuple[Mark, str
 
 
 def _loudness(found: list[Levels]) -> str:
-    said = ["silent" if each.silent else f"{each.loud_db:.0f} dBFS" for each in found[:MOST_NAMED]]
-    return f" ({', '.join(said)}{', and more' if len(found) > MOST_NAMED else ''})"
+    said = ["silent" if each.silent else f"{each.loud_db:.0f} dBFS" for each in found[:MAX_NAMED_CHANNELS]]
+    return f" ({', '.join(said)}{', and more' if len(found) > MAX_NAMED_CHANNELS else ''})"
 
 
 def _turned(waves: np.ndarray, heard: int, deaf: list[bool]) -> str:
@@ -69,6 +69,6 @@ def _turned(waves: np.ndarray, heard: int, deaf: list[bool]) -> str:
         if number != heard and not deaf[number] and not deaf[heard]:
             other = waves[:, number].astype(np.float64)
             norm = float(np.std(one) * np.std(other))
-            if norm and float(np.mean((one - one.mean()) * (other - other.mean()))) / norm < -SAME:
+            if norm and float(np.mean((one - one.mean()) * (other - other.mean()))) / norm < -SAME_CORRELATION:
                 return f"; number {number + 1} is the same but wired the wrong way round, which does no harm here"
     return ""

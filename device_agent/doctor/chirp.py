@@ -15,31 +15,31 @@ import numpy.typing as npt
 
 from ..dsp.pcm import FULL_SCALE, loudness, samples
 
-LENGTH_S, EDGE_S = 0.5, 0.02
+CHIRP_S, CHIRP_EDGE_S = 0.5, 0.02
 """How long it sounds, and how long it swells and fades."""
-LOWEST_HZ, HIGHEST = 300.0, 0.3
+CHIRP_LOWEST_HZ, CHIRP_HIGHEST = 300.0, 0.3
 """From what a small loudspeaker can do, to this share of the rate: what a resampler keeps."""
-PEAK = 0.35
+CHIRP_PEAK = 0.35
 """Of full scale, at a volume of 100: as loud as a voice."""
-LATEST_S = 1.0
+MAX_DELAY_S = 1.0
 """So late it is looked for."""
-TAIL_S = 0.2
+ECHO_TAIL_S = 0.2
 """How much of the answer of a room is echo, and not noise."""
-NOISE_S = 0.2
+NOISE_BEFORE_S = 0.2
 """From so long before it is due one knows how loud the room is by itself."""
-CLEAR = 25.0
+MIN_FIT_RATIO = 25.0
 """So much better it must fit where it fits best than at an ordinary moment. Noise reaches 8 and voices 23; an echo that
 is 46 dB softer than what was played, in a quiet room, is at 32 or more."""
-FIRST = 0.5
+DIRECT_PATH_SHARE = 0.5
 """What fits half as well as the best and comes earlier is the straight way; the best may be a reflection."""
 
-SLOT_S, SLACK_S = 0.05, 0.005
+PART_S, PART_SLACK_S = 0.05, 0.005
 """A part of it in which it has a pitch of its own, and how far from its place that may be."""
-EARLY_S = 0.3
+PART_EARLY_S = 0.3
 """How much earlier its beginning may be, where a loudspeaker ran dry in the middle of it."""
-ALIGN_S = 0.4
+ALIGN_MARGIN_S = 0.4
 """How much earlier or later than it is due a sound may begin, on a machine that is too busy to keep time."""
-MISSING = 0.4
+MISSING_SHARE = 0.4
 """What is less than this part of what comes otherwise was not played."""
 
 Wave = npt.NDArray[np.float64]
@@ -55,23 +55,23 @@ class Arrival:
 
 def chirp(rate: int, volume: int) -> bytes:
     """Return the sound at a *volume* in percent, b"" at 0."""
-    factor = PEAK * FULL_SCALE * loudness(volume)
-    return np.rint(factor * _glide(rate)).astype(np.int16).tobytes() if factor else b""
+    factor = CHIRP_PEAK * FULL_SCALE * loudness(volume)
+    return np.rint(factor * _sweep(rate)).astype(np.int16).tobytes() if factor else b""
 
 
 def find(sound: bytes, recorded: bytes, rate: int, due: float) -> Arrival | None:
     """Return when *sound* begins in *recorded*, LATEST_S after *due* seconds of it at most; None where it does not."""
     played, heard, begin = _wave(sound), _wave(recorded), max(0, samples(due, rate))
-    noise = heard[max(0, begin - samples(NOISE_S, rate)) : begin]
-    part = heard[begin : begin + samples(LATEST_S, rate) + len(played)]
+    noise = heard[max(0, begin - samples(NOISE_BEFORE_S, rate)) : begin]
+    part = heard[begin : begin + samples(MAX_DELAY_S, rate) + len(played)]
     if len(part) <= len(played) or not part.any():
         return None
-    fit = _fit(played, part - part.mean())
+    fit = _matched_filter(played, part - part.mean())
     best = float(fit.max())
-    if best <= CLEAR * float(np.median(fit)):
+    if best <= MIN_FIT_RATIO * float(np.median(fit)):
         return None
-    at = int(np.argmax(fit >= FIRST * best))
-    whole = part[at : at + len(played) + samples(TAIL_S, rate)]
+    at = int(np.argmax(fit >= DIRECT_PATH_SHARE * best))
+    whole = part[at : at + len(played) + samples(ECHO_TAIL_S, rate)]
     return Arrival((begin + at) / rate - due, _level(played, whole, noise, best))
 
 
@@ -80,33 +80,37 @@ def swallowed(sound: bytes, recorded: bytes, rate: int, begins: float, others: S
     seconds; all of it where it is not there. *others* are when it begins where all of it is known to be."""
     played, heard = _wave(sound), _wave(recorded)
     usual = np.median([_parts(played, heard, other, rate) for other in others], axis=0)
-    there = _parts(played, heard, begins, rate) >= MISSING * usual
-    return SLOT_S * (int(np.argmax(there)) if there.any() else len(there))
+    there = _parts(played, heard, begins, rate) >= MISSING_SHARE * usual
+    return PART_S * (int(np.argmax(there)) if there.any() else len(there))
 
 
 def _parts(played: Wave, heard: Wave, begins: float, rate: int) -> Wave:
     """Return for each SLOT_S of *played* how loud it is in *heard*, where it *begins* or beside that; 1 is as it was
     played."""
-    slot, slack, early = samples(SLOT_S, rate), samples(SLACK_S, rate), samples(EARLY_S, rate)
-    margin = samples(ALIGN_S, rate)
+    slot, slack, early = samples(PART_S, rate), samples(PART_SLACK_S, rate), samples(PART_EARLY_S, rate)
+    margin = samples(ALIGN_MARGIN_S, rate)
     begin, end = samples(begins, rate) - margin, samples(begins, rate) + margin + len(played)
     part = heard[max(0, begin - early) : max(0, end + slack)]
     part = part - part.mean() if len(part) else part
     part = np.pad(part, (max(0, early - begin), 0))
     part = np.pad(part, (0, max(0, end + slack - begin + early - len(part))))
-    at = int(np.argmax(_fit(played, part[early:])))  # what is left of it fits there best
+    at = int(np.argmax(_matched_filter(played, part[early:])))  # what is left of it fits there best
     starts = range(at, at + len(played) - slot + 1, slot)
-    return np.array([_fit(played[n - at : n - at + slot], part[n : n + early + slot + slack]).max() for n in starts])
+    return np.array(
+        [_matched_filter(played[n - at : n - at + slot], part[n : n + early + slot + slack]).max() for n in starts]
+    )
 
 
-def _glide(rate: int) -> Wave:
-    time = np.arange(samples(LENGTH_S, rate)) / rate
-    pace = math.log(HIGHEST * rate / LOWEST_HZ) / LENGTH_S
-    edge = np.clip(np.minimum(time, time[::-1]) / EDGE_S, 0.0, 1.0)
-    return np.asarray(np.sin(2 * np.pi * LOWEST_HZ / pace * np.expm1(pace * time)) * (0.5 - 0.5 * np.cos(np.pi * edge)))
+def _sweep(rate: int) -> Wave:
+    time = np.arange(samples(CHIRP_S, rate)) / rate
+    pace = math.log(CHIRP_HIGHEST * rate / CHIRP_LOWEST_HZ) / CHIRP_S
+    edge = np.clip(np.minimum(time, time[::-1]) / CHIRP_EDGE_S, 0.0, 1.0)
+    return np.asarray(
+        np.sin(2 * np.pi * CHIRP_LOWEST_HZ / pace * np.expm1(pace * time)) * (0.5 - 0.5 * np.cos(np.pi * edge))
+    )
 
 
-def _fit(played: Wave, heard: Wave) -> Wave:
+def _matched_filter(played: Wave, heard: Wave) -> Wave:
     """Return for each moment how much of *played* begins there: 1 is all of it, whichever way round the wires are."""
     size = 1 << (len(played) + len(heard)).bit_length()
     products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(played, size)), size)

@@ -13,9 +13,9 @@ from ..net.resolver import Address, ResolverCache
 from ..net.tls_sessions import TlsContextCache
 from .findings import Finding, Mark
 
-SHOWN = 3
+MAX_SHOWN_ADDRESSES = 3
 """How many addresses of a name are shown."""
-SOON_S = 7 * 86400.0
+CERT_EXPIRES_SOON_S = 7 * 86400.0
 """A certificate that ends so soon is worth a word."""
 
 
@@ -68,8 +68,10 @@ def _name(host: str, addresses: list[Address], took: float) -> Finding:
     figures = {"host": host, "addresses": places, "ms": round(1000 * took, 1)}
     if places == [host]:
         return Finding("name", f"{host} is already an address", figures=figures)
-    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-    return Finding("name", f"{host} is {', '.join(places[:SHOWN])}{more} ({1000 * took:.0f} ms)", figures=figures)
+    more = f" and {len(places) - MAX_SHOWN_ADDRESSES} more" if len(places) > MAX_SHOWN_ADDRESSES else ""
+    return Finding(
+        "name", f"{host} is {', '.join(places[:MAX_SHOWN_ADDRESSES])}{more} ({1000 * took:.0f} ms)", figures=figures
+    )
 
 
 def _plain() -> Finding:
@@ -83,6 +85,6 @@ def _certificate(sock: socket.socket, took: float, now: float) -> Finding:
     until = time.strftime("%Y-%m-%d", time.gmtime(ends))
     text = f"{sock.version()} ({1000 * took:.0f} ms); the certificate is valid until {until}"
     figures = {"version": sock.version(), "ms": round(1000 * took, 1), "valid_until": until}
-    if ends - now < SOON_S:
+    if ends - now < CERT_EXPIRES_SOON_S:
         return Finding("TLS", text, Mark.NOTE, "that is soon: the operator of the service has to renew it", figures)
     return Finding("TLS", text, figures=figures)

@@ -17,17 +17,17 @@ from .findings import Finding, Mark, Now, Progress, advised
 from .list_devices import show_devices
 from .machine import MachineCheck
 from .network import ServiceCheck
-from .pins import PinCheck, elsewhere
-from .report import Report, sheet
+from .pins import PinCheck, lgpio_folder
+from .report import Report, open_report
 from .sound import SoundCheck
-from .stderr_filter import hushed
-from .step_runner import Hangs, each
+from .stderr_filter import filter_stderr
+from .step_runner import StepTimedOut, run_step
 
 __all__ = ["check", "show_devices"]
 
 log = logging.getLogger(__name__)
 
-EX_WRONG = 1
+EX_TURN_FAILS = 1
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class StepTimeout:
     advice: str = ""
 
 
-LOCAL = StepTimeout(10.0)
+LOCAL_TIMEOUT = StepTimeout(10.0)
 
-CARD = StepTimeout(
+CARD_TIMEOUT = StepTimeout(
     20.0, "the card or its driver hangs: unplug the card and plug it in again, or restart the sound server"
 )
 """One port waits 10 s for another."""
 
-NETWORK = StepTimeout(45.0, "the network does not answer: try again")
+NETWORK_TIMEOUT = StepTimeout(45.0, "the network does not answer: try again")
 """Each of two dials may take 10 s, and a greeting 15 s."""
 
 
@@ -56,12 +56,12 @@ def check(path: Path, out: TextIO, *, offline: bool = False, quiet: bool = False
     *offline* leaves the network out, *quiet* makes no sound. For the main thread of a process that ends by
     ``os._exit``.
     """
-    page = sheet(out, as_json=as_json)
+    page = open_report(out, as_json=as_json)
     try:
         return Doctor(page).examine(path, offline=offline, quiet=quiet)
     except KeyboardInterrupt:
         page.end("Stopped before the end.", ok=False)
-        return EX_WRONG
+        return EX_TURN_FAILS
 
 
 class Doctor:
@@ -93,21 +93,21 @@ class Doctor:
         self._sheet.group("This machine")
         steps = MachineCheck()
         for step in (steps.system, steps.clock, steps.room, steps.power):
-            self._take(step, LOCAL)
+            self._take(step, LOCAL_TIMEOUT)
 
     def _pins(self, config: Config) -> None:
         self._sheet.group("Button and light")
         steps = PinCheck(config)
-        with elsewhere():
+        with lgpio_folder():
             for step in (steps.button, steps.light, steps.controls):
-                self._take(step, LOCAL)
+                self._take(step, LOCAL_TIMEOUT)
 
     def _sound(self, config: Config, *, quiet: bool) -> None:
         self._sheet.group("Sound")
         steps = SoundCheck(config, quiet=quiet, asked=self._sheet.live)
-        with hushed():
+        with filter_stderr():
             for step in (steps.microphone, steps.loudspeaker, steps.canceller, steps.echo):
-                self._take(step, CARD)
+                self._take(step, CARD_TIMEOUT)
 
     def _services(self, config: Config, *, offline: bool) -> str:
         """Return what is to be said where not all of them work, and yet a turn would."""
@@ -129,7 +129,7 @@ class Doctor:
         """Go as far as one gets."""
         here, far = (steps.key, steps.settings), (steps.way, steps.session)
         for step in here if offline else (*here, *far):
-            self._take(step, NETWORK)
+            self._take(step, NETWORK_TIMEOUT)
             if self._failed:
                 return
 
@@ -137,7 +137,7 @@ class Doctor:
         notes = " See the note above." if self._notes == 1 else " See the notes above." if self._notes else ""
         if self._failed:
             self._sheet.end(f"A turn would not work: {', '.join(self._failed)}.{notes}", ok=False)
-            return EX_WRONG
+            return EX_TURN_FAILS
         far = ", as far as that can be told without the network" if offline else ""
         self._sheet.end(f"A turn would work{saved}{far}.{notes}", ok=True)
         return 0
@@ -146,13 +146,13 @@ class Doctor:
         """Take a step, and write down what it finds and how it fails."""
         doing = Now("")
         try:
-            for item in each(step, patience.seconds):
+            for item in run_step(step, patience.seconds):
                 if isinstance(item, Finding):
                     self._note(item)
                 else:
                     doing = item
                     self._sheet.now(item)
-        except Hangs as error:
+        except StepTimedOut as error:
             self._note(Finding(doing.name, str(error), Mark.FAIL, patience.advice))
         except AgentError as error:
             self._note(Finding(doing.name, str(error), Mark.FAIL))

@@ -10,24 +10,24 @@ from ..config.model import Config
 from .chirp import Arrival
 from .findings import Finding, Mark
 
-TRUSTED = 2
+MIN_CHIRPS_HEARD = 2
 """So many chirps have to be heard before one believes it: a door slams once."""
-STEADY_S = 0.02
+MAX_STEADY_SPREAD_S = 0.02
 """More than this between two chirps is no room, but a buffer that changes."""
-CANCELLED_S = 0.4
+MAX_CANCELLABLE_S = 0.4
 """So late an echo may be, beyond the loudspeaker's own buffer, for the canceller to find it (``canceller``)."""
-LEARNED_S = 0.6
+MAX_LEARNED_S = 0.6
 """And so late for half duplex to know when the device's own voice is over (``echo_delay``)."""
-FAINT_DB = -35.0
+FAINT_ECHO_DB = -35.0
 """Softer than this, an echo is no turn: a card that cancels leaves no more."""
 WAKE_STEP_MS, WAKE_MARGIN_MS = 100, 100
 """How finely speaker.wake_ms is advised, and how much more than what was measured."""
-LOUD = 0.01
+MAX_CLIPPED_ECHO = 0.01
 """More than this share of samples cut off is a loudspeaker that the microphone cannot bear."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class ChirpResult:
     """What came of the chirps that were played: *arrivals* of those that were heard.
 
     *latency* is what the loudspeaker's own buffer has of the delays, in seconds; *clipped* is the share of samples at
@@ -56,12 +56,12 @@ class Heard:
         return max(delays) - min(delays)
 
 
-def trusted(heard: Heard) -> bool:
+def trusted(heard: ChirpResult) -> bool:
     """Whether so many chirps were heard that one believes it."""
-    return len(heard.arrivals) >= min(TRUSTED, heard.played)
+    return len(heard.arrivals) >= min(MIN_CHIRPS_HEARD, heard.played)
 
 
-def judge(heard: Heard, config: Config) -> Finding:
+def judge(heard: ChirpResult, config: Config) -> Finding:
     """Return what to say of it, and to do about it, with the settings there are."""
     if not trusted(heard):
         return Finding("echo", "the microphone does not hear the loudspeaker", Mark.NOTE, _not_heard(config))
@@ -78,7 +78,7 @@ def judge(heard: Heard, config: Config) -> Finding:
         "heard": len(heard.arrivals),
         "played": heard.played,
     }
-    mark, advice = _trouble(heard, beyond) or _settings(heard.level_db, beyond <= CANCELLED_S, config)
+    mark, advice = _trouble(heard, beyond) or _settings(heard.level_db, beyond <= MAX_CANCELLABLE_S, config)
     return Finding("echo", text, mark, advice, figures)
 
 
@@ -105,17 +105,17 @@ def _not_heard(config: Config) -> str:
     )
 
 
-def _trouble(heard: Heard, beyond: float) -> tuple[Mark, str] | None:
+def _trouble(heard: ChirpResult, beyond: float) -> tuple[Mark, str] | None:
     """Return what no setting helps against."""
-    if heard.spread > STEADY_S:
+    if heard.spread > MAX_STEADY_SPREAD_S:
         advice = (
             f"its delay is unsteady, by {1000 * heard.spread:.0f} ms: a busy machine, or a loudspeaker by radio; "
             "a wired one lets echo.mode: cancel work"
         )
         return Mark.NOTE, advice
-    if beyond > LEARNED_S:
+    if beyond > MAX_LEARNED_S:
         return Mark.NOTE, "that is so late that it may take its own words for yours; use a wired loudspeaker"
-    if heard.clipped > LOUD:
+    if heard.clipped > MAX_CLIPPED_ECHO:
         return Mark.NOTE, "it is too loud for the microphone: move them apart, or turn speaker.volume down"
     return None
 
@@ -123,7 +123,7 @@ def _trouble(heard: Heard, beyond: float) -> tuple[Mark, str] | None:
 def _settings(level_db: float, cancellable: bool, config: Config) -> tuple[Mark, str]:
     """Return whether the settings suit the echo, and which would."""
     by_voice, cancels = config.talk.interrupt == "voice", config.echo.mode == "cancel"
-    if level_db < FAINT_DB:
+    if level_db < FAINT_ECHO_DB:
         return Mark.OK, "" if by_voice else "so little that talk.interrupt: voice works without echo cancellation"
     if cancels and not cancellable:
         return Mark.NOTE, "that is too late for the canceller: use a wired loudspeaker, or echo.mode: off"

@@ -48,13 +48,13 @@ def advised(finding: Finding) -> Finding:
     seen, found, advice = finding.text.rpartition("; ")
     if found and "\n" not in advice:
         return replace(finding, text=seen, advice=advice)
-    return replace(finding, advice=USUAL.get(finding.name, UNUSUAL))
+    return replace(finding, advice=USUAL_ADVICE.get(finding.name, OTHER_ADVICE))
 
 
 _SOUND = "check its cable, and choose another one with: device-agent devices"
 _PIN = "check its wires, and its pin in config.yaml"
 _FAR = "try again in a minute; if that does not help, check the network, and the section service of config.yaml"
-USUAL = {
+USUAL_ADVICE = {
     "microphone": _SOUND,
     "loudspeaker": _SOUND,
     "level": _SOUND,
@@ -72,7 +72,7 @@ USUAL = {
     "turn": _FAR,
 }
 """Name of a finding -> what helps most often."""
-UNUSUAL = "the log of the speaker may say more: sudo journalctl -u device-agent -n 50"
+OTHER_ADVICE = "the log of the speaker may say more: sudo journalctl -u device-agent -n 50"
 
 
 Progress = Iterator[Finding | Now]

@@ -11,9 +11,10 @@ from ..core.printable import printable
 from ..hardware.portaudio_host import SoundDevice
 
 HEADING = "Sound devices. To choose one, write its line into config.yaml:"
-NONE = """No sound device was found. Check the cable of the sound card. If one is plugged in, this user may not use it:
+NO_DEVICES = """\
+No sound device was found. Check the cable of the sound card. If one is plugged in, this user may not use it:
 repeat with sudo, or join the group audio (sudo usermod -aG audio $USER) and log in again."""
-PLACE = re.compile(r"[\s:-]*\(hw:\d+,\d+\)$")
+CARD_NUMBER = re.compile(r"[\s:-]*\(hw:\d+,\d+\)$")
 """The number that a card happens to have today, as PortAudio writes it behind the name."""
 
 
@@ -22,7 +23,7 @@ def show_devices(out: TextIO) -> int:
     from ..hardware.portaudio import devices
 
     found = devices()
-    for line in listed(found) if found else [NONE]:
+    for line in listed(found) if found else [NO_DEVICES]:
         print(printable(line, keep="\n"), file=out)
     return 0 if found else 1
 
@@ -51,5 +52,5 @@ def _keys(device: SoundDevice) -> tuple[tuple[str, int], tuple[str, int]]:
 
 def _lasting(name: str, names: Sequence[str]) -> str:
     """Return the part of a name that is the same after the next start, if it fits no other device."""
-    part = PLACE.sub("", name)
+    part = CARD_NUMBER.sub("", name)
     return part if part and sum(part.casefold() in each.casefold() for each in names) == 1 else name

@@ -15,17 +15,17 @@ from ..runtime import paths, systemd
 from .findings import Finding, Mark, Now, Progress
 
 ROOT = Path("/")
-BUILT = 1767225600.0
+EARLIEST_CLOCK = 1767225600.0
 """2026-01-01. A clock that shows an earlier time is wrong: this program is younger."""
-FAR = BUILT + 20 * 365 * 86400.0
-UNSYNCHRONISED = 5
+LATEST_CLOCK = EARLIEST_CLOCK + 20 * 365 * 86400.0
+TIME_ERROR = 5
 """What adjtimex(2) answers while nobody has set the clock by the network."""
 INSTALLED_STATE = "var/lib/device-agent"
-LEAST_DISK, LEAST_MEMORY = 50 * 2**20, 100 * 2**20
+MIN_DISK_BYTES, MIN_MEMORY_BYTES = 50 * 2**20, 100 * 2**20
 """Bytes. What it remembers is a few KiB; it needs 60 MiB of memory, and the system some room."""
-HOT = 80.0
+HOT_CELSIUS = 80.0
 """Degrees Celsius. A Raspberry Pi slows down from here on."""
-UNDER_VOLTAGE_NOW, UNDER_VOLTAGE, SLOWED = 1 << 0, 1 << 16, 1 << 1 | 1 << 2 | 1 << 3
+UNDER_VOLTAGE_NOW, UNDER_VOLTAGE, SLOWED_NOW = 1 << 0, 1 << 16, 1 << 1 | 1 << 2 | 1 << 3
 """Bits of the firmware's word about power: now, since the start, and slower than it could be now."""
 
 
@@ -59,7 +59,9 @@ class MachineCheck:
         yield Now("power")
         with suppress(ValueError):
             degrees = int(_text(self._root / "sys/class/thermal/thermal_zone0/temp")) / 1000
-            advice = f"it slows down from {HOT:g} on: give it air, or a heat sink" if degrees >= HOT else ""
+            advice = (
+                f"it slows down from {HOT_CELSIUS:g} on: give it air, or a heat sink" if degrees >= HOT_CELSIUS else ""
+            )
             mark = Mark.NOTE if advice else Mark.OK
             yield Finding("heat", f"{degrees:.0f} degrees", mark, advice, {"celsius": degrees})
         with suppress(ValueError):
@@ -86,7 +88,7 @@ def judge_clock(now: float, synchronised: bool | None) -> Finding:
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     figures = {"time": round(now), "synchronised": synchronised}
     advice = "run: sudo timedatectl set-ntp true; setting the clock needs a network"
-    if not BUILT <= now <= FAR:
+    if not EARLIEST_CLOCK <= now <= LATEST_CLOCK:
         text = f"it shows {shown}, which is wrong: no certificate is valid with it"
         return Finding("clock", text, Mark.FAIL, advice, figures)
     if synchronised is False:
@@ -101,7 +103,7 @@ def synchronised() -> bool | None:
         state = libc.adjtimex(ctypes.byref((ctypes.c_char * 512)()))  # a question that changes nothing
     except (OSError, AttributeError):
         return None
-    return None if state < 0 else bool(state != UNSYNCHRONISED)
+    return None if state < 0 else bool(state != TIME_ERROR)
 
 
 def judge_power(word: int) -> Finding:
@@ -112,7 +114,7 @@ def judge_power(word: int) -> Finding:
         return Finding("power", "the voltage is too low", Mark.NOTE, supply, figures)
     if word & UNDER_VOLTAGE:
         return Finding("power", "the voltage was too low since the start", Mark.NOTE, supply, figures)
-    if word & SLOWED:
+    if word & SLOWED_NOW:
         return Finding("power", "it runs slower than it could", Mark.NOTE, "give it air, or a heat sink", figures)
     return Finding("power", "the voltage has not been too low", figures=figures)
 
@@ -148,7 +150,7 @@ def _disk(folder: Path) -> Finding:
             "disk", f"{folder} cannot be written: {forgets}", Mark.NOTE, "allow this user to write there", figures
         )
     text = f"{_size(free)} free at {folder}"
-    if free < LEAST_DISK:
+    if free < MIN_DISK_BYTES:
         return Finding("disk", text, Mark.NOTE, f"free some space; otherwise {forgets}", figures)
     return Finding("disk", text, figures=figures)
 
@@ -158,7 +160,7 @@ def _memory(meminfo: str) -> Progress:
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
             free = 1024 * int(rest.split()[0])
-            advice = "stop what else runs here: the agent needs 60 MiB" if free < LEAST_MEMORY else ""
+            advice = "stop what else runs here: the agent needs 60 MiB" if free < MIN_MEMORY_BYTES else ""
             mark = Mark.NOTE if advice else Mark.OK
             yield Finding("memory", f"{_size(free)} free", mark, advice, {"free_mib": free // 2**20})
 

@@ -10,14 +10,14 @@ import numpy as np
 from ..dsp.pcm import FULL_SCALE, SILENCE_DB, frame_samples, is_nothing, level
 from .findings import Finding, Mark
 
-RAIL = 32767
-CLIPPED = 0.001
+CLIPPING_LEVEL = 32767
+MAX_CLIPPED_SPEECH = 0.001
 """More than this share of samples at the rail is heard as a crackle."""
-OFFSET = 0.02
+MAX_OFFSET = 0.02
 """Of full scale: more of a constant offset takes room from the voice, and points to a bad wire or plug."""
-QUIET_DB = -45.0
+QUIET_VOICE_DB = -45.0
 """A voice whose loud frames are softer than this is hardly told from the room."""
-NOISY_DB = -40.0
+NOISY_FLOOR_DB = -40.0
 """A floor above this hides soft voices."""
 STANDS_OUT_DB = 10.0
 """Where the loud frames are so much above the floor, somebody spoke, or something happened."""
@@ -54,7 +54,7 @@ def measure(pcm: bytes, rate: int) -> Levels:
         loud_db=_db(float(loud)),
         floor_db=_db(float(floor)),
         offset=float(wave.mean()) / FULL_SCALE,
-        clipped=float((np.abs(wave) >= RAIL).mean()),
+        clipped=float((np.abs(wave) >= CLIPPING_LEVEL).mean()),
         silent=is_nothing(pcm),
     )
 
@@ -85,22 +85,22 @@ def _broken(levels: Levels) -> tuple[Mark, str, str] | None:
     if levels.silent:
         advice = f"is it muted {MIXER}, or by a switch of its own? Else {ANOTHER}"
         return Mark.FAIL, "digital silence", advice
-    if levels.clipped > CLIPPED:
+    if levels.clipped > MAX_CLIPPED_SPEECH:
         return Mark.NOTE, f"too loud, {100 * levels.clipped:.1f} % of it is cut off", f"turn it down {MIXER}"
-    if abs(levels.offset) > OFFSET:
+    if abs(levels.offset) > MAX_OFFSET:
         advice = "it does no harm to a turn, but leaves less room for your voice; try another plug, cable or microphone"
         return Mark.NOTE, f"a constant offset of {100 * levels.offset:+.0f} %", advice
     return None
 
 
 def _audible(levels: Levels, *, asked: bool) -> tuple[Mark, str, str] | None:
-    if levels.floor_db > NOISY_DB:
+    if levels.floor_db > NOISY_FLOOR_DB:
         advice = f"a voice has to be louder than that: turn it down {MIXER}, and look for a fan or a hum"
         return Mark.NOTE, "noisy", advice
     if levels.loud_db < levels.floor_db + STANDS_OUT_DB:
         advice = f"if you spoke, it does not hear you: turn it up {MIXER}, or {ANOTHER}"
         return (Mark.NOTE, "nobody spoke", advice) if asked else None
-    if levels.loud_db < QUIET_DB:
+    if levels.loud_db < QUIET_VOICE_DB:
         return Mark.NOTE, "quiet", f"if that was your voice, turn it up {MIXER}"
     return None
 

@@ -23,7 +23,7 @@ from ..link.connection import Connection
 from ..link.connector import Connector
 from ..link.outbox import Outbox
 from ..net.deadline_stream import DeadlineStream
-from ..net.dialer import PATIENCE_S, unreachable
+from ..net.dialer import CONNECT_TIMEOUT_S, unreachable
 from ..services.auth import origin
 from ..services.base import Service
 from ..state.alarms import Alarms
@@ -33,11 +33,11 @@ from .findings import Finding, Mark, Now, Progress
 from .session_trace import SessionTrace, Told
 from .settings import notes
 
-WORDS = "Say: ok"
+TEST_QUESTION = "Say: ok"
 """The shortest turn there is: it costs next to nothing."""
-REPLY_S = 20.0
+TEST_REPLY_TIMEOUT_S = 20.0
 """How long its answer may take, from first to last."""
-ADVICE = {
+STEP_ADVICE = {
     "name": "is there a network (ping -c 1 1.1.1.1), and does it find names (getent hosts example.com)?",
     "route": "does another device in the same network reach it? A firewall may be in between, or service.url wrong",
 }
@@ -107,7 +107,7 @@ class ServiceCheck:
             yield from dial.findings(line)
             if trouble is not None:
                 said = trouble if isinstance(trouble, AgentError) else unreachable(dial.name, trouble)
-                yield Finding(dial.step, str(said), Mark.FAIL, ADVICE.get(dial.step, ""))
+                yield Finding(dial.step, str(said), Mark.FAIL, STEP_ADVICE.get(dial.step, ""))
 
     # The session ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class ServiceCheck:
         yield Now("handshake", "connecting")
         began = time.monotonic()
         limit = board.services[number].patience_s
-        with closing(board.dial(number, patience=PATIENCE_S, greeting=limit, now=began)) as carrier:
+        with closing(board.dial(number, patience=CONNECT_TIMEOUT_S, greeting=limit, now=began)) as carrier:
             ms = 1000 * (time.monotonic() - began)
             yield Finding(
                 "handshake", f"{board.name} accepted the connection after {ms:.0f} ms", figures={"ms": round(ms, 1)}
@@ -155,10 +155,10 @@ class ServiceCheck:
             carrier.farewell()
 
     def _ask(self, carrier: Connection, outbox: Outbox, watched: SessionTrace, told: Told) -> Progress:
-        yield Now("turn", f"asking it: {WORDS}")
+        yield Now("turn", f"asking it: {TEST_QUESTION}")
         asked = time.monotonic()
-        outbox.put(TextTurn(WORDS))
-        carrier.run(lambda: not told.ended and time.monotonic() < asked + REPLY_S)
+        outbox.put(TextTurn(TEST_QUESTION))
+        carrier.run(lambda: not told.ended and time.monotonic() < asked + TEST_REPLY_TIMEOUT_S)
         yield _answer(asked, watched, told)
 
 
@@ -181,15 +181,15 @@ def _answer(asked: float, watched: SessionTrace, told: Told) -> Finding:
     """Return what to say of the answer to a question of the moment *asked*."""
     trouble = told.problem or told.complaint
     if told.first_sound is None:
-        text = f"no sound was received in answer to {WORDS!r}" + (f": {trouble}" if trouble else "")
+        text = f"no sound was received in answer to {TEST_QUESTION!r}" + (f": {trouble}" if trouble else "")
         return Finding("turn", text, Mark.FAIL, "is the account in order, and can the model speak?")
     first_ms = 1000 * (told.first_sound - asked)
     said = " ".join(told.said.split())
-    text = f"{WORDS!r} was answered" + (f" with {said!r}" if said else "")
+    text = f"{TEST_QUESTION!r} was answered" + (f" with {said!r}" if said else "")
     text += f": first sound after {first_ms:.0f} ms, as {watched.sound}"
     figures = {"first_sound_ms": round(first_ms, 1), "dialect": watched.sound, "ended": told.ended}
     if not told.ended:
-        trouble = f"it did not end within {REPLY_S:g} s"
+        trouble = f"it did not end within {TEST_REPLY_TIMEOUT_S:g} s"
     if not trouble:
         return Finding("turn", text, figures=figures)
     advice = "try again; if that happens every time, ask the operator of the service"

@@ -12,17 +12,17 @@ from ..app.factories import open_button, open_controls, open_light
 from ..config.model import Config, ControlsConfig
 from ..core.errors import DeviceFailed
 from .findings import Finding, Mark, Now, Progress
-from .running_agent import PINS, failed
+from .running_agent import GPIO_FILES, open_failed
 
 BLINK_S = 0.3
-BLINK = "listening"
+BLINK_MOOD = "listening"
 """A mood that is steady light."""
-REST_S, LOOK_S = 1.0, 0.05
+PRESSED_AFTER_S, PRESSED_POLL_S = 1.0, 0.05
 """How long a button has to look pressed before that is told, so that a finger may come up; and how often it is read."""
 
 
 @contextmanager
-def elsewhere() -> Iterator[None]:
+def lgpio_folder() -> Iterator[None]:
     """Let the library of the pins make its pipe in a folder of its own: it does so where it is started, and fails where
     nobody may write. The unit has said where, as this does (LG_WD)."""
     if "LG_WD" in os.environ:
@@ -60,7 +60,7 @@ class PinCheck:
                 else:
                     yield Finding("button", text, figures=figures)
         except DeviceFailed as error:
-            yield failed("button", PINS, error)
+            yield open_failed("button", GPIO_FILES, error)
 
     def light(self) -> Progress:
         """Does it blink?"""
@@ -72,10 +72,10 @@ class PinCheck:
             return
         try:
             with closing(open_light(light)) as opened:
-                opened.show(BLINK)
+                opened.show(BLINK_MOOD)
                 time.sleep(BLINK_S)
         except DeviceFailed as error:
-            yield failed("light", PINS, error)
+            yield open_failed("light", GPIO_FILES, error)
             return
         named = ", ".join(f"GPIO{pin}" for pin in pins)
         yield Finding("light", f"{named} blinked once, for {BLINK_S:g} s", figures={"pins": list(pins)})
@@ -86,7 +86,7 @@ class PinCheck:
         try:
             controls = open_controls(self._config.controls)
         except DeviceFailed as error:
-            yield failed("controls", PINS, error)
+            yield open_failed("controls", GPIO_FILES, error)
             return
         if controls is None:
             yield Finding("controls", "none but words")
@@ -100,11 +100,11 @@ class PinCheck:
 
 def _stays(pressed: Callable[[], bool]) -> bool:
     """Whether something is *pressed* for REST_S."""
-    until = time.monotonic() + REST_S
+    until = time.monotonic() + PRESSED_AFTER_S
     while pressed():
         if time.monotonic() >= until:
             return True
-        time.sleep(LOOK_S)
+        time.sleep(PRESSED_POLL_S)
     return False
 
 

@@ -13,16 +13,16 @@ from .. import __version__
 from ..core.printable import printable
 from .findings import Finding, Mark, Now
 
-WIDTH, WIDEST = 80, 100
+DEFAULT_COLUMNS, MAX_COLUMNS = 80, 100
 """Columns: where nobody says how many there are, and of the widest text that is pleasant to read."""
-INDENT = 21
+INDENT_COLUMNS = 21
 """Columns that mark and name take."""
-BELOW = "\n" + " " * INDENT
-NARROWEST = 20
+NEXT_LINE = "\n" + " " * INDENT_COLUMNS
+MIN_TEXT_COLUMNS = 20
 """Columns that a text gets on the narrowest terminal."""
-LOWEST_DB = -60.0
+METER_LOWEST_DB = -60.0
 """What the meter shows as nothing."""
-BAR = 24
+METER_COLUMNS = 24
 """Columns of the meter."""
 COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
@@ -49,12 +49,12 @@ class Report(Protocol):
 
 
 @dataclass
-class ForPeople:
+class TextReport:
     """A report of *width* columns on *out*, *coloured* or not; where it is *live*, what is being tried is shown until
     it is known."""
 
     out: TextIO
-    width: int = WIDTH
+    width: int = DEFAULT_COLUMNS
     coloured: bool = False
     live: bool = False
     _passing: bool = False  # the line on the screen is one that will be written over
@@ -76,7 +76,7 @@ class ForPeople:
     def show(self, finding: Finding) -> None:
         mark = self._paint(f"{finding.mark.value:4}", COLOURS[finding.mark])
         lines = [*self._lines(finding.text, ""), *self._lines(finding.advice, "-> ")]
-        self._write(f"{mark}  {printable(finding.name):13}  {BELOW.join(lines)}")
+        self._write(f"{mark}  {printable(finding.name):13}  {NEXT_LINE.join(lines)}")
 
     def end(self, verdict: str, *, ok: bool) -> None:
         text = textwrap.fill(printable(verdict), self.width)
@@ -86,7 +86,7 @@ class ForPeople:
     def _lines(self, text: str, sign: str) -> list[str]:
         """Return *text* in lines that fit beside the name; the first of a paragraph begins with *sign*."""
         wrapper = textwrap.TextWrapper(
-            max(NARROWEST, self.width - INDENT),
+            max(MIN_TEXT_COLUMNS, self.width - INDENT_COLUMNS),
             initial_indent=sign,
             subsequent_indent=" " * len(sign),
             break_long_words=False,
@@ -104,7 +104,7 @@ class ForPeople:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.coloured else text
 
 
-class ForMachines:
+class JsonReport:
     """One JSON document on *out*, and nothing else."""
 
     live = False
@@ -128,13 +128,13 @@ class ForMachines:
         print(json.dumps(document, indent=1), file=self._out, flush=True)
 
 
-def sheet(out: TextIO, *, as_json: bool) -> Report:
+def open_report(out: TextIO, *, as_json: bool) -> Report:
     """Return how to write on *out*: live on a terminal that can, and in colour unless somebody minds (NO_COLOR)."""
     if as_json:
-        return ForMachines(out)
+        return JsonReport(out)
     live = out.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
-    width = shutil.get_terminal_size((WIDTH, 24)).columns if live else WIDTH
-    return ForPeople(out, min(width, WIDEST), coloured=live and not os.environ.get("NO_COLOR"), live=live)
+    width = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if live else DEFAULT_COLUMNS
+    return TextReport(out, min(width, MAX_COLUMNS), coloured=live and not os.environ.get("NO_COLOR"), live=live)
 
 
 def _passing(doing: Now) -> str:
@@ -142,5 +142,5 @@ def _passing(doing: Now) -> str:
 
 
 def _bar(level: float) -> str:
-    filled = round(BAR * max(0.0, min(1.0, 1 - level / LOWEST_DB)))
-    return "#" * filled + "." * (BAR - filled)
+    filled = round(METER_COLUMNS * max(0.0, min(1.0, 1 - level / METER_LOWEST_DB)))
+    return "#" * filled + "." * (METER_COLUMNS - filled)

@@ -12,23 +12,23 @@ from ..core.errors import DeviceFailed
 from ..hardware.device_users import holders
 from .findings import Finding, Mark
 
-PINS = "/dev/gpiochip"
+GPIO_FILES = "/dev/gpiochip"
 """How the files of pins begin."""
-LIFT = "to try it: sudo systemctl stop device-agent; check again; sudo systemctl start device-agent"
+STOP_ADVICE = "to try it: sudo systemctl stop device-agent; check again; sudo systemctl start device-agent"
 
 
-def failed(name: str, files: str, error: DeviceFailed) -> Finding:
+def open_failed(name: str, files: str, error: DeviceFailed) -> Finding:
     """Return what to say of a thing called *name* that does not open: maybe only because an agent has it, which is no
     failure. *files* is how its files begin."""
-    running, names = agents(), holders(files)
+    running, names = running_agents(), holders(files)
     for number in running:
         if number in map(_number, names):
             text = f"not tried: the agent that is running (process {number}) uses it"
-            return Finding(name, text, Mark.NOTE, LIFT, {"agent": number})
+            return Finding(name, text, Mark.NOTE, STOP_ADVICE, {"agent": number})
     return Finding(name, str(error), Mark.FAIL, _suspicion(running, names, str(error)), {"holders": names})
 
 
-def agents() -> list[int]:
+def running_agents() -> list[int]:
     """Return the process ids of those who ``run``, as far as this user may see them; never our own."""
     return sorted(number for number, words in _commands() if number != os.getpid() and _is_agent(words))
 

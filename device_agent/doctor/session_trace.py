@@ -12,9 +12,9 @@ from ..net.models import Message
 from ..services.base import Service, Session
 from ..services.json_fields import Fields, event_of, part, text
 
-LONGEST = 40
+MAX_WORD_CHARS = 40
 """Characters of a word, or of an answer, that are kept."""
-ACCEPTED = "session.updated"
+SETTINGS_ACCEPTED = "session.updated"
 """What a service of the family says when it took our settings."""
 
 
@@ -39,7 +39,7 @@ class Told:
             case ReplyStarted() if self.first_sound is None:
                 self.first_sound = time.monotonic()
             case ReplyText(_, words):
-                self.said = (self.said + words)[:LONGEST]
+                self.said = (self.said + words)[:MAX_WORD_CHARS]
             case ReplyEnded(_, problem):
                 self.ended, self.problem = True, problem
 
@@ -73,7 +73,7 @@ class SessionTrace:
         event = event_of(message)
         kind = _word("binary sound" if isinstance(event, str) else event["type"])
         self.first = self.first or kind
-        self.accepted |= kind == ACCEPTED
+        self.accepted |= kind == SETTINGS_ACCEPTED
         if not self.sound and any(isinstance(each, ReplyStarted) for each in events):
             self.sound = kind
         if not isinstance(event, str):
@@ -106,4 +106,4 @@ class _Overheard:
 
 def _word(text: str) -> str:
     """Return what a stranger said as one may print it."""
-    return printable(text[:LONGEST])[:LONGEST]
+    return printable(text[:MAX_WORD_CHARS])[:MAX_WORD_CHARS]

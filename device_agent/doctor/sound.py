@@ -23,28 +23,28 @@ from ..hardware.device_users import CARDS
 from ..hardware.ports import Microphone, Speaker
 from ..hardware.wav import read_wav
 from . import channels, echo_advice, microphone_level
-from .chirp import LATEST_S, LENGTH_S, NOISE_S, chirp, find, swallowed
+from .chirp import CHIRP_S, MAX_DELAY_S, NOISE_BEFORE_S, chirp, find, swallowed
 from .findings import Finding, Mark, Now, Progress
 from .raw import RawMicrophone
-from .running_agent import failed
+from .running_agent import open_failed
 
-LISTEN_S = 3.0
+MIC_LISTEN_S = 3.0
 """How long the microphone is listened to."""
-SETTLE_S = 0.2
+MIC_SETTLE_S = 0.2
 """What a card delivers first may be a click."""
-METER_S = 0.1
+METER_UPDATE_S = 0.1
 """How often the meter moves."""
-CHIRPS = 3
+MEASURED_CHIRPS = 3
 """So many are listened for, after one that tells whether the loudspeaker was awake, and fills its buffer: from then on
 both cards keep time."""
-AGAIN, PAUSE_S = 2, 1.5
+MAX_WAKE_REPEATS, PAUSE_BEFORE_CHIRP_S = 2, 1.5
 """A chirp whose beginning is missing is played so many times more, each after so much silence, as is the first: a
 loudspeaker that has just played is still awake. What a busy machine tears is torn elsewhere the next time."""
-EVERY_S = LATEST_S + LENGTH_S + NOISE_S + 0.05
+CHIRP_PERIOD_S = MAX_DELAY_S + CHIRP_S + NOISE_BEFORE_S + 0.05
 """From one chirp to the next."""
 TELEPHONE_HZ = 16000
 """A card with less than this leaves out what makes a voice clear."""
-BEGIN_S = 5.0
+FIRST_FRAME_TIMEOUT_S = 5.0
 """How long the microphone may take to deliver its first frame, or to stop."""
 
 
@@ -69,7 +69,7 @@ class SoundCheck:
         try:
             yield _card("microphone", "input", self._in, self._rate, self._config.microphone.channel)
         except DeviceFailed as error:
-            yield failed("microphone", CARDS, error)
+            yield open_failed("microphone", CARDS, error)
             return
         yield from self._listen()
 
@@ -94,18 +94,18 @@ class SoundCheck:
         heard: list[bytes] = []
         with closing(RawMicrophone(self._config.microphone, self._rate)) as microphone:
             microphone.open()
-            for number in range(frames(1000 * (SETTLE_S + LISTEN_S))):
+            for number in range(frames(1000 * (MIC_SETTLE_S + MIC_LISTEN_S))):
                 if not (frame := microphone.read()):
                     break
                 heard.append(frame)
-                if number % frames(1000 * METER_S) == 0:
-                    left = LISTEN_S + SETTLE_S - number * FRAME_MS / 1000
+                if number % frames(1000 * METER_UPDATE_S) == 0:
+                    left = MIC_LISTEN_S + MIC_SETTLE_S - number * FRAME_MS / 1000
                     yield Now("level", f"speak now, {left:.0f} s" if self._asked else "listening", level(frame))
             gaps, (count, rate) = microphone.overflows, microphone.form
-            settled = microphone.raw[2 * count * round(SETTLE_S * rate) :]
+            settled = microphone.raw[2 * count * round(MIC_SETTLE_S * rate) :]
             several = self._several(settled, count, rate, microphone.heard)
         found = microphone_level.judge(
-            microphone_level.measure(b"".join(heard[frames(1000 * SETTLE_S) :]), self._rate), asked=self._asked
+            microphone_level.measure(b"".join(heard[frames(1000 * MIC_SETTLE_S) :]), self._rate), asked=self._asked
         )
         self._hears = found.mark is not Mark.FAIL
         yield found
@@ -113,7 +113,7 @@ class SoundCheck:
             yield several
         if gaps:
             times = "once" if gaps == 1 else f"{gaps} times"
-            text = f"something was lost {times} in {LISTEN_S:g} s: this machine is too busy to read it in time"
+            text = f"something was lost {times} in {MIC_LISTEN_S:g} s: this machine is too busy to read it in time"
             yield Finding("microphone", text, Mark.NOTE, "to see what keeps it busy, run: top", {"gaps": gaps})
 
     def _several(self, raw: bytes, count: int, rate: int, heard: int) -> Finding | None:
@@ -133,7 +133,7 @@ class SoundCheck:
         try:
             card = _card("loudspeaker", "output", self._out, self._rate)
         except DeviceFailed as error:
-            yield failed("loudspeaker", CARDS, error)
+            yield open_failed("loudspeaker", CARDS, error)
             return
         with closing(open_speaker(self._out, self._rate)) as speaker:
             speaker.open()
@@ -177,7 +177,7 @@ class SoundCheck:
         recorder = _TestRecording(open_microphone(self._config.microphone, self._rate))
         with closing(speaker), recorder.recording():
             speaker.open()
-            first, *handed = self._chirp(speaker, sound, 1 + CHIRPS)
+            first, *handed = self._chirp(speaker, sound, 1 + MEASURED_CHIRPS)
             heard = self._found(sound, handed, recorder, speaker.latency)
             yield echo_advice.judge(heard, self._config)
             if echo_advice.trusted(heard):
@@ -196,12 +196,12 @@ class SoundCheck:
         """Does it swallow the beginning of what it gets? *first* is when the first chirp was handed over; it comes back
         after *delay*, and *others* are when whole ones began in what was recorded; all of that in seconds."""
         lost = [swallowed(sound, recorder.pcm, self._rate, recorder.at(first) + delay, others)]
-        while all(lost) and len(lost) <= AGAIN:
+        while all(lost) and len(lost) <= MAX_WAKE_REPEATS:
             yield Now("echo", "listening again for the beginning")
             (again,) = self._chirp(speaker, sound, 1)
             lost.append(swallowed(sound, recorder.pcm, self._rate, recorder.at(again) + delay, others))
         if all(lost):
-            yield echo_advice.judge_wake(median(lost), LENGTH_S, self._config)
+            yield echo_advice.judge_wake(median(lost), CHIRP_S, self._config)
 
     def _unmeasurable(self, sound: bytes) -> str:
         if self._in.startswith(WAV) or self._out.startswith(WAV):
@@ -222,19 +222,21 @@ class SoundCheck:
     def _chirp(self, speaker: Speaker, sound: bytes, count: int) -> list[float]:
         """Play so many chirps after PAUSE_S; return for each when it was handed over, in seconds of the monotonic
         clock."""
-        time.sleep(PAUSE_S)
-        gap = self._silence(EVERY_S)[len(sound) :]
+        time.sleep(PAUSE_BEFORE_CHIRP_S)
+        gap = self._silence(CHIRP_PERIOD_S)[len(sound) :]
         began = _play(speaker, self._silence(self._wake_s) + (sound + gap) * count, self._rate)
         speaker.drop()
-        starts = [self._wake_s + number * EVERY_S for number in range(count)]
-        return [start + min(began[frames(1000 * start) : frames(1000 * (start + LENGTH_S))]) for start in starts]
+        starts = [self._wake_s + number * CHIRP_PERIOD_S for number in range(count)]
+        return [start + min(began[frames(1000 * start) : frames(1000 * (start + CHIRP_S))]) for start in starts]
 
-    def _found(self, sound: bytes, handed: list[float], recorder: _TestRecording, latency: float) -> echo_advice.Heard:
+    def _found(
+        self, sound: bytes, handed: list[float], recorder: _TestRecording, latency: float
+    ) -> echo_advice.ChirpResult:
         pcm = recorder.pcm
         arrivals = [find(sound, pcm, self._rate, recorder.at(moment)) for moment in handed]
         wave = np.frombuffer(pcm, np.int16)
-        clipped = float((np.abs(wave.astype(np.int32)) >= microphone_level.RAIL).mean()) if len(wave) else 0.0
-        return echo_advice.Heard(len(handed), [each for each in arrivals if each], latency, clipped)
+        clipped = float((np.abs(wave.astype(np.int32)) >= microphone_level.CLIPPING_LEVEL).mean()) if len(wave) else 0.0
+        return echo_advice.ChirpResult(len(handed), [each for each in arrivals if each], latency, clipped)
 
 
 class _TestRecording:
@@ -260,7 +262,7 @@ class _TestRecording:
         """
         came = list(self._read)
         began = [read - (number + 1) * FRAME_MS / 1000 for number, read in enumerate(came)]
-        then = [each for each, read in zip(began, came, strict=True) if 0 <= read - moment <= LATEST_S]
+        then = [each for each, read in zip(began, came, strict=True) if 0 <= read - moment <= MAX_DELAY_S]
         return moment - min(then or began)
 
     @contextmanager
@@ -268,12 +270,12 @@ class _TestRecording:
         """Record from the first frame on, while in the ``with``. Raises what the microphone raises."""
         self._thread.start()
         try:
-            if not self._first.wait(BEGIN_S) or self._failed:
-                raise self._failed or DeviceFailed(f"the microphone delivered nothing for {BEGIN_S:g} s")
+            if not self._first.wait(FIRST_FRAME_TIMEOUT_S) or self._failed:
+                raise self._failed or DeviceFailed(f"the microphone delivered nothing for {FIRST_FRAME_TIMEOUT_S:g} s")
             yield
         finally:
             self._stopping.set()
-            self._thread.join(BEGIN_S)
+            self._thread.join(FIRST_FRAME_TIMEOUT_S)
         if self._failed:
             raise self._failed
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STDERR = 2
-NOISE = b"Expression '"
+PORTAUDIO_NOISE = b"Expression '"
 """How its lines begin."""
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def filter_stderr() -> Iterator[None]:
     """Hold back what is written to standard error meanwhile, by whatever library; afterwards write what is no noise.
 
     What a crash has to say is written at once. For the main thread.
@@ -39,4 +39,4 @@ def hushed() -> Iterator[None]:
                 faulthandler.enable(STDERR)
             os.close(outside)
             aside.seek(0)
-            os.write(STDERR, b"".join(line for line in aside.readlines() if not line.startswith(NOISE)))
+            os.write(STDERR, b"".join(line for line in aside.readlines() if not line.startswith(PORTAUDIO_NOISE)))

@@ -13,11 +13,11 @@ from ..core.errors import AgentError
 from .findings import Finding, Now, Progress
 
 
-class Hangs(AgentError, TimeoutError):
+class StepTimedOut(AgentError, TimeoutError):
     """A step said nothing for too long."""
 
 
-def each(work: Callable[[], Progress], seconds: float) -> Progress:
+def run_step(work: Callable[[], Progress], seconds: float) -> Progress:
     """Yield what *work* yields in a thread of its own. Raises what it raises, and Hangs where it says nothing for so
     many *seconds*."""
     said: queue.SimpleQueue[Finding | Now | BaseException | None] = queue.SimpleQueue()
@@ -35,7 +35,7 @@ def each(work: Callable[[], Progress], seconds: float) -> Progress:
         try:
             item = said.get(timeout=seconds)
         except queue.Empty:
-            raise Hangs(f"it has not answered for {seconds:g} s") from None
+            raise StepTimedOut(f"it has not answered for {seconds:g} s") from None
         if item is None:
             return
         if isinstance(item, BaseException):

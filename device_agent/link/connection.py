@@ -33,25 +33,25 @@ from .rate_adapter import RateAdapter
 
 log = logging.getLogger(__name__)
 
-QUIET_S, SILENT_S = 5.0, 15.0
+PING_AFTER_S, DEAD_AFTER_S = 5.0, 15.0
 """Without a sign of life for QUIET_S we ask for one; without one for SILENT_S the peer is dead."""
-FULL_S = 0.05
+PLAYBACK_FULL_POLL_S = 0.05
 """How often to look whether a full playback has room again."""
-PIECE = 48 * 1024
+MAX_AUDIO_PIECE_BYTES = 48 * 1024
 """Bytes of sound, a second of it. What is left of a piece is copied at every look, so larger ones are cut up first: a
 service may say four minutes in one message."""
-LULL_S = 0.25
+QUIET_POLL_S = 0.25
 """How often to look whether it is quiet, while the session is old."""
 
-_OF_A_REPLY = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded, ReplyProgress)
+_REPLY_EVENTS = (ReplyStarted, ReplyAudio, ReplyText, ReplyEnded, ReplyProgress)
 
 
 def in_pieces(events: Iterable[Event]) -> Iterator[Event]:
     """Yield *events*, with no more than PIECE of sound in each."""
     for event in events:
         if isinstance(event, ReplyAudio):
-            for begin in range(0, len(event.pcm), PIECE):
-                yield ReplyAudio(event.reply, event.pcm[begin : begin + PIECE])
+            for begin in range(0, len(event.pcm), MAX_AUDIO_PIECE_BYTES):
+                yield ReplyAudio(event.reply, event.pcm[begin : begin + MAX_AUDIO_PIECE_BYTES])
         else:
             yield event
 
@@ -185,7 +185,7 @@ class Connection:
     def _wait(self, both: select.poll, bell: select.poll) -> bool:
         """Sleep until something happens; return whether the service said something that there is room for."""
         if self._arrived or self._crowded():
-            bell.poll(1000 * FULL_S)
+            bell.poll(1000 * PLAYBACK_FULL_POLL_S)
             self._outbox.hush()
             return False
         if self._wire.pending():
@@ -197,8 +197,8 @@ class Connection:
 
     def _timeout(self) -> float:
         now = time.monotonic()
-        times = [max(self._heard, self._asked) + QUIET_S, self._heard + SILENT_S]
-        times.append(now + LULL_S if self._old else self._renew_at())
+        times = [max(self._heard, self._asked) + PING_AFTER_S, self._heard + DEAD_AFTER_S]
+        times.append(now + QUIET_POLL_S if self._old else self._renew_at())
         if not self._session.ready:
             times.append(self._began + self._patience)
         if self._session.deadline is not None:
@@ -229,9 +229,9 @@ class Connection:
             self._heard = now
         if not self._session.ready and now - self._began > self._patience:
             raise LinkLost(f"the session was not ready within {self._patience:g} s")
-        if now - self._heard > SILENT_S:
-            raise LinkLost(f"nothing was received for {SILENT_S:g} s")
-        if now - max(self._heard, self._asked) >= QUIET_S:
+        if now - self._heard > DEAD_AFTER_S:
+            raise LinkLost(f"nothing was received for {DEAD_AFTER_S:g} s")
+        if now - max(self._heard, self._asked) >= PING_AFTER_S:
             self._asked = now
             self._wire.ping()
 
@@ -251,7 +251,7 @@ class Connection:
             self._recall.sent(item, now)
             self._send(item)
             if isinstance(item, CancelReply):
-                self._arrived = deque(event for event in self._arrived if not isinstance(event, _OF_A_REPLY))
+                self._arrived = deque(event for event in self._arrived if not isinstance(event, _REPLY_EVENTS))
                 self._confirm()
 
     def _send(self, item: Speech | Action) -> None:

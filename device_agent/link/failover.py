@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-AWAY_S = 300.0
+FAILED_SERVICE_AWAY_S = 300.0
 """Seconds for which a service that failed is passed over while another one works; then it has its place again."""
 
 
@@ -77,7 +77,7 @@ class Failover:
     def failed(self, number: int, now: float) -> None:
         """Service *number* was not reached, or reached and of no use: the others go before it."""
         each = self._candidates[number]
-        each.tried, each.away_until = True, now + AWAY_S
+        each.tried, each.away_until = True, now + FAILED_SERVICE_AWAY_S
 
     def busy(self, number: int, until: float) -> None:
         """Service *number* asked us to stay away *until* then."""

@@ -26,17 +26,17 @@ from ..core.events import (
 )
 from ..services.base import HistoryEntry
 
-MOST = 10
+MAX_HISTORY_TURNS = 10
 """So many turns, of both sides together: each costs money where a service takes money for texts."""
-LONGEST = 4000
+MAX_HISTORY_CHARS = 4000
 """Characters of all of them."""
-LONGEST_ONE = 1500
+MAX_TURN_CHARS = 1500
 """Characters of one; of what is longer the end is kept, because that is where one goes on."""
-AGE_S = 30 * 60.0
+HISTORY_MAX_AGE_S = 30 * 60.0
 """What was said longer ago is not told again: somebody else may stand before the speaker by now."""
-MOST_PARTS = 8
+MAX_TURN_PARTS = 8
 """So many utterances may make up one turn of one side."""
-MOST_CALLS = 32
+MAX_KNOWN_CALLS = 32
 """So many calls of tools are known by name."""
 
 
@@ -51,7 +51,7 @@ class _Reply:
 
     def add(self, text: str) -> None:
         self.length += len(text)
-        self.text = (self.text + text)[-LONGEST:]
+        self.text = (self.text + text)[-MAX_HISTORY_CHARS:]
 
     def shorten(self, heard_s: float) -> None:
         """Keep the words that were heard, as far as one can tell: text and sound do not come at the same pace."""
@@ -90,8 +90,8 @@ class History:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._exchanges: deque[_Exchange] = deque(maxlen=MOST)
-        self._calls: deque[str] = deque(maxlen=MOST_CALLS)  # of the latest turn
+        self._exchanges: deque[_Exchange] = deque(maxlen=MAX_HISTORY_TURNS)
+        self._calls: deque[str] = deque(maxlen=MAX_KNOWN_CALLS)  # of the latest turn
 
     def at(self, rate: int) -> History:
         """Go on with sound at another *rate*; return itself."""
@@ -101,20 +101,20 @@ class History:
     def said(self, now: float) -> tuple[HistoryEntry, ...]:
         """Return what is worth to be told to who does not know it, oldest first."""
         found: list[HistoryEntry] = []
-        room = LONGEST
+        room = MAX_HISTORY_CHARS
         for exchange in reversed(self._exchanges):
-            if now - exchange.at > AGE_S or len(found) + 2 > MOST:
+            if now - exchange.at > HISTORY_MAX_AGE_S or len(found) + 2 > MAX_HISTORY_TURNS:
                 break
             if exchange.assistant or exchange.called:
                 for by_user, text in ((False, exchange.assistant), (True, exchange.user)):
-                    kept = text[max(0, len(text) - min(room, LONGEST_ONE)) :]
+                    kept = text[max(0, len(text) - min(room, MAX_TURN_CHARS)) :]
                     room -= len(kept)
                     found += [HistoryEntry(by_user, kept)] if kept else []
         return tuple(reversed(found))
 
     def begin(self) -> None:
         """The connection is new: what nobody has answered will be sent to it as it was spoken."""
-        self._exchanges = deque((each for each in self._exchanges if each.replies or each.called), MOST)
+        self._exchanges = deque((each for each in self._exchanges if each.replies or each.called), MAX_HISTORY_TURNS)
 
     def awaits(self, call: str) -> bool:
         """Whether the result of this *call* of a tool is still wanted, on whatever connection it was made."""
@@ -128,7 +128,7 @@ class History:
             case TalkStarted() | AudioTurn():
                 self._exchanges.append(_Exchange(now, over=isinstance(item, AudioTurn)))
             case TextTurn(text):
-                self._exchanges.append(_Exchange(now, typed=text[-LONGEST:], over=True))
+                self._exchanges.append(_Exchange(now, typed=text[-MAX_HISTORY_CHARS:], over=True))
             case TalkEnded() if self._exchanges:
                 self._exchanges[-1].over = True
             case NoSpeech() if self._exchanges and not self._exchanges[-1].replies:
@@ -174,12 +174,12 @@ class History:
             before = self._exchanges[-2] if len(self._exchanges) > 1 else exchange
             if not exchange.over and not before.user:
                 exchange = before
-        if item in exchange.spoken or len(exchange.spoken) < MOST_PARTS:
-            exchange.spoken[item] = text[-LONGEST:]
+        if item in exchange.spoken or len(exchange.spoken) < MAX_TURN_PARTS:
+            exchange.spoken[item] = text[-MAX_HISTORY_CHARS:]
 
     def _replied(self, name: str, event: Event, now: float) -> None:
         exchange = self._exchanges[-1]
-        if name not in exchange.replies and len(exchange.replies) >= MOST_PARTS:
+        if name not in exchange.replies and len(exchange.replies) >= MAX_TURN_PARTS:
             return
         exchange.at = now
         reply = exchange.replies.setdefault(name, _Reply())

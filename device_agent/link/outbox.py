@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 Item = Speech | Action
 
-ENDS = (TalkEnded, TextTurn, AudioTurn)
+TURN_ENDS = (TalkEnded, TextTurn, AudioTurn)
 """With these a turn is whole."""
-LARGEST = 4800
+MAX_AUDIO_CHUNK_BYTES = 4800
 """Bytes. Frames that waited together go up as one piece of at most about this size: a tenth of a second at 24 kHz. In
 base64 it is half of what TCP sends before it hears that anything arrived, so that the first piece waits for nobody."""
-STALE_S = 10.0
+STALE_SPEECH_S = 10.0
 """Speech and results that no answer is awaited for are thrown away after so long."""
-RING = (1).to_bytes(8, sys.byteorder)
+WAKE_COUNT = (1).to_bytes(8, sys.byteorder)
 """What an eventfd is told: so much more."""
 
 
@@ -80,7 +80,7 @@ class Outbox:
     def wake(self) -> None:
         """Make the link look at the world. Nothing after ``close``."""
         with suppress(ValueError):
-            self._bell.write(RING)
+            self._bell.write(WAKE_COUNT)
 
     def look(self, now: float, *, awaited: bool) -> None:
         """Throw away speech and results that no answer is *awaited* for, STALE_S after they were seen first: sound of a
@@ -93,12 +93,12 @@ class Outbox:
                 return
             if self._stale_since is None:
                 self._stale_since = now
-            if now - self._stale_since < STALE_S:
+            if now - self._stale_since < STALE_SPEECH_S:
                 return
             self._stale_since = None
             self._unsent = deque(item for item in self._unsent if isinstance(item, CancelReply))
             self._forget_speech()
-        log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_S)
+        log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_SPEECH_S)
         self.wake()
 
     # The link's thread ------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Outbox:
 
     def hush(self) -> None:
         """Silence the bell."""
-        self._bell.read(len(RING))
+        self._bell.read(len(WAKE_COUNT))
 
     def take(self) -> list[Item]:
         """Return what was not sent yet, in order; sound that waited together comes in larger pieces."""
@@ -135,7 +135,7 @@ class Outbox:
         """The connection is gone: whatever was not answered is to be sent again, from the beginning of its turn."""
         with self._lock:
             speech = [item for item in self._sent if not isinstance(item, ToolResult)]
-            whole = any(isinstance(item, ENDS) for item in speech)
+            whole = any(isinstance(item, TURN_ENDS) for item in speech)
             again = Resend.WHOLE if whole else Resend.HALF if speech else Resend.NOTHING
             first = next((n for n, item in enumerate(self._unsent) if not isinstance(item, Action)), None)
             markers = [item for item in speech if not isinstance(item, bytes)]
@@ -155,7 +155,7 @@ class Outbox:
     def settle(self, *, begun: bool = True) -> None:
         """A reply has *begun*, or ended, or asks for a tool: forget the turns that were sent whole, and when it has
         begun the results that led to it."""
-        answered = (*ENDS, ToolResult) if begun else ENDS
+        answered = (*TURN_ENDS, ToolResult) if begun else TURN_ENDS
         with self._lock:
             ends = [n for n, item in enumerate(self._sent) if isinstance(item, answered)]
             if ends:
@@ -217,7 +217,7 @@ def _joined(items: deque[Item]) -> list[Item]:
     joined: list[Item] = []
     for item in items:
         last = joined[-1] if joined else None
-        if isinstance(item, bytes) and isinstance(last, bytes) and len(last) + len(item) <= LARGEST:
+        if isinstance(item, bytes) and isinstance(last, bytes) and len(last) + len(item) <= MAX_AUDIO_CHUNK_BYTES:
             joined[-1] = last + item
         else:
             joined.append(item)

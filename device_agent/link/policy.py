@@ -17,43 +17,43 @@ from typing import NamedTuple
 from ..core.conversation import REFUSED_S, SENDING, patience
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import LinkDown, LinkIdle, Refused
-from .backoff import FIRST, MOST_DOUBLINGS, backoff, calm
-from .failover import AWAY_S, Failover
+from .backoff import BACKOFF_FIRST_S, MAX_DOUBLINGS, backoff, idle_backoff
+from .failover import FAILED_SERVICE_AWAY_S, Failover
 
-DIAL_S = 10.0
+DIAL_TIMEOUT_S = 10.0
 """Seconds that a dial may take, from the look-up of the name to the answer of the handshake."""
-NEXT_S = 4.0
+ALTERNATIVE_TIMEOUT_S = 4.0
 """Seconds that a dial, and then the greeting, may take where there is something else to go on with."""
-TURN_S = patience()[SENDING]
+TURN_CONNECT_TIMEOUT_S = patience()[SENDING]
 """Seconds that a turn waits for a connection. Where no service may be dialled for longer, it is refused at once."""
-WAITED_FOR_S = 1.0
+MAX_REQUESTED_PAUSE_S = 1.0
 """The longest pause for what was asked for: it is given up after TURN_S, so there are few of them."""
-GOOD_S = 60.0
+STABLE_AFTER_S = 60.0
 """A connection that lasted so long was a good one: the pauses begin short again."""
-AT_ONCE_S = 1.0
+CLOSED_AT_ONCE_S = 1.0
 """A session that is closed sooner than so many seconds after it was ready has done no work."""
-PREPARE_S = 2.0
+PREPARE_AFTER_S = 2.0
 """Seconds without a need after which the first connection is prepared: a start has other things to do."""
 
-RENEW_S = 25 * 60.0
+MAX_SESSION_AGE_S = 25 * 60.0
 """How old a session may become, where the service does not say when it ends: the shortest limit known is 30 minutes."""
-YOUNGEST_S = 60.0
+MIN_SESSION_AGE_S = 60.0
 """No session is renewed because of its age before it is so old, whatever the service says of its end."""
-MARGIN_S = 120.0
+RENEW_MARGIN_S = 120.0
 """So long before its end, or a tenth of what is left of it, a session is old: there will be a quiet moment."""
-BELIEVED_S = 24 * 3600.0
+MAX_SESSION_LEFT_S = 24 * 3600.0
 """A session that would last longer has an end that is wrong, or this machine's clock is."""
-AGAIN_S = 60.0
+RENEW_RETRY_S = 60.0
 """Seconds until the next try to renew a session. The pause doubles up to RENEW_S: a service with a single slot never
 takes the new one while the old one is there."""
-BROKEN_OFF_S = 10.0
+RENEW_AFTER_TURN_S = 10.0
 """The same, where a turn broke the renewal off: nothing is wrong with the service."""
 
 
 def renew_in(expires_at: float, wall: float) -> float:
     """Return in how many seconds a session is old that ends at *expires_at*, when it is *wall* (Unix time) now."""
     left = expires_at - wall
-    return left - min(MARGIN_S, left / 10) if 0 < left <= BELIEVED_S else RENEW_S
+    return left - min(RENEW_MARGIN_S, left / 10) if 0 < left <= MAX_SESSION_LEFT_S else MAX_SESSION_AGE_S
 
 
 class Need(IntEnum):
@@ -189,9 +189,9 @@ class LinkPolicy:
         at, number = self._failover.next(self._pause if self.awaited else self._calm, now)
         if at > now:
             return Wait(at)
-        dial_s, greeting_s = DIAL_S, self._patience[number]
+        dial_s, greeting_s = DIAL_TIMEOUT_S, self._patience[number]
         if self._failover.alternative(number, now):
-            dial_s = greeting_s = NEXT_S
+            dial_s = greeting_s = ALTERNATIVE_TIMEOUT_S
         self._phase, self._prepare_at = _Phase.DIALLING, math.inf
         self._plan = ConnectPlan(number, dial_s, greeting_s, self._generation)
         return self._plan
@@ -200,7 +200,7 @@ class LinkPolicy:
         """Return what to do where no connection is to be made."""
         if not self._allowed:
             return Wait()
-        self._prepare_at = now + PREPARE_S if self._prepare_at is None else self._prepare_at
+        self._prepare_at = now + PREPARE_AFTER_S if self._prepare_at is None else self._prepare_at
         if now < self._prepare_at:
             return Wait(self._prepare_at)
         self._prepare_at = math.inf
@@ -267,7 +267,7 @@ class LinkPolicy:
     def _hopeless(self, now: float) -> Refused | None:
         """Return what to tell where a turn would wait in vain: no service may be dialled in time."""
         waits = self._allowed and self._phase not in {_Phase.DIALLING, _Phase.CONNECTED}
-        if not waits or self._failover.possible_at(now) <= now + TURN_S:
+        if not waits or self._failover.possible_at(now) <= now + TURN_CONNECT_TIMEOUT_S:
             return None
         return self._refused(now)
 
@@ -283,7 +283,7 @@ class LinkPolicy:
         self._phase, self._ready_at, self._renewals, self._said = _Phase.CONNECTED, now, 0, ""
         self._renew_at = now
         if plan.generation == self._generation:
-            self._renew_at = now + max(YOUNGEST_S, renew_after)
+            self._renew_at = now + max(MIN_SESSION_AGE_S, renew_after)
             self._failover.worked(plan.service)
 
     def ended(self, now: float) -> LinkIdle:
@@ -306,7 +306,7 @@ class LinkPolicy:
     def _judged_again(self, error: LinkLost | LinkRefused, now: float) -> LinkLost | LinkRefused:
         """A service that takes us and closes the session at once, with a code that refuses, may have had a reason of
         the moment; twice in a row it does not want us."""
-        at_once = isinstance(error, LinkClosed) and now - self._ready_at < AT_ONCE_S
+        at_once = isinstance(error, LinkClosed) and now - self._ready_at < CLOSED_AT_ONCE_S
         self._closed_at_once = self._closed_at_once + 1 if at_once else 0
         return LinkRefused(str(error)) if self._closed_at_once > 1 else error
 
@@ -317,7 +317,7 @@ class LinkPolicy:
         return self._plan
 
     def _left(self, now: float) -> None:
-        if now - self._ready_at >= GOOD_S:
+        if now - self._ready_at >= STABLE_AFTER_S:
             self._failures = self._unattended = 0
         self._plan, self._ready_at, self._renew_at = None, math.inf, math.inf
 
@@ -330,7 +330,9 @@ class LinkPolicy:
         if isinstance(error, LinkRefused):
             self._failover.refused(number, now + REFUSED_S)
         elif error.retry_after:
-            self._failover.busy(number, now + error.retry_after + self._rng.uniform(FIRST / 2, FIRST))
+            self._failover.busy(
+                number, now + error.retry_after + self._rng.uniform(BACKOFF_FIRST_S / 2, BACKOFF_FIRST_S)
+            )
         elif reached:
             self._pause_from(now, now)
             return
@@ -340,12 +342,12 @@ class LinkPolicy:
 
     def _pause_from(self, begin: float, now: float) -> None:
         """The round is over: wait for a while from *begin* on."""
-        if now - self._failed_at > AWAY_S:
+        if now - self._failed_at > FAILED_SERVICE_AWAY_S:
             self._failures = self._unattended = 0  # the last trouble was another one
         self._failed_at = now
-        limit = WAITED_FOR_S if self._need is Need.ASKED else math.inf
+        limit = MAX_REQUESTED_PAUSE_S if self._need is Need.ASKED else math.inf
         self._pause = begin + backoff(self._failures, self._rng, limit)
-        self._calm = begin + calm(self._unattended, self._rng)
+        self._calm = begin + idle_backoff(self._unattended, self._rng)
         if self.awaited:
             self._failures += 1
         else:
@@ -354,7 +356,7 @@ class LinkPolicy:
 
     def _verdict(self, now: float, *, refused: bool) -> Verdict:
         possible = self._failover.possible_at(now)
-        if (refused or self.awaited) and possible > now + TURN_S:
+        if (refused or self.awaited) and possible > now + TURN_CONNECT_TIMEOUT_S:
             known, self._said = self._said == self._reason, self._reason
             return Verdict(self._refused(now), known)
         if not self._makes:
@@ -377,7 +379,7 @@ class LinkPolicy:
         if at > now:
             self._renew_at = at
             return None
-        self._renewal = ConnectPlan(number, NEXT_S, NEXT_S, self._generation)
+        self._renewal = ConnectPlan(number, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, self._generation)
         return self._renewal
 
     def renewed(self, now: float, renew_after: float) -> bool:
@@ -398,7 +400,7 @@ class LinkPolicy:
         if plan is None or plan.generation != self._generation:
             return  # there are other services by now, and ``use`` has said when to try them
         if self.awaited:
-            self._renew_at = now + BROKEN_OFF_S
+            self._renew_at = now + RENEW_AFTER_TURN_S
             return
         if isinstance(error, LinkLost):
             self._failover.busy(plan.service, now + error.retry_after)
@@ -406,5 +408,5 @@ class LinkPolicy:
             self._failover.failed(plan.service, now)
             if not self._failover.more(now):
                 self._failover.begin_round()
-        self._renew_at = now + min(AGAIN_S * 2**self._renewals, RENEW_S)
-        self._renewals = min(self._renewals + 1, MOST_DOUBLINGS)
+        self._renew_at = now + min(RENEW_RETRY_S * 2**self._renewals, MAX_SESSION_AGE_S)
+        self._renewals = min(self._renewals + 1, MAX_DOUBLINGS)

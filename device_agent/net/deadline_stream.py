@@ -8,11 +8,11 @@ import socket
 import ssl
 import time
 
-AT_ONCE = 16384
+READ_AHEAD_BYTES = 16384
 """Bytes to read ahead."""
-ENDED_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+TLS_EOF_ERRORS = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What TLS raises when the other side has ended the connection: which of the two differs between releases of Python."""
-GONE = (ConnectionError, *ENDED_TLS)
+DISCONNECTED_ERRORS = (ConnectionError, *TLS_EOF_ERRORS)
 """What a call raises when the other side has ended the connection. What it said before may be there to read still."""
 
 
@@ -53,7 +53,7 @@ class DeadlineStream:
         if not self._ahead:
             self._hurry()
             try:
-                self._ahead = self.sock.recv(AT_ONCE)
+                self._ahead = self.sock.recv(READ_AHEAD_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return False
         return True  # also at the end, which ``recv`` will tell
@@ -68,7 +68,7 @@ class DeadlineStream:
             left = self._left()
             if not self.fill():
                 self._wait(left)
-                self._ahead = self.sock.recv(max(size, AT_ONCE))
+                self._ahead = self.sock.recv(max(size, READ_AHEAD_BYTES))
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         self._size -= len(data)
         if self._size < 0:
@@ -84,7 +84,7 @@ class DeadlineStream:
         self._hurry()
         try:
             return self._send(data, left)
-        except GONE as error:
+        except DISCONNECTED_ERRORS as error:
             self._gone = error
             raise
 

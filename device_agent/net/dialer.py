@@ -13,28 +13,28 @@ from urllib.parse import urlsplit
 
 from ..core.errors import AgentError, ConfigError, LinkLost, LinkRefused
 from . import tls as trust
-from .deadline_stream import ENDED_TLS, DeadlineStream
+from .deadline_stream import TLS_EOF_ERRORS, DeadlineStream
 from .happy_eyeballs import HappyEyeballs
 from .resolver import BOOK, Address, Lookup, ResolverCache
 from .tls_sessions import TICKETS, TlsContextCache
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 """How long a dial may take from the look-up to the last byte of the answer; and any one message, there or back."""
 
-SECURE = {"wss": 443, "https": 443}
-PLAIN = {"ws": 80, "http": 80}
+TLS_PORTS = {"wss": 443, "https": 443}
+PLAIN_PORTS = {"ws": 80, "http": 80}
 
-NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+NO_ROUTE_ERRNOS = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def prepare(url: str, ca_file: str = "", book: ResolverCache = BOOK, tickets: TlsContextCache = TICKETS) -> None:
     """Do what can be done for a connection to *url* before anybody wants one: have its name looked up, aside, and read
     whom to believe. Nothing is said to anybody there."""
     parts = urlsplit(url)
-    if parts.scheme in SECURE and parts.hostname:
-        book.ahead(parts.hostname, parts.port or SECURE[parts.scheme])
+    if parts.scheme in TLS_PORTS and parts.hostname:
+        book.ahead(parts.hostname, parts.port or TLS_PORTS[parts.scheme])
         with suppress(ConfigError):  # who dials will say so
             tickets.context(ca_file)
 
@@ -49,7 +49,7 @@ class Dialer:
     def __init__(
         self,
         name: str,
-        patience: float = PATIENCE_S,
+        patience: float = CONNECT_TIMEOUT_S,
         *,
         ca_file: str = "",
         book: ResolverCache = BOOK,
@@ -76,10 +76,10 @@ class Dialer:
         """
         until = time.monotonic() + self._patience
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or SECURE.get(parts.scheme) or PLAIN[parts.scheme]
+        host, port = parts.hostname or "", parts.port or TLS_PORTS.get(parts.scheme) or PLAIN_PORTS[parts.scheme]
         self._port, self._inquiry = port, Lookup(host, port, self._book)
         self._go_on()
-        if parts.scheme in SECURE:
+        if parts.scheme in TLS_PORTS:
             self._secure(self._inquiry, host, until)
         else:
             addresses = self._find(host, port, until)
@@ -213,8 +213,8 @@ def unreachable(name: str, error: Exception) -> LinkLost:
 
 def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return trust.doubt(error, time.time())
-    if isinstance(error, (*ENDED_TLS, ConnectionResetError, BrokenPipeError)):
+        return trust.certificate_problem(error, time.time())
+    if isinstance(error, (*TLS_EOF_ERRORS, ConnectionResetError, BrokenPipeError)):
         return "the connection broke while it was being made; is there a firewall or a login page in between?"
     if isinstance(error, ssl.SSLError):
         text = (error.reason or "no TLS").replace("_", " ").lower()
@@ -227,6 +227,6 @@ def _no_way(error: Exception) -> str:
         return "the connection was refused; is it running, and is its address right?"
     if isinstance(error, socket.gaierror):
         return f"its name was not found ({error.strerror}); is there a network, and is the name right?"
-    if isinstance(error, OSError) and error.errno in NO_WAY:
+    if isinstance(error, OSError) and error.errno in NO_ROUTE_ERRNOS:
         return f"no route leads there ({error.strerror}); is there a network?"
     return str(error)

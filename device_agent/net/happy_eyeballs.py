@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from .resolver import Address
 
-STAGGER_S, AGAIN_S = 0.25, 1.0
+CONNECT_STAGGER_S, CONNECT_RETRY_S = 0.25, 1.0
 """Seconds between two tries: through all addresses first, then over again. TCP itself repeats a greeting that was lost
 after 1, 3 and 7 s, and so comes late where the network is back in between."""
-MOST_TRIES = 6
+MAX_CONNECT_ATTEMPTS = 6
 """How many tries may be under way; the oldest is given up for another one."""
 
-UNHEARD_MS = 8000
+TCP_USER_TIMEOUT_MS = 8000
 """What we send is acknowledged within this time, or the connection is dead. TCP repeats after 0.2, 0.6, 1.4, 3, 6.2 and
 12.6 s: what heals within 6 s is healed by TCP, and for the rest a new connection is the quicker way."""
-QUIET_S, EVERY_S, TIMES = 10, 5, 3
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
 """Where nothing is said: seconds until the kernel asks whether anybody is there, between questions, how many."""
 
 
@@ -71,7 +71,7 @@ class HappyEyeballs:
         """
         if now >= self._next and self._hopeful:
             self._begun += 1
-            self._next = now + (STAGGER_S if self._begun < self._count else AGAIN_S)
+            self._next = now + (CONNECT_STAGGER_S if self._begun < self._count else CONNECT_RETRY_S)
             self._begin(self._hopeful.popleft())
         if self._refusal and not self._tries and self._begun >= self._count:
             raise self._refusal
@@ -100,7 +100,7 @@ class HappyEyeballs:
             self._fail(address, OSError(code, os.strerror(code)))
             return
         self._hopeful.append(address)
-        if len(self._tries) == MOST_TRIES:
+        if len(self._tries) == MAX_CONNECT_ATTEMPTS:
             self._drop(self._tries[0]).close()
         self._tries.append(sock)
         self._selector.register(sock, selectors.EVENT_WRITE, _Try(sock, address))
@@ -137,7 +137,7 @@ def _prepare(sock: socket.socket) -> None:
     tcp = socket.IPPROTO_TCP
     sock.setsockopt(tcp, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, QUIET_S)
-    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, EVERY_S)
-    sock.setsockopt(tcp, socket.TCP_KEEPCNT, TIMES)
-    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)

@@ -14,7 +14,7 @@ from .dialer import Dialer, unreachable
 from .http_errors import rejection
 from .models import Request
 
-LARGEST = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 """Bytes of an answer; a token or an invitation is a thousandth of that."""
 
 
@@ -60,14 +60,16 @@ class Post:
         try:
             connection.request("POST", target, json.dumps(self._request.body), {**headers, **self._request.headers})
             answer = connection.getresponse()
-            body = answer.read(LARGEST + 1)
+            body = answer.read(MAX_ANSWER_BYTES + 1)
         except TimeoutError as error:
             raise LinkLost(f"{self._name} did not answer within {self._patience:g} s; try again") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             text = quoted(str(error), self._hide) or type(error).__name__
             raise LinkLost(f"{self._name} broke the connection off or did not answer in HTTP: {text}") from error
-        if len(body) > LARGEST:
-            raise LinkLost(f"{self._name} answered with more than {LARGEST} bytes; is there a login page in between?")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise LinkLost(
+                f"{self._name} answered with more than {MAX_ANSWER_BYTES} bytes; is there a login page in between?"
+            )
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
 
     def abort(self) -> None:

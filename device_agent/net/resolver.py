@@ -21,17 +21,17 @@ from ..core.errors import LinkLost
 
 log = logging.getLogger(__name__)
 
-HURRY_S = 1.0
+KNOWN_NAME_WAIT_S = 1.0
 """How long to wait for an answer where an older one is known."""
-AGAIN_S = 2.0
+LOOKUP_RETRY_S = 2.0
 """After so long without an answer it is asked again: the first may have gone to a server of another network."""
-MOST = 4
+MAX_LOOKUPS = 4
 """Look-ups that may be under way at a time, for all names together."""
-LATELY_S = 24 * 3600.0
+RESOLVED_MAX_AGE_S = 24 * 3600.0
 """How long an answer may be used in place of a new one."""
-MOST_NAMES = 32
+MAX_RESOLVED_NAMES = 32
 
-NEAR = tuple(
+PRIVATE_NETWORKS = tuple(
     map(
         ipaddress.ip_network,
         [
@@ -56,15 +56,15 @@ class Address:
         """Whether it is this machine or in a private network."""
         address = ipaddress.ip_address(str(self.place[0]).partition("%")[0])
         address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in NEAR if network.version == address.version)
+        return any(address in network for network in PRIVATE_NETWORKS if network.version == address.version)
 
 
-Ask = Callable[[str, int], list[Address]]
+Resolve = Callable[[str, int], list[Address]]
 Answer = list[Address] | OSError | None
 """Addresses, why there are none, or: nobody wants to know any more."""
 
 
-def ask(host: str, port: int) -> list[Address]:
+def system_lookup(host: str, port: int) -> list[Address]:
     """Ask the system, however long that takes. Raises OSError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -76,9 +76,9 @@ def ask(host: str, port: int) -> list[Address]:
 class ResolverCache:
     """What was found, and the look-ups under way. Any thread may call anything here."""
 
-    def __init__(self, ask: Ask = ask) -> None:
+    def __init__(self, ask: Resolve = system_lookup) -> None:
         self._ask = ask
-        self._room = threading.BoundedSemaphore(MOST)
+        self._room = threading.BoundedSemaphore(MAX_LOOKUPS)
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
 
@@ -86,19 +86,19 @@ class ResolverCache:
         """Return what was found lately, if anything was. *now* is in seconds of the monotonic clock."""
         with self._lock:
             found, addresses = self._known.get((host, port), (0.0, []))
-        return addresses if now - found <= LATELY_S else []
+        return addresses if now - found <= RESOLVED_MAX_AGE_S else []
 
     def note(self, host: str, port: int, addresses: list[Address], now: float) -> None:
         """Remember *addresses*, and forget the oldest name when there are too many."""
         with self._lock:
             self._known.pop((host, port), None)
             self._known[host, port] = (now, addresses)
-            while len(self._known) > MOST_NAMES:
+            while len(self._known) > MAX_RESOLVED_NAMES:
                 del self._known[next(iter(self._known))]
 
     def ahead(self, host: str, port: int) -> None:
         """Look *host* up aside where nothing is known of it: who connects later need not wait for that."""
-        if not (_number(host, port) or self.known(host, port, time.monotonic())):
+        if not (_literal(host, port) or self.known(host, port, time.monotonic())):
             self.begin(host, port, lambda _answer: None)
 
     def begin(self, host: str, port: int, tell: Callable[[Answer], None]) -> bool:
@@ -151,7 +151,7 @@ class Lookup:
             ring()
 
         self._aside = bool(known) and self._book.begin(self._host, self._port, tell)
-        return in_turns(known)
+        return interleaved(known)
 
     def news(self) -> list[Address]:
         """Return what was found since ``aside``, [] where that is nothing, or nothing yet. Does not wait."""
@@ -162,7 +162,7 @@ class Lookup:
                 return []
             self._aside = False
             if isinstance(answer, list):
-                self._found = in_turns(answer)
+                self._found = interleaved(answer)
             elif answer is None:
                 self._answers.put(None)  # for who waits
         return self._found
@@ -172,16 +172,16 @@ class Lookup:
 
         Raises OSError when there are none, TimeoutError when no answer came, LinkLost when aborted.
         """
-        if found := _number(self._host, self._port) or self.news():
+        if found := _literal(self._host, self._port) or self.news():
             return found
         known = self._book.known(self._host, self._port, time.monotonic())
         try:
-            return in_turns(self._wait(min(until, time.monotonic() + HURRY_S) if known else until))
+            return interleaved(self._wait(min(until, time.monotonic() + KNOWN_NAME_WAIT_S) if known else until))
         except OSError as error:
             if isinstance(error, LinkLost) or not known:
                 raise
             log.info("%s: %s; using the addresses of last time", self._host, error)
-            return in_turns(known)
+            return interleaved(known)
 
     def _wait(self, until: float) -> list[Address]:
         """Ask every AGAIN_S until an answer comes that will not change."""
@@ -189,7 +189,7 @@ class Lookup:
         while (now := time.monotonic()) < until:
             asked |= self._aside or self._book.begin(self._host, self._port, self._answers.put)
             self._aside = False
-            again = min(now + AGAIN_S, until)
+            again = min(now + LOOKUP_RETRY_S, until)
             while (left := again - time.monotonic()) > 0:
                 try:
                     answer = self._answers.get(timeout=left)
@@ -202,7 +202,7 @@ class Lookup:
                 if answer.errno != socket.EAI_AGAIN:
                     raise answer
                 failure = answer  # nobody could be asked: there may be a network soon
-        why = "" if asked else f"; {MOST} earlier ones hang"
+        why = "" if asked else f"; {MAX_LOOKUPS} earlier ones hang"
         raise failure or TimeoutError(f"the look-up of {self._host} does not answer{why}; is there a network?")
 
     def abort(self) -> None:
@@ -210,7 +210,7 @@ class Lookup:
         self._answers.put(None)
 
 
-def _number(host: str, port: int) -> list[Address]:
+def _literal(host: str, port: int) -> list[Address]:
     """Return the address that *host* is; [] where it is a name."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -220,7 +220,7 @@ def _number(host: str, port: int) -> list[Address]:
     return [Address(family, place) for _, _, _, _, place in found]
 
 
-def in_turns(addresses: list[Address]) -> list[Address]:
+def interleaved(addresses: list[Address]) -> list[Address]:
     """Return *addresses* with the families alternating: one that leads nowhere delays the other by one step only."""
     first = [each for each in addresses if each.family == addresses[0].family]
     others = [each for each in addresses if each.family != addresses[0].family]

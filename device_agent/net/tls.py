@@ -9,9 +9,9 @@ from ..core.errors import ConfigError
 from ..runtime.atomic_file import read_whole
 from ..runtime.paths import expand_user
 
-LARGEST = 1 << 20
+MAX_CA_FILE_BYTES = 1 << 20
 """Bytes of a file with authorities; all that a system trusts are a quarter of that."""
-NOT_YET, EXPIRED, OTHER_HOST, NOBODY_VOUCHES = {9}, {10}, {62, 64}, {18, 19, 20, 21}
+CERT_NOT_YET_VALID, CERT_EXPIRED, CERT_HOST_MISMATCH, CERT_UNKNOWN_CA = {9}, {10}, {62, 64}, {18, 19, 20, 21}
 """OpenSSL's codes for what is wrong with a certificate."""
 
 
@@ -25,7 +25,7 @@ def context(ca_file: str = "") -> ssl.SSLContext:
     path = expand_user(ca_file)
     try:
         # Read here, and not by OpenSSL: it would wait for ever for a pipe without a writer.
-        pem = read_whole(path, LARGEST).decode("ascii", "replace").replace("\ufffd", "?")
+        pem = read_whole(path, MAX_CA_FILE_BYTES).decode("ascii", "replace").replace("\ufffd", "?")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"the CA file {path} cannot be read: {reason}") from error
@@ -44,7 +44,7 @@ def context(ca_file: str = "") -> ssl.SSLContext:
     return made
 
 
-def doubt(error: ssl.SSLCertVerificationError, now: float) -> str:
+def certificate_problem(error: ssl.SSLCertVerificationError, now: float) -> str:
     """Return what is wrong with a certificate and what to do; *now* is Unix time.
 
     Time helps with each of these: it sets a clock, renews a certificate, and ends a login page or a router without a
@@ -52,13 +52,13 @@ def doubt(error: ssl.SSLCertVerificationError, now: float) -> str:
     """
     clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     code = error.verify_code
-    if code in NOT_YET:
+    if code in CERT_NOT_YET_VALID:
         return f"its certificate is not valid yet: the clock here says {clock} and is wrong until the network sets it"
-    if code in EXPIRED:
+    if code in CERT_EXPIRED:
         return f"its certificate has expired, or the clock here is ahead: it says {clock}"
-    if code in OTHER_HOST:
+    if code in CERT_HOST_MISMATCH:
         return "its certificate is for another host; is service.url right, and is there no login page in between?"
-    if code in NOBODY_VOUCHES:
+    if code in CERT_UNKNOWN_CA:
         return (
             "its certificate is not signed by a CA that this machine trusts; is there a login page in between? "
             "The CA of a service of your own belongs in service.ca_file"

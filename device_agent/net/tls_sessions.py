@@ -14,9 +14,9 @@ from ..core.errors import ConfigError
 from ..runtime.paths import expand_user
 from . import tls as trust
 
-KEPT_S = 24 * 3600.0
+TICKET_MAX_AGE_S = 24 * 3600.0
 """How long a ticket is used: its owner showed a certificate no longer ago than this, and one that is valid still."""
-MOST = 8
+MAX_TLS_ENTRIES = 8
 """Tickets, and sets of authorities, that are kept; the oldest is forgotten for another one."""
 
 _Stamp = tuple[object, ...]
@@ -81,7 +81,7 @@ class TlsContextCache:
         session, host = tls.session, tls.server_hostname
         if session is None or not session.has_ticket or not host:
             return
-        until = min(time.time() + KEPT_S, _expires(tls))
+        until = min(time.time() + TICKET_MAX_AGE_S, _expires(tls))
         with self._lock:
             _keep(self._tickets, (host, port, ca_file), _Ticket(tls.context, session, until))
 
@@ -93,7 +93,7 @@ TICKETS = TlsContextCache()
 def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
     kept.pop(key, None)
     kept[key] = value
-    while len(kept) > MOST:
+    while len(kept) > MAX_TLS_ENTRIES:
         del kept[next(iter(kept))]
 
 

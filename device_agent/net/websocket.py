@@ -15,22 +15,22 @@ from websocket._abnf import frame_buffer
 
 from ..core.errors import AgentError, LinkClosed, LinkLost, LinkRefused
 from ..core.redaction import quoted, secrets
-from .deadline_stream import GONE, DeadlineStream
-from .dialer import PATIENCE_S, Dialer, unreachable
-from .happy_eyeballs import UNHEARD_MS
+from .deadline_stream import DISCONNECTED_ERRORS, DeadlineStream
+from .dialer import CONNECT_TIMEOUT_S, Dialer, unreachable
+from .happy_eyeballs import TCP_USER_TIMEOUT_MS
 from .http_errors import rejection
 from .models import Endpoint, Message
 
-GOODBYE_S = 0.3
+CLOSE_TIMEOUT_S = 0.3
 """How long to wait for the service's half of a clean close."""
-TAKE_BACK = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """The option of a socket that ends with a reset, and forgets what was not sent."""
-LARGEST = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Bytes. A larger message is not from a service that works."""
-LONGEST_ANSWER = 1024 * 1024
+MAX_HANDSHAKE_BYTES = 1024 * 1024
 """Bytes of an answer to a handshake, which may be the whole of a login page."""
 
-NO_CODE = 1005
+NO_CLOSE_CODE = 1005
 """The close code of a close frame that holds none (RFC 6455, 7.1.5)."""
 
 
@@ -56,7 +56,7 @@ class WebSocket:
     afterwards each message may take PATIENCE_S. *ca_file* names a CA of the owner's, "" for those of the system.
     """
 
-    def __init__(self, endpoint: Endpoint, patience: float = PATIENCE_S, ca_file: str = "") -> None:
+    def __init__(self, endpoint: Endpoint, patience: float = CONNECT_TIMEOUT_S, ca_file: str = "") -> None:
         self._endpoint, self._patience = endpoint, patience
         self._hide = secrets(endpoint.url, endpoint.headers)
         self._dial = Dialer(endpoint.name, patience, ca_file=ca_file)
@@ -82,7 +82,7 @@ class WebSocket:
     def _upgrade(self, line: DeadlineStream) -> None:
         """Turn the connection into a WebSocket, within what is left of the patience."""
         name = self._endpoint.name
-        line.limit(LONGEST_ANSWER)
+        line.limit(MAX_HANDSHAKE_BYTES)
         try:
             self._ws.connect(
                 self._endpoint.url,
@@ -148,10 +148,10 @@ class WebSocket:
         return self._pinged
 
     def _send(self, frame: bytes) -> None:
-        self._open.allow(PATIENCE_S)
+        self._open.allow(CONNECT_TIMEOUT_S)
         try:
             self._open.sendall(frame)
-        except GONE:
+        except DISCONNECTED_ERRORS:
             self._broken = True
         except OSError as error:
             raise self._broke("sending to", error) from error
@@ -159,7 +159,7 @@ class WebSocket:
     def receive(self) -> Message | None:
         """Read one frame; None for one that only keeps the connection alive (pings are answered in here), or where
         there was nothing after all. Who begins a message has PATIENCE_S to end it."""
-        self._open.allow(PATIENCE_S)
+        self._open.allow(CONNECT_TIMEOUT_S)
         try:
             if not self._open.fill():
                 return None
@@ -180,9 +180,9 @@ class WebSocket:
 
     def _broke(self, doing: str, error: Exception) -> LinkLost:
         if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
-            why = f"sent data was not acknowledged within {UNHEARD_MS / 1000:g} s"
+            why = f"sent data was not acknowledged within {TCP_USER_TIMEOUT_MS / 1000:g} s"
         elif isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
-            why = f"a message took more than {PATIENCE_S:g} s"
+            why = f"a message took more than {CONNECT_TIMEOUT_S:g} s"
         else:
             why = quoted(str(error), self._hide)
         self._broken = True
@@ -200,12 +200,12 @@ class WebSocket:
         """
         if self._upgraded and not self._over and (self._broken or not self._goodbye_answered()):
             with suppress(OSError):
-                self._open.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, TAKE_BACK)
+                self._open.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._ws.shutdown()
         self._dial.close()
 
     def _goodbye_answered(self) -> bool:
-        self._open.allow(GOODBYE_S)
+        self._open.allow(CLOSE_TIMEOUT_S)
         try:
             self._ws.send_close()
             while self._ws.recv_frame().opcode != websocket.ABNF.OPCODE_CLOSE:
@@ -226,7 +226,7 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc]  # its base is untyped
         self._answer(websocket.ABNF.OPCODE_CLOSE, struct.pack("!H", status))
 
     def _answer(self, opcode: int, payload: bytes) -> None:
-        with suppress(*GONE):
+        with suppress(*DISCONNECTED_ERRORS):
             self.sock.sendall(_framed(opcode, payload))
 
 
@@ -243,8 +243,10 @@ class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
         if opcode < websocket.ABNF.OPCODE_CLOSE:  # control frames may come between the parts of a message
             total = self.length + (self._continued if opcode == websocket.ABNF.OPCODE_CONT else 0)
             self._continued = 0 if final else total
-            if total > LARGEST:
-                raise websocket.WebSocketPayloadException(f"a message of {total} bytes; {LARGEST} is the limit")
+            if total > MAX_MESSAGE_BYTES:
+                raise websocket.WebSocketPayloadException(
+                    f"a message of {total} bytes; {MAX_MESSAGE_BYTES} is the limit"
+                )
 
 
 def _framed(opcode: int, payload: bytes) -> bytes:
@@ -265,7 +267,7 @@ def _framed(opcode: int, payload: bytes) -> bytes:
 
 
 def _closed(name: str, payload: bytes, hide: list[str]) -> LinkClosed:
-    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_CODE
+    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_CLOSE_CODE
     reason = quoted(payload[2:].decode(errors="replace"), hide)
     text = f"{name} closed the connection with {code}" + (f": {reason}" if reason else "")
     return LinkClosed(text, code=code, reason=reason)

@@ -9,7 +9,7 @@ worked: a service that had taken our key and settings a moment ago has no lastin
 from __future__ import annotations
 
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
-from ..net.http_errors import BUSY_S, NO_QUOTA, asked_wait
+from ..net.http_errors import BUSY_RETRY_S, NO_QUOTA_PHRASES, asked_wait
 from .error_events import FATAL
 
 JUST_BEFORE_S = 5.0
@@ -19,7 +19,7 @@ REFUSING = {1008, 3000, 3003, 4000}
 and OpenAI's refusal of the beta protocol."""
 TRY_AGAIN_LATER = 1013
 """The close code of a service that is overloaded (registered with IANA)."""
-FOR_GOOD = (*FATAL, *NO_QUOTA)
+FOR_GOOD = (*FATAL, *NO_QUOTA_PHRASES)
 """What the error event or the reason holds when no other try helps, whatever the code is."""
 NO_KEY = ("unauthorized", "unauthenticated", "authentication", "forbidden", "invalid api key", "incorrect api key")
 """The same, as long as the session has never worked: after that a token may have run out, and the next one is fresh."""
@@ -49,7 +49,7 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
     said = f"{code} {message} {closed.reason}".lower()
     if _holds(said, FOR_GOOD) or (not ready and _holds(said, NO_KEY)):
         return LinkRefused(text)
-    wait = busy_for(said) or (BUSY_S if closed.code == TRY_AGAIN_LATER else 0.0)
+    wait = busy_for(said) or (BUSY_RETRY_S if closed.code == TRY_AGAIN_LATER else 0.0)
     if wait:
         return LinkLost(text, retry_after=wait)
     if closed.code in REFUSING:
@@ -59,7 +59,7 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
 
 def busy_for(said: str) -> float:
     """Return how many seconds a service that says *said* (lower case) asks us to stay away, 0 where it is not busy."""
-    return asked_wait(said) or (BUSY_S if _holds(said, FOR_NOW) else 0.0)
+    return asked_wait(said) or (BUSY_RETRY_S if _holds(said, FOR_NOW) else 0.0)
 
 
 def _holds(said: str, words: tuple[str, ...]) -> bool:
