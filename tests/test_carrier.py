@@ -13,7 +13,7 @@ from test_wire import Peer, frame
 from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.core.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, TextTurn
 from device_agent.dsp.pcm import frame_bytes
-from device_agent.link.connection import MAX_AUDIO_PIECE_BYTES, Connection, in_pieces
+from device_agent.link.connection import MAX_AUDIO_PIECE_BYTES, Connection, DeviceSide, in_pieces
 from device_agent.link.history import History
 from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
@@ -60,8 +60,8 @@ def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confi
         wire.open()
         playback, recall = PlaybackBuffer(24000), History(24000)
         session = OpenAI().session()
-        told_to = outbox, playback, recall, told.append, lambda: None
-        carrier = Connection(wire, session, *told_to, patience=4.0, rates=(24000, 24000))
+        device = DeviceSide(24000, outbox, playback, recall, told.append, lambda: None, lambda: False)
+        carrier = Connection(wire, session, device, 24000, greeting_s=4.0)
         carrier.greet(lambda: True)
         assert told == [LinkUp()]
         assert carrier.expires_at == expires
@@ -99,8 +99,8 @@ def test_pings_are_answered_while_ten_minutes_of_a_reply_are_unheard():
     with Peer(act) as peer, closing(outbox), closing(WebSocket(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
         wire.open()
         playback = PlaybackBuffer(24000)  # nothing is read from it
-        told_to = outbox, playback, History(24000), told.append, lambda: None
-        carrier = Connection(wire, OpenAI().session(), *told_to, patience=4.0, rates=(24000, 24000))
+        device = DeviceSide(24000, outbox, playback, History(24000), told.append, lambda: None, lambda: False)
+        carrier = Connection(wire, OpenAI().session(), device, 24000, greeting_s=4.0)
         carrier.greet(lambda: True)
         carrier.run(lambda: not answered)
         assert answered

@@ -86,7 +86,7 @@ def test_it_wakes_who_waits_and_falls_silent(ring):
     ring(box)
     ring(box)
     assert select.select([box], [], [], 0)[0] == [box]
-    box.hush()
+    box.clear_wakeup()
     assert select.select([box], [], [], 0)[0] == []
 
 

@@ -207,7 +207,7 @@ def test_a_reply_of_an_earlier_turn_may_be_cut_while_it_still_sounds():
 
 def test_how_much_was_heard_is_measured_at_the_rate_of_the_sound():
     recall = exchanged(("Hello.", "Hello."))
-    assert recall.at(2 * RATE) is recall
+    recall.rate = 2 * RATE
     ask(recall, "u", "Count.")
     answer(recall, "r", "one two three four", seconds=2)  # one second, at this rate
     recall.sent(CancelReply("r", 500), 0.0)

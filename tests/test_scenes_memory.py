@@ -268,7 +268,7 @@ def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, cap
         agent.ask()
         agent.happened(PlaybackEnded)
         simulator.hang_handshake()
-        monkeypatch.setattr(agent.agent._link._policy, "_renew_at", 0.0)
+        monkeypatch.setattr(agent.agent._link._policy, "renew_at", 0.0)
         agent.agent._link.wake()
         assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
         agent.ask()

@@ -14,14 +14,15 @@ import pytest
 from authority import Authority
 
 from device_agent.audio.playback_buffer import PlaybackBuffer
-from device_agent.core.errors import ConfigError, LinkRefused
+from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
 from device_agent.core.redaction import Secret
 from device_agent.link import manager
 from device_agent.link.outbox import Outbox
-from device_agent.net import tls_sessions as ticket_office
-from device_agent.net.dialer import Dialer, prepare
+from device_agent.net import tls as ticket_office
+from device_agent.net.dialer import Dialer
 from device_agent.net.resolver import Address, ResolverCache
-from device_agent.net.tls_sessions import MAX_TLS_ENTRIES, TlsContextCache
+from device_agent.net.tls import MAX_TLS_ENTRIES, TlsContextCache
+from device_agent.net.transport import Transport
 from device_agent.services.xai import Xai
 
 PATIENCE_S = 20.0
@@ -78,7 +79,7 @@ NAMES = "DNS:one.example,DNS:two.example"
 
 def calls(door: Door, tickets: TlsContextCache, ca_file: Path, host: str = "one.example") -> bool:
     """Call, listen and hang up; return whether the handshake was resumed."""
-    with closing(Dialer("it", PATIENCE_S, ca_file=str(ca_file), book=HERE, tickets=tickets)) as dial:
+    with closing(Dialer("it", PATIENCE_S, ca_file=str(ca_file), transport=Transport(HERE, tickets))) as dial:
         line = dial.connect(f"wss://{host}:{door.port}")
         assert isinstance(line.sock, ssl.SSLSocket)
         assert line.recv(1) == b"x"
@@ -106,7 +107,7 @@ def test_who_refuses_a_ticket_has_to_show_a_certificate_that_we_believe(authorit
     tickets, ours = TlsContextCache(), authority.server(NAMES)
     with Door(ours, stranger.server(NAMES), ours) as door:
         assert not calls(door, tickets, authority.certificate)
-        with pytest.raises(ssl.SSLCertVerificationError):
+        with pytest.raises(LinkLost, match="its certificate is "):
             calls(door, tickets, authority.certificate)
         assert not calls(door, tickets, authority.certificate)  # the ticket was used: nobody is asked with it again
 
@@ -145,7 +146,7 @@ def test_authorities_that_were_edited_are_read_again_and_no_ticket_outlives_them
     with Door(authority.server(NAMES)) as door:
         assert [calls(door, tickets, ours) for _ in "12"] == [False, True]
         ours.write_bytes(stranger.certificate.read_bytes())
-        with pytest.raises(ssl.SSLCertVerificationError):
+        with pytest.raises(LinkLost, match="its certificate is "):
             calls(door, tickets, ours)
         ours.write_bytes(stranger.certificate.read_bytes() + authority.certificate.read_bytes())
         assert [calls(door, tickets, ours) for _ in "12"] == [False, True]
@@ -205,7 +206,7 @@ def test_few_tickets_are_kept(authority):
 def test_a_connection_that_was_aborted_leaves_nothing(authority):
     tickets = TlsContextCache()
     with Door(authority.server(NAMES)) as door:
-        dial = Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), book=HERE, tickets=tickets)
+        dial = Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), transport=Transport(HERE, tickets))
         dial.connect(f"wss://one.example:{door.port}")
         dial.abort()
         dial.close()
@@ -228,11 +229,11 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
     tickets, book = TlsContextCache(), ResolverCache(ask)
     with Door(authority.server(NAMES)) as door:
         for url in (f"wss://one.example:{door.port}/v1", "ws://plain.example", "wss://127.0.0.1", "nonsense"):
-            prepare(url, str(authority.certificate), book, tickets)
+            Transport(book, tickets).prepare(url, str(authority.certificate))
         assert looked_up.wait(PATIENCE_S)
         assert asked == [("one.example", door.port)]
-        assert list(tickets._trusted) == [str(authority.certificate)]
-        prepare("wss://one.example", "/nowhere/ca.pem", book, tickets)  # who dials will say so
+        assert list(tickets._contexts) == [str(authority.certificate)]
+        Transport(book, tickets).prepare("wss://one.example", "/nowhere/ca.pem")  # who dials will say so
 
 
 def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, monkeypatch):
@@ -241,14 +242,15 @@ def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, mon
     ours.write_bytes(authority.certificate.read_bytes())
     services = [Xai(url="wss://127.0.0.1:1/", ca_file=str(ours), key=Secret("k"))]
     outbox, stopping = Outbox(1 << 16), threading.Event()
-    rests = manager.LinkManager(services, outbox, PlaybackBuffer(24000), lambda _event: None)
+    transport = Transport()
+    rests = manager.LinkManager(services, outbox, PlaybackBuffer(24000), lambda _event: None, transport)
     thread = threading.Thread(target=rests.run, args=(stopping,))
     with closing(outbox):
         thread.start()
         ends = time.monotonic() + PATIENCE_S
-        while str(ours) not in ticket_office.TICKETS._trusted and time.monotonic() < ends:
+        while str(ours) not in transport.tls._contexts and time.monotonic() < ends:
             stopping.wait(0.01)
         stopping.set()
         rests.wake()
         thread.join(PATIENCE_S)
-    assert str(ours) in ticket_office.TICKETS._trusted
+    assert str(ours) in transport.tls._contexts

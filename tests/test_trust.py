@@ -17,6 +17,7 @@ from device_agent.net.dialer import Dialer
 from device_agent.net.http_post import Post
 from device_agent.net.models import Endpoint, Request
 from device_agent.net.resolver import Address, ResolverCache
+from device_agent.net.transport import Transport
 from device_agent.net.websocket import WebSocket
 
 
@@ -70,7 +71,7 @@ def test_a_post_believes_it_too(authority):
 def test_a_name_is_compared_as_well(authority):
     book = ResolverCache(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])
     with Peer(lambda _sock: None, authority.server("DNS:speaker.example")) as peer:
-        dial = Dialer("it", 5, ca_file=str(authority.certificate), book=book)
+        dial = Dialer("it", 5, ca_file=str(authority.certificate), transport=Transport(book))
         tls = dial.connect(f"wss://speaker.example:{peer.port}").sock
         assert isinstance(tls, ssl.SSLSocket)
         assert tls.getpeercert()["subjectAltName"] == (("DNS", "speaker.example"),)  # type: ignore[index]

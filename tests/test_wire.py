@@ -21,7 +21,7 @@ from websockets.server import ServerProtocol
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.net.deadline_stream import DeadlineStream
 from device_agent.net.models import Endpoint
-from device_agent.net.websocket import MAX_MESSAGE_BYTES, WebSocket, _framed
+from device_agent.net.websocket import MAX_MESSAGE_BYTES, WebSocket, encode_frame
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -614,11 +614,11 @@ def test_a_message_of_any_size_is_framed_as_another_implementation_reads_it(size
     server = ServerProtocol(state=OPEN)
     for opcode in (1, 2):
         payload = b"x" * size if opcode == 1 else said[:size]
-        raw = _framed(opcode, payload)
+        raw = encode_frame(opcode, payload)
         server.receive_data(raw)
         (heard,) = server.events_received()
         assert (heard.opcode, bytes(heard.data), heard.fin) == (opcode, payload, True)
-        assert raw != _framed(opcode, payload)
+        assert raw != encode_frame(opcode, payload)
 
 
 def test_a_line_waits_for_room_and_no_longer_than_it_may():
