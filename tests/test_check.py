@@ -195,8 +195,8 @@ def test_a_step_that_hangs_fails_and_is_left_behind():
         hanging.wait()
 
     doctor = Doctor(page)
-    doctor._take(step, StepTimeout(0.05, "pull it out"))
-    doctor._take(lambda: iter([Finding("third", "came as well")]), StepTimeout(5.0))
+    doctor._run(step, StepTimeout(0.05, "pull it out"))
+    doctor._run(lambda: iter([Finding("third", "came as well")]), StepTimeout(5.0))
     assert [(each.name, each.mark) for each in page.found] == [
         ("first", Mark.OK),
         ("second", Mark.FAIL),
@@ -218,9 +218,9 @@ def test_an_error_of_ours_is_told_in_its_own_words_and_one_of_nobody_as_a_mistak
 
         return step
 
-    doctor._take(fails(DeviceFailed("it is broken: mend it")), StepTimeout(5.0))
+    doctor._run(fails(DeviceFailed("it is broken: mend it")), StepTimeout(5.0))
     with caplog.at_level(logging.CRITICAL):
-        doctor._take(fails(ZeroDivisionError("by nothing")), StepTimeout(5.0))
+        doctor._run(fails(ZeroDivisionError("by nothing")), StepTimeout(5.0))
     ours, nobodys = page.found
     assert (ours.text, ours.mark) == ("it is broken: mend it", Mark.FAIL)
     assert "ZeroDivisionError" in nobodys.text

@@ -362,4 +362,4 @@ def test_a_loudspeaker_that_wakes_late_is_told_with_the_line_to_write(lost_s, no
 
 
 def test_two_chirps_of_three_are_believed():
-    assert [echo_advice.trusted(heard(*[0.2] * count)) for count in range(4)] == [False, False, True, True]
+    assert [heard(*[0.2] * count).trusted for count in range(4)] == [False, False, True, True]

@@ -1,4 +1,4 @@
-"""How the findings are told: to people line by line as they come, to machines as one JSON document at the end."""
+"""Report of the findings: lines of text as they come, or one JSON document at the end."""
 
 from __future__ import annotations
 
@@ -14,50 +14,46 @@ from ..core.printable import printable
 from .findings import Finding, Mark, Now
 
 DEFAULT_COLUMNS, MAX_COLUMNS = 80, 100
-"""Columns: where nobody says how many there are, and of the widest text that is pleasant to read."""
 INDENT_COLUMNS = 21
-"""Columns that mark and name take."""
+"""Width of mark and name."""
 NEXT_LINE = "\n" + " " * INDENT_COLUMNS
 MIN_TEXT_COLUMNS = 20
-"""Columns that a text gets on the narrowest terminal."""
 METER_LOWEST_DB = -60.0
-"""What the meter shows as nothing."""
+"""Shown as an empty meter."""
 METER_COLUMNS = 24
-"""Columns of the meter."""
 COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
 
 
 class Report(Protocol):
-    """Where the findings are written down. Belongs to the main thread."""
+    """Output of the doctor. Belongs to the main thread."""
 
     @property
     def live(self) -> bool:
-        """Whether somebody sees what is being tried just now."""
+        """Whether ``now`` is shown."""
 
     def group(self, title: str) -> None:
-        """What follows belongs together."""
+        """Begin a group of findings."""
 
     def now(self, doing: Now) -> None:
-        """This is being tried."""
+        """Show what is being tried."""
 
     def show(self, finding: Finding) -> None:
-        """This was found."""
+        """Add a finding."""
 
     def end(self, verdict: str, *, ok: bool) -> None:
-        """That was all."""
+        """Add the verdict, and complete the report."""
 
 
 @dataclass
 class TextReport:
-    """A report of *width* columns on *out*, *coloured* or not; where it is *live*, what is being tried is shown until
-    it is known."""
+    """Text of *width* columns on *out*. Where it is *live*, the last line shows what is being tried."""
 
     out: TextIO
     width: int = DEFAULT_COLUMNS
     coloured: bool = False
     live: bool = False
-    _passing: bool = False  # the line on the screen is one that will be written over
+    _passing: bool = False  # the last line will be overwritten
     _begun: bool = False
 
     def group(self, title: str) -> None:
@@ -105,7 +101,7 @@ class TextReport:
 
 
 class JsonReport:
-    """One JSON document on *out*, and nothing else."""
+    """One JSON document on *out*."""
 
     live = False
 
@@ -129,7 +125,7 @@ class JsonReport:
 
 
 def open_report(out: TextIO, *, as_json: bool) -> Report:
-    """Return how to write on *out*: live on a terminal that can, and in colour unless somebody minds (NO_COLOR)."""
+    """Return a report on *out*: live on a capable terminal, and coloured there unless NO_COLOR is set."""
     if as_json:
         return JsonReport(out)
     live = out.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
@@ -138,9 +134,7 @@ def open_report(out: TextIO, *, as_json: bool) -> Report:
 
 
 def _passing(doing: Now) -> str:
-    return doing.text if doing.level is None else f"{doing.text} [{_bar(doing.level)}] {doing.level:3.0f} dBFS"
-
-
-def _bar(level: float) -> str:
-    filled = round(METER_COLUMNS * max(0.0, min(1.0, 1 - level / METER_LOWEST_DB)))
-    return "#" * filled + "." * (METER_COLUMNS - filled)
+    if doing.level is None:
+        return doing.text
+    filled = round(METER_COLUMNS * max(0.0, min(1.0, 1 - doing.level / METER_LOWEST_DB)))
+    return f"{doing.text} [{'#' * filled:.<{METER_COLUMNS}}] {doing.level:3.0f} dBFS"
