@@ -49,14 +49,10 @@ class ServiceCheck:
 
     def __init__(self, config: Config, number: int) -> None:
         self._named = (config.service, *config.fallback)[number]
+        self.name = self._named.name
         self._first = config.service
         self._greeted_only = number > 0
         self._config = replace(config, fallback=(self._named,) if number else ())
-
-    @property
-    def name(self) -> str:
-        """Name of the service."""
-        return self._named.name
 
     def key(self) -> Progress:
         """Find the key; it is never shown."""
@@ -110,9 +106,8 @@ class ServiceCheck:
         services, trace = self._services(), SessionTrace()
         rate, step = services[0].rate, "handshake"
         with closing(Outbox(limit=2**16)) as outbox:
-            device = DeviceSide(
-                rate, outbox, PlaybackBuffer(rate), History(rate), trace.tell, lambda: None, lambda: False
-            )
+            playback, history = PlaybackBuffer(rate), History(rate)
+            device = DeviceSide(rate, outbox, playback, history, trace.tell, lambda: None, lambda: False)
             connector = Connector(services, device, Transport(), trace.trace)
             try:
                 for item in self._converse(connector, len(services) - 1, outbox, trace):
@@ -125,10 +120,8 @@ class ServiceCheck:
                 yield Finding(step, str(error), Mark.FAIL, wait)
 
     def _refused(self) -> str:
-        return (
-            f"the key comes from the {self._key_place()}, all else from config.yaml, under service; "
-            "another key: sudo device-agent key"
-        )
+        place = f"the key comes from the {self._key_place()}, all else from config.yaml, under service"
+        return f"{place}; another key: sudo device-agent key"
 
     def _converse(self, connector: Connector, number: int, outbox: Outbox, trace: SessionTrace) -> Progress:
         """Hold the shortest conversation. Raises LinkLost and LinkRefused."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import textwrap
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from .. import __version__
 from ..core.printable import printable
@@ -25,12 +25,11 @@ COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
 
 
-class Report(Protocol):
+class Report:
     """Output of the doctor. Belongs to the main thread."""
 
-    @property
-    def live(self) -> bool:
-        """Whether ``now`` is shown."""
+    live = False
+    """Whether ``now`` is shown."""
 
     def group(self, title: str) -> None:
         """Begin a group of findings."""
@@ -46,7 +45,7 @@ class Report(Protocol):
 
 
 @dataclass
-class TextReport:
+class TextReport(Report):
     """Text of *width* columns on *out*. Where it is *live*, the last line shows what is being tried."""
 
     out: TextIO
@@ -100,10 +99,8 @@ class TextReport:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.coloured else text
 
 
-class JsonReport:
+class JsonReport(Report):
     """One JSON document on *out*."""
-
-    live = False
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -112,8 +109,6 @@ class JsonReport:
 
     def group(self, title: str) -> None:
         self._group = title
-
-    def now(self, doing: Now) -> None: ...
 
     def show(self, finding: Finding) -> None:
         known = {"name": finding.name, "group": self._group, "mark": finding.mark.value, "text": finding.text}

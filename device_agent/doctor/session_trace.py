@@ -19,24 +19,16 @@ class SessionTrace:
     """Observes one connection: ``trace`` its messages, ``tell`` its events."""
 
     def __init__(self) -> None:
-        self.connected_at = time.monotonic()
-        """When the WebSocket was open."""
-        self.first = ""
-        """Type of the first message."""
-        self.dialect = ""
-        """Type of the message with the first audio."""
-        self.accepted = False
-        self.settings: dict[str, str] = {}
-        """Model and voice, as the service repeated them."""
-        self.complaint = ""
-        """The first error of the service."""
-        self.first_sound: float | None = None
-        """When the reply began, by the monotonic clock."""
-        self.ended = False
+        self.connected_at = time.monotonic()  # when the WebSocket was open
+        self.first = ""  # type of the first message
+        self.dialect = ""  # type of the message with the first audio
+        self.accepted = False  # the settings
+        self.settings: dict[str, str] = {}  # model and voice, as the service repeated them
+        self.complaint = ""  # the first error of the service
+        self.first_sound: float | None = None  # when the reply began, by the monotonic clock
+        self.ended = False  # the reply, and with a *problem* where it is not whole
         self.problem = ""
-        """Why the reply is not whole."""
-        self.said = ""
-        """Beginning of the text of the reply."""
+        self.said = ""  # beginning of the text of the reply
         self._latest = ""
 
     def trace(self, step: str, result: Any) -> None:

@@ -13,14 +13,10 @@ FAILED_SERVICE_AWAY_S = 300.0
 class _Candidate:
     """State of one service. Times are in seconds of the clock that ``now`` is read from."""
 
-    tried: bool = False
-    """In this round, without success."""
-    away_until: float = -math.inf
-    """Passed over while there is another one."""
-    busy_until: float = -math.inf
-    """The service asked for time: nothing may connect before."""
-    refused_until: float = -math.inf
-    """The service refused: only a request may connect before."""
+    tried: bool = False  # in this round, without success
+    away_until: float = -math.inf  # passed over while there is another one
+    busy_until: float = -math.inf  # the service asked for time: nothing may connect before
+    refused_until: float = -math.inf  # the service refused: only a request may connect before
 
     @property
     def closed_until(self) -> float:

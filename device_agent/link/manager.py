@@ -86,23 +86,16 @@ class LinkManager:
 
     def linger(self) -> None:
         """Do not replace the connection if it breaks now."""
-        with self._lock:
-            event = self._policy.linger()
-        self._changed(event)
+        self._update(self._policy.linger)
 
     def hang_up(self) -> None:
         """Close the connection: it is not needed any more."""
-        with self._lock:
-            event = self._policy.hang_up()
-        self._changed(event)
+        self._update(self._policy.hang_up)
 
     def allow(self, allowed: bool) -> None:
         """Set whether there may be a connection at all."""
-        with self._lock:
-            if allowed is self._policy.allowed:
-                return
-            event = self._policy.allow(allowed, time.monotonic())
-        self._changed(event)
+        if allowed is not self._policy.allowed:
+            self._update(lambda: self._policy.allow(allowed, time.monotonic()))
 
     def use(self, services: Sequence[Service], *, always: bool) -> None:
         """Use *services*, of the same audio rate, from the next connection on; an open one is renewed when quiet."""
@@ -122,6 +115,11 @@ class LinkManager:
         self._connector.abort()
         if self._connection is not None:
             self._connection.abort()
+
+    def _update(self, change: Callable[[], Event | None]) -> None:
+        with self._lock:
+            event = change()
+        self._changed(event)
 
     def _changed(self, event: Event | None) -> None:
         """Tell the *event* of the policy, and let the thread ask the policy again."""

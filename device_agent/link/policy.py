@@ -310,9 +310,8 @@ class LinkPolicy:
         if isinstance(error, LinkRefused):
             self._failover.refused(number, now + REFUSED_S)
         elif error.retry_after:
-            self._failover.busy(
-                number, now + error.retry_after + self._rng.uniform(BACKOFF_FIRST_S / 2, BACKOFF_FIRST_S)
-            )
+            jitter = self._rng.uniform(BACKOFF_FIRST_S / 2, BACKOFF_FIRST_S)
+            self._failover.busy(number, now + error.retry_after + jitter)
         elif reached:
             self._pause_from(now, now)
             return

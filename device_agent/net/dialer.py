@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
 import socket
 import ssl
+import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 """From the look-up of the name to the last byte of the answer to the handshake."""
+WAKE_COUNT = (1).to_bytes(8, sys.byteorder)
+"""What is written to an eventfd."""
 NO_ROUTE_ERRNOS = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -50,10 +55,8 @@ class Dialer:
         self._tcp: socket.socket | None = None  # the same connection below TLS, for ``abort``
         self._port = 0
         self._verified = False  # the peer has shown a certificate, now or when it issued the ticket
-        self._wakeup, self._waker = socket.socketpair()
-        self._wakeup.setblocking(False)
-        self._waker.setblocking(False)
-        self._lock = threading.Lock()  # of what ``abort`` uses: the waker, and the TCP socket
+        self._wakeup = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
+        self._lock = threading.Lock()  # of what ``abort`` uses: wakeup and TCP socket
         self._aborted = False
 
     def connect(self, url: str) -> DeadlineStream:
@@ -119,11 +122,10 @@ class Dialer:
 
         Raises OSError, LinkLost when aborted.
         """
-        with HappyEyeballs(addresses, self._wakeup) as race:
+        with closing(HappyEyeballs(addresses, self._wakeup)) as race:
             sock = None
             while sock is None:
-                with suppress(BlockingIOError):
-                    self._wakeup.recv(64)
+                self._wakeup.read(8)
                 self._raise_if_aborted()
                 race.join(lookup.news())
                 now = time.monotonic()
@@ -186,18 +188,18 @@ class Dialer:
             with suppress(OSError, ValueError):
                 self._transport.tls.keep(self._sock, self._port, self._ca_file)
         with self._lock:
-            self._free(self._sock, self._tcp, self._wakeup, self._waker)
+            self._free(self._sock, self._tcp, self._wakeup)
 
     @staticmethod
-    def _free(*sockets: socket.socket | None) -> None:
-        for each in sockets:
+    def _free(*parts: socket.socket | io.FileIO | None) -> None:
+        for each in parts:
             if each is not None:
                 each.close()
 
     def _wake(self) -> None:
         """End the wait for a connection. Any thread."""
-        with self._lock, suppress(OSError):
-            self._waker.send(b".")
+        with self._lock, suppress(ValueError):  # it is closed
+            self._wakeup.write(WAKE_COUNT)
 
 
 def failure_text(error: Exception) -> str:

@@ -8,6 +8,7 @@ import selectors
 import socket
 from collections import deque
 from contextlib import suppress
+from typing import BinaryIO
 
 from .resolver import Address
 
@@ -26,10 +27,10 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
 class HappyEyeballs:
     """Connection attempts under way, to several addresses or repeatedly to one. Belongs to one thread.
 
-    *wakeup* is a socket that ends the wait of ``step`` when it becomes readable.
+    *wakeup* is a file that ends the wait of ``step`` when it becomes readable.
     """
 
-    def __init__(self, addresses: list[Address], wakeup: socket.socket) -> None:
+    def __init__(self, addresses: list[Address], wakeup: BinaryIO) -> None:
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup, selectors.EVENT_READ)
         self._addresses = list(addresses)
@@ -40,10 +41,8 @@ class HappyEyeballs:
         self._refusal: OSError | None = None
         self._failure: OSError | None = None
 
-    def __enter__(self) -> HappyEyeballs:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
+    def close(self) -> None:
+        """Give up all attempts that are under way."""
         self._selector.close()
         for each in self._attempts:
             each.close()

@@ -31,16 +31,8 @@ MAX_LOOKUPS = 4
 RESOLVED_MAX_AGE_S = 24 * 3600.0
 MAX_RESOLVED_NAMES = 32
 
-PRIVATE_NETWORKS = tuple(
-    map(
-        ipaddress.ip_network,
-        [
-            *("0.0.0.0/32", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
-            "100.64.0.0/10",
-            *("::/128", "::1/128", "fc00::/7", "fe80::/10"),
-        ],
-    )
-)
+_PRIVATE = "0.0.0.0/32 127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 100.64.0.0/10"
+PRIVATE_NETWORKS = [ipaddress.ip_network(each) for each in f"{_PRIVATE} ::/128 ::1/128 fc00::/7 fe80::/10".split()]
 """This machine and private networks (100.64.0.0/10: many virtual ones), to which plain text may be sent."""
 
 

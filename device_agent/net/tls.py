@@ -45,13 +45,11 @@ def context(ca_file: str = "") -> ssl.SSLContext:
             raise ssl.SSLError("it is empty")
         made = ssl.create_default_context(cadata=pem)
     except ssl.SSLError as error:
-        raise ConfigError(
-            f"{path} is not a PEM file with certificates; export the certificate of your CA as PEM"
-        ) from error
+        text = f"{path} is not a PEM file with certificates; export the certificate of your CA as PEM"
+        raise ConfigError(text) from error
     if not made.cert_store_stats()["x509_ca"]:
-        raise ConfigError(
-            f"{path} holds no CA certificate; use the certificate of the CA that signed the one of the service"
-        )
+        advice = "use the certificate of the CA that signed the one of the service"
+        raise ConfigError(f"{path} holds no CA certificate; {advice}")
     return made
 
 

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import websocket
 from websocket import _handshake
@@ -36,19 +37,8 @@ NO_CLOSE_CODE = 1005
 """The close code of a close frame that holds none (RFC 6455, 7.1.5)."""
 
 
-class _NoCookies:
-    """A cookie jar that keeps nothing. websocket-client has one jar for the whole process, without a bound, whose
-    cookies go to other hosts, too."""
-
-    def add(self, _set_cookie: str | None) -> None:
-        """Do nothing."""
-
-    def get(self, _host: str | None) -> str:
-        """Return no cookie."""
-        return ""
-
-
-_handshake.CookieJar = _NoCookies()  # there is no option for it
+# No cookies: websocket-client has one jar for the whole process, without a bound, whose cookies go to other hosts, too.
+_handshake.CookieJar = SimpleNamespace(add=lambda _set_cookie: None, get=lambda _host: "")
 
 
 class WebSocket:
@@ -70,10 +60,10 @@ class WebSocket:
         self._endpoint, self._timeout_s, self._trace = endpoint, timeout_s, trace
         self._hide = secrets(endpoint.url, endpoint.headers)
         self._dialer = Dialer(endpoint.name, timeout_s, ca_file=ca_file, transport=transport, trace=trace)
-        self._opened: DeadlineStream | None = None
+        self._stream: DeadlineStream  # from ``open`` on
         self._pinged = 0
         self.ponged = 0
-        """Number of the latest ping that was answered: the peer has received all that was sent before it."""
+        """Number of the latest answered ping: the peer has received all that was sent before it."""
         self._upgraded = self._closed_by_peer = False
         self._broken = False  # no closing handshake: the protocol was violated, or the peer is gone
         self._ws = _Socket(enable_multithread=False, skip_utf8_validation=True)
@@ -81,13 +71,13 @@ class WebSocket:
 
     def open(self) -> None:
         """Connect, and perform the handshake."""
-        self._opened = self._dialer.connect(self._endpoint.url)
-        self._opened.limit(MAX_HANDSHAKE_BYTES)
+        self._stream = self._dialer.connect(self._endpoint.url)
+        self._stream.limit(MAX_HANDSHAKE_BYTES)
         try:
             self._ws.connect(
                 self._endpoint.url,
                 header=self._endpoint.headers,
-                socket=self._opened,
+                socket=self._stream,
                 suppress_origin=True,
                 redirect_limit=0,  # the key would go to another server
             )
@@ -107,7 +97,7 @@ class WebSocket:
         if extensions := (self._ws.getheaders() or {}).get("sec-websocket-extensions"):
             text = quoted(extensions, self._hide)
             raise LinkRefused(f"{self.name} wants to use {text}, which we did not offer; switch it off there")
-        self._opened.limit(None)
+        self._stream.limit(None)
         self._upgraded = True
         if self._trace is not None:
             self._trace("handshake", self.name)
@@ -118,11 +108,6 @@ class WebSocket:
         if status and status != 101:
             headers = self._ws.getheaders() or {}
             raise rejection(self.name, status, headers, None, self._hide, time.time())
-
-    @property
-    def _stream(self) -> DeadlineStream:
-        assert self._opened is not None  # noqa: S101
-        return self._opened
 
     def fileno(self) -> int:
         """The descriptor to select on; ask ``pending`` first."""
@@ -235,7 +220,7 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc]  # its base is untyped
 
 
 class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
-    """Refuses a large message before it is read; websocket-client has no limit."""
+    """Refuses a large message before it is read: websocket-client has no limit."""
 
     def __init__(self, ws: websocket.WebSocket) -> None:
         super().__init__(ws._recv, skip_utf8_validation=True)  # noqa: SLF001  its one way to read
