@@ -19,6 +19,7 @@ from ..dsp.pcm import frame_bytes
 from ..hardware.ports import Button, Controls, Light, Microphone, Speaker
 from ..link.manager import LinkManager
 from ..link.outbox import Outbox
+from ..net.transport import Transport
 from ..runtime.rendezvous import Rendezvous
 from ..state.alarms import Alarms
 from ..state.store import StateStore
@@ -98,9 +99,10 @@ def build_device(
         outbox,
         playback,
         inbox.put,
+        before.link.transport if before else Transport(),
         always=stays_connected(config),
         crowded=lambda: inbox.qsize() > CROWDED_INBOX,
-        recall=before.link.recall if before else None,
+        history=before.link.history if before else None,
     )
     closed = Rendezvous()
     capture = CaptureThread(

@@ -7,7 +7,7 @@ from typing import Any
 from ..app.factories import open_services
 from ..config.model import Config
 from ..core.errors import ConfigError
-from ..net.dialer import PATIENCE_S
+from ..net.dialer import CONNECT_TIMEOUT_S
 from ..net.http_post import Post
 from ..services.auth import read_token
 
@@ -17,4 +17,4 @@ def fetch_token(config: Config) -> str:
     service: Any = open_services(config)[0]
     if not hasattr(service, "mint"):
         raise ConfigError(f"{config.service.name} has no short-lived tokens")
-    return read_token(Post(service.mint(), PATIENCE_S, service.ca_file).send()).reveal()
+    return read_token(Post(service.mint(), CONNECT_TIMEOUT_S, service.ca_file).send()).reveal()

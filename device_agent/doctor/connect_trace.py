@@ -1,88 +1,69 @@
-"""A dial with a watch: which step was done, what it found, and how long it took."""
+"""Connect trace: the findings about name, route and TLS of one connect."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
-from ..net.deadline_stream import DeadlineStream
-from ..net.dialer import Dialer
-from ..net.resolver import Address, ResolverCache
-from ..net.tls_sessions import TlsContextCache
+from ..net.resolver import Address
 from .findings import Finding, Mark
 
-SHOWN = 3
-"""How many addresses of a name are shown."""
-SOON_S = 7 * 86400.0
-"""A certificate that ends so soon is worth a word."""
+MAX_SHOWN_ADDRESSES = 3
+CERT_EXPIRES_SOON_S = 7 * 86400.0
 
 
-class ConnectTrace(Dialer):
-    """Dials as ``Dialer`` does; *name* is what errors call the other side. Belongs to one thread."""
+class ConnectTrace:
+    """A ``Trace`` of a ``Dialer`` that connects to *host*; it begins with the connect."""
 
-    def __init__(self, name: str, host: str, *, ca_file: str) -> None:
-        super().__init__(
-            name, ca_file=ca_file, book=ResolverCache(), tickets=TlsContextCache()
-        )  # nothing is taken from memory
-        self.name, self._host = name, host
+    def __init__(self, host: str) -> None:
         self.step = "name"
-        """What is done now, or what could not be done."""
-        self._found: list[Finding] = []
-        self._tls_s: float | None = None
+        """The step under way, or the one that failed."""
+        self.findings: list[Finding] = []
+        self._host, self._began = host, time.monotonic()
 
-    def findings(self, line: DeadlineStream | None) -> Iterator[Finding]:
-        """Yield what is known; *line* is what came of it, if anything."""
-        yield from self._found
-        if line is not None:
-            yield _plain() if self._tls_s is None else _certificate(line.sock, self._tls_s, time.time())
-
-    def _find(self, host: str, port: int, until: float) -> list[Address]:
-        began = time.monotonic()
-        addresses = super()._find(host, port, until)
-        self._note(_name(self._host, addresses, time.monotonic() - began))
-        self.step = "route"
-        return addresses
-
-    def _race(self, addresses: list[Address], until: float) -> socket.socket:
-        began = time.monotonic()
-        sock = super()._race(addresses, until)
-        ms = 1000 * (time.monotonic() - began)
-        peer = f"{sock.getpeername()[0]} port {sock.getpeername()[1]}"
-        self._note(Finding("route", f"{peer} answers ({ms:.0f} ms)", figures={"peer": peer, "ms": round(ms, 1)}))
-        self.step = "TLS"
-        return sock
-
-    def _wrap(self, host: str, until: float) -> None:
-        began = time.monotonic()
-        super()._wrap(host, until)
-        self._tls_s = time.monotonic() - began
-
-    def _note(self, finding: Finding) -> None:
-        self._found.append(finding)
+    def __call__(self, step: str, result: Any) -> None:
+        now = time.monotonic()
+        ms, self._began = 1000 * (now - self._began), now
+        match step:
+            case "resolve":
+                self.findings.append(_name(self._host, result, ms))
+                self.step = "route"
+            case "connect":
+                self.findings.append(_route(result, ms))
+                self.step = "TLS"
+            case "tls":
+                self.findings.append(_certificate(result, ms, time.time()))
 
 
-def _name(host: str, addresses: list[Address], took: float) -> Finding:
-    places = list(dict.fromkeys(str(address.place[0]) for address in addresses))
-    figures = {"host": host, "addresses": places, "ms": round(1000 * took, 1)}
-    if places == [host]:
-        return Finding("name", f"{host} is already an address", figures=figures)
-    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-    return Finding("name", f"{host} is {', '.join(places[:SHOWN])}{more} ({1000 * took:.0f} ms)", figures=figures)
-
-
-def _plain() -> Finding:
+def plain() -> Finding:
+    """Return the finding about a connection without TLS."""
     return Finding("TLS", "none: not encrypted, but it stays in your own network", figures={"plain": True})
 
 
-def _certificate(sock: socket.socket, took: float, now: float) -> Finding:
-    """Return what to say of a handshake that was done; *now* is Unix time."""
-    assert isinstance(sock, ssl.SSLSocket)  # noqa: S101  somebody has wrapped it
-    ends = ssl.cert_time_to_seconds(str((sock.getpeercert() or {}).get("notAfter")))
+def _name(host: str, addresses: Sequence[Address], ms: float) -> Finding:
+    places = list(dict.fromkeys(str(address.sockaddr[0]) for address in addresses))
+    figures = {"host": host, "addresses": places, "ms": round(ms, 1)}
+    if places == [host]:
+        return Finding("name", f"{host} is already an address", figures=figures)
+    more = f" and {len(places) - MAX_SHOWN_ADDRESSES} more" if len(places) > MAX_SHOWN_ADDRESSES else ""
+    shown = ", ".join(places[:MAX_SHOWN_ADDRESSES])
+    return Finding("name", f"{host} is {shown}{more} ({ms:.0f} ms)", figures=figures)
+
+
+def _route(sock: socket.socket, ms: float) -> Finding:
+    peer = f"{sock.getpeername()[0]} port {sock.getpeername()[1]}"
+    return Finding("route", f"{peer} answers ({ms:.0f} ms)", figures={"peer": peer, "ms": round(ms, 1)})
+
+
+def _certificate(tls: ssl.SSLSocket, ms: float, now: float) -> Finding:
+    """Return what the handshake has shown; *now* is Unix time."""
+    ends = ssl.cert_time_to_seconds(str((tls.getpeercert() or {}).get("notAfter")))
     until = time.strftime("%Y-%m-%d", time.gmtime(ends))
-    text = f"{sock.version()} ({1000 * took:.0f} ms); the certificate is valid until {until}"
-    figures = {"version": sock.version(), "ms": round(1000 * took, 1), "valid_until": until}
-    if ends - now < SOON_S:
+    text = f"{tls.version()} ({ms:.0f} ms); the certificate is valid until {until}"
+    figures = {"version": tls.version(), "ms": round(ms, 1), "valid_until": until}
+    if ends - now < CERT_EXPIRES_SOON_S:
         return Finding("TLS", text, Mark.NOTE, "that is soon: the operator of the service has to renew it", figures)
     return Finding("TLS", text, figures=figures)

@@ -1,4 +1,4 @@
-"""What the doctor finds: one line for each thing, with a mark, and what to do where it is not well."""
+"""Findings: what a check found, as one line with a mark and an advice."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 
 class Mark(Enum):
-    """How a thing is. The value is what people see."""
+    """State of a thing; the value is shown."""
 
     OK = "ok"
     NOTE = "note"
     """A turn would work, and something could be better, or could not be tried."""
     SKIP = "skip"
-    """Not tried, because that is what was asked for, or it makes no sense here."""
+    """Not tried, because that was asked for or makes no sense here."""
     FAIL = "FAIL"
-    """No turn would work with this."""
+    """No turn would work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. *text* says what was seen, *advice* what to do; *figures* are for machines."""
+    """One line of the report. *text* says what was seen, *advice* what to do; *figures* are for the JSON report."""
 
     name: str
     text: str
@@ -33,47 +33,36 @@ class Finding:
 
 @dataclass(frozen=True)
 class Now:
-    """What is being tried just now, for who watches: with a *text*, and the *level* of a sound in dBFS."""
+    """What is being tried, for the terminal: with a *text*, and the *level* of a sound in dBFS."""
 
     name: str
     text: str = ""
     level: float | None = None
 
 
+Progress = Iterator[Finding | Now]
+"""What a step yields. It may raise AgentError: that is a FAIL of what was tried last."""
+
+_SOUND = "check its cable, and choose another one with: device-agent devices"
+_PIN = "check its wires, and its pin in config.yaml"
+_FAR = "try again in a minute; if that does not help, check the network, and the section service of config.yaml"
+USUAL_ADVICE = {
+    **dict.fromkeys(("microphone", "loudspeaker", "level", "echo"), _SOUND),
+    "canceller": "write echo.mode: off into config.yaml, which works without it",
+    **dict.fromkeys(("button", "light", "controls"), _PIN),
+    "key": "store another one: sudo device-agent key",
+    **dict.fromkeys(("name", "route", "TLS", "handshake", "session", "turn"), _FAR),
+}
+"""Name of a finding -> what helps most often."""
+OTHER_ADVICE = "the log of the speaker may say more: sudo journalctl -u device-agent -n 50"
+
+
 def advised(finding: Finding) -> Finding:
-    """Return *finding* with an advice, where it needs one and has none: an error says what was seen and, behind its
-    last semicolon, what to do; else what helps against most that happens to a thing of that name."""
+    """Return *finding* with an advice, if it needs one and has none: what follows the last semicolon of its text, as in
+    the text of an error, or else the usual advice."""
     if finding.advice or finding.mark in (Mark.OK, Mark.SKIP):
         return finding
     seen, found, advice = finding.text.rpartition("; ")
     if found and "\n" not in advice:
         return replace(finding, text=seen, advice=advice)
-    return replace(finding, advice=USUAL.get(finding.name, UNUSUAL))
-
-
-_SOUND = "check its cable, and choose another one with: device-agent devices"
-_PIN = "check its wires, and its pin in config.yaml"
-_FAR = "try again in a minute; if that does not help, check the network, and the section service of config.yaml"
-USUAL = {
-    "microphone": _SOUND,
-    "loudspeaker": _SOUND,
-    "level": _SOUND,
-    "echo": _SOUND,
-    "canceller": "write echo.mode: off into config.yaml, which works without it",
-    "button": _PIN,
-    "light": _PIN,
-    "controls": _PIN,
-    "key": "store another one: sudo device-agent key",
-    "name": _FAR,
-    "route": _FAR,
-    "TLS": _FAR,
-    "handshake": _FAR,
-    "session": _FAR,
-    "turn": _FAR,
-}
-"""Name of a finding -> what helps most often."""
-UNUSUAL = "the log of the speaker may say more: sudo journalctl -u device-agent -n 50"
-
-
-Progress = Iterator[Finding | Now]
-"""What a step yields. It may raise AgentError: that is a FAIL of what was tried last."""
+    return replace(finding, advice=USUAL_ADVICE.get(finding.name, OTHER_ADVICE))

@@ -1,4 +1,4 @@
-"""What the speaker stands on: clock, disk, memory, heat, power, and the service manager. *root* is where files are."""
+"""Check of the machine: service unit, clock, disk, memory, temperature and power."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ..runtime import paths, systemd
 from .findings import Finding, Mark, Now, Progress
 
 ROOT = Path("/")
-BUILT = 1767225600.0
+EARLIEST_CLOCK = 1767225600.0
 """2026-01-01. A clock that shows an earlier time is wrong: this program is younger."""
-FAR = BUILT + 20 * 365 * 86400.0
-UNSYNCHRONISED = 5
-"""What adjtimex(2) answers while nobody has set the clock by the network."""
+LATEST_CLOCK = EARLIEST_CLOCK + 20 * 365 * 86400.0
+TIME_ERROR = 5
+"""What adjtimex(2) returns while the clock is not synchronised."""
 INSTALLED_STATE = "var/lib/device-agent"
-LEAST_DISK, LEAST_MEMORY = 50 * 2**20, 100 * 2**20
-"""Bytes. What it remembers is a few KiB; it needs 60 MiB of memory, and the system some room."""
-HOT = 80.0
-"""Degrees Celsius. A Raspberry Pi slows down from here on."""
-UNDER_VOLTAGE_NOW, UNDER_VOLTAGE, SLOWED = 1 << 0, 1 << 16, 1 << 1 | 1 << 2 | 1 << 3
-"""Bits of the firmware's word about power: now, since the start, and slower than it could be now."""
+MIN_DISK_BYTES, MIN_MEMORY_BYTES = 50 * 2**20, 100 * 2**20
+"""The state is a few KiB; the program needs 60 MiB of memory, and the system some room."""
+HOT_CELSIUS = 80.0
+"""A Raspberry Pi slows down from here on."""
+UNDER_VOLTAGE_NOW, UNDER_VOLTAGE, SLOWED_NOW = 1 << 0, 1 << 16, 1 << 1 | 1 << 2 | 1 << 3
+"""Bits of get_throttled, of the firmware of a Raspberry Pi."""
 
 
 class MachineCheck:
-    """Steps about this machine."""
+    """Steps about this machine, whose files are below *root*."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
 
     def system(self) -> Progress:
-        """What runs where?"""
+        """Name the program, the system and the board, and look at the service unit."""
         yield Now("system")
         board = _text(self._root / "proc/device-tree/model").strip("\0 \n")
         names = [f"device-agent {__version__}", f"Python {platform.python_version()}", _system(), platform.machine()]
@@ -44,29 +44,28 @@ class MachineCheck:
         yield from self._unit()
 
     def clock(self) -> Progress:
-        """Is it right? Nobody's certificate is valid at a wrong time."""
+        """Look at the clock: no certificate is valid at a wrong time."""
         yield Now("clock")
         yield judge_clock(time.time(), synchronised())
 
     def room(self) -> Progress:
-        """Is there room on the disk and in memory?"""
+        """Look for room on the disk and in memory."""
         yield Now("disk")
         yield _disk(self._state())
         yield from _memory(_text(self._root / "proc/meminfo"))
 
     def power(self) -> Progress:
-        """Is it too hot, or hungry? Where nobody tells, there is nothing to say."""
+        """Look at temperature and voltage, where the machine measures them."""
         yield Now("power")
         with suppress(ValueError):
             degrees = int(_text(self._root / "sys/class/thermal/thermal_zone0/temp")) / 1000
-            advice = f"it slows down from {HOT:g} on: give it air, or a heat sink" if degrees >= HOT else ""
-            mark = Mark.NOTE if advice else Mark.OK
-            yield Finding("heat", f"{degrees:.0f} degrees", mark, advice, {"celsius": degrees})
+            slow = f"it slows down from {HOT_CELSIUS:g} on: give it air, or a heat sink"
+            yield _noted("heat", f"{degrees:.0f} degrees", slow if degrees >= HOT_CELSIUS else "", {"celsius": degrees})
         with suppress(ValueError):
             yield judge_power(int(_text(self._root / "sys/devices/platform/soc/soc:firmware/get_throttled"), 16))
 
     def _state(self) -> Path:
-        """Return the folder where an agent here would write: the unit's own, where there is one and we may."""
+        """Return the state folder: that of the service unit, if it exists and can be written."""
         installed = self._root / INSTALLED_STATE
         ours = paths.state_path().parent
         return installed if not os.environ.get("STATE_DIRECTORY") and os.access(installed, os.W_OK) else ours
@@ -82,11 +81,11 @@ class MachineCheck:
 
 
 def judge_clock(now: float, synchronised: bool | None) -> Finding:
-    """Return what to say of a clock that shows *now* (Unix time); *synchronised*: None where nobody knows."""
+    """Return the finding about a clock that shows *now* (Unix time); *synchronised*: None where that is not known."""
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     figures = {"time": round(now), "synchronised": synchronised}
     advice = "run: sudo timedatectl set-ntp true; setting the clock needs a network"
-    if not BUILT <= now <= FAR:
+    if not EARLIEST_CLOCK <= now <= LATEST_CLOCK:
         text = f"it shows {shown}, which is wrong: no certificate is valid with it"
         return Finding("clock", text, Mark.FAIL, advice, figures)
     if synchronised is False:
@@ -101,56 +100,53 @@ def synchronised() -> bool | None:
         state = libc.adjtimex(ctypes.byref((ctypes.c_char * 512)()))  # a question that changes nothing
     except (OSError, AttributeError):
         return None
-    return None if state < 0 else bool(state != UNSYNCHRONISED)
+    return None if state < 0 else bool(state != TIME_ERROR)
 
 
 def judge_power(word: int) -> Finding:
-    """Return what to say of the firmware's *word* about power."""
-    supply = "use the power supply made for this board, and a short cable: otherwise the sound stumbles"
-    figures = {"throttled": word}
-    if word & UNDER_VOLTAGE_NOW:
-        return Finding("power", "the voltage is too low", Mark.NOTE, supply, figures)
-    if word & UNDER_VOLTAGE:
-        return Finding("power", "the voltage was too low since the start", Mark.NOTE, supply, figures)
-    if word & SLOWED:
-        return Finding("power", "it runs slower than it could", Mark.NOTE, "give it air, or a heat sink", figures)
-    return Finding("power", "the voltage has not been too low", figures=figures)
+    """Return the finding about *word*, the get_throttled of the firmware."""
+    text, advice = "the voltage has not been too low", ""
+    if word & (UNDER_VOLTAGE_NOW | UNDER_VOLTAGE):
+        text = "the voltage is too low" if word & UNDER_VOLTAGE_NOW else "the voltage was too low since the start"
+        advice = "use the power supply made for this board, and a short cable: otherwise the sound stumbles"
+    elif word & SLOWED_NOW:
+        text, advice = "it runs slower than it could", "give it air, or a heat sink"
+    return _noted("power", text, advice, {"throttled": word})
 
 
 def judge_unit(said: dict[str, str]) -> Finding:
-    """Return what to say of the unit, given some of its properties."""
+    """Return the finding about the service unit with these properties."""
     active, enabled = said.get("ActiveState", "unknown"), said.get("UnitFileState") or "not enabled"
-    text, figures = f"{active}, {enabled}", {"active": active, "enabled": enabled}
+    text, advice = f"{active}, {enabled}", ""
     if active == "failed" or said.get("SubState") == "auto-restart":
+        text, advice = f"{text}; it fails", f"to see why: sudo journalctl -eu {systemd.UNIT}"
         if said.get("ExecMainStatus") == str(os.EX_CONFIG):
+            text = f"{active}, {enabled}; it does not start"
             advice = (
                 "its configuration or its key was wrong: if something below says FAIL, correct that; if nothing does, "
+                f"sudo systemctl restart {systemd.UNIT}"
             )
-            advice += f"sudo systemctl restart {systemd.UNIT}"
-            return Finding("unit", f"{text}; it does not start", Mark.NOTE, advice, figures)
-        return Finding(
-            "unit", f"{text}; it fails", Mark.NOTE, f"to see why: sudo journalctl -eu {systemd.UNIT}", figures
-        )
-    if enabled == "enabled":
-        return Finding("unit", text, figures=figures)
-    advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT}"
-    return Finding("unit", text, Mark.NOTE, advice, figures)
+    elif enabled != "enabled":
+        advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT}"
+    return _noted("unit", text, advice, {"active": active, "enabled": enabled})
+
+
+def _noted(name: str, text: str, advice: str, figures: dict[str, object]) -> Finding:
+    """Return a finding that is a note if there is an *advice*."""
+    return Finding(name, text, Mark.NOTE if advice else Mark.OK, advice, figures)
 
 
 def _disk(folder: Path) -> Finding:
-    """Return how much room there is in *folder*, or where it would be made."""
+    """Return the finding about the room in *folder*, or where it would be made."""
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
     free = shutil.disk_usage(there).free
-    figures = {"folder": str(folder), "free_mib": free // 2**20}
+    text, advice = f"{_size(free)} free at {folder}", ""
     forgets = "volume, timers and alarms will not survive a restart"
     if not os.access(there, os.W_OK):
-        return Finding(
-            "disk", f"{folder} cannot be written: {forgets}", Mark.NOTE, "allow this user to write there", figures
-        )
-    text = f"{_size(free)} free at {folder}"
-    if free < LEAST_DISK:
-        return Finding("disk", text, Mark.NOTE, f"free some space; otherwise {forgets}", figures)
-    return Finding("disk", text, figures=figures)
+        text, advice = f"{folder} cannot be written: {forgets}", "allow this user to write there"
+    elif free < MIN_DISK_BYTES:
+        advice = f"free some space; otherwise {forgets}"
+    return _noted("disk", text, advice, {"folder": str(folder), "free_mib": free // 2**20})
 
 
 def _memory(meminfo: str) -> Progress:
@@ -158,9 +154,8 @@ def _memory(meminfo: str) -> Progress:
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
             free = 1024 * int(rest.split()[0])
-            advice = "stop what else runs here: the agent needs 60 MiB" if free < LEAST_MEMORY else ""
-            mark = Mark.NOTE if advice else Mark.OK
-            yield Finding("memory", f"{_size(free)} free", mark, advice, {"free_mib": free // 2**20})
+            advice = "stop what else runs here: the agent needs 60 MiB" if free < MIN_MEMORY_BYTES else ""
+            yield _noted("memory", f"{_size(free)} free", advice, {"free_mib": free // 2**20})
 
 
 def _size(number: int) -> str:

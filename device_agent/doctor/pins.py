@@ -1,4 +1,4 @@
-"""Button, light and controls: are their pins there, free and readable?"""
+"""Check of button, light and controls: whether their GPIO pins exist, are free and readable."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from ..app.factories import open_button, open_controls, open_light
 from ..config.model import Config, ControlsConfig
 from ..core.errors import DeviceFailed
 from .findings import Finding, Mark, Now, Progress
-from .running_agent import PINS, failed
+from .running_agent import GPIO_FILES, open_failed
 
 BLINK_S = 0.3
-BLINK = "listening"
+BLINK_MOOD = "listening"
 """A mood that is steady light."""
-REST_S, LOOK_S = 1.0, 0.05
-"""How long a button has to look pressed before that is told, so that a finger may come up; and how often it is read."""
+PRESSED_AFTER_S, PRESSED_POLL_S = 1.0, 0.05
+"""How long a button has to look pressed, so that a finger may come up; and how often it is read."""
 
 
 @contextmanager
-def elsewhere() -> Iterator[None]:
-    """Let the library of the pins make its pipe in a folder of its own: it does so where it is started, and fails where
-    nobody may write. The unit has said where, as this does (LG_WD)."""
+def lgpio_folder() -> Iterator[None]:
+    """Let lgpio make its pipe in a temporary folder (LG_WD), unless the environment names one.
+
+    By default it uses the working directory, and fails where that cannot be written.
+    """
     if "LG_WD" in os.environ:
         yield
         return
@@ -37,33 +39,30 @@ def elsewhere() -> Iterator[None]:
 
 
 class PinCheck:
-    """Steps about what hangs on the pins of *config*."""
+    """Steps about what is connected to the pins of *config*."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def button(self) -> Progress:
-        """Is it there, and up?"""
+        """Open the button, and look whether it is released."""
         yield Now("button")
         pin, inverted = self._config.button.pin, self._config.button.inverted
         if pin is None:
             yield Finding("button", "none: the return key of the terminal is used")
             return
+        text, mark, advice = f"GPIO{pin} is free and readable", Mark.OK, ""
         try:
             with closing(open_button(self._config.button)) as button:
-                text, figures = f"GPIO{pin} is free and readable", {"pins": [pin]}
                 if _stays(lambda: button.is_pressed):
-                    line = f"button.inverted: {str(not inverted).lower()}"
-                    yield Finding(
-                        "button", f"{text}, and looks pressed", Mark.NOTE, _unpressed(line, inverted), figures
-                    )
-                else:
-                    yield Finding("button", text, figures=figures)
+                    advice = _unpressed(f"button.inverted: {str(not inverted).lower()}", inverted)
+                    text, mark = f"{text}, and looks pressed", Mark.NOTE
+                yield Finding("button", text, mark, advice, {"pins": [pin]})
         except DeviceFailed as error:
-            yield failed("button", PINS, error)
+            yield open_failed("button", GPIO_FILES, error)
 
     def light(self) -> Progress:
-        """Does it blink?"""
+        """Let the light blink."""
         yield Now("light")
         light = self._config.light
         pins = light.rgb or (() if light.pin is None else (light.pin,))
@@ -72,21 +71,21 @@ class PinCheck:
             return
         try:
             with closing(open_light(light)) as opened:
-                opened.show(BLINK)
+                opened.show(BLINK_MOOD)
                 time.sleep(BLINK_S)
         except DeviceFailed as error:
-            yield failed("light", PINS, error)
+            yield open_failed("light", GPIO_FILES, error)
             return
         named = ", ".join(f"GPIO{pin}" for pin in pins)
         yield Finding("light", f"{named} blinked once, for {BLINK_S:g} s", figures={"pins": list(pins)})
 
     def controls(self) -> Progress:
-        """Are they there?"""
+        """Open the controls, and look whether their buttons are released."""
         yield Now("controls")
         try:
             controls = open_controls(self._config.controls)
         except DeviceFailed as error:
-            yield failed("controls", PINS, error)
+            yield open_failed("controls", GPIO_FILES, error)
             return
         if controls is None:
             yield Finding("controls", "none but words")
@@ -99,17 +98,17 @@ class PinCheck:
 
 
 def _stays(pressed: Callable[[], bool]) -> bool:
-    """Whether something is *pressed* for REST_S."""
-    until = time.monotonic() + REST_S
+    """Return whether a button is *pressed* for PRESSED_AFTER_S."""
+    until = time.monotonic() + PRESSED_AFTER_S
     while pressed():
         if time.monotonic() >= until:
             return True
-        time.sleep(LOOK_S)
+        time.sleep(PRESSED_POLL_S)
     return False
 
 
 def _unpressed(line: str, inverted: bool) -> str:
-    """Return what to do about a button that looks pressed at rest: maybe to write *line*."""
+    """Return the advice for a button that looks pressed at rest: perhaps to write *line*."""
     if inverted:
         return f"if nothing presses it, it is wired between its pin and ground: write {line}. Or it is stuck"
     return (
@@ -119,16 +118,16 @@ def _unpressed(line: str, inverted: bool) -> str:
 
 
 def _held(keys: list[str], controls: ControlsConfig) -> Finding:
-    """Return what to say of controls some of whose buttons look pressed."""
-    inverted = {"controls.mute": ("mute_inverted", controls.mute_inverted)}
-    name, so = inverted.get(keys[0], ("volume_inverted", controls.volume_inverted))
-    advice = _unpressed(f"controls.{name}: {str(not so).lower()}", so)
+    """Return the finding about controls whose buttons *keys* look pressed."""
+    mute = keys[0] == "controls.mute"
+    name, inverted = ("mute", controls.mute_inverted) if mute else ("volume", controls.volume_inverted)
+    advice = _unpressed(f"controls.{name}_inverted: {str(not inverted).lower()}", inverted)
     verb = "looks" if len(keys) == 1 else "look"
     return Finding("controls", f"{' and '.join(keys)} {verb} pressed", Mark.NOTE, advice, {"held": keys})
 
 
 def _position(muted: bool | None, controls: ControlsConfig) -> Finding:
-    """Return what to say of controls that are there, and of the position of their switch."""
+    """Return the finding about controls that work, and the position of their switch."""
     text, figures = "their pins are free and readable", {} if muted is None else {"muted": muted}
     if muted:
         line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"

@@ -1,4 +1,4 @@
-"""A microphone that keeps all that its card delivers, and not only the one channel that is heard."""
+"""Microphone that keeps all channels of its card, and not only the one that is used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..hardware.portaudio import PortAudioMicrophone
 
 
 class RawMicrophone(PortAudioMicrophone):
-    """The card that is described, at *rate* Hz; in ``raw`` is what it delivered since ``open``. For one thread."""
+    """A PortAudio microphone at *rate* Hz that also keeps what the card delivers. Belongs to one thread."""
 
     def __init__(self, microphone: MicrophoneConfig, rate: int) -> None:
         super().__init__(rate, microphone.device, microphone.channel)
@@ -15,23 +15,18 @@ class RawMicrophone(PortAudioMicrophone):
 
     @property
     def raw(self) -> bytes:
-        """All of it, its channels interleaved."""
+        """All audio since ``open``, its channels interleaved."""
         return b"".join(self._kept)
 
     @property
     def form(self) -> tuple[int, int]:
-        """How many channels the card was opened with, and its rate in Hz."""
+        """Number of channels of the card, and its rate in Hz."""
         return self._card.channels, self._card.rate
 
     @property
     def heard(self) -> int:
-        """The channel that is heard, from 1."""
+        """The channel in use, from 1."""
         return self._channels.heard
-
-    def open(self) -> None:
-        """Begin to record. Raises DeviceFailed."""
-        self._kept.clear()
-        super().open()
 
     def _record(self) -> bytes:
         pcm = super()._record()

@@ -1,4 +1,4 @@
-"""How the findings are told: to people line by line as they come, to machines as one JSON document at the end."""
+"""Report of the findings: lines of text as they come, or one JSON document at the end."""
 
 from __future__ import annotations
 
@@ -7,57 +7,52 @@ import os
 import shutil
 import textwrap
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from .. import __version__
 from ..core.printable import printable
 from .findings import Finding, Mark, Now
 
-WIDTH, WIDEST = 80, 100
-"""Columns: where nobody says how many there are, and of the widest text that is pleasant to read."""
-INDENT = 21
-"""Columns that mark and name take."""
-BELOW = "\n" + " " * INDENT
-NARROWEST = 20
-"""Columns that a text gets on the narrowest terminal."""
-LOWEST_DB = -60.0
-"""What the meter shows as nothing."""
-BAR = 24
-"""Columns of the meter."""
+DEFAULT_COLUMNS, MAX_COLUMNS = 80, 100
+INDENT_COLUMNS = 21
+"""Width of mark and name."""
+NEXT_LINE = "\n" + " " * INDENT_COLUMNS
+MIN_TEXT_COLUMNS = 20
+METER_LOWEST_DB = -60.0
+"""Shown as an empty meter."""
+METER_COLUMNS = 24
 COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
 
 
-class Report(Protocol):
-    """Where the findings are written down. Belongs to the main thread."""
+class Report:
+    """Output of the doctor. Belongs to the main thread."""
 
-    @property
-    def live(self) -> bool:
-        """Whether somebody sees what is being tried just now."""
+    live = False
+    """Whether ``now`` is shown."""
 
     def group(self, title: str) -> None:
-        """What follows belongs together."""
+        """Begin a group of findings."""
 
     def now(self, doing: Now) -> None:
-        """This is being tried."""
+        """Show what is being tried."""
 
     def show(self, finding: Finding) -> None:
-        """This was found."""
+        """Add a finding."""
 
     def end(self, verdict: str, *, ok: bool) -> None:
-        """That was all."""
+        """Add the verdict, and complete the report."""
 
 
 @dataclass
-class ForPeople:
-    """A report of *width* columns on *out*, *coloured* or not; where it is *live*, what is being tried is shown until
-    it is known."""
+class TextReport(Report):
+    """Text of *width* columns on *out*. Where it is *live*, the last line shows what is being tried."""
 
     out: TextIO
-    width: int = WIDTH
+    width: int = DEFAULT_COLUMNS
     coloured: bool = False
     live: bool = False
-    _passing: bool = False  # the line on the screen is one that will be written over
+    _passing: bool = False  # the last line will be overwritten
     _begun: bool = False
 
     def group(self, title: str) -> None:
@@ -76,7 +71,7 @@ class ForPeople:
     def show(self, finding: Finding) -> None:
         mark = self._paint(f"{finding.mark.value:4}", COLOURS[finding.mark])
         lines = [*self._lines(finding.text, ""), *self._lines(finding.advice, "-> ")]
-        self._write(f"{mark}  {printable(finding.name):13}  {BELOW.join(lines)}")
+        self._write(f"{mark}  {printable(finding.name):13}  {NEXT_LINE.join(lines)}")
 
     def end(self, verdict: str, *, ok: bool) -> None:
         text = textwrap.fill(printable(verdict), self.width)
@@ -86,7 +81,7 @@ class ForPeople:
     def _lines(self, text: str, sign: str) -> list[str]:
         """Return *text* in lines that fit beside the name; the first of a paragraph begins with *sign*."""
         wrapper = textwrap.TextWrapper(
-            max(NARROWEST, self.width - INDENT),
+            max(MIN_TEXT_COLUMNS, self.width - INDENT_COLUMNS),
             initial_indent=sign,
             subsequent_indent=" " * len(sign),
             break_long_words=False,
@@ -104,10 +99,8 @@ class ForPeople:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.coloured else text
 
 
-class ForMachines:
-    """One JSON document on *out*, and nothing else."""
-
-    live = False
+class JsonReport(Report):
+    """One JSON document on *out*."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -116,8 +109,6 @@ class ForMachines:
 
     def group(self, title: str) -> None:
         self._group = title
-
-    def now(self, doing: Now) -> None: ...
 
     def show(self, finding: Finding) -> None:
         known = {"name": finding.name, "group": self._group, "mark": finding.mark.value, "text": finding.text}
@@ -128,19 +119,17 @@ class ForMachines:
         print(json.dumps(document, indent=1), file=self._out, flush=True)
 
 
-def sheet(out: TextIO, *, as_json: bool) -> Report:
-    """Return how to write on *out*: live on a terminal that can, and in colour unless somebody minds (NO_COLOR)."""
+def open_report(out: TextIO, *, as_json: bool) -> Report:
+    """Return a report on *out*: live on a capable terminal, and coloured there unless NO_COLOR is set."""
     if as_json:
-        return ForMachines(out)
+        return JsonReport(out)
     live = out.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
-    width = shutil.get_terminal_size((WIDTH, 24)).columns if live else WIDTH
-    return ForPeople(out, min(width, WIDEST), coloured=live and not os.environ.get("NO_COLOR"), live=live)
+    width = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if live else DEFAULT_COLUMNS
+    return TextReport(out, min(width, MAX_COLUMNS), coloured=live and not os.environ.get("NO_COLOR"), live=live)
 
 
 def _passing(doing: Now) -> str:
-    return doing.text if doing.level is None else f"{doing.text} [{_bar(doing.level)}] {doing.level:3.0f} dBFS"
-
-
-def _bar(level: float) -> str:
-    filled = round(BAR * max(0.0, min(1.0, 1 - level / LOWEST_DB)))
-    return "#" * filled + "." * (BAR - filled)
+    if doing.level is None:
+        return doing.text
+    filled = round(METER_COLUMNS * max(0.0, min(1.0, 1 - doing.level / METER_LOWEST_DB)))
+    return f"{doing.text} [{'#' * filled:.<{METER_COLUMNS}}] {doing.level:3.0f} dBFS"

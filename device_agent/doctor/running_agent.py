@@ -1,4 +1,4 @@
-"""The agent that runs on this machine already: it has what the doctor would like to try."""
+"""Agents that run on this machine: they hold devices that the doctor cannot open."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ..core.errors import DeviceFailed
 from ..hardware.device_users import holders
 from .findings import Finding, Mark
 
-PINS = "/dev/gpiochip"
-"""How the files of pins begin."""
-LIFT = "to try it: sudo systemctl stop device-agent; check again; sudo systemctl start device-agent"
+GPIO_FILES = "/dev/gpiochip"
+"""Prefix of the device files of pins."""
+STOP_ADVICE = "to try it: sudo systemctl stop device-agent; check again; sudo systemctl start device-agent"
 
 
-def failed(name: str, files: str, error: DeviceFailed) -> Finding:
-    """Return what to say of a thing called *name* that does not open: maybe only because an agent has it, which is no
-    failure. *files* is how its files begin."""
-    running, names = agents(), holders(files)
+def open_failed(name: str, files: str, error: DeviceFailed) -> Finding:
+    """Return the finding about a thing that does not open, which is no failure where a running agent holds it. *files*
+    is the prefix of its device files."""
+    running, names = running_agents(), holders(files)
     for number in running:
         if number in map(_number, names):
             text = f"not tried: the agent that is running (process {number}) uses it"
-            return Finding(name, text, Mark.NOTE, LIFT, {"agent": number})
+            return Finding(name, text, Mark.NOTE, STOP_ADVICE, {"agent": number})
     return Finding(name, str(error), Mark.FAIL, _suspicion(running, names, str(error)), {"holders": names})
 
 
-def agents() -> list[int]:
-    """Return the process ids of those who ``run``, as far as this user may see them; never our own."""
+def running_agents() -> list[int]:
+    """Return the process ids of other processes with the command ``run``, as far as this user may see them."""
     return sorted(number for number, words in _commands() if number != os.getpid() and _is_agent(words))
 
 
 def _suspicion(running: list[int], names: list[str], told: str) -> str:
-    """Return who may be to blame, where *told* does not say so."""
+    """Return which processes may hold the thing, where *told* does not say so."""
     unseen = [str(number) for number in running if not os.access(f"/proc/{number}/fd", os.R_OK)]
     if unseen:
         return f"or the agent that is running (process {', '.join(unseen)}) uses it: to know, repeat with sudo"
@@ -52,7 +52,7 @@ def _commands() -> Iterator[tuple[int, list[str]]]:
 
 
 def _is_agent(words: list[str]) -> bool:
-    """``device-agent run``, by whatever Python, or ``python -m device_agent run``."""
+    """Whether *words* are ``device-agent run``, by any Python, or ``python -m device_agent run``."""
     for at, word in enumerate(words):
         if os.path.basename(word) == "device-agent" or words[at - 1 : at + 1] == ["-m", "device_agent"]:
             return "run" in words[at + 1 :]
@@ -60,6 +60,6 @@ def _is_agent(words: list[str]) -> bool:
 
 
 def _number(holder: str) -> int:
-    """Return the process id in what ``holders`` says of somebody."""
+    """Return the process id at the end of a line of ``holders``."""
     found = re.search(r"\((\d+)\)$", holder)
     return int(found[1]) if found else 0

@@ -1,83 +1,64 @@
-"""Who listens to what goes over a connection: what the service says first, and what is told of it."""
+"""Session trace: what a service says first, and what follows from its messages."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.events import Event, ReplyEnded, ReplyStarted, ReplyText, ServiceError
 from ..core.printable import printable
-from ..net.models import Message
-from ..services.base import Service, Session
 from ..services.json_fields import Fields, event_of, part, text
 
-LONGEST = 40
-"""Characters of a word, or of an answer, that are kept."""
-ACCEPTED = "session.updated"
-"""What a service of the family says when it took our settings."""
+MAX_WORD_CHARS = 40
+"""Of a word, or of an answer."""
+SETTINGS_ACCEPTED = "session.updated"
+"""The event with which services of the OpenAI family accept the settings."""
 
 
-class Told:
-    """Is told what happens, and notes when."""
+class SessionTrace:
+    """Observes one connection: ``trace`` its messages, ``tell`` its events."""
 
     def __init__(self) -> None:
-        self.complaint = ""
-        """The first thing that the service did not like."""
-        self.first_sound: float | None = None
-        """Of a reply, by the monotonic clock."""
-        self.ended = False
+        self.connected_at = time.monotonic()  # when the WebSocket was open
+        self.first = ""  # type of the first message
+        self.dialect = ""  # type of the message with the first audio
+        self.accepted = False  # the settings
+        self.settings: dict[str, str] = {}  # model and voice, as the service repeated them
+        self.complaint = ""  # the first error of the service
+        self.first_sound: float | None = None  # when the reply began, by the monotonic clock
+        self.ended = False  # the reply, and with a *problem* where it is not whole
         self.problem = ""
-        """Why the reply is not whole."""
-        self.said = ""
-        """The beginning of its text."""
+        self.said = ""  # beginning of the text of the reply
+        self._latest = ""
 
-    def __call__(self, event: Event) -> None:
+    def trace(self, step: str, result: Any) -> None:
+        """Note a step of the connection, see ``Trace``."""
+        if step == "handshake":
+            self.connected_at = time.monotonic()
+        elif step == "message":
+            event = event_of(result)
+            self._latest = _word("binary sound" if isinstance(event, str) else event["type"])
+            self.first = self.first or self._latest
+            self.accepted |= self._latest == SETTINGS_ACCEPTED
+            if not isinstance(event, str):
+                self._repeated(part(event, "session"))
+
+    def tell(self, event: Event) -> None:
+        """Note an event of the session."""
         match event:
             case ServiceError(message):
                 self.complaint = self.complaint or message
             case ReplyStarted() if self.first_sound is None:
-                self.first_sound = time.monotonic()
+                self.first_sound, self.dialect = time.monotonic(), self._latest
             case ReplyText(_, words):
-                self.said = (self.said + words)[:LONGEST]
+                self.said = (self.said + words)[:MAX_WORD_CHARS]
             case ReplyEnded(_, problem):
                 self.ended, self.problem = True, problem
 
     def take_complaint(self) -> str:
-        """Return it; what is complained of later is another one."""
+        """Return the first error, and begin anew."""
         complaint, self.complaint = self.complaint, ""
         return complaint
-
-
-class SessionTrace:
-    """Stands before a *service* and notes what it says; everything else goes on to it."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.first = ""
-        """The kind of its first message."""
-        self.sound = ""
-        """The kind of message that the first sound came in: it tells the dialect."""
-        self.accepted = False
-        self.settings: dict[str, str] = {}
-        """What it repeated of ours: model and voice."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
-
-    def session(self) -> Any:
-        """Return a session before which we listen."""
-        return _Overheard(self._service.session(), self._note)
-
-    def _note(self, message: Message, events: Iterable[Event]) -> None:
-        event = event_of(message)
-        kind = _word("binary sound" if isinstance(event, str) else event["type"])
-        self.first = self.first or kind
-        self.accepted |= kind == ACCEPTED
-        if not self.sound and any(isinstance(each, ReplyStarted) for each in events):
-            self.sound = kind
-        if not isinstance(event, str):
-            self._repeated(part(event, "session"))
 
     def _repeated(self, session: Fields) -> None:
         voice = text(session, "voice") or text(part(part(session, "audio"), "output"), "voice")
@@ -86,24 +67,6 @@ class SessionTrace:
                 self.settings[name] = _word(value)
 
 
-class _Overheard:
-    """A session that tells *note* of each message and of what it meant. Everything else goes on to it."""
-
-    def __init__(self, session: Session, note: Callable[[Message, Iterable[Event]], None]) -> None:
-        self._session, self._listener = session, note
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def receive(self, message: Message) -> Iterable[Event]:
-        events: list[Event] = []
-        try:
-            events.extend(self._session.receive(message))
-        finally:
-            self._listener(message, events)
-        return events
-
-
 def _word(text: str) -> str:
-    """Return what a stranger said as one may print it."""
-    return printable(text[:LONGEST])[:LONGEST]
+    """Return the beginning of an untrusted text, printable."""
+    return printable(text[:MAX_WORD_CHARS])[:MAX_WORD_CHARS]

@@ -1,4 +1,4 @@
-"""What the settings of a service lead to although nothing is wrong with them: a model that ends, a tool that waits."""
+"""Notes on valid settings of a service: a model that is to be withdrawn, a tool that waits for an approval."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .findings import Finding, Mark
 
 
 def notes(service: ServiceConfig, today: date) -> Iterator[Finding]:
-    """Yield what the owner had better know about the settings of *service*."""
+    """Yield what the owner should know about the settings of *service*."""
     yield from _ending(service, today)
     yield from _waiting_for_approval(service)
 
 
 def _ending(service: ServiceConfig, today: date) -> Iterator[Finding]:
-    """A server of one's own may call its models what it likes, and so may a proxy its aliases."""
+    """Look for the end of the model; a server of one's own, or a proxy, may use any names."""
     cls = rules(service.name, service.dialect)
     own = service.url and urlsplit(service.url).hostname != urlsplit(cls.url).hostname
     model = service.model or cls.model
@@ -34,7 +34,7 @@ def _ending(service: ServiceConfig, today: date) -> Iterator[Finding]:
 
 
 def _waiting_for_approval(service: ServiceConfig) -> Iterator[Finding]:
-    """A speaker has no way to approve of a call, so the reply would wait in vain."""
+    """Look for tools that wait for an approval, which a speaker cannot give."""
     if not rules(service.name, service.dialect).asks_approval:
         return
     for tool in service.tools:

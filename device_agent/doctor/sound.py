@@ -1,4 +1,4 @@
-"""Microphone, loudspeaker, and what the one hears of the other. Each step opens what it needs and gives it back."""
+"""Check of microphone, loudspeaker and echo. Each step opens what it needs, and closes it again."""
 
 from __future__ import annotations
 
@@ -23,34 +23,29 @@ from ..hardware.device_users import CARDS
 from ..hardware.ports import Microphone, Speaker
 from ..hardware.wav import read_wav
 from . import channels, echo_advice, microphone_level
-from .chirp import LATEST_S, LENGTH_S, NOISE_S, chirp, find, swallowed
+from .chirp import CHIRP_S, MAX_DELAY_S, NOISE_BEFORE_S, chirp, find, swallowed
 from .findings import Finding, Mark, Now, Progress
 from .raw import RawMicrophone
-from .running_agent import failed
+from .running_agent import open_failed
 
-LISTEN_S = 3.0
-"""How long the microphone is listened to."""
-SETTLE_S = 0.2
+MIC_LISTEN_S = 3.0
+MIC_SETTLE_S = 0.2
 """What a card delivers first may be a click."""
-METER_S = 0.1
-"""How often the meter moves."""
-CHIRPS = 3
-"""So many are listened for, after one that tells whether the loudspeaker was awake, and fills its buffer: from then on
-both cards keep time."""
-AGAIN, PAUSE_S = 2, 1.5
-"""A chirp whose beginning is missing is played so many times more, each after so much silence, as is the first: a
-loudspeaker that has just played is still awake. What a busy machine tears is torn elsewhere the next time."""
-EVERY_S = LATEST_S + LENGTH_S + NOISE_S + 0.05
-"""From one chirp to the next."""
+METER_UPDATE_S = 0.1
+MEASURED_CHIRPS = 3
+"""After a first one, which wakes the loudspeaker and fills its buffer: from then on both cards keep time."""
+MAX_WAKE_REPEATS, PAUSE_BEFORE_CHIRP_S = 2, 1.5
+"""A first chirp whose beginning is missing is repeated, after so much silence that the loudspeaker sleeps again. What a
+busy machine tears is torn elsewhere the next time."""
+CHIRP_PERIOD_S = MAX_DELAY_S + CHIRP_S + NOISE_BEFORE_S + 0.05
 TELEPHONE_HZ = 16000
 """A card with less than this leaves out what makes a voice clear."""
-BEGIN_S = 5.0
-"""How long the microphone may take to deliver its first frame, or to stop."""
+FIRST_FRAME_TIMEOUT_S = 5.0
+"""For the first frame of the microphone, and for its end."""
 
 
 class SoundCheck:
-    """Steps about the sound of the device that *config* describes. *quiet*: they make none themselves; *asked*:
-    somebody is asked to speak."""
+    """Steps about the audio devices of *config*. *quiet*: without any sound; *asked*: the user is asked to speak."""
 
     def __init__(self, config: Config, *, quiet: bool, asked: bool) -> None:
         self._config, self._quiet, self._asked = config, quiet, asked
@@ -61,7 +56,7 @@ class SoundCheck:
     # The microphone ---------------------------------------------------------------------------------------------------
 
     def microphone(self) -> Progress:
-        """Does it open, and how loud is it?"""
+        """Open the microphone, and measure its level."""
         yield Now("microphone", "opening")
         if self._in.startswith(WAV):
             yield from self._recording()
@@ -69,7 +64,7 @@ class SoundCheck:
         try:
             yield _card("microphone", "input", self._in, self._rate, self._config.microphone.channel)
         except DeviceFailed as error:
-            yield failed("microphone", CARDS, error)
+            yield open_failed("microphone", CARDS, error)
             return
         yield from self._listen()
 
@@ -82,50 +77,44 @@ class SoundCheck:
         yield Finding("microphone", f"the recording {path}: {form}", figures={"rate": rate, "channels": count})
         picker = Channels(count, rate, chosen, f"microphone {self._in}")
         mono = resample(picker.whole(pcm), rate, self._rate)
-        yield microphone_level.judge(
-            microphone_level.measure(mono.ljust(frame_bytes(self._rate), b"\0"), self._rate), asked=False
-        )
-        if several := self._several(pcm, count, rate, picker.heard):
-            yield several
+        yield from self._judged(mono.ljust(frame_bytes(self._rate), b"\0"), pcm, count, rate, picker.heard, asked=False)
 
     def _listen(self) -> Progress:
-        """Read for LISTEN_S, and show how loud it is."""
+        """Read for MIC_LISTEN_S, and show the level meanwhile."""
         yield Now("level", "listening")
         heard: list[bytes] = []
         with closing(RawMicrophone(self._config.microphone, self._rate)) as microphone:
             microphone.open()
-            for number in range(frames(1000 * (SETTLE_S + LISTEN_S))):
+            for number in range(frames(1000 * (MIC_SETTLE_S + MIC_LISTEN_S))):
                 if not (frame := microphone.read()):
                     break
                 heard.append(frame)
-                if number % frames(1000 * METER_S) == 0:
-                    left = LISTEN_S + SETTLE_S - number * FRAME_MS / 1000
+                if number % frames(1000 * METER_UPDATE_S) == 0:
+                    left = MIC_LISTEN_S + MIC_SETTLE_S - number * FRAME_MS / 1000
                     yield Now("level", f"speak now, {left:.0f} s" if self._asked else "listening", level(frame))
-            gaps, (count, rate) = microphone.overflows, microphone.form
-            settled = microphone.raw[2 * count * round(SETTLE_S * rate) :]
-            several = self._several(settled, count, rate, microphone.heard)
-        found = microphone_level.judge(
-            microphone_level.measure(b"".join(heard[frames(1000 * SETTLE_S) :]), self._rate), asked=self._asked
-        )
-        self._hears = found.mark is not Mark.FAIL
-        yield found
-        if several:
-            yield several
+            gaps, (count, rate), used = microphone.overflows, microphone.form, microphone.heard
+            raw = microphone.raw[2 * count * round(MIC_SETTLE_S * rate) :]
+        mono = b"".join(heard[frames(1000 * MIC_SETTLE_S) :])
+        yield from self._judged(mono, raw, count, rate, used, asked=self._asked)
         if gaps:
             times = "once" if gaps == 1 else f"{gaps} times"
-            text = f"something was lost {times} in {LISTEN_S:g} s: this machine is too busy to read it in time"
+            text = f"something was lost {times} in {MIC_LISTEN_S:g} s: this machine is too busy to read it in time"
             yield Finding("microphone", text, Mark.NOTE, "to see what keeps it busy, run: top", {"gaps": gaps})
 
-    def _several(self, raw: bytes, count: int, rate: int, heard: int) -> Finding | None:
-        """Return what to say of *count* channels at *rate* Hz, if there are several, and sound for that."""
-        if len(raw) < count * frame_bytes(rate):
-            return None
-        return channels.judge(raw, count, rate, heard=heard, chosen=self._config.microphone.channel)
+    def _judged(self, mono: bytes, raw: bytes, count: int, rate: int, used: int, *, asked: bool) -> Progress:
+        """Yield the findings about *mono*, the channel in use, and about the *count* channels of *raw* at *rate* Hz."""
+        found = microphone_level.judge(microphone_level.measure(mono, self._rate), asked=asked)
+        self._hears = found.mark is not Mark.FAIL
+        yield found
+        if len(raw) >= count * frame_bytes(rate):
+            chosen = self._config.microphone.channel
+            if several := channels.judge(raw, count, rate, heard=used, chosen=chosen):
+                yield several
 
     # The loudspeaker --------------------------------------------------------------------------------------------------
 
     def loudspeaker(self) -> Progress:
-        """Does it open, and does it sound?"""
+        """Open the loudspeaker, and play two notes."""
         yield Now("loudspeaker", "opening")
         if self._out.startswith(WAV):
             yield _will_be_written(self._out.removeprefix(WAV))
@@ -133,7 +122,7 @@ class SoundCheck:
         try:
             card = _card("loudspeaker", "output", self._out, self._rate)
         except DeviceFailed as error:
-            yield failed("loudspeaker", CARDS, error)
+            yield open_failed("loudspeaker", CARDS, error)
             return
         with closing(open_speaker(self._out, self._rate)) as speaker:
             speaker.open()
@@ -148,7 +137,7 @@ class SoundCheck:
             yield Finding("loudspeaker", text, card.mark, card.advice, figures)
 
     def _tone(self, speaker: Speaker) -> str:
-        """Play two notes as loud as a reply, unless that is not wanted; return what to say of it."""
+        """Play two notes as loud as a reply, unless *quiet*; return what was played, in words."""
         volume = self._config.speaker.volume
         if self._quiet or not volume:
             return ""
@@ -157,51 +146,51 @@ class SoundCheck:
         speaker.drain()
         return f"; it played two notes at volume {volume}"
 
-    # What the one hears of the other ----------------------------------------------------------------------------------
+    # The echo ---------------------------------------------------------------------------------------------------------
 
     def canceller(self) -> Progress:
-        """Is there what takes the device's own voice out?"""
+        """Open the echo canceller, if it is asked for."""
         yield Now("canceller")
         open_echo(self._config, self._rate)
         if self._config.echo.mode == "cancel":
             yield Finding("canceller", "the canceller of WebRTC is running")
 
     def echo(self) -> Progress:
-        """How late and how loud does the device hear itself?"""
+        """Measure the delay and level at which the microphone hears the loudspeaker."""
         yield Now("echo", "listening to itself")
         sound = chirp(self._rate, self._config.speaker.volume)
         if reason := self._unmeasurable(sound):
             yield Finding("echo", f"not measured: {reason}", Mark.SKIP)
             return
         speaker = open_speaker(self._out, self._rate)
-        recorder = _TestRecording(open_microphone(self._config.microphone, self._rate))
-        with closing(speaker), recorder.recording():
+        recording = _TestRecording(open_microphone(self._config.microphone, self._rate))
+        with closing(speaker), recording.running():
             speaker.open()
-            first, *handed = self._chirp(speaker, sound, 1 + CHIRPS)
-            heard = self._found(sound, handed, recorder, speaker.latency)
-            yield echo_advice.judge(heard, self._config)
-            if echo_advice.trusted(heard):
-                others = [recorder.at(moment) + heard.delay for moment in handed]
-                yield from self._wakes(speaker, sound, recorder, heard.delay, first, others)
+            first, *written = self._chirp(speaker, sound, 1 + MEASURED_CHIRPS)
+            result = self._found(sound, written, recording, speaker.latency)
+            yield echo_advice.judge(result, self._config)
+            if result.trusted:
+                others = [recording.at(moment) + result.delay for moment in written]
+                yield from self._wakes(speaker, sound, recording, result.delay, first, others)
 
     def _wakes(
         self,
         speaker: Speaker,
         sound: bytes,
-        recorder: _TestRecording,
+        recording: _TestRecording,
         delay: float,
         first: float,
         others: Sequence[float],
     ) -> Progress:
-        """Does it swallow the beginning of what it gets? *first* is when the first chirp was handed over; it comes back
-        after *delay*, and *others* are when whole ones began in what was recorded; all of that in seconds."""
-        lost = [swallowed(sound, recorder.pcm, self._rate, recorder.at(first) + delay, others)]
-        while all(lost) and len(lost) <= AGAIN:
+        """Measure what the loudspeaker swallows after silence. *first* is when the first chirp was written, whose echo
+        has a *delay*; *others* are where whole ones begin in the recording; all in seconds."""
+        lost = [swallowed(sound, recording.pcm, self._rate, recording.at(first) + delay, others)]
+        while all(lost) and len(lost) <= MAX_WAKE_REPEATS:
             yield Now("echo", "listening again for the beginning")
             (again,) = self._chirp(speaker, sound, 1)
-            lost.append(swallowed(sound, recorder.pcm, self._rate, recorder.at(again) + delay, others))
+            lost.append(swallowed(sound, recording.pcm, self._rate, recording.at(again) + delay, others))
         if all(lost):
-            yield echo_advice.judge_wake(median(lost), LENGTH_S, self._config)
+            yield echo_advice.judge_wake(median(lost), CHIRP_S, self._config)
 
     def _unmeasurable(self, sound: bytes) -> str:
         if self._in.startswith(WAV) or self._out.startswith(WAV):
@@ -220,25 +209,26 @@ class SoundCheck:
         return bytes(2 * round(length * self._rate))
 
     def _chirp(self, speaker: Speaker, sound: bytes, count: int) -> list[float]:
-        """Play so many chirps after PAUSE_S; return for each when it was handed over, in seconds of the monotonic
-        clock."""
-        time.sleep(PAUSE_S)
-        gap = self._silence(EVERY_S)[len(sound) :]
+        """Play *count* chirps after PAUSE_BEFORE_CHIRP_S; return when each was written (monotonic clock)."""
+        time.sleep(PAUSE_BEFORE_CHIRP_S)
+        gap = self._silence(CHIRP_PERIOD_S)[len(sound) :]
         began = _play(speaker, self._silence(self._wake_s) + (sound + gap) * count, self._rate)
         speaker.drop()
-        starts = [self._wake_s + number * EVERY_S for number in range(count)]
-        return [start + min(began[frames(1000 * start) : frames(1000 * (start + LENGTH_S))]) for start in starts]
+        starts = [self._wake_s + number * CHIRP_PERIOD_S for number in range(count)]
+        return [start + min(began[frames(1000 * start) : frames(1000 * (start + CHIRP_S))]) for start in starts]
 
-    def _found(self, sound: bytes, handed: list[float], recorder: _TestRecording, latency: float) -> echo_advice.Heard:
-        pcm = recorder.pcm
-        arrivals = [find(sound, pcm, self._rate, recorder.at(moment)) for moment in handed]
+    def _found(
+        self, sound: bytes, written: list[float], recording: _TestRecording, latency: float
+    ) -> echo_advice.ChirpResult:
+        pcm = recording.pcm
+        arrivals = [find(sound, pcm, self._rate, recording.at(moment)) for moment in written]
         wave = np.frombuffer(pcm, np.int16)
-        clipped = float((np.abs(wave.astype(np.int32)) >= microphone_level.RAIL).mean()) if len(wave) else 0.0
-        return echo_advice.Heard(len(handed), [each for each in arrivals if each], latency, clipped)
+        clipped = float((np.abs(wave.astype(np.int32)) >= microphone_level.CLIPPING_LEVEL).mean()) if len(wave) else 0.0
+        return echo_advice.ChirpResult(len(written), [each for each in arrivals if each], latency, clipped)
 
 
 class _TestRecording:
-    """Reads a microphone in a thread of its own, its owner, and knows when what it read was heard."""
+    """Reads *microphone*, which it owns, in a thread of its own."""
 
     def __init__(self, microphone: Microphone) -> None:
         self._microphone = microphone
@@ -250,30 +240,30 @@ class _TestRecording:
 
     @property
     def pcm(self) -> bytes:
-        """All that was read."""
+        """All audio until now."""
         return b"".join(self._frames)
 
     def at(self, moment: float) -> float:
-        """Return how many seconds of it could have been read at *moment*, of the monotonic clock, at the earliest.
+        """Return the place, in seconds, of what the card recorded at *moment* of the monotonic clock.
 
-        The card keeps time; the thread that reads may be late, and never early: so it goes by the earliest of a while.
+        The card keeps time; a read may be late, and never early: so the earliest of a while counts.
         """
-        came = list(self._read)
-        began = [read - (number + 1) * FRAME_MS / 1000 for number, read in enumerate(came)]
-        then = [each for each, read in zip(began, came, strict=True) if 0 <= read - moment <= LATEST_S]
+        read = list(self._read)
+        began = [at - (number + 1) * FRAME_MS / 1000 for number, at in enumerate(read)]
+        then = [each for each, at in zip(began, read, strict=True) if 0 <= at - moment <= MAX_DELAY_S]
         return moment - min(then or began)
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Record from the first frame on, while in the ``with``. Raises what the microphone raises."""
         self._thread.start()
         try:
-            if not self._first.wait(BEGIN_S) or self._failed:
-                raise self._failed or DeviceFailed(f"the microphone delivered nothing for {BEGIN_S:g} s")
+            if not self._first.wait(FIRST_FRAME_TIMEOUT_S) or self._failed:
+                raise self._failed or DeviceFailed(f"the microphone delivered nothing for {FIRST_FRAME_TIMEOUT_S:g} s")
             yield
         finally:
             self._stopping.set()
-            self._thread.join(BEGIN_S)
+            self._thread.join(FIRST_FRAME_TIMEOUT_S)
         if self._failed:
             raise self._failed
 
@@ -292,10 +282,10 @@ class _TestRecording:
 
 
 def _play(speaker: Speaker, pcm: bytes, rate: int) -> list[float]:
-    """Play *pcm*; return for each 20 ms of it when, going by those, its first sample was handed over.
+    """Play *pcm*; return for each 20 ms of it when, going by those, its first sample was written.
 
-    The loudspeaker takes a piece when it has room, and keeps time; this thread may be late, and never early: the
-    earliest of a while is right.
+    The loudspeaker takes audio when it has room, and keeps time; a write may be late, and never early: so the earliest
+    of a while is right.
     """
     size, began = frame_bytes(rate), []
     for begin in range(0, len(pcm), size):
@@ -305,7 +295,7 @@ def _play(speaker: Speaker, pcm: bytes, rate: int) -> list[float]:
 
 
 def _card(name: str, way: str, device: str, rate: int, channel: int | None = None) -> Finding:
-    """Open a card and close it again; return what it really does. Raises DeviceFailed."""
+    """Open a card and close it again; return the finding about its rate and channels. Raises DeviceFailed."""
     from ..hardware.portaudio import MICROPHONE_PERIOD_MS, SPEAKER_PERIOD_MS
     from ..hardware.portaudio_stream import PortAudioStream
 

@@ -1,4 +1,4 @@
-"""PortAudio writes three lines to standard error for each format that a card refuses; they do not belong here."""
+"""Filter of standard error: PortAudio writes three lines there for each format that a card refuses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STDERR = 2
-NOISE = b"Expression '"
-"""How its lines begin."""
+PORTAUDIO_NOISE = b"Expression '"
+"""Prefix of its lines."""
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Hold back what is written to standard error meanwhile, by whatever library; afterwards write what is no noise.
+def filter_stderr() -> Iterator[None]:
+    """Hold back standard error, of libraries too, and write it at the end without PortAudio's lines.
 
-    What a crash has to say is written at once. For the main thread.
+    The traceback of a crash is written at once. For the main thread.
     """
     try:
         outside = os.dup(STDERR)
@@ -25,9 +25,9 @@ def hushed() -> Iterator[None]:
         yield
         return
     crashes = faulthandler.is_enabled()
-    with open(os.memfd_create("stderr"), "w+b", buffering=0) as aside:
+    with open(os.memfd_create("stderr"), "w+b", buffering=0) as held:
         sys.stderr.flush()
-        os.dup2(aside.fileno(), STDERR)
+        os.dup2(held.fileno(), STDERR)
         if crashes:
             faulthandler.enable(outside)
         try:
@@ -38,5 +38,5 @@ def hushed() -> Iterator[None]:
             if crashes:
                 faulthandler.enable(STDERR)
             os.close(outside)
-            aside.seek(0)
-            os.write(STDERR, b"".join(line for line in aside.readlines() if not line.startswith(NOISE)))
+            held.seek(0)
+            os.write(STDERR, b"".join(line for line in held.readlines() if not line.startswith(PORTAUDIO_NOISE)))

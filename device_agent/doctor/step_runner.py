@@ -1,6 +1,6 @@
-"""A step that hangs costs its own time and no more: it runs in a thread that is left behind when nobody waits longer.
+"""Step runner: runs a step in a thread, which is left behind if it hangs.
 
-A card that never answers can be stopped by nobody. So the process has to end by ``os._exit``, as ``cli.entry`` does.
+A call into a dead card cannot be ended, so the process has to end by ``os._exit``, as ``cli.entry`` does.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from ..core.errors import AgentError
 from .findings import Finding, Now, Progress
 
 
-class Hangs(AgentError, TimeoutError):
-    """A step said nothing for too long."""
+class StepTimedOut(AgentError, TimeoutError):
+    """A step yielded nothing for too long."""
 
 
-def each(work: Callable[[], Progress], seconds: float) -> Progress:
-    """Yield what *work* yields in a thread of its own. Raises what it raises, and Hangs where it says nothing for so
-    many *seconds*."""
+def run_step(work: Callable[[], Progress], seconds: float) -> Progress:
+    """Yield what *work* yields in its thread. Raises what it raises, and StepTimedOut after *seconds* without any."""
     said: queue.SimpleQueue[Finding | Now | BaseException | None] = queue.SimpleQueue()
 
     def run() -> None:
@@ -27,7 +26,7 @@ def each(work: Callable[[], Progress], seconds: float) -> Progress:
             for item in work():
                 said.put(item)
             said.put(None)
-        except BaseException as error:  # noqa: BLE001  who waits raises it again
+        except BaseException as error:  # noqa: BLE001  it is raised again below
             said.put(error)
 
     threading.Thread(target=run, name="check", daemon=True).start()
@@ -35,7 +34,7 @@ def each(work: Callable[[], Progress], seconds: float) -> Progress:
         try:
             item = said.get(timeout=seconds)
         except queue.Empty:
-            raise Hangs(f"it has not answered for {seconds:g} s") from None
+            raise StepTimedOut(f"it has not answered for {seconds:g} s") from None
         if item is None:
             return
         if isinstance(item, BaseException):

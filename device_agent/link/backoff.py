@@ -1,28 +1,27 @@
-"""How long to wait before trying again. All times are in seconds."""
+"""Exponential backoff with jitter. All times are in seconds."""
 
 from __future__ import annotations
 
 import random
 
-FIRST, FACTOR, LIMIT = 0.25, 2.0, 30.0
-"""The first bound, what it grows by, and where it stops growing."""
-MOST_DOUBLINGS = 32
+BACKOFF_FIRST_S, BACKOFF_FACTOR, BACKOFF_LIMIT_S = 0.25, 2.0, 30.0
+MAX_DOUBLINGS = 32
 """The bound has long reached its limit: more would only be a larger number."""
 
 
-def backoff(failures: int, rng: random.Random, limit: float = LIMIT) -> float:
-    """Return a pause after *failures* earlier ones: between half and all of a growing bound, which *limit* ends.
+def backoff(failures: int, rng: random.Random, limit: float = BACKOFF_LIMIT_S) -> float:
+    """Return a pause after *failures* earlier ones: between half and all of a growing bound, *limit* at most.
 
-    The jitter keeps a street of speakers from dialling in the same moment when the power comes back.
+    The jitter keeps the speakers of a street from connecting in the same moment when the power returns.
     """
-    bound = min(FIRST * FACTOR ** min(failures, MOST_DOUBLINGS), LIMIT, limit)
+    bound = min(BACKOFF_FIRST_S * BACKOFF_FACTOR ** min(failures, MAX_DOUBLINGS), BACKOFF_LIMIT_S, limit)
     return rng.uniform(bound / 2, bound)
 
 
-def calm(failures: int, rng: random.Random) -> float:
-    """Return a pause for a connection that nothing waits for: at first within LIMIT, later in its second half.
+def idle_backoff(failures: int, rng: random.Random) -> float:
+    """Return a pause for a connection that no turn waits for: up to BACKOFF_LIMIT_S, later at least half of that.
 
-    When a service loses all connections in one moment, they come back spread over LIMIT and not at once: of a hundred
-    thousand speakers 3,500 dial in the worst second and not 200,000 (``tests/bench/fleet.py``).
+    When a service loses all connections at once, they return spread over that time: of a hundred thousand speakers
+    3,500 connect in the worst second and not 200,000 (``tests/bench/fleet.py``).
     """
-    return rng.uniform(LIMIT / 2 if failures else 0.0, LIMIT)
+    return rng.uniform(BACKOFF_LIMIT_S / 2 if failures else 0.0, BACKOFF_LIMIT_S)

@@ -1,4 +1,4 @@
-"""What waits to go up: a bounded queue that a selector can wait on, and that keeps what may have to be sent again."""
+"""Outbox: bounded uplink queue that a selector can wait on, and that replays unanswered turns after a reconnect."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ log = logging.getLogger(__name__)
 
 Item = Speech | Action
 
-ENDS = (TalkEnded, TextTurn, AudioTurn)
-"""With these a turn is whole."""
-LARGEST = 4800
-"""Bytes. Frames that waited together go up as one piece of at most about this size: a tenth of a second at 24 kHz. In
-base64 it is half of what TCP sends before it hears that anything arrived, so that the first piece waits for nobody."""
-STALE_S = 10.0
-"""Speech and results that no answer is awaited for are thrown away after so long."""
-RING = (1).to_bytes(8, sys.byteorder)
-"""What an eventfd is told: so much more."""
+TURN_ENDS = (TalkEnded, TextTurn, AudioTurn)
+MAX_AUDIO_CHUNK_BYTES = 4800
+"""Frames that waited together are joined up to this size: a tenth of a second at 24 kHz. In base64 that is half of what
+TCP sends before the first acknowledgement, so the first chunk goes out at once."""
+STALE_SPEECH_S = 10.0
+"""Speech and results that no answer is awaited for are dropped after this time."""
+WAKE_COUNT = (1).to_bytes(8, sys.byteorder)
+"""What is written to the eventfd."""
 
 
 class Resend(Enum):
-    """What a service that is gone may know of what will be sent again."""
+    """What the service of a lost connection may know of what will be sent again."""
 
     NOTHING = "nothing"
     HALF = "half"
@@ -39,12 +38,11 @@ class Resend(Enum):
 
 
 class Outbox:
-    """A turn stays here until its reply begins, and so does the result of a tool, so that a connection lost in between
-    costs the user nothing.
+    """Queue of what goes up. A turn is kept until its reply begins, and so is the result of a tool: a connection
+    that is lost in between costs the user nothing.
 
     ``put``, ``wake`` and ``forget`` may be called from any thread, ``look`` belongs to the main thread, and the other
-    methods to the link's.
-    *limit* is in bytes of sound; beyond it the newest sound is dropped, but never a marker.
+    methods to the link's. *limit* is in bytes of audio; beyond it the newest audio is dropped, but never a marker.
     """
 
     def __init__(self, limit: int) -> None:
@@ -52,17 +50,17 @@ class Outbox:
         self._lock = threading.Lock()
         self._unsent: deque[Item] = deque()
         self._sent: list[Speech | ToolResult] = []  # what no reply has answered yet
-        self._kept = 0  # bytes of sound in both
+        self._kept = 0  # bytes of audio in both
         self._talking = False  # the last marker that came was TalkStarted
         self._skipping = False  # the turn that comes in now was forgotten
         self._full = False
         self._stale_since: float | None = None
-        self._bell = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115  see close
+        self._wakeup = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115  see close
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
     def put(self, *items: Item) -> None:
-        """Add *items* behind everything else, at once: what waits together goes up together."""
+        """Append *items* at once: what waits together goes up together."""
         with self._lock:
             for item in items:
                 if self._admit(item):
@@ -72,20 +70,22 @@ class Outbox:
         self.wake()
 
     def forget(self) -> None:
-        """Throw away all speech, also what is still to come of the turn that is under way."""
+        """Drop all speech, also what is still to come of the current turn."""
         with self._lock:
             self._forget_speech()
         self.wake()
 
     def wake(self) -> None:
-        """Make the link look at the world. Nothing after ``close``."""
+        """End the wait of the link's thread. Nothing after ``close``."""
         with suppress(ValueError):
-            self._bell.write(RING)
+            self._wakeup.write(WAKE_COUNT)
 
     def look(self, now: float, *, awaited: bool) -> None:
-        """Throw away speech and results that no answer is *awaited* for, STALE_S after they were seen first: sound of a
-        room must not go up with a turn of another day. To be called about once a second; *now* is in seconds of one
-        clock."""
+        """Drop speech and results that no answer is *awaited* for, STALE_SPEECH_S after the first look at them.
+
+        Otherwise the audio of a room could go up with a turn of another day. To be called about once a second; *now* is
+        in seconds of one clock.
+        """
         with self._lock:
             left = bool(self._sent) or any(not isinstance(item, CancelReply) for item in self._unsent)
             if awaited or not left:
@@ -93,26 +93,26 @@ class Outbox:
                 return
             if self._stale_since is None:
                 self._stale_since = now
-            if now - self._stale_since < STALE_S:
+            if now - self._stale_since < STALE_SPEECH_S:
                 return
             self._stale_since = None
             self._unsent = deque(item for item in self._unsent if isinstance(item, CancelReply))
             self._forget_speech()
-        log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_S)
+        log.warning("speech from %.0f s ago is dropped: no answer to it is expected any more", STALE_SPEECH_S)
         self.wake()
 
     # The link's thread ------------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """A descriptor that is readable after ``wake``, until ``hush``."""
-        return self._bell.fileno()
+        """A descriptor that is readable after ``wake``, until ``clear_wakeup``."""
+        return self._wakeup.fileno()
 
-    def hush(self) -> None:
-        """Silence the bell."""
-        self._bell.read(len(RING))
+    def clear_wakeup(self) -> None:
+        """Make the descriptor unreadable."""
+        self._wakeup.read(len(WAKE_COUNT))
 
     def take(self) -> list[Item]:
-        """Return what was not sent yet, in order; sound that waited together comes in larger pieces."""
+        """Return what was not sent yet, in order, with audio joined to larger chunks."""
         with self._lock:
             items, self._unsent = self._unsent, deque()
             for item in items:
@@ -132,10 +132,10 @@ class Outbox:
         return cancels
 
     def rewind(self) -> Resend:
-        """The connection is gone: whatever was not answered is to be sent again, from the beginning of its turn."""
+        """The connection is lost: send again what was not answered, from the beginning of its turn."""
         with self._lock:
             speech = [item for item in self._sent if not isinstance(item, ToolResult)]
-            whole = any(isinstance(item, ENDS) for item in speech)
+            whole = any(isinstance(item, TURN_ENDS) for item in speech)
             again = Resend.WHOLE if whole else Resend.HALF if speech else Resend.NOTHING
             first = next((n for n, item in enumerate(self._unsent) if not isinstance(item, Action)), None)
             markers = [item for item in speech if not isinstance(item, bytes)]
@@ -148,22 +148,22 @@ class Outbox:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody speaks, and nothing that was said waits for anything."""
+        """Whether there is no turn now, and nothing waits to be sent or answered."""
         with self._lock:
             return not (self._unsent or self._sent or self._talking)
 
     def settle(self, *, begun: bool = True) -> None:
-        """A reply has *begun*, or ended, or asks for a tool: forget the turns that were sent whole, and when it has
-        begun the results that led to it."""
-        answered = (*ENDS, ToolResult) if begun else ENDS
+        """A reply has *begun*, or ended, or calls a tool: forget the turns that were sent whole, and when it has begun
+        the results that led to it."""
+        answered = (*TURN_ENDS, ToolResult) if begun else TURN_ENDS
         with self._lock:
             ends = [n for n, item in enumerate(self._sent) if isinstance(item, answered)]
             if ends:
                 self._drop(0, ends[-1] + 1)
 
     def close(self) -> None:
-        """Free the bell."""
-        self._bell.close()
+        """Free the descriptor."""
+        self._wakeup.close()
 
     def _forget_speech(self) -> None:
         markers = [item for item in self._sent if not isinstance(item, (bytes, ToolResult))]
@@ -181,10 +181,10 @@ class Outbox:
             skipped, self._talking, self._skipping = self._skipping, False, False
             return not skipped
         elif isinstance(item, bytes):
-            return not self._skipping and self._admit_sound(item)
+            return not self._skipping and self._admit_audio(item)
         return True
 
-    def _admit_sound(self, frame: bytes) -> bool:
+    def _admit_audio(self, frame: bytes) -> bool:
         if self._kept + len(frame) <= self._limit:
             self._kept += len(frame)
             return True
@@ -194,7 +194,7 @@ class Outbox:
         return False
 
     def _drop_unsent_last(self) -> None:
-        """Nothing was said in the turn that ends with the last item: if none of it was sent, none of it need be."""
+        """Drop the last turn, in which nothing was said, unless a part of it was sent."""
         turn = []
         while self._unsent and not isinstance(self._unsent[-1], (Action, TalkEnded, TextTurn, AudioTurn)):
             turn.append(self._unsent.pop())
@@ -204,7 +204,7 @@ class Outbox:
         self._unsent.extend(reversed(turn))
 
     def _settle_last(self) -> None:
-        """Drop the turn that ends with the last item: nobody spoke in it."""
+        """Forget the turn that was sent last, in which nothing was said."""
         begin = max((n for n, item in enumerate(self._sent) if isinstance(item, TalkStarted)), default=0)
         self._drop(begin, len(self._sent))
 
@@ -217,7 +217,7 @@ def _joined(items: deque[Item]) -> list[Item]:
     joined: list[Item] = []
     for item in items:
         last = joined[-1] if joined else None
-        if isinstance(item, bytes) and isinstance(last, bytes) and len(last) + len(item) <= LARGEST:
+        if isinstance(item, bytes) and isinstance(last, bytes) and len(last) + len(item) <= MAX_AUDIO_CHUNK_BYTES:
             joined[-1] = last + item
         else:
             joined.append(item)

@@ -1,4 +1,4 @@
-"""Rate adapter: converts the sound of one connection between the device's sample rate and that of the service."""
+"""Rate adapter: converts the audio of one connection between the sample rates of the device and of the service."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from ..dsp.resampling import Resampler, resample
 
 
 class RateAdapter:
-    """Sound of the device has *rate* samples per second; what the service takes and gives comes with each call, because
-    a service may tell other rates than were asked for once the session is there. Equal rates pass untouched.
-
-    Belongs to the link's thread.
+    """Resamples between *rate*, that of the device in Hz, and the rate given to each call, which a service may change
+    when the session begins. Equal rates pass untouched. Belongs to the link's thread.
     """
 
     def __init__(self, rate: int) -> None:
@@ -23,7 +21,7 @@ class RateAdapter:
         self._reply = ""
 
     def up(self, item: Speech | Action, rate: int) -> Iterable[Speech | Action]:
-        """Return *item* with its sound at *rate*, and before the end of a turn what the filter held back."""
+        """Return *item* with its audio at *rate*; before the end of a turn, the rest in the filter."""
         return (item,) if rate == self._rate else self._converted_up(item, rate)
 
     def _converted_up(self, item: Speech | Action, rate: int) -> Iterator[Speech | Action]:
@@ -44,7 +42,7 @@ class RateAdapter:
         yield item
 
     def down(self, event: Event, rate: int) -> Iterable[Event]:
-        """Return *event*, whose sound has *rate*, with the device's rate, and at its end what the filter held back."""
+        """Return *event*, whose audio has *rate*, at the device's rate; before the end of a reply, the rest."""
         return (event,) if rate == self._rate else self._converted_down(event, rate)
 
     def _converted_down(self, event: Event, rate: int) -> Iterator[Event]:

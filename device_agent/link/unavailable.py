@@ -1,4 +1,4 @@
-"""A service whose key cannot be read now: every dial is refused, and says why."""
+"""Stand-in for a service whose key cannot be read now: every connect is refused, with the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..services.base import HistoryEntry, Service
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Stands in for *service*, which would work but for *reason*. Nothing is sent to it: it would refuse us anyway."""
+    """Stands in for *service*, which would work but for *reason*. Nothing is sent."""
 
     service: Service
     reason: str

@@ -1,4 +1,4 @@
-"""Who answers first: tries to connect to several addresses, one after another and over again, until one succeeds."""
+"""Happy Eyeballs (RFC 8305): staggered, repeated connects to several addresses, of which the first to succeed wins."""
 
 from __future__ import annotations
 
@@ -8,83 +8,74 @@ import selectors
 import socket
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import BinaryIO
 
 from .resolver import Address
 
-STAGGER_S, AGAIN_S = 0.25, 1.0
-"""Seconds between two tries: through all addresses first, then over again. TCP itself repeats a greeting that was lost
-after 1, 3 and 7 s, and so comes late where the network is back in between."""
-MOST_TRIES = 6
-"""How many tries may be under way; the oldest is given up for another one."""
+CONNECT_STAGGER_S, CONNECT_RETRY_S = 0.25, 1.0
+"""Seconds between two attempts: through all addresses first, then over again. TCP itself repeats a lost SYN after 1, 3
+and 7 s, and so comes late where the network returns in between."""
+MAX_CONNECT_ATTEMPTS = 6
+"""Attempts under way at a time; the oldest is given up for another one."""
 
-UNHEARD_MS = 8000
-"""What we send is acknowledged within this time, or the connection is dead. TCP repeats after 0.2, 0.6, 1.4, 3, 6.2 and
-12.6 s: what heals within 6 s is healed by TCP, and for the rest a new connection is the quicker way."""
-QUIET_S, EVERY_S, TIMES = 10, 5, 3
-"""Where nothing is said: seconds until the kernel asks whether anybody is there, between questions, how many."""
-
-
-@dataclass(frozen=True)
-class _Try:
-    sock: socket.socket
-    address: Address
+TCP_USER_TIMEOUT_MS = 8000
+"""Sent data is acknowledged within this time, or the connection is dead. TCP repeats after 0.2, 0.6, 1.4, 3, 6.2 and
+12.6 s: it repairs an outage of up to 6 s by itself, and after a longer one a new connection is quicker."""
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
 
 
 class HappyEyeballs:
-    """Tries under way to several addresses, or several to one; the first that comes through wins."""
+    """Connection attempts under way, to several addresses or repeatedly to one. Belongs to one thread.
 
-    def __init__(self, addresses: list[Address], bell: socket.socket) -> None:
-        """*bell* is what ends a wait of ``step`` when it becomes readable."""
+    *wakeup* is a file that ends the wait of ``step`` when it becomes readable.
+    """
+
+    def __init__(self, addresses: list[Address], wakeup: BinaryIO) -> None:
         self._selector = selectors.DefaultSelector()
-        self._selector.register(bell, selectors.EVENT_READ)
-        self._known = list(addresses)
-        self._count = len(addresses)
-        self._hopeful = deque(addresses)  # the next to try first
-        self._tries: deque[socket.socket] = deque()
+        self._selector.register(wakeup, selectors.EVENT_READ)
+        self._addresses = list(addresses)
+        self._candidates = deque(addresses)  # the next to try first
+        self._attempts: deque[socket.socket] = deque()
         self._begun = 0
         self._next = 0.0
         self._refusal: OSError | None = None
         self._failure: OSError | None = None
 
-    def __enter__(self) -> HappyEyeballs:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
+    def close(self) -> None:
+        """Give up all attempts that are under way."""
         self._selector.close()
-        for each in self._tries:
+        for each in self._attempts:
             each.close()
 
     def join(self, addresses: list[Address]) -> None:
-        """Let those of *addresses* that are new take part, at once and before any is tried again."""
-        new = [address for address in addresses if address not in self._known]
+        """Try those of *addresses* that are new, at once and before any other is tried again."""
+        new = [address for address in addresses if address not in self._addresses]
         if new:
-            self._known += new
-            self._count += len(new)
-            self._hopeful.extendleft(reversed(new))
+            self._addresses += new
+            self._candidates.extendleft(reversed(new))
             self._next = 0.0
 
     def step(self, now: float, until: float) -> socket.socket | None:
-        """Begin another try if it is time, and wait for something to happen, at most *until*; return the winner.
+        """Begin another attempt if it is due, and wait for an event, at most *until*; return a connected socket.
 
-        Raises OSError when somebody has refused us and nobody else can still answer.
+        Raises OSError when an address has refused and no other can still answer.
         """
-        if now >= self._next and self._hopeful:
+        if now >= self._next and self._candidates:
             self._begun += 1
-            self._next = now + (STAGGER_S if self._begun < self._count else AGAIN_S)
-            self._begin(self._hopeful.popleft())
-        if self._refusal and not self._tries and self._begun >= self._count:
+            self._next = now + (CONNECT_STAGGER_S if self._begun < len(self._addresses) else CONNECT_RETRY_S)
+            self._begin(self._candidates.popleft())
+        if self._refusal and not self._attempts and self._begun >= len(self._addresses):
             raise self._refusal
-        wake = min(until, self._next) if self._hopeful else until
+        wake = min(until, self._next) if self._candidates else until
         for key, _ in self._selector.select(max(0.0, wake - now)):
-            if key.data and (winner := self._end(key.data)):
+            if key.data and (winner := self._end(key.fileobj, key.data)):  # type: ignore[arg-type]  # its socket
                 return winner
         return None
 
-    def verdict(self, patience: float) -> OSError:
-        """Return what to say when the time is over."""
-        silence = TimeoutError(f"no server answered within {patience:g} s; is there a network?")
-        return self._refusal or (silence if self._tries else self._failure or silence)
+    def verdict(self, timeout_s: float) -> OSError:
+        """Return the error of a connection that was not made within *timeout_s*."""
+        silence = TimeoutError(f"no server answered within {timeout_s:g} s; is there a network?")
+        return self._refusal or (silence if self._attempts else self._failure or silence)
 
     def _begin(self, address: Address) -> None:
         try:
@@ -94,50 +85,50 @@ class HappyEyeballs:
             return
         sock.setblocking(False)
         with suppress(OSError):
-            _prepare(sock)
-        if (code := sock.connect_ex(address.place)) not in {0, errno.EINPROGRESS}:
+            _set_options(sock)
+        if (code := sock.connect_ex(address.sockaddr)) not in {0, errno.EINPROGRESS}:
             sock.close()
             self._fail(address, OSError(code, os.strerror(code)))
             return
-        self._hopeful.append(address)
-        if len(self._tries) == MOST_TRIES:
-            self._drop(self._tries[0]).close()
-        self._tries.append(sock)
-        self._selector.register(sock, selectors.EVENT_WRITE, _Try(sock, address))
+        self._candidates.append(address)
+        if len(self._attempts) == MAX_CONNECT_ATTEMPTS:
+            self._drop(self._attempts[0]).close()
+        self._attempts.append(sock)
+        self._selector.register(sock, selectors.EVENT_WRITE, address)
 
-    def _end(self, attempt: _Try) -> socket.socket | None:
-        """A try is over: return its socket if it came through."""
-        sock = self._drop(attempt.sock)
+    def _end(self, sock: socket.socket, address: Address) -> socket.socket | None:
+        """The attempt on *sock* is over: return it if it is connected."""
+        self._drop(sock)
         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             sock.close()
-            with suppress(ValueError):  # another try there has failed before
-                self._hopeful.remove(attempt.address)
-            self._fail(attempt.address, OSError(code, os.strerror(code)))
+            with suppress(ValueError):  # another attempt there has failed before
+                self._candidates.remove(address)
+            self._fail(address, OSError(code, os.strerror(code)))
             return None
         return sock
 
     def _drop(self, sock: socket.socket) -> socket.socket:
         self._selector.unregister(sock)
-        self._tries.remove(sock)
+        self._attempts.remove(sock)
         return sock
 
     def _fail(self, address: Address, error: OSError) -> None:
-        """Nobody there: time may help, and costs nobody anything, unless we were turned away."""
+        """Try *address* again later, unless it refused: an address that is unreachable now may be reachable soon."""
         self._failure = error
         if isinstance(error, ConnectionRefusedError):
             self._refusal = error
         else:
-            self._hopeful.append(address)
-        if self._begun < self._count:
+            self._candidates.append(address)
+        if self._begun < len(self._addresses):
             self._next = 0.0
 
 
-def _prepare(sock: socket.socket) -> None:
-    """Let the kernel notice what is dead: when we speak, and when we do not."""
+def _set_options(sock: socket.socket) -> None:
+    """Let the kernel notice a dead connection, whether data is sent or not."""
     tcp = socket.IPPROTO_TCP
     sock.setsockopt(tcp, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, QUIET_S)
-    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, EVERY_S)
-    sock.setsockopt(tcp, socket.TCP_KEEPCNT, TIMES)
-    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(tcp, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)

@@ -1,4 +1,4 @@
-"""One open connection that carries messages. The only file that knows websocket-client."""
+"""WebSocket client over websocket-client: one connection that carries messages."""
 
 from __future__ import annotations
 
@@ -8,164 +8,153 @@ import socket
 import struct
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import websocket
 from websocket import _handshake
 from websocket._abnf import frame_buffer
 
-from ..core.errors import AgentError, LinkClosed, LinkLost, LinkRefused
+from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.redaction import quoted, secrets
-from .deadline_stream import GONE, DeadlineStream
-from .dialer import PATIENCE_S, Dialer, unreachable
-from .happy_eyeballs import UNHEARD_MS
+from .deadline_stream import DISCONNECTED_ERRORS, DeadlineStream
+from .dialer import CONNECT_TIMEOUT_S, Dialer
+from .happy_eyeballs import TCP_USER_TIMEOUT_MS
 from .http_errors import rejection
-from .models import Endpoint, Message
+from .models import Endpoint, Message, Trace
+from .transport import Transport
 
-GOODBYE_S = 0.3
-"""How long to wait for the service's half of a clean close."""
-TAKE_BACK = struct.pack("ii", 1, 0)
-"""The option of a socket that ends with a reset, and forgets what was not sent."""
-LARGEST = 16 * 1024 * 1024
-"""Bytes. A larger message is not from a service that works."""
-LONGEST_ANSWER = 1024 * 1024
-"""Bytes of an answer to a handshake, which may be the whole of a login page."""
+MESSAGE_TIMEOUT_S = 10.0
+"""For any one message, in either direction."""
+CLOSE_TIMEOUT_S = 0.3
+"""How long to wait for the service's half of the closing handshake."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER: close with a reset, and discard what was not sent."""
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_HANDSHAKE_BYTES = 1024 * 1024
+"""The answer to a handshake may be the whole of a login page."""
 
-NO_CODE = 1005
+NO_CLOSE_CODE = 1005
 """The close code of a close frame that holds none (RFC 6455, 7.1.5)."""
 
 
-class _NoCookies:
-    """A cookie jar that keeps nothing. websocket-client has one jar for the whole process, which has no bound and is
-    shown to other companies, too; no service of ours needs one."""
-
-    def add(self, _set_cookie: str | None) -> None:
-        """Do nothing."""
-
-    def get(self, _host: str | None) -> str:
-        """Return no cookie."""
-        return ""
-
-
-_handshake.CookieJar = _NoCookies()  # there is no option for it
+# No cookies: websocket-client has one jar for the whole process, without a bound, whose cookies go to other hosts, too.
+_handshake.CookieJar = SimpleNamespace(add=lambda _set_cookie: None, get=lambda _host: "")
 
 
 class WebSocket:
-    """A WebSocket. All methods belong to one thread, except ``abort``.
+    """One WebSocket. All methods belong to one thread, except ``abort``; they raise LinkLost and LinkRefused.
 
-    Everything that goes wrong is a LinkLost or a LinkRefused. *patience*, in seconds, is for all of the dial;
-    afterwards each message may take PATIENCE_S. *ca_file* names a CA of the owner's, "" for those of the system.
+    *timeout_s* covers the connection and its handshake; afterwards each message may take MESSAGE_TIMEOUT_S. *ca_file*,
+    *transport* and *trace* are those of ``Dialer``.
     """
 
-    def __init__(self, endpoint: Endpoint, patience: float = PATIENCE_S, ca_file: str = "") -> None:
-        self._endpoint, self._patience = endpoint, patience
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+        ca_file: str = "",
+        transport: Transport | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.name = endpoint.name
+        self._endpoint, self._timeout_s, self._trace = endpoint, timeout_s, trace
         self._hide = secrets(endpoint.url, endpoint.headers)
-        self._dial = Dialer(endpoint.name, patience, ca_file=ca_file)
-        self._line: DeadlineStream | None = None
+        self._dialer = Dialer(endpoint.name, timeout_s, ca_file=ca_file, transport=transport, trace=trace)
+        self._stream: DeadlineStream  # from ``open`` on
         self._pinged = 0
         self.ponged = 0
-        """The latest ping that was answered: the other side has received all that was sent before it."""
-        self._upgraded = self._over = False  # we may talk; the service has said goodbye
-        self._broken = False  # there is no use in a goodbye: the rules were broken, or the other side is gone
+        """Number of the latest answered ping: the peer has received all that was sent before it."""
+        self._upgraded = self._closed_by_peer = False
+        self._broken = False  # no closing handshake: the protocol was violated, or the peer is gone
         self._ws = _Socket(enable_multithread=False, skip_utf8_validation=True)
         self._ws.frame_buffer = _LimitedFrames(self._ws)
 
     def open(self) -> None:
-        """Dial. The socket is ours from the first packet on, so that ``abort`` always has something to break."""
-        try:
-            self._line = self._dial.connect(self._endpoint.url)
-        except AgentError:
-            raise
-        except (OSError, ValueError) as error:
-            raise unreachable(self._endpoint.name, error) from error
-        self._upgrade(self._line)
-
-    def _upgrade(self, line: DeadlineStream) -> None:
-        """Turn the connection into a WebSocket, within what is left of the patience."""
-        name = self._endpoint.name
-        line.limit(LONGEST_ANSWER)
+        """Connect, and perform the handshake."""
+        self._stream = self._dialer.connect(self._endpoint.url)
+        self._stream.limit(MAX_HANDSHAKE_BYTES)
         try:
             self._ws.connect(
                 self._endpoint.url,
                 header=self._endpoint.headers,
-                socket=line,
+                socket=self._stream,
                 suppress_origin=True,
-                redirect_limit=0,  # a redirect would carry the key to somebody else
+                redirect_limit=0,  # the key would go to another server
             )
         except websocket.WebSocketBadStatusException as error:
-            # There is none in an answer of empty lines.
+            # An answer of empty lines has no status.
             status, headers = error.status_code or 0, error.resp_headers or {}
-            raise rejection(name, status, headers, error.resp_body, self._hide, time.time()) from error
+            raise rejection(self.name, status, headers, error.resp_body, self._hide, time.time()) from error
         except websocket.WebSocketTimeoutException as error:
-            raise LinkLost(f"{name} did not answer the handshake within {self._patience:g} s; try again") from error
+            raise LinkLost(
+                f"{self.name} did not answer the handshake within {self._timeout_s:g} s; try again"
+            ) from error
         except (OSError, websocket.WebSocketException, ValueError) as error:
             self._refuse_redirect()
-            text = quoted(str(error), self._hide)
-            what = f"{name} did not answer as a WebSocket does ({text})"
+            what = f"{self.name} did not answer as a WebSocket does ({quoted(str(error), self._hide)})"
             raise LinkLost(f"{what}; is service.url right, and is there no login page in between?") from error
         self._refuse_redirect()
         if extensions := (self._ws.getheaders() or {}).get("sec-websocket-extensions"):
             text = quoted(extensions, self._hide)
-            raise LinkRefused(f"{name} wants to use {text}, which we did not offer; switch it off there")
-        line.limit(None)
+            raise LinkRefused(f"{self.name} wants to use {text}, which we did not offer; switch it off there")
+        self._stream.limit(None)
         self._upgraded = True
+        if self._trace is not None:
+            self._trace("handshake", self.name)
 
     def _refuse_redirect(self) -> None:
-        """Some releases of websocket-client raise when they may not follow one, some do not."""
+        """Raise for a redirect: not all releases of websocket-client do."""
         status = self._ws.getstatus()
         if status and status != 101:
             headers = self._ws.getheaders() or {}
-            raise rejection(self._endpoint.name, status, headers, None, self._hide, time.time())
-
-    @property
-    def _open(self) -> DeadlineStream:
-        """The line. ``open`` came first."""
-        assert self._line is not None  # noqa: S101
-        return self._line
+            raise rejection(self.name, status, headers, None, self._hide, time.time())
 
     def fileno(self) -> int:
         """The descriptor to select on; ask ``pending`` first."""
-        return self._open.fileno()
+        return self._stream.fileno()
 
     def pending(self) -> bool:
-        """Whether something was read already, that no select will ever see."""
-        return self._open.pending()
+        """Whether data was read already that no selector reports."""
+        return self._stream.pending()
 
     def send(self, message: Message) -> None:
-        """Send a text or binary frame, within PATIENCE_S. After a failure the stream is corrupt: close.
+        """Send a text or binary frame, within MESSAGE_TIMEOUT_S. After a failure the stream is corrupt: close.
 
-        To a service that has gone nothing is sent, and no error raised: ``receive`` first returns what it had still
-        said, its refusal perhaps, and then tells that it has gone.
+        Where the service has disconnected nothing is sent and nothing raised: ``receive`` first returns what it had
+        sent before, such as its refusal, and then raises.
         """
         if isinstance(message, bytes):
-            self._send(_framed(websocket.ABNF.OPCODE_BINARY, message))
+            self._send(encode_frame(websocket.ABNF.OPCODE_BINARY, message))
         else:
-            self._send(_framed(websocket.ABNF.OPCODE_TEXT, message.encode()))
+            self._send(encode_frame(websocket.ABNF.OPCODE_TEXT, message.encode()))
 
     def ping(self) -> int:
-        """Ask for a sign of life. As ``send``. Return the number that ``ponged`` has once it was answered."""
+        """Send a ping, as ``send`` does. Return the number that ``ponged`` has once it was answered."""
         self._pinged += 1
-        self._send(_framed(websocket.ABNF.OPCODE_PING, self._pinged.to_bytes(4, "big")))
+        self._send(encode_frame(websocket.ABNF.OPCODE_PING, self._pinged.to_bytes(4, "big")))
         return self._pinged
 
     def _send(self, frame: bytes) -> None:
-        self._open.allow(PATIENCE_S)
+        self._stream.allow(MESSAGE_TIMEOUT_S)
         try:
-            self._open.sendall(frame)
-        except GONE:
+            self._stream.sendall(frame)
+        except DISCONNECTED_ERRORS:
             self._broken = True
         except OSError as error:
-            raise self._broke("sending to", error) from error
+            raise self._failed("sending to", error) from error
 
     def receive(self) -> Message | None:
-        """Read one frame; None for one that only keeps the connection alive (pings are answered in here), or where
-        there was nothing after all. Who begins a message has PATIENCE_S to end it."""
-        self._open.allow(PATIENCE_S)
+        """Read one frame, within MESSAGE_TIMEOUT_S once it has begun; None for a control frame, or for no data.
+
+        Pings are answered.
+        """
+        self._stream.allow(MESSAGE_TIMEOUT_S)
         try:
-            if not self._open.fill():
+            if not self._stream.fill():
                 return None
             opcode, data = self._ws.recv_data(control_frame=True)
         except (OSError, websocket.WebSocketException) as error:
-            raise self._broke("receiving from", error) from error
+            raise self._failed("receiving from", error) from error
         match opcode:
             case websocket.ABNF.OPCODE_TEXT:
                 return bytes(data).decode(errors="replace")
@@ -174,38 +163,38 @@ class WebSocket:
             case websocket.ABNF.OPCODE_PONG if len(data) == 4:
                 self.ponged = max(self.ponged, int.from_bytes(data, "big"))
             case websocket.ABNF.OPCODE_CLOSE:
-                self._over = True
-                raise _closed(self._endpoint.name, bytes(data), self._hide)
+                self._closed_by_peer = True
+                raise _closed(self.name, bytes(data), self._hide)
         return None
 
-    def _broke(self, doing: str, error: Exception) -> LinkLost:
+    def _failed(self, doing: str, error: Exception) -> LinkLost:
         if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
-            why = f"sent data was not acknowledged within {UNHEARD_MS / 1000:g} s"
+            why = f"sent data was not acknowledged within {TCP_USER_TIMEOUT_MS / 1000:g} s"
         elif isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
-            why = f"a message took more than {PATIENCE_S:g} s"
+            why = f"a message took more than {MESSAGE_TIMEOUT_S:g} s"
         else:
             why = quoted(str(error), self._hide)
         self._broken = True
-        return LinkLost(f"the connection broke while {doing} {self._endpoint.name}: {why}")
+        return LinkLost(f"the connection broke while {doing} {self.name}: {why}")
 
     def abort(self) -> None:
-        """Break whatever the owner is blocked in, now or later. Safe from any thread, at any time."""
-        self._dial.abort()
+        """Break the call that the owner is blocked in, now or later. Safe from any thread, at any time."""
+        self._dialer.abort()
 
     def close(self) -> None:
-        """Say goodbye if that is possible, and free the socket in any case.
+        """Close in good order if that is possible, and free the socket in any case.
 
-        Where the goodbye is not answered, what is still under way is taken back: whoever gives a connection up says
-        everything again over the next one, and must not be heard twice when the network comes back.
+        Where the closing handshake is not answered, data in flight is discarded: the next connection sends all of it
+        again, and the service must not get it twice when the network returns.
         """
-        if self._upgraded and not self._over and (self._broken or not self._goodbye_answered()):
+        if self._upgraded and not self._closed_by_peer and (self._broken or not self._close_answered()):
             with suppress(OSError):
-                self._open.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, TAKE_BACK)
+                self._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._ws.shutdown()
-        self._dial.close()
+        self._dialer.close()
 
-    def _goodbye_answered(self) -> bool:
-        self._open.allow(GOODBYE_S)
+    def _close_answered(self) -> bool:
+        self._stream.allow(CLOSE_TIMEOUT_S)
         try:
             self._ws.send_close()
             while self._ws.recv_frame().opcode != websocket.ABNF.OPCODE_CLOSE:
@@ -216,8 +205,8 @@ class WebSocket:
 
 
 class _Socket(websocket.WebSocket):  # type: ignore[misc]  # its base is untyped
-    """websocket-client answers a ping or a close frame before it returns it. Where the other side has gone right behind
-    it, the answer fails, and must not take the place of what was said."""
+    """websocket-client answers a ping or a close frame before it returns it. Where the peer has disconnected right
+    behind it, the failure of the answer must not hide the frame."""
 
     def pong(self, payload: bytes = b"") -> None:
         self._answer(websocket.ABNF.OPCODE_PONG, payload)
@@ -226,12 +215,12 @@ class _Socket(websocket.WebSocket):  # type: ignore[misc]  # its base is untyped
         self._answer(websocket.ABNF.OPCODE_CLOSE, struct.pack("!H", status))
 
     def _answer(self, opcode: int, payload: bytes) -> None:
-        with suppress(*GONE):
-            self.sock.sendall(_framed(opcode, payload))
+        with suppress(*DISCONNECTED_ERRORS):
+            self.sock.sendall(encode_frame(opcode, payload))
 
 
 class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
-    """websocket-client reads messages of any size; this one refuses a large frame before it reads it."""
+    """Refuses a large message before it is read: websocket-client has no limit."""
 
     def __init__(self, ws: websocket.WebSocket) -> None:
         super().__init__(ws._recv, skip_utf8_validation=True)  # noqa: SLF001  its one way to read
@@ -243,12 +232,13 @@ class _LimitedFrames(frame_buffer):  # type: ignore[misc]  # its base is untyped
         if opcode < websocket.ABNF.OPCODE_CLOSE:  # control frames may come between the parts of a message
             total = self.length + (self._continued if opcode == websocket.ABNF.OPCODE_CONT else 0)
             self._continued = 0 if final else total
-            if total > LARGEST:
-                raise websocket.WebSocketPayloadException(f"a message of {total} bytes; {LARGEST} is the limit")
+            if total > MAX_MESSAGE_BYTES:
+                text = f"a message of {total} bytes; {MAX_MESSAGE_BYTES} is the limit"
+                raise websocket.WebSocketPayloadException(text)
 
 
-def _framed(opcode: int, payload: bytes) -> bytes:
-    """Return a whole message as a client sends it (RFC 6455, 5.2), under a mask of its own.
+def encode_frame(opcode: int, payload: bytes) -> bytes:
+    """Return a whole message as one masked frame of a client (RFC 6455, 5.2).
 
     websocket-client takes twice as long for this, fifty times in each second of speech.
     """
@@ -265,7 +255,7 @@ def _framed(opcode: int, payload: bytes) -> bytes:
 
 
 def _closed(name: str, payload: bytes, hide: list[str]) -> LinkClosed:
-    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_CODE
+    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_CLOSE_CODE
     reason = quoted(payload[2:].decode(errors="replace"), hide)
     text = f"{name} closed the connection with {code}" + (f": {reason}" if reason else "")
     return LinkClosed(text, code=code, reason=reason)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
-from ..net.http_errors import BUSY_S, NO_QUOTA, asked_wait
+from ..net.http_errors import BUSY_RETRY_S, NO_QUOTA_PHRASES, asked_wait
 from .error_events import FATAL_CODES
 
 ERROR_BEFORE_CLOSE_S = 5.0  # seconds. An error event that is no older belongs to the close frame
@@ -19,7 +19,7 @@ REFUSING_CLOSE_CODES = {1008, 3000, 3003, 4000}
 """Close codes that refuse a session which has never worked: policy, unauthorized and forbidden (registered with IANA),
 and OpenAI's refusal of the beta protocol."""
 TRY_AGAIN_LATER_CODE = 1013  # the close code of a service that is overloaded (registered with IANA)
-FATAL_PHRASES = (*FATAL_CODES, *NO_QUOTA)
+FATAL_PHRASES = (*FATAL_CODES, *NO_QUOTA_PHRASES)
 """Parts of an error event or a close reason after which no retry helps, whatever the code is."""
 KEY_PHRASES = ("unauthorized", "unauthenticated", "authentication", "forbidden", "invalid api key", "incorrect api key")
 """The same while the session has never worked; later a token may have expired, and the next one is fresh."""
@@ -36,7 +36,7 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
     said = f"{code} {message} {closed.reason}".lower()
     if _holds(said, FATAL_PHRASES) or (not ready and _holds(said, KEY_PHRASES)):
         return LinkRefused(text)
-    if wait := busy_for(said) or (BUSY_S if closed.code == TRY_AGAIN_LATER_CODE else 0.0):
+    if wait := busy_for(said) or (BUSY_RETRY_S if closed.code == TRY_AGAIN_LATER_CODE else 0.0):
         return LinkLost(text, retry_after=wait)
     if closed.code in REFUSING_CLOSE_CODES:
         return LinkClosed(text, code=closed.code, reason=closed.reason) if ready else LinkRefused(text)
@@ -45,7 +45,7 @@ def judge(closed: LinkClosed, code: str = "", message: str = "", *, ready: bool)
 
 def busy_for(said: str) -> float:
     """Return how many seconds to stay away from a service that says *said* (lower case), 0 if it is not busy."""
-    return asked_wait(said) or (BUSY_S if BUSY_PATTERN.search(said) else 0.0)
+    return asked_wait(said) or (BUSY_RETRY_S if BUSY_PATTERN.search(said) else 0.0)
 
 
 def _holds(said: str, phrases: tuple[str, ...]) -> bool:

@@ -36,6 +36,7 @@ from device_agent.core.redaction import Secret
 from device_agent.link.manager import LinkManager
 from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
+from device_agent.net.transport import Transport
 from device_agent.net.websocket import WebSocket
 from device_agent.runtime.worker import Worker
 from device_agent.services.xai import Xai
@@ -253,7 +254,7 @@ def presses_in_renewals(count: int, folder: Path, seed: int = 1) -> Found:
 
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         outbox, playback = Outbox(1 << 24), PlaybackBuffer(RATE)
-        link = LinkManager(services(0), outbox, playback, inbox.put)
+        link = LinkManager(services(0), outbox, playback, inbox.put, Transport())
         silent = threading.Event()
         listener = threading.Thread(target=_listen, args=(playback, silent), daemon=True)
         listener.start()

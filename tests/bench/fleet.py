@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 from device_agent.core.conversation import State, patience
 from device_agent.core.errors import LinkLost
-from device_agent.link.policy import GOOD_S, RENEW_S, ConnectPlan, LinkPolicy
+from device_agent.link.policy import MAX_SESSION_AGE_S, STABLE_AFTER_S, ConnectPlan, LinkPolicy
 from device_agent.net.http_errors import rejection
 
 ROUND_TRIP_S = 0.05
@@ -52,8 +52,8 @@ class Speaker:
         self._policy = LinkPolicy([30.0], always=always, rng=rng or CHANCE)
         self._asks, self._notices = asks, notices
         if always:
-            self._policy.decide(-GOOD_S)
-            self._policy.ready(-GOOD_S, RENEW_S)
+            self._policy.decide(-STABLE_AFTER_S)
+            self._policy.ready(-STABLE_AFTER_S, MAX_SESSION_AGE_S)
 
     def begins(self, now: float) -> float:
         """It loses its connection, or is asked: return when it dials."""

@@ -53,7 +53,7 @@ from device_agent.core.events import Event, PlaybackStarted, TalkStarted, TextTu
 from device_agent.core.redaction import Secret
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.hardware.ports import Cut, never
-from device_agent.link.connection import Connection
+from device_agent.link.connection import Connection, DeviceSide
 from device_agent.link.history import History
 from device_agent.net.websocket import WebSocket
 
@@ -235,17 +235,11 @@ class Device:
         self._wire = WebSocket(service.endpoint(None, ""))
         self._wire.open()
         self.service.await_guest()
-        self._carrier = Connection(
-            self._wire,
-            service.session(),
-            self.parts.outbox,
-            self.parts.playback,
-            History(RATE),
-            self.parts.inbox.put,
-            lambda: None,
-            patience=service.patience_s,
-            rates=(RATE, RATE),
+        parts = self.parts
+        device = DeviceSide(
+            RATE, parts.outbox, parts.playback, History(RATE), parts.inbox.put, lambda: None, lambda: False
         )
+        self._carrier = Connection(self._wire, service.session(), device, RATE, greeting_s=service.patience_s)
         self._carrier.greet(lambda: True)
         self._both, self._bell = select.poll(), select.poll()
         self._both.register(self._wire, select.POLLIN)

@@ -652,7 +652,7 @@ class Life:
         """The session becomes so old that it is to be renewed."""
         link = self.house.agent.device.link
         with link._lock:
-            link._policy._renew_at = time.monotonic()
+            link._policy.renew_at = time.monotonic()
         link.wake()
 
     def _instruct(self) -> None:

@@ -46,6 +46,7 @@ from device_agent.link.manager import LinkManager
 from device_agent.link.outbox import Outbox
 from device_agent.link.policy import ConnectPlan
 from device_agent.net.models import Endpoint
+from device_agent.net.transport import Transport
 from device_agent.net.websocket import WebSocket
 from device_agent.runtime import logs
 from device_agent.services.base import Function
@@ -382,7 +383,7 @@ def test_after_any_nonsense_a_question_is_answered(hostile):
 def test_a_press_at_the_moment_of_a_goodbye_is_not_forgotten():
     """Between the end of a connection that nothing needs and the rest is a line of the log: a press may come there."""
     outbox, told = Outbox(limit=1000), []
-    link = LinkManager([Xai(key=Secret("k"))], outbox, PlaybackBuffer(RATE), told.append)
+    link = LinkManager([Xai(key=Secret("k"))], outbox, PlaybackBuffer(RATE), told.append, Transport())
     link.dial()
     assert link._decide().service == 0
     link.linger()

@@ -14,7 +14,7 @@ from device_agent.commands.demo import DemoOutput
 from device_agent.core.events import LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, UserText
 from device_agent.core.printable import OBEYED, printable
 from device_agent.doctor.findings import Finding, Mark, Now
-from device_agent.doctor.report import ForPeople
+from device_agent.doctor.report import TextReport
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\rhello\u202e\x7f\ud800"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\rhello\u202e\x7f\ud800"
@@ -80,7 +80,7 @@ def test_so_does_the_demo(word):
 
 def test_so_does_the_doctor():
     out = io.StringIO()
-    sheet = ForPeople(out, width=200)
+    sheet = TextReport(out, width=200)
     sheet.group(EVIL)
     sheet.show(Finding(EVIL, f"{EVIL}\n{EVIL}", Mark.NOTE, EVIL))
     sheet.end(EVIL, ok=True)
@@ -90,7 +90,7 @@ def test_so_does_the_doctor():
 
 def test_the_doctor_on_a_terminal_writes_no_orders_but_its_own():
     out = io.StringIO()
-    ForPeople(out, width=200, live=True).now(Now("card", EVIL))
+    TextReport(out, width=200, live=True).now(Now("card", EVIL))
     assert out.getvalue().removeprefix("\r").removesuffix("\x1b[K").endswith(SHOWN)
 
 

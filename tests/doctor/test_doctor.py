@@ -14,10 +14,10 @@ import pytest
 from device_agent.cli import main
 from device_agent.core.errors import DeviceFailed
 from device_agent.doctor.doctor import Doctor, StepTimeout
-from device_agent.doctor.findings import USUAL, Finding, Mark, Now, advised
-from device_agent.doctor.report import ForMachines, ForPeople, sheet
-from device_agent.doctor.stderr_filter import hushed
-from device_agent.doctor.step_runner import Hangs, each
+from device_agent.doctor.findings import USUAL_ADVICE, Finding, Mark, Now, advised
+from device_agent.doctor.report import JsonReport, TextReport, open_report
+from device_agent.doctor.stderr_filter import filter_stderr
+from device_agent.doctor.step_runner import StepTimedOut, run_step
 from device_agent.simulator import Simulator
 from tests.support.doctor import KEY, marks, printed, told, write_config
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_there_is_a_wrong_file(tmp_path):
 # Nothing stops it -----------------------------------------------------------------------------------------------------
 
 
-class Page(ForMachines):
+class Page(JsonReport):
     """Remembers what was shown."""
 
     def __init__(self) -> None:
@@ -168,8 +168,8 @@ def test_a_step_that_hangs_fails_and_is_left_behind():
         hanging.wait()
 
     doctor = Doctor(page)
-    doctor._take(step, StepTimeout(0.05, "pull it out"))
-    doctor._take(lambda: iter([Finding("third", "came as well")]), StepTimeout(5.0))
+    doctor._run(step, StepTimeout(0.05, "pull it out"))
+    doctor._run(lambda: iter([Finding("third", "came as well")]), StepTimeout(5.0))
     assert [(each.name, each.mark) for each in page.found] == [
         ("first", Mark.OK),
         ("second", Mark.FAIL),
@@ -191,9 +191,9 @@ def test_an_error_of_ours_is_told_in_its_own_words_and_one_of_nobody_as_a_mistak
 
         return step
 
-    doctor._take(fails(DeviceFailed("it is broken: mend it")), StepTimeout(5.0))
+    doctor._run(fails(DeviceFailed("it is broken: mend it")), StepTimeout(5.0))
     with caplog.at_level(logging.CRITICAL):
-        doctor._take(fails(ZeroDivisionError("by nothing")), StepTimeout(5.0))
+        doctor._run(fails(ZeroDivisionError("by nothing")), StepTimeout(5.0))
     ours, nobodys = page.found
     assert (ours.text, ours.mark) == ("it is broken: mend it", Mark.FAIL)
     assert "ZeroDivisionError" in nobodys.text
@@ -204,7 +204,7 @@ def test_an_error_of_ours_is_told_in_its_own_words_and_one_of_nobody_as_a_mistak
     ("text", "seen", "advice"),
     [
         ("no microphone was found; check its cable", "no microphone was found", "check its cable"),
-        ("it stumbled", "it stumbled", USUAL["microphone"]),
+        ("it stumbled", "it stumbled", USUAL_ADVICE["microphone"]),
     ],
 )
 def test_whatever_is_wrong_comes_with_what_to_do(text, seen, advice):
@@ -244,7 +244,7 @@ def test_a_step_that_says_something_now_and_then_does_not_hang():
         while beats.acquire(blocking=False):
             yield Now("beat")
 
-    for item in each(step, 5.0):
+    for item in run_step(step, 5.0):
         said.append(item.name)
     assert said == ["beat"] * 3
 
@@ -256,13 +256,13 @@ def test_who_waits_no_longer_is_told_for_how_long_he_did():
         never.wait()
         yield Now("")
 
-    with pytest.raises(Hangs, match=r"0\.01 s"):
-        list(each(step, 0.01))
+    with pytest.raises(StepTimedOut, match=r"0\.01 s"):
+        list(run_step(step, 0.01))
     never.set()
 
 
 def test_the_noise_of_portaudio_is_left_out_and_nothing_else(capfd):
-    with hushed():
+    with filter_stderr():
         os.write(2, b"Expression 'paInvalidSampleRate' failed in 'pa_linux_alsa.c', line: 2048\n")
         print("something worth reading", file=sys.stderr)
     print("and so is this", file=sys.stderr)
@@ -297,7 +297,7 @@ def terminal(monkeypatch):
 
 
 def show_something(out: io.StringIO) -> str:
-    page = sheet(out, as_json=False)
+    page = open_report(out, as_json=False)
     page.group("Sound")
     page.now(Now("level", "speak now, 2 s", -30.0))
     page.show(Finding("level", "quiet " * 20, Mark.NOTE, "speak up " * 10))
@@ -338,7 +338,7 @@ def test_a_pipe_sees_neither():
 
 def test_long_texts_hang_beside_their_names():
     out = io.StringIO()
-    ForPeople(out, width=60).show(Finding("level", "quiet " * 20, Mark.NOTE, "speak up " * 10))
+    TextReport(out, width=60).show(Finding("level", "quiet " * 20, Mark.NOTE, "speak up " * 10))
     first, *others = out.getvalue().splitlines()
     assert first.startswith("note  level          quiet")
     assert all(line.startswith(" " * 21) and len(line) <= 60 for line in others)
@@ -347,12 +347,12 @@ def test_long_texts_hang_beside_their_names():
 
 def test_a_text_of_several_lines_keeps_them():
     out = io.StringIO()
-    ForPeople(out).show(Finding("configuration", "one\ntwo"))
+    TextReport(out).show(Finding("configuration", "one\ntwo"))
     assert out.getvalue() == f"ok    configuration  one\n{' ' * 21}two\n"
 
 
 @pytest.mark.parametrize("level", [-200.0, 0.0, 12.0])
 def test_the_meter_stays_in_its_frame(terminal, level):
-    page = sheet(terminal, as_json=False)
+    page = open_report(terminal, as_json=False)
     page.now(Now("level", "", level))
     assert len(terminal.getvalue().split("[")[2].split("]")[0]) == 24

@@ -139,13 +139,13 @@ def on_pins(**parts) -> pins.PinCheck:
 
 def test_the_pipe_of_the_pins_is_made_elsewhere_and_not_left_behind(monkeypatch):
     monkeypatch.delenv("LG_WD", raising=False)
-    with pins.elsewhere():
+    with pins.lgpio_folder():
         folder = os.environ["LG_WD"]
         assert os.path.isdir(folder)
     assert not os.path.exists(folder)
     assert "LG_WD" not in os.environ
     monkeypatch.setenv("LG_WD", "/run/device-agent")
-    with pins.elsewhere():
+    with pins.lgpio_folder():
         assert os.environ["LG_WD"] == "/run/device-agent"
 
 
@@ -191,7 +191,7 @@ def drive(board, number: int, *, high: bool) -> None:
     ],
 )
 def test_a_button_that_looks_pressed_at_rest_is_told_with_the_line_to_write(board, monkeypatch, high, inverted, line):
-    monkeypatch.setattr(pins, "REST_S", 0.1)
+    monkeypatch.setattr(pins, "PRESSED_AFTER_S", 0.1)
     drive(board, 17, high=high)
     finding = found(on_pins(button=ButtonConfig(pin=17, inverted=inverted)).button)["button"]
     assert finding.mark is (Mark.NOTE if line else Mark.OK)
@@ -227,7 +227,7 @@ def test_a_button_that_somebody_is_pressing_is_none_that_hangs(board, monkeypatc
 def test_controls_that_look_pressed_at_rest_are_told_with_the_line_to_write(
     board, monkeypatch, controls, low, keys, line
 ):
-    monkeypatch.setattr(pins, "REST_S", 0.1)
+    monkeypatch.setattr(pins, "PRESSED_AFTER_S", 0.1)
     for pin in (5, 6, 22):
         drive(board, pin, high=pin not in low)
     finding = found(on_pins(controls=controls).controls)["controls"]
@@ -247,7 +247,7 @@ def test_the_position_of_a_mute_switch_is_told(board, closed, mark, words):
 
 
 def test_a_pin_that_is_taken_is_told_with_who_has_it(board, tmp_path, monkeypatch):
-    monkeypatch.setattr(pins, "PINS", str(tmp_path / "chip"))
+    monkeypatch.setattr(pins, "GPIO_FILES", str(tmp_path / "chip"))
     (tmp_path / "chip0").touch()
     with gpiozero.LED(17), somebody("a-lamp", tmp_path / "chip0") as process:
         finding = found(on_pins(button=ButtonConfig(pin=17)).button)["button"]
@@ -285,24 +285,24 @@ def test_what_our_agent_has_is_no_failure(tmp_path):
     (tmp_path / "pcmC0D0c").touch()
     files = str(tmp_path / "pcm")
     with somebody("device-agent", tmp_path / "pcmC0D0c", "--log", "info", "run") as process:
-        assert process.pid in running_agent.agents()
-        finding = running_agent.failed("microphone", files, BUSY)
-        assert running_agent.failed("microphone", str(tmp_path / "another"), BUSY).mark is Mark.FAIL
+        assert process.pid in running_agent.running_agents()
+        finding = running_agent.open_failed("microphone", files, BUSY)
+        assert running_agent.open_failed("microphone", str(tmp_path / "another"), BUSY).mark is Mark.FAIL
         process.stdin.close()
     assert finding.mark is Mark.NOTE
     assert finding.figures == {"agent": process.pid}
     assert "systemctl stop device-agent" in finding.advice
-    assert process.pid not in running_agent.agents()
-    assert running_agent.failed("microphone", files, BUSY).mark is Mark.FAIL
+    assert process.pid not in running_agent.running_agents()
+    assert running_agent.open_failed("microphone", files, BUSY).mark is Mark.FAIL
 
 
 def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monkeypatch):
     (tmp_path / "pcmC0D0c").touch()
     with somebody("device-agent", tmp_path / "pcmC0D0c", "run") as process:
-        monkeypatch.setattr(running_agent, "agents", lambda: [process.pid])
+        monkeypatch.setattr(running_agent, "running_agents", lambda: [process.pid])
         monkeypatch.setattr(running_agent, "holders", lambda _files: [])  # what others but root see
         monkeypatch.setattr(os, "access", lambda _path, _how: False)
-        finding = running_agent.failed("microphone", str(tmp_path / "pcm"), BUSY)
+        finding = running_agent.open_failed("microphone", str(tmp_path / "pcm"), BUSY)
         process.stdin.close()
     assert finding.mark is Mark.FAIL
     assert finding.text == str(BUSY)
@@ -313,9 +313,11 @@ def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monke
 def test_another_program_that_has_it_is_named_once(tmp_path):
     (tmp_path / "pcmC0D0c").touch()
     with somebody("a-player", tmp_path / "pcmC0D0c") as process:
-        (holder,) = running_agent.failed("microphone", str(tmp_path / "pcm"), BUSY).figures["holders"]
-        told = running_agent.failed("microphone", str(tmp_path / "pcm"), BUSY)
-        known = running_agent.failed("microphone", str(tmp_path / "pcm"), DeviceFailed(f"busy; in use by {holder}"))
+        (holder,) = running_agent.open_failed("microphone", str(tmp_path / "pcm"), BUSY).figures["holders"]
+        told = running_agent.open_failed("microphone", str(tmp_path / "pcm"), BUSY)
+        known = running_agent.open_failed(
+            "microphone", str(tmp_path / "pcm"), DeviceFailed(f"busy; in use by {holder}")
+        )
         process.stdin.close()
     assert told.mark is known.mark is Mark.FAIL
     assert holder in told.advice
@@ -327,7 +329,7 @@ def test_other_commands_of_ours_and_other_programs_are_no_agent(tmp_path, words)
     (tmp_path / "pcmC0D0c").touch()
     with somebody("device-agent", tmp_path / "pcmC0D0c", *words) as ours:
         with somebody("aplay", tmp_path / "pcmC0D0c", "run") as other:
-            assert not {ours.pid, other.pid} & set(running_agent.agents())
+            assert not {ours.pid, other.pid} & set(running_agent.running_agents())
             other.stdin.close()
         ours.stdin.close()
 

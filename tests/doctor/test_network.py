@@ -11,7 +11,7 @@ import pytest
 from device_agent.core.events import ReplyEnded, ReplyStarted
 from device_agent.doctor import network
 from device_agent.doctor.findings import Mark
-from device_agent.doctor.session_trace import SessionTrace, Told
+from device_agent.doctor.session_trace import SessionTrace
 from device_agent.simulator import Simulator
 from tests.support.authority import FAR, FUTURE, LONG_AGO, PAST, Authority
 from tests.support.doctor import KEY, marks, services, told, write_config
@@ -256,13 +256,9 @@ def test_a_token_server_elsewhere_is_gone_to_first(tmp_path):
 # What is said of it ---------------------------------------------------------------------------------------------------
 
 
-class Mute:
-    """Stands for a service."""
-
-
 @pytest.mark.parametrize(("accepted", "mark"), [(False, Mark.FAIL), (True, Mark.NOTE)])
 def test_a_complaint_counts_as_much_as_the_settings_that_were_not_taken(accepted, mark):
-    watched = SessionTrace(Mute())
+    watched = SessionTrace()
     watched.accepted = accepted
     finding = network._greeting(0.1, watched, "no such voice")
     assert finding.mark is mark
@@ -271,17 +267,17 @@ def test_a_complaint_counts_as_much_as_the_settings_that_were_not_taken(accepted
 
 
 def test_an_answer_without_sound_is_no_answer():
-    told = Told()
-    told(ReplyEnded("r1", "cancelled"))
-    finding = network._answer(0.0, SessionTrace(Mute()), told)
+    trace = SessionTrace()
+    trace.tell(ReplyEnded("r1", "cancelled"))
+    finding = network._answer(0.0, trace)
     assert finding.mark is Mark.FAIL
     assert "no sound was received" in finding.text
     assert "cancelled" in finding.text
 
 
 def test_an_answer_without_end_is_noted():
-    told = Told()
-    told(ReplyStarted("r1"))
-    finding = network._answer(0.0, SessionTrace(Mute()), told)
+    trace = SessionTrace()
+    trace.tell(ReplyStarted("r1"))
+    finding = network._answer(0.0, trace)
     assert finding.mark is Mark.NOTE
     assert "did not end" in finding.text

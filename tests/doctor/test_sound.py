@@ -10,7 +10,7 @@ import pytest
 
 from device_agent.config.model import Config, EchoConfig, MicrophoneConfig, SpeakerConfig, TalkConfig
 from device_agent.doctor import channels, echo_advice, microphone_level
-from device_agent.doctor.chirp import LENGTH_S, SLOT_S, Arrival, chirp, find, swallowed
+from device_agent.doctor.chirp import CHIRP_S, PART_S, Arrival, chirp, find, swallowed
 from device_agent.doctor.findings import Finding, Mark
 from device_agent.doctor.sound import SoundCheck
 from device_agent.dsp.pcm import samples
@@ -190,10 +190,10 @@ def test_what_a_loudspeaker_swallows_of_a_chirp_is_found_to_a_slot(lost_s, loss_
     gap = np.zeros(samples(1.25, RATE))
     played = np.concatenate([gap, cut, gap, sound, gap, sound, gap, sound, gap])
     heard = to_pcm(where.echo(played, RATE) + where.noise(len(played)))
-    every = 1.25 + LENGTH_S
+    every = 1.25 + CHIRP_S
     begins = [1.25 + 0.1 + number * every + late for number, late in enumerate((-0.07, 0.04, 0.0, -0.02))]
     found = swallowed(chirp(RATE, 80), heard, RATE, begins[0], begins[1:])
-    assert lost_s - SLOT_S <= found <= lost_s + SLOT_S
+    assert lost_s - PART_S <= found <= lost_s + PART_S
 
 
 @pytest.mark.parametrize("at_s", [0.06, 0.2, 0.4])
@@ -202,7 +202,7 @@ def test_a_loudspeaker_that_ran_dry_in_the_middle_of_a_chirp_has_swallowed_nothi
     torn = np.concatenate([sound[:at], np.zeros(samples(0.12, RATE)), sound[at:]])
     gap = np.zeros(samples(1.25, RATE))
     heard = to_pcm(np.concatenate([gap, torn, gap, sound, gap]) + hiss(2 * len(sound) + 3 * len(gap) + 2880, -65))
-    begins = [1.25, 1.25 + LENGTH_S + 0.12 + 1.25]
+    begins = [1.25, 1.25 + CHIRP_S + 0.12 + 1.25]
     assert swallowed(chirp(RATE, 80), heard, RATE, begins[0], begins[1:]) == 0.0
 
 
@@ -210,7 +210,7 @@ def test_a_chirp_that_is_not_there_is_swallowed_wholly():
     begins = [10.0, 10.5, 11.0, 11.5]  # behind the end
     assert swallowed(chirp(RATE, 80), bytes(RATE), RATE, begins[0], begins[1:]) == 0.0  # nor are the others
     heard = to_pcm(hiss(samples(1.0, RATE), -65)) + chirp(RATE, 80) + to_pcm(hiss(samples(1.0, RATE), -65))
-    assert swallowed(chirp(RATE, 80), heard, RATE, 0.2, [1.0]) == LENGTH_S
+    assert swallowed(chirp(RATE, 80), heard, RATE, 0.2, [1.0]) == CHIRP_S
 
 
 # What is heard in which channel ---------------------------------------------------------------------------------------
@@ -282,8 +282,10 @@ BY_VOICE = replace(Config(), talk=TalkConfig(interrupt="voice"))
 CANCELS = replace(BY_VOICE, echo=EchoConfig(mode="cancel"))
 
 
-def heard(*delays: float, level_db: float = -12.0, latency: float = 0.12, clipped: float = 0.0) -> echo_advice.Heard:
-    return echo_advice.Heard(3, [Arrival(delay, level_db) for delay in delays], latency, clipped)
+def heard(
+    *delays: float, level_db: float = -12.0, latency: float = 0.12, clipped: float = 0.0
+) -> echo_advice.ChirpResult:
+    return echo_advice.ChirpResult(3, [Arrival(delay, level_db) for delay in delays], latency, clipped)
 
 
 def test_an_echo_with_half_duplex_is_as_it_should_be_and_another_way_is_named():
@@ -351,13 +353,13 @@ def test_one_chirp_of_three_is_not_believed():
 
 @pytest.mark.parametrize(
     ("lost_s", "now_ms", "advised"),
-    [(0.05, 0, 200), (0.3, 0, 400), (0.3, 200, 600), (LENGTH_S, 0, 1000), (LENGTH_S, 500, 1500)],
+    [(0.05, 0, 200), (0.3, 0, 400), (0.3, 200, 600), (CHIRP_S, 0, 1000), (CHIRP_S, 500, 1500)],
 )
 def test_a_loudspeaker_that_wakes_late_is_told_with_the_line_to_write(lost_s, now_ms, advised):
-    found = echo_advice.judge_wake(lost_s, LENGTH_S, replace(Config(), speaker=SpeakerConfig(wake_ms=now_ms)))
+    found = echo_advice.judge_wake(lost_s, CHIRP_S, replace(Config(), speaker=SpeakerConfig(wake_ms=now_ms)))
     assert found.mark is Mark.NOTE
     assert f"write speaker.wake_ms: {advised}," in found.advice
 
 
 def test_two_chirps_of_three_are_believed():
-    assert [echo_advice.trusted(heard(*[0.2] * count)) for count in range(4)] == [False, False, True, True]
+    assert [heard(*[0.2] * count).trusted for count in range(4)] == [False, False, True, True]

@@ -12,7 +12,7 @@ import pytest
 from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.core.events import LinkUp, ReplyAudio, ReplyEnded, ReplyStarted, TalkStarted, TextTurn
 from device_agent.dsp.pcm import frame_bytes
-from device_agent.link.connection import PIECE, Connection, in_pieces
+from device_agent.link.connection import MAX_AUDIO_PIECE_BYTES, Connection, DeviceSide, in_pieces
 from device_agent.link.history import History
 from device_agent.link.outbox import Outbox
 from device_agent.net.models import Endpoint
@@ -24,11 +24,16 @@ NOW = 1_790_000_000.0
 
 
 def test_a_piece_of_a_reply_that_is_too_long_is_cut_up_and_nothing_else_is():
-    pcm = bytes(range(256)) * (5 * PIECE // 512)
-    begun, short, ended = ReplyStarted("r"), ReplyAudio("r", pcm[:PIECE]), ReplyEnded("r")
+    pcm = bytes(range(256)) * (5 * MAX_AUDIO_PIECE_BYTES // 512)
+    begun, short, ended = ReplyStarted("r"), ReplyAudio("r", pcm[:MAX_AUDIO_PIECE_BYTES]), ReplyEnded("r")
     pieces = list(in_pieces([begun, ReplyAudio("r", pcm), short, ended]))
     assert pieces[0] is begun
-    assert [len(each.pcm) for each in pieces[1:5]] == [PIECE, PIECE, PIECE // 2, PIECE]
+    assert [len(each.pcm) for each in pieces[1:5]] == [
+        MAX_AUDIO_PIECE_BYTES,
+        MAX_AUDIO_PIECE_BYTES,
+        MAX_AUDIO_PIECE_BYTES // 2,
+        MAX_AUDIO_PIECE_BYTES,
+    ]
     assert b"".join(each.pcm for each in pieces[1:4]) == pcm
     assert pieces[4:] == [short, ended]
 
@@ -55,8 +60,8 @@ def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confi
         wire.open()
         playback, recall = PlaybackBuffer(24000), History(24000)
         session = OpenAI().session()
-        told_to = outbox, playback, recall, told.append, lambda: None
-        carrier = Connection(wire, session, *told_to, patience=4.0, rates=(24000, 24000))
+        device = DeviceSide(24000, outbox, playback, recall, told.append, lambda: None, lambda: False)
+        carrier = Connection(wire, session, device, 24000, greeting_s=4.0)
         carrier.greet(lambda: True)
         assert told == [LinkUp()]
         assert carrier.expires_at == expires
@@ -94,8 +99,8 @@ def test_pings_are_answered_while_ten_minutes_of_a_reply_are_unheard():
     with Peer(act) as peer, closing(outbox), closing(WebSocket(Endpoint("it", f"ws://127.0.0.1:{peer.port}/"))) as wire:
         wire.open()
         playback = PlaybackBuffer(24000)  # nothing is read from it
-        told_to = outbox, playback, History(24000), told.append, lambda: None
-        carrier = Connection(wire, OpenAI().session(), *told_to, patience=4.0, rates=(24000, 24000))
+        device = DeviceSide(24000, outbox, playback, History(24000), told.append, lambda: None, lambda: False)
+        carrier = Connection(wire, OpenAI().session(), device, 24000, greeting_s=4.0)
         carrier.greet(lambda: True)
         carrier.run(lambda: not answered)
         assert answered

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from device_agent.link.failover import AWAY_S, Failover
+from device_agent.link.failover import FAILED_SERVICE_AWAY_S, Failover
 
 ALWAYS = -math.inf
 
@@ -27,8 +27,8 @@ def test_a_service_that_failed_has_its_place_again_after_a_while():
     failover = Failover(3)
     failover.failed(0, 1000.0)
     failover.worked(2)
-    assert failover.next(ALWAYS, 1000.0 + AWAY_S - 1)[1] == 1
-    assert failover.next(ALWAYS, 1000.0 + AWAY_S)[1] == 0
+    assert failover.next(ALWAYS, 1000.0 + FAILED_SERVICE_AWAY_S - 1)[1] == 1
+    assert failover.next(ALWAYS, 1000.0 + FAILED_SERVICE_AWAY_S)[1] == 0
 
 
 def test_a_service_that_works_is_not_away():

@@ -21,7 +21,15 @@ from device_agent.core.events import (
     TurnEndedByService,
     UserText,
 )
-from device_agent.link.history import AGE_S, LONGEST, LONGEST_ONE, MOST, MOST_CALLS, MOST_PARTS, History
+from device_agent.link.history import (
+    HISTORY_MAX_AGE_S,
+    MAX_HISTORY_CHARS,
+    MAX_HISTORY_TURNS,
+    MAX_KNOWN_CALLS,
+    MAX_TURN_CHARS,
+    MAX_TURN_PARTS,
+    History,
+)
 from device_agent.services.base import HistoryEntry
 
 RATE = 1000
@@ -199,7 +207,7 @@ def test_a_reply_of_an_earlier_turn_may_be_cut_while_it_still_sounds():
 
 def test_how_much_was_heard_is_measured_at_the_rate_of_the_sound():
     recall = exchanged(("Hello.", "Hello."))
-    assert recall.at(2 * RATE) is recall
+    recall.rate = 2 * RATE
     ask(recall, "u", "Count.")
     answer(recall, "r", "one two three four", seconds=2)  # one second, at this rate
     recall.sent(CancelReply("r", 500), 0.0)
@@ -209,7 +217,7 @@ def test_how_much_was_heard_is_measured_at_the_rate_of_the_sound():
 def test_of_a_long_reply_that_is_cut_the_end_is_known_and_that_was_not_heard():
     recall = History(RATE)
     ask(recall, "u", "Count.")
-    answer(recall, "r", "word " * LONGEST, seconds=10)
+    answer(recall, "r", "word " * MAX_HISTORY_CHARS, seconds=10)
     recall.sent(CancelReply("r", 5000), 0.0)
     assert told(recall) == []
 
@@ -281,15 +289,15 @@ def test_an_answered_turn_is_told_to_each_new_connection():
 def test_a_turn_of_many_parts_has_a_limit_on_both_sides():
     recall = History(RATE)
     recall.sent(TalkStarted(), 0.0)
-    for number in range(MOST_PARTS + 1):
+    for number in range(MAX_TURN_PARTS + 1):
         recall.told(UserText(f"u{number}", f"u{number}", True), 0.0)
-    for number in range(MOST_PARTS + 1):
+    for number in range(MAX_TURN_PARTS + 1):
         recall.told(ReplyText(f"r{number}", f"r{number}"), 0.0)
     recall.told(UserText("u0", "first", True), 0.0)
     recall.told(ReplyText("r0", " more"), 0.0)
     said = dict(told(recall))
-    assert said["user"].split() == ["first", *(f"u{number}" for number in range(1, MOST_PARTS))]
-    assert said["assistant"].split() == ["r0", "more", *(f"r{number}" for number in range(1, MOST_PARTS))]
+    assert said["user"].split() == ["first", *(f"u{number}" for number in range(1, MAX_TURN_PARTS))]
+    assert said["assistant"].split() == ["r0", "more", *(f"r{number}" for number in range(1, MAX_TURN_PARTS))]
 
 
 def test_where_the_service_ends_turns_its_word_is_the_end():
@@ -304,17 +312,17 @@ def test_where_the_service_ends_turns_its_word_is_the_end():
 def test_the_latest_are_told_and_not_more_than_the_limit():
     recall = exchanged(*[(f"{n}?", f"{n}.") for n in range(20)])
     assert told(recall) == [pair for n in range(15, 20) for pair in (("user", f"{n}?"), ("assistant", f"{n}."))]
-    assert len(told(recall)) == len(recall._exchanges) == MOST
+    assert len(told(recall)) == len(recall._exchanges) == MAX_HISTORY_TURNS
     recall.begin()
     ask(recall, "last", "last?")
-    assert len(recall._exchanges) == MOST
+    assert len(recall._exchanges) == MAX_HISTORY_TURNS
 
 
 def test_of_long_texts_the_end_is_told_and_all_of_them_have_a_limit():
     recall = exchanged(*[(f"{n}" * 2000, f"{n}" * 2000 + "!") for n in range(4)])
     texts = [text for _, text in told(recall)]
-    assert texts[-1] == "3" * (LONGEST_ONE - 1) + "!"
-    assert sum(map(len, texts)) == LONGEST
+    assert texts[-1] == "3" * (MAX_TURN_CHARS - 1) + "!"
+    assert sum(map(len, texts)) == MAX_HISTORY_CHARS
 
 
 def test_what_is_old_is_not_told():
@@ -322,9 +330,9 @@ def test_what_is_old_is_not_told():
     for now in (0.0, 100.0):
         ask(recall, f"u{now}", f"{now}?", now - 20.0)
         answer(recall, f"r{now}", f"{now}.", now=now)
-    assert len(told(recall, AGE_S)) == 4
-    assert told(recall, AGE_S + 1) == [("user", "100.0?"), ("assistant", "100.0.")]
-    assert told(recall, AGE_S + 101) == []
+    assert len(told(recall, HISTORY_MAX_AGE_S)) == 4
+    assert told(recall, HISTORY_MAX_AGE_S + 1) == [("user", "100.0?"), ("assistant", "100.0.")]
+    assert told(recall, HISTORY_MAX_AGE_S + 101) == []
 
 
 def test_nobody_sees_it():
@@ -355,8 +363,8 @@ def test_whatever_happens_the_limits_hold(deeds):
                 recall.told(deed, now)
     said = recall.said(len(deeds))
     assert all(isinstance(each, HistoryEntry) and each.text for each in said)
-    assert len(said) <= MOST
-    assert sum(len(each.text) for each in said) <= LONGEST
+    assert len(said) <= MAX_HISTORY_TURNS
+    assert sum(len(each.text) for each in said) <= MAX_HISTORY_CHARS
 
 
 def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it():
@@ -371,9 +379,9 @@ def test_a_question_that_led_to_a_tool_is_told_although_nothing_was_said_to_it()
 def test_so_many_calls_are_awaited():
     recall = History(RATE)
     ask(recall, "u", "All lamps on.")
-    for number in range(MOST_CALLS + 1):
+    for number in range(MAX_KNOWN_CALLS + 1):
         recall.told(ToolCall(f"c{number}", "lamp", "{}"), 1.0)
-    assert [recall.awaits(f"c{number}") for number in (0, 1, MOST_CALLS)] == [False, True, True]
+    assert [recall.awaits(f"c{number}") for number in (0, 1, MAX_KNOWN_CALLS)] == [False, True, True]
 
 
 @pytest.mark.parametrize("item", [ToolResult("other", "done"), SECOND, TalkEnded()])

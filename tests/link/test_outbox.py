@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.events import AudioTurn, NoSpeech, TalkEnded, TalkStarted, TextTurn
-from device_agent.link.outbox import LARGEST, STALE_S, Outbox, Resend
+from device_agent.link.outbox import MAX_AUDIO_CHUNK_BYTES, STALE_SPEECH_S, Outbox, Resend
 
 RESULT = ToolResult("c", "{}")
 TURN = [TalkStarted(), b"aa", b"bb", TalkEnded()]
@@ -38,10 +38,10 @@ def test_what_no_answer_is_awaited_for_is_forgotten_after_a_while(left, sent):
     if sent:
         box.take()
     box.look(100.0, awaited=False)
-    box.look(100.0 + STALE_S - 0.1, awaited=False)
+    box.look(100.0 + STALE_SPEECH_S - 0.1, awaited=False)
     assert not box.quiet
     for second in range(3):  # what is taken back waits, too
-        box.look(100.0 + STALE_S + second, awaited=False)
+        box.look(100.0 + STALE_SPEECH_S + second, awaited=False)
     box.rewind()
     assert [item for item in box.take() if not isinstance(item, NoSpeech)] == []
 
@@ -50,7 +50,7 @@ def test_a_turn_that_begins_beside_what_is_stale_is_kept():
     box = outbox(*TURN)
     box.look(0.0, awaited=False)
     box.put(TalkStarted(), b"cc")  # the main thread has yet to hear of it
-    box.look(STALE_S, awaited=False)
+    box.look(STALE_SPEECH_S, awaited=False)
     box.put(TalkEnded())
     assert box.take()[-3:] == [TalkStarted(), b"cc", TalkEnded()]
 
@@ -71,12 +71,12 @@ def test_a_cut_without_a_connection_is_no_speech():
 
 def test_pieces_have_a_largest_size():
     box = outbox(TalkStarted(), *[b"x" * 4000] * 9, limit=100_000)
-    assert all(len(item) <= LARGEST for item in box.take() if isinstance(item, bytes))
+    assert all(len(item) <= MAX_AUDIO_CHUNK_BYTES for item in box.take() if isinstance(item, bytes))
 
 
 def test_a_piece_may_have_the_largest_size_and_what_is_beyond_it_is_the_next():
-    box = outbox(b"x" * (LARGEST - 1), b"y", b"z", limit=2 * LARGEST)
-    assert [len(item) for item in box.take()] == [LARGEST, 1]
+    box = outbox(b"x" * (MAX_AUDIO_CHUNK_BYTES - 1), b"y", b"z", limit=2 * MAX_AUDIO_CHUNK_BYTES)
+    assert [len(item) for item in box.take()] == [MAX_AUDIO_CHUNK_BYTES, 1]
 
 
 @pytest.mark.parametrize("ring", [lambda box: box.put(b".."), Outbox.forget, Outbox.wake])
@@ -86,7 +86,7 @@ def test_it_wakes_who_waits_and_falls_silent(ring):
     ring(box)
     ring(box)
     assert select.select([box], [], [], 0)[0] == [box]
-    box.hush()
+    box.clear_wakeup()
     assert select.select([box], [], [], 0)[0] == []
 
 

@@ -13,22 +13,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from device_agent.core.conversation import REFUSED_S
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.core.events import LinkDown, LinkIdle, Refused
-from device_agent.link.backoff import FIRST, LIMIT
-from device_agent.link.failover import AWAY_S
+from device_agent.link.backoff import BACKOFF_FIRST_S, BACKOFF_LIMIT_S
+from device_agent.link.failover import FAILED_SERVICE_AWAY_S
 from device_agent.link.policy import (
-    AGAIN_S,
-    AT_ONCE_S,
-    BELIEVED_S,
-    BROKEN_OFF_S,
-    DIAL_S,
-    GOOD_S,
-    MARGIN_S,
-    NEXT_S,
-    PREPARE_S,
-    RENEW_S,
-    TURN_S,
-    WAITED_FOR_S,
-    YOUNGEST_S,
+    ALTERNATIVE_TIMEOUT_S,
+    CLOSED_AT_ONCE_S,
+    DIAL_TIMEOUT_S,
+    MAX_REQUESTED_PAUSE_S,
+    MAX_SESSION_AGE_S,
+    MAX_SESSION_LEFT_S,
+    MIN_SESSION_AGE_S,
+    PREPARE_AFTER_S,
+    RENEW_AFTER_TURN_S,
+    RENEW_MARGIN_S,
+    RENEW_RETRY_S,
+    STABLE_AFTER_S,
+    TURN_CONNECT_TIMEOUT_S,
     ConnectPlan,
     LinkPolicy,
     Need,
@@ -44,8 +44,8 @@ LOST, REFUSED = LinkLost("broken"), LinkRefused("401")
 def policy(count: int = 1, *, always: bool = False) -> LinkPolicy:
     made = LinkPolicy([PATIENCE_S] * count, always=always, rng=random.Random(1))
     if not always:
-        assert made.decide(0.0) == Wait(PREPARE_S)
-        assert made.decide(PREPARE_S) == Prepare(0)
+        assert made.decide(0.0) == Wait(PREPARE_AFTER_S)
+        assert made.decide(PREPARE_AFTER_S) == Prepare(0)
     return made
 
 
@@ -63,7 +63,7 @@ def waits(policy: LinkPolicy, now: float) -> float:
     return decision.until - now
 
 
-def connected(policy: LinkPolicy, now: float, *, expires: float = RENEW_S) -> LinkPolicy:
+def connected(policy: LinkPolicy, now: float, *, expires: float = MAX_SESSION_AGE_S) -> LinkPolicy:
     dialled(policy, now)
     policy.ready(now, expires)
     return policy
@@ -75,8 +75,8 @@ def connected(policy: LinkPolicy, now: float, *, expires: float = RENEW_S) -> Li
 def test_without_a_need_the_first_service_is_prepared_once_and_none_is_dialled():
     rests = LinkPolicy([PATIENCE_S])
     assert not rests.renewing
-    assert rests.decide(5.0) == Wait(5.0 + PREPARE_S)
-    assert rests.decide(5.0 + PREPARE_S) == Prepare(0)
+    assert rests.decide(5.0) == Wait(5.0 + PREPARE_AFTER_S)
+    assert rests.decide(5.0 + PREPARE_AFTER_S) == Prepare(0)
     assert rests.decide(100.0) == Wait()
 
 
@@ -85,7 +85,7 @@ def test_a_need_dials_at_once(need):
     one = policy()
     assert need(one, 9.0) is None
     assert one.need is (Need.ASKED if need is LinkPolicy.ask else Need.NOTICED)
-    assert one.decide(9.0) == ConnectPlan(0, DIAL_S, PATIENCE_S, 0)
+    assert one.decide(9.0) == ConnectPlan(0, DIAL_TIMEOUT_S, PATIENCE_S, 0)
 
 
 def test_a_dial_prepares_the_next_one():
@@ -226,8 +226,8 @@ def test_what_was_asked_for_is_tried_again_within_a_second():
     one = policy()
     one.ask(0.0)
     pauses = failing(one, 20)
-    assert FIRST / 2 <= pauses[0] <= FIRST
-    assert all(WAITED_FOR_S / 2 <= pause <= WAITED_FOR_S for pause in pauses[3:])
+    assert BACKOFF_FIRST_S / 2 <= pauses[0] <= BACKOFF_FIRST_S
+    assert all(MAX_REQUESTED_PAUSE_S / 2 <= pause <= MAX_REQUESTED_PAUSE_S for pause in pauses[3:])
     assert len(set(pauses)) == len(pauses)
 
 
@@ -235,8 +235,8 @@ def test_speech_alone_is_tried_again_after_growing_pauses_and_ends_none():
     one = policy()
     one.notice(0.0)
     pauses = failing(one, 12)
-    assert all(FIRST / 2 * 2**n <= pause <= FIRST * 2**n for n, pause in enumerate(pauses[:6]))
-    assert all(LIMIT / 2 <= pause <= LIMIT for pause in pauses[8:])
+    assert all(BACKOFF_FIRST_S / 2 * 2**n <= pause <= BACKOFF_FIRST_S * 2**n for n, pause in enumerate(pauses[:6]))
+    assert all(BACKOFF_LIMIT_S / 2 <= pause <= BACKOFF_LIMIT_S for pause in pauses[8:])
     now = sum(pauses)
     dialled(one, now)
     one.lost(LOST, now)
@@ -268,7 +268,7 @@ def test_a_request_ends_a_pause_and_the_next_is_short_again():
     one.notice(0.0)
     now = sum(failing(one, 12)[:-1])
     one.ask(now)
-    assert failing(one, 1, now=now)[0] <= FIRST
+    assert failing(one, 1, now=now)[0] <= BACKOFF_FIRST_S
 
 
 def test_a_request_while_it_is_connected_ends_no_later_pause():
@@ -279,7 +279,7 @@ def test_a_request_while_it_is_connected_ends_no_later_pause():
     one.lost(LinkLost("busy", retry_after=4.0), 2.0)
     assert waits(one, 2.0) >= 4.0
     one.lost(LOST, 100.0) if isinstance(one.decide(100.0), ConnectPlan) else None
-    assert waits(one, 100.0) >= LIMIT / 2
+    assert waits(one, 100.0) >= BACKOFF_LIMIT_S / 2
 
 
 def test_a_connection_that_nothing_waits_for_comes_back_some_time():
@@ -302,9 +302,9 @@ def test_what_is_waited_for_comes_back_soon_also_in_a_calm_pause():
     connected(one, 0.0)
     event = one.lost(LOST, 1000.0).event
     assert event == LinkDown("broken", waits(one, 1000.0))
-    assert waits(one, 1000.0) > FIRST
+    assert waits(one, 1000.0) > BACKOFF_FIRST_S
     one.notice(1000.0)
-    assert waits(one, 1000.0) <= FIRST
+    assert waits(one, 1000.0) <= BACKOFF_FIRST_S
 
 
 def test_a_good_connection_makes_the_pauses_short_again():
@@ -312,12 +312,12 @@ def test_a_good_connection_makes_the_pauses_short_again():
     one.notice(0.0)
     now = sum(failing(one, 8))
     connected(one, now)
-    one.lost(LOST, now + GOOD_S - 1)
-    assert waits(one, now + GOOD_S - 1) > 1.0
+    one.lost(LOST, now + STABLE_AFTER_S - 1)
+    assert waits(one, now + STABLE_AFTER_S - 1) > 1.0
     now += 200.0
     connected(one, now)
-    one.lost(LOST, now + GOOD_S)
-    assert waits(one, now + GOOD_S) <= FIRST
+    one.lost(LOST, now + STABLE_AFTER_S)
+    assert waits(one, now + STABLE_AFTER_S) <= BACKOFF_FIRST_S
 
 
 def test_a_connection_that_ended_in_good_order_makes_the_pauses_short_again():
@@ -328,14 +328,14 @@ def test_a_connection_that_ended_in_good_order_makes_the_pauses_short_again():
     one.hang_up()
     one.ended(now + 1.0)
     one.notice(now + 1.0)
-    assert failing(one, 1, now=now + 1.0)[0] <= FIRST
+    assert failing(one, 1, now=now + 1.0)[0] <= BACKOFF_FIRST_S
 
 
 def test_trouble_of_long_ago_makes_no_pause_longer():
     one = policy()
     one.notice(0.0)
-    now = sum(failing(one, 12)) + AWAY_S + 1
-    assert failing(one, 1, now=now)[0] <= FIRST
+    now = sum(failing(one, 12)) + FAILED_SERVICE_AWAY_S + 1
+    assert failing(one, 1, now=now)[0] <= BACKOFF_FIRST_S
 
 
 @pytest.mark.parametrize("need", [LinkPolicy.ask, LinkPolicy.notice])
@@ -349,7 +349,7 @@ def test_a_service_that_asks_for_time_gets_it_and_a_little_more(need):
         assert verdict.event == LinkDown("busy", waits(one, 1000.0))
         need(one, 1001.0)
         pauses.append(1.0 + waits(one, 1001.0))
-    assert all(10.0 + FIRST / 2 <= pause <= 10.0 + 2 * FIRST for pause in pauses)
+    assert all(10.0 + BACKOFF_FIRST_S / 2 <= pause <= 10.0 + 2 * BACKOFF_FIRST_S for pause in pauses)
     assert len(set(pauses)) > 1  # everybody was asked for the same
 
 
@@ -364,12 +364,12 @@ def test_what_nothing_waits_for_is_down_and_not_refused_however_long_the_service
 def test_after_a_connection_that_ended_what_would_wait_in_vain_is_told_so_as_well():
     one = policy(always=True)
     connected(one, 0.0)
-    assert one.renew(RENEW_S)
-    one.not_renewed(LinkLost("429", retry_after=600.0), RENEW_S)
-    one.allow(False, RENEW_S)
-    one.ended(RENEW_S)
-    one.allow(True, RENEW_S)
-    assert isinstance(one.notice(RENEW_S), Refused)
+    assert one.renew(MAX_SESSION_AGE_S)
+    one.not_renewed(LinkLost("429", retry_after=600.0), MAX_SESSION_AGE_S)
+    one.allow(False, MAX_SESSION_AGE_S)
+    one.ended(MAX_SESSION_AGE_S)
+    one.allow(True, MAX_SESSION_AGE_S)
+    assert isinstance(one.notice(MAX_SESSION_AGE_S), Refused)
 
 
 def test_what_would_wait_in_vain_is_told_so_at_once():
@@ -379,12 +379,12 @@ def test_what_would_wait_in_vain_is_told_so_at_once():
     event = one.lost(LinkLost("429", retry_after=600.0), 0.0).event
     assert isinstance(event, Refused)
     assert event.reason == "429"
-    assert 600.0 < event.retry_in <= 600.0 + FIRST
+    assert 600.0 < event.retry_in <= 600.0 + BACKOFF_FIRST_S
     for need in (one.ask, one.notice):
         assert isinstance(need(300.0), Refused)
         assert one.decide(300.0) == Wait()
-    assert one.ask(600.0 - TURN_S / 2) is None
-    assert waits(one, 600.0) <= FIRST
+    assert one.ask(600.0 - TURN_CONNECT_TIMEOUT_S / 2) is None
+    assert waits(one, 600.0) <= BACKOFF_FIRST_S
 
 
 # Several services -----------------------------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ def test_a_service_that_works_goes_before_one_that_failed_lately():
     one.lost(LOST, 0.0)
     now = waits(one, 0.0)
     assert dialled(one, now) == 1  # the first one is still busy
-    one.ready(now, RENEW_S)
+    one.ready(now, MAX_SESSION_AGE_S)
     assert dialled(after(one, 5.0), 5.0) == 1
 
 
@@ -430,7 +430,7 @@ def test_a_service_that_was_reached_and_lost_is_tried_again():
 
 @pytest.mark.parametrize(
     ("sessions", "refused"),
-    [([0.1, 0.1], True), ([AT_ONCE_S, AT_ONCE_S], False), ([5.0, 0.1], False), ([0.1, 5.0, 0.1], False)],
+    [([0.1, 0.1], True), ([CLOSED_AT_ONCE_S, CLOSED_AT_ONCE_S], False), ([5.0, 0.1], False), ([0.1, 5.0, 0.1], False)],
 )
 def test_a_service_that_takes_us_and_closes_the_session_at_once_twice_does_not_want_us(sessions, refused):
     one, now, event = policy(), 1024.0, None
@@ -472,7 +472,7 @@ def test_a_service_that_does_not_answer_is_tried_again_where_there_is_no_other()
     one.ask(0.0)
     connected(one, 0.0)
     assert isinstance(one.lost(LOST, 5.0, mute=True).event, LinkDown)
-    assert waits(one, 5.0) <= FIRST
+    assert waits(one, 5.0) <= BACKOFF_FIRST_S
 
 
 def test_the_first_service_is_tried_again_later():
@@ -481,17 +481,17 @@ def test_the_first_service_is_tried_again_later():
     dialled(one, 1000.0)
     one.lost(LOST, 1000.0)
     connected(one, 1000.0)
-    assert dialled(after(one, 1000.0 + AWAY_S - 1), 1000.0 + AWAY_S - 1) == 1
-    one.ready(1000.0 + AWAY_S - 1, RENEW_S)
-    assert dialled(after(one, 1000.0 + AWAY_S), 1000.0 + AWAY_S) == 0
+    assert dialled(after(one, 1000.0 + FAILED_SERVICE_AWAY_S - 1), 1000.0 + FAILED_SERVICE_AWAY_S - 1) == 1
+    one.ready(1000.0 + FAILED_SERVICE_AWAY_S - 1, MAX_SESSION_AGE_S)
+    assert dialled(after(one, 1000.0 + FAILED_SERVICE_AWAY_S), 1000.0 + FAILED_SERVICE_AWAY_S) == 0
 
 
 def test_where_another_service_can_be_tried_each_gets_little_time():
     one = LinkPolicy([PATIENCE_S, 99.0], rng=random.Random(1))
     one.ask(0.0)
-    assert one.decide(0.0) == ConnectPlan(0, NEXT_S, NEXT_S, 0)
+    assert one.decide(0.0) == ConnectPlan(0, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 0)
     one.lost(REFUSED, 0.0)
-    assert one.decide(0.0) == ConnectPlan(1, DIAL_S, 99.0, 0)
+    assert one.decide(0.0) == ConnectPlan(1, DIAL_TIMEOUT_S, 99.0, 0)
 
 
 def test_a_refusal_is_told_when_every_service_has_refused():
@@ -505,9 +505,9 @@ def test_a_refusal_is_told_when_every_service_has_refused():
     assert verdict.event == Refused("401", REFUSED_S)
     assert not verdict.known
     assert one.decide(0.0) == Wait()
-    assert one.notice(REFUSED_S - TURN_S - 1) == Refused("401", TURN_S + 1)
-    assert one.decide(REFUSED_S - TURN_S - 1) == Wait()
-    assert one.notice(REFUSED_S - TURN_S) is None
+    assert one.notice(REFUSED_S - TURN_CONNECT_TIMEOUT_S - 1) == Refused("401", TURN_CONNECT_TIMEOUT_S + 1)
+    assert one.decide(REFUSED_S - TURN_CONNECT_TIMEOUT_S - 1) == Wait()
+    assert one.notice(REFUSED_S - TURN_CONNECT_TIMEOUT_S) is None
 
 
 def test_a_request_tries_every_service_once_more_after_a_refusal_and_the_log_knows_the_answer():
@@ -561,7 +561,7 @@ def test_a_connection_that_is_always_wanted_is_tried_again_long_after_a_refusal(
     one = policy(always=True)
     dialled(one, 0.0)
     assert isinstance(one.lost(REFUSED, 0.0).event, Refused)
-    assert REFUSED_S <= waits(one, 0.0) <= REFUSED_S + LIMIT
+    assert REFUSED_S <= waits(one, 0.0) <= REFUSED_S + BACKOFF_LIMIT_S
 
 
 # Other services -------------------------------------------------------------------------------------------------------
@@ -574,7 +574,7 @@ def test_others_are_tried_at_once_whatever_those_before_have_said():
     one.lost(REFUSED, 0.0)
     assert one.use([5.0], 1.0, always=False) == LinkIdle()
     one.notice(1.0)
-    assert one.decide(1.0) == ConnectPlan(0, DIAL_S, 5.0, 1)
+    assert one.decide(1.0) == ConnectPlan(0, DIAL_TIMEOUT_S, 5.0, 1)
 
 
 def test_that_there_are_other_services_is_not_told_where_none_is_needed():
@@ -590,7 +590,7 @@ def test_with_other_services_the_pauses_are_short_again():
     one.notice(0.0)
     now = sum(failing(one, 8))
     one.use([PATIENCE_S], now, always=False)
-    assert failing(one, 1, now=now)[0] <= FIRST
+    assert failing(one, 1, now=now)[0] <= BACKOFF_FIRST_S
 
 
 @pytest.mark.parametrize("always", [False, True])
@@ -609,10 +609,10 @@ def test_a_session_with_a_service_that_is_named_no_more_is_to_be_renewed_at_once
     one.lost(LOST, 0.0)
     assert dialled(one, 0.0) == 1
     one.use([PATIENCE_S], 5.0, always=False)
-    one.ready(6.0, RENEW_S)
+    one.ready(6.0, MAX_SESSION_AGE_S)
     assert one.renew_at == 6.0
     one.linger()
-    assert one.renew(6.0) == ConnectPlan(0, NEXT_S, NEXT_S, 1)
+    assert one.renew(6.0) == ConnectPlan(0, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 1)
 
 
 def test_a_failure_of_a_service_that_is_named_no_more_is_not_held_against_the_others():
@@ -635,9 +635,9 @@ def test_a_connection_to_a_service_that_is_named_no_more_is_renewed_with_one_tha
     assert one.renew_at == 5.0
     for n in range(3):
         now = one.renew_at
-        assert one.renew(now) == ConnectPlan(0, NEXT_S, NEXT_S, 1)
+        assert one.renew(now) == ConnectPlan(0, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 1)
         one.not_renewed(LOST, now)
-        assert one.renew_at == now + AGAIN_S * 2**n
+        assert one.renew_at == now + RENEW_RETRY_S * 2**n
 
 
 # Renewing -------------------------------------------------------------------------------------------------------------
@@ -646,8 +646,8 @@ NOW = 1_700_000_000.0
 
 
 def test_a_session_is_renewed_some_time_before_its_end():
-    assert renew_in(NOW + 1800, NOW) == 1800 - MARGIN_S
-    assert renew_in(NOW + 3600, NOW) == 3600 - MARGIN_S
+    assert renew_in(NOW + 1800, NOW) == 1800 - RENEW_MARGIN_S
+    assert renew_in(NOW + 3600, NOW) == 3600 - RENEW_MARGIN_S
 
 
 def test_a_short_session_has_a_short_margin():
@@ -656,19 +656,19 @@ def test_a_short_session_has_a_short_margin():
 
 
 def test_a_session_may_last_for_a_day():
-    assert renew_in(NOW + BELIEVED_S, NOW) == BELIEVED_S - MARGIN_S
+    assert renew_in(NOW + MAX_SESSION_LEFT_S, NOW) == MAX_SESSION_LEFT_S - RENEW_MARGIN_S
 
 
-@pytest.mark.parametrize("lasts", [0.0, 0.3, 30.0, YOUNGEST_S])
+@pytest.mark.parametrize("lasts", [0.0, 0.3, 30.0, MIN_SESSION_AGE_S])
 def test_no_session_is_renewed_over_and_over_again(lasts):
     one = policy(always=True)
     connected(one, 7.0, expires=lasts)
-    assert one.renew_at == 7.0 + YOUNGEST_S
+    assert one.renew_at == 7.0 + MIN_SESSION_AGE_S
 
 
-@pytest.mark.parametrize("end", [0.0, NOW, NOW - 1, -NOW, NOW + BELIEVED_S + 1, math.inf, math.nan])
+@pytest.mark.parametrize("end", [0.0, NOW, NOW - 1, -NOW, NOW + MAX_SESSION_LEFT_S + 1, math.inf, math.nan])
 def test_an_end_that_makes_no_sense_is_not_believed(end):
-    assert renew_in(end, NOW) == RENEW_S
+    assert renew_in(end, NOW) == MAX_SESSION_AGE_S
 
 
 def test_a_session_is_renewed_when_it_is_old_and_nothing_is_awaited():
@@ -679,7 +679,7 @@ def test_a_session_is_renewed_when_it_is_old_and_nothing_is_awaited():
     one.notice(500.0)
     assert one.renew(501.0) is None
     one.linger()
-    assert one.renew(502.0) == ConnectPlan(0, NEXT_S, NEXT_S, 0)
+    assert one.renew(502.0) == ConnectPlan(0, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 0)
     assert one.renewing
     assert one.renewed(503.0, 700.0)
     assert not one.renewing
@@ -689,23 +689,23 @@ def test_a_session_is_renewed_when_it_is_old_and_nothing_is_awaited():
 def test_a_turn_that_begins_meanwhile_is_heard_by_the_old_session():
     one = policy(always=True)
     connected(one, 0.0)
-    assert one.renew(RENEW_S)
-    one.ask(RENEW_S)
-    assert not one.renewed(RENEW_S, RENEW_S)
-    one.not_renewed(LOST, RENEW_S)
-    assert one.renew_at == RENEW_S + BROKEN_OFF_S
+    assert one.renew(MAX_SESSION_AGE_S)
+    one.ask(MAX_SESSION_AGE_S)
+    assert not one.renewed(MAX_SESSION_AGE_S, MAX_SESSION_AGE_S)
+    one.not_renewed(LOST, MAX_SESSION_AGE_S)
+    assert one.renew_at == MAX_SESSION_AGE_S + RENEW_AFTER_TURN_S
 
 
 def test_a_service_that_asks_for_time_is_not_asked_to_renew_meanwhile():
     one = policy(always=True)
     connected(one, 0.0)
-    assert one.renew(RENEW_S)
-    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
-    assert one.renew(RENEW_S + AGAIN_S) is None
-    assert one.renew_at == RENEW_S + 600.0
-    assert one.ask(RENEW_S + AGAIN_S) is None  # the old one is there
+    assert one.renew(MAX_SESSION_AGE_S)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), MAX_SESSION_AGE_S)
+    assert one.renew(MAX_SESSION_AGE_S + RENEW_RETRY_S) is None
+    assert one.renew_at == MAX_SESSION_AGE_S + 600.0
+    assert one.ask(MAX_SESSION_AGE_S + RENEW_RETRY_S) is None  # the old one is there
     one.linger()
-    assert one.renew(RENEW_S + 600.0)
+    assert one.renew(MAX_SESSION_AGE_S + 600.0)
 
 
 def test_what_does_not_renew_a_session_is_tried_again_after_growing_pauses_that_begin_short_with_each_session():
@@ -713,14 +713,22 @@ def test_what_does_not_renew_a_session_is_tried_again_after_growing_pauses_that_
     connected(one, now)
     for _ in range(2):  # sessions
         now = one.renew_at
-        for pause in (AGAIN_S, 2 * AGAIN_S, 4 * AGAIN_S, 8 * AGAIN_S, 16 * AGAIN_S, RENEW_S, RENEW_S):
+        for pause in (
+            RENEW_RETRY_S,
+            2 * RENEW_RETRY_S,
+            4 * RENEW_RETRY_S,
+            8 * RENEW_RETRY_S,
+            16 * RENEW_RETRY_S,
+            MAX_SESSION_AGE_S,
+            MAX_SESSION_AGE_S,
+        ):
             assert one.renew(now)
             one.not_renewed(LOST, now)
             assert not one.renewing
             assert one.renew_at == now + pause
             now = one.renew_at
         assert one.renew(now)
-        assert one.renewed(now, RENEW_S)
+        assert one.renewed(now, MAX_SESSION_AGE_S)
 
 
 def test_a_service_that_never_renews_is_asked_for_as_long_as_it_takes():
@@ -730,20 +738,20 @@ def test_a_service_that_never_renews_is_asked_for_as_long_as_it_takes():
         now = one.renew_at
         assert one.renew(now)
         one.not_renewed(LOST, now)
-    assert one.renew_at == now + RENEW_S
+    assert one.renew_at == now + MAX_SESSION_AGE_S
 
 
 def test_a_renewal_of_what_is_named_no_more_changes_nothing():
     one = policy(always=True)
     connected(one, 0.0)
-    assert one.renew(RENEW_S)
-    one.use([PATIENCE_S], RENEW_S + 1, always=True)
-    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S + 2)
-    assert one.renew_at == RENEW_S + 1
-    assert one.renew(RENEW_S + 2) == ConnectPlan(0, NEXT_S, NEXT_S, 1)
-    one.not_renewed(LOST, RENEW_S + 2)
+    assert one.renew(MAX_SESSION_AGE_S)
+    one.use([PATIENCE_S], MAX_SESSION_AGE_S + 1, always=True)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), MAX_SESSION_AGE_S + 2)
+    assert one.renew_at == MAX_SESSION_AGE_S + 1
+    assert one.renew(MAX_SESSION_AGE_S + 2) == ConnectPlan(0, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 1)
+    one.not_renewed(LOST, MAX_SESSION_AGE_S + 2)
     before = one.renew_at
-    one.not_renewed(LOST, RENEW_S + 9)  # nothing was under way
+    one.not_renewed(LOST, MAX_SESSION_AGE_S + 9)  # nothing was under way
     assert one.renew_at == before
 
 
@@ -766,11 +774,11 @@ def test_a_session_is_renewed_with_its_own_service_although_another_one_comes_fi
     one.lost(LOST, 0.0)
     connected(one, 0.0)
     one.linger()
-    assert not one.renewed(1.0, RENEW_S)  # nothing is under way
-    assert one.renew(RENEW_S) == ConnectPlan(1, NEXT_S, NEXT_S, 0)
-    one.not_renewed(LinkLost("busy", retry_after=600.0), RENEW_S)
-    assert one.renew(RENEW_S + AGAIN_S) is None
-    assert one.renew(RENEW_S + 600.0) == ConnectPlan(1, NEXT_S, NEXT_S, 0)
+    assert not one.renewed(1.0, MAX_SESSION_AGE_S)  # nothing is under way
+    assert one.renew(MAX_SESSION_AGE_S) == ConnectPlan(1, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 0)
+    one.not_renewed(LinkLost("busy", retry_after=600.0), MAX_SESSION_AGE_S)
+    assert one.renew(MAX_SESSION_AGE_S + RENEW_RETRY_S) is None
+    assert one.renew(MAX_SESSION_AGE_S + 600.0) == ConnectPlan(1, ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S, 0)
 
 
 @pytest.mark.parametrize(("failed", "tried"), [(1, [1]), (2, [0, 1])])
@@ -795,22 +803,22 @@ def test_a_renewal_that_failed_says_nothing_of_the_session_that_there_is():
     one.ask(0.0)
     connected(one, 0.0)
     one.linger()
-    assert one.renew(RENEW_S)
-    one.not_renewed(LOST, RENEW_S)
-    one.notice(RENEW_S + 1)
-    assert isinstance(one.lost(LOST, RENEW_S + 1).event, LinkDown)
-    now = RENEW_S + 1 + waits(one, RENEW_S + 1)
+    assert one.renew(MAX_SESSION_AGE_S)
+    one.not_renewed(LOST, MAX_SESSION_AGE_S)
+    one.notice(MAX_SESSION_AGE_S + 1)
+    assert isinstance(one.lost(LOST, MAX_SESSION_AGE_S + 1).event, LinkDown)
+    now = MAX_SESSION_AGE_S + 1 + waits(one, MAX_SESSION_AGE_S + 1)
     assert dialled(one, now) == 0
 
 
 def test_a_refused_renewal_refuses_no_turn():
     one = policy(always=True)
     connected(one, 0.0)
-    assert one.renew(RENEW_S)
-    one.not_renewed(REFUSED, RENEW_S)
-    one.lost(LOST, RENEW_S + 1)
-    assert one.notice(RENEW_S + 2) is None
-    assert dialled(one, RENEW_S + 2) == 0
+    assert one.renew(MAX_SESSION_AGE_S)
+    one.not_renewed(REFUSED, MAX_SESSION_AGE_S)
+    one.lost(LOST, MAX_SESSION_AGE_S + 1)
+    assert one.notice(MAX_SESSION_AGE_S + 2) is None
+    assert dialled(one, MAX_SESSION_AGE_S + 2) == 0
 
 
 # Whatever happens -----------------------------------------------------------------------------------------------------
@@ -850,8 +858,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.last_told = event
         if isinstance(event, Refused):
             ends = [self.closed_until(number) for number in range(len(self.patience))]
-            assert min(ends) > self.now + TURN_S - FIRST, "a service was not asked that could have been"
-            assert event.retry_in == pytest.approx(min(ends) - self.now, abs=FIRST)
+            assert min(ends) > self.now + TURN_CONNECT_TIMEOUT_S - BACKOFF_FIRST_S, (
+                "a service was not asked that could have been"
+            )
+            assert event.retry_in == pytest.approx(min(ends) - self.now, abs=BACKOFF_FIRST_S)
             self.need = Need.NOTHING
         if isinstance(event, LinkIdle):
             assert self.need < Need.NOTICED or self.connected is None
@@ -919,17 +929,17 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.now >= self.busy_until[plan.service], "before the time that the service asked for"
         assert self.now >= self.refused_until[plan.service], "although it refused us, and nothing asked"
         others = [n for n in range(len(self.patience)) if n != plan.service]
-        if any(self.closed_until(number) <= self.now - FIRST for number in others):
-            assert (plan.dial_s, plan.greeting_s) == (NEXT_S, NEXT_S)
+        if any(self.closed_until(number) <= self.now - BACKOFF_FIRST_S for number in others):
+            assert (plan.dial_s, plan.greeting_s) == (ALTERNATIVE_TIMEOUT_S, ALTERNATIVE_TIMEOUT_S)
         elif all(self.closed_until(number) > self.now for number in others):
-            assert (plan.dial_s, plan.greeting_s) == (DIAL_S, self.patience[plan.service])
+            assert (plan.dial_s, plan.greeting_s) == (DIAL_TIMEOUT_S, self.patience[plan.service])
         self.dialling = plan
 
     def current(self, plan: ConnectPlan) -> bool:
         return plan.generation == self.policy.generation
 
     @precondition(lambda self: self.dialling is not None)
-    @rule(lasts=st.sampled_from([0.3, 100.0, RENEW_S]))
+    @rule(lasts=st.sampled_from([0.3, 100.0, MAX_SESSION_AGE_S]))
     def is_ready(self, lasts: float) -> None:
         self.connected, self.dialling = self.dialling, None
         self.ready_at, self.renewed_at, self.edited = self.now, -math.inf, not self.current(self.connected)
@@ -973,9 +983,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.need < Need.NOTICED
         assert self.now >= self.busy_until[plan.service]
         if self.current(self.connected):  # otherwise an edit wants it
-            assert self.now >= self.ready_at + YOUNGEST_S
+            assert self.now >= self.ready_at + MIN_SESSION_AGE_S
         if not self.edited:
-            assert self.now >= self.renewed_at + BROKEN_OFF_S
+            assert self.now >= self.renewed_at + RENEW_AFTER_TURN_S
         self.renewal, self.renewed_at, self.edited = plan, self.now, False
 
     @precondition(lambda self: self.renewal)
@@ -987,7 +997,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.policy.not_renewed(LinkRefused("no") if refused else LinkLost("lost", retry_after=wait), self.now)
 
     @precondition(lambda self: self.renewal)
-    @rule(lasts=st.sampled_from([0.3, 100.0, RENEW_S]))
+    @rule(lasts=st.sampled_from([0.3, 100.0, MAX_SESSION_AGE_S]))
     def renews(self, lasts: float) -> None:
         if self.policy.renewed(self.now, lasts):
             assert self.need < Need.NOTICED
@@ -1019,13 +1029,13 @@ class AnyOrder(RuleBasedStateMachine):
         if isinstance(decision, Prepare):
             return
         if not (self.allowed and (self.always or self.need >= Need.NOTICED)):
-            assert decision.until <= self.now + PREPARE_S or decision.until == math.inf
+            assert decision.until <= self.now + PREPARE_AFTER_S or decision.until == math.inf
             assert not isinstance(self.last_told, LinkDown), "it is at rest, and the light says offline"
             return
         possible = max(self.now, min(map(self.closed_until, range(len(self.patience)))))
-        longest = {Need.ASKED: WAITED_FOR_S, Need.NOTICED: LIMIT}.get(self.need, LIMIT)
-        assert decision.until <= possible + longest + FIRST
-        assert self.need < Need.NOTICED or possible <= self.now + TURN_S, "it waits in vain"
+        longest = {Need.ASKED: MAX_REQUESTED_PAUSE_S, Need.NOTICED: BACKOFF_LIMIT_S}.get(self.need, BACKOFF_LIMIT_S)
+        assert decision.until <= possible + longest + BACKOFF_FIRST_S
+        assert self.need < Need.NOTICED or possible <= self.now + TURN_CONNECT_TIMEOUT_S, "it waits in vain"
 
 
 class TestAnyOrder(AnyOrder.TestCase):

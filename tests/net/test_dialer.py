@@ -19,9 +19,9 @@ import pytest
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.net import happy_eyeballs
 from device_agent.net.deadline_stream import DeadlineStream
-from device_agent.net.dialer import Dialer, unreachable
+from device_agent.net.dialer import Dialer, failure_text
 from device_agent.net.resolver import Address, ResolverCache
-from device_agent.net.tls_sessions import TlsContextCache
+from device_agent.net.transport import Transport
 from tests.support.authority import Authority
 from tests.support.net import Directory, Door
 from tests.support.websocket_peer import Peer
@@ -100,7 +100,7 @@ def why(dial: Dialer, url: str) -> str:
     """Return what is said of a connection that does not come about."""
     with closing(dial), pytest.raises(OSError, match=".") as error:
         dial.connect(url)
-    return str(unreachable("it", error.value))
+    return str(error.value)
 
 
 def test_the_kernel_is_told_to_notice_what_is_dead():
@@ -120,20 +120,20 @@ def test_a_greeting_that_nobody_answers_is_given_up():
 
 
 def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypatch):
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.05)
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 0.05)
     begun = threading.Semaphore(0)
     begin = happy_eyeballs.HappyEyeballs._begin
 
     def count(self: happy_eyeballs.HappyEyeballs, address: Address) -> None:
         begin(self, address)
-        assert len(self._tries) <= happy_eyeballs.MOST_TRIES
+        assert len(self._attempts) <= happy_eyeballs.MAX_CONNECT_ATTEMPTS
         begun.release()
 
     monkeypatch.setattr(happy_eyeballs.HappyEyeballs, "_begin", count)
     with closing(Closed()) as hole, closing(Dialer("it", PATIENCE_S)) as dial:
 
         def heal() -> None:
-            for _ in range(happy_eyeballs.MOST_TRIES + 3):
+            for _ in range(happy_eyeballs.MAX_CONNECT_ATTEMPTS + 3):
                 begun.acquire(timeout=PATIENCE_S)
             hole.heal()
 
@@ -144,33 +144,35 @@ def test_a_black_hole_that_closes_again_is_noticed_within_the_same_dial(monkeypa
 @pytest.mark.parametrize("order", [("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")])
 def test_an_address_that_does_not_answer_delays_the_next_one_a_little(order):
     with Peer(lambda sock: sock.recv(1)) as peer, closing(Closed("127.0.0.2", peer.port)):
-        with closing(Dialer("it", PATIENCE_S, book=at(*order))) as dial:
+        with closing(Dialer("it", PATIENCE_S, transport=Transport(at(*order)))) as dial:
             assert dial.connect(f"ws://name:{peer.port}").sock.getpeername()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("wrong", ["127.0.0.3", "::1", "255.255.255.255"])
 def test_an_address_that_fails_delays_nobody(wrong):
     with Peer(lambda sock: sock.recv(1)) as peer:
-        with closing(Dialer("it", PATIENCE_S, book=at(wrong, "127.0.0.1"))) as dial:
+        with closing(Dialer("it", PATIENCE_S, transport=Transport(at(wrong, "127.0.0.1")))) as dial:
             url = f"https://name:{peer.port}" if wrong.startswith("255") else f"ws://name:{peer.port}"
-            dial._wrap = lambda *_: None  # type: ignore[method-assign]  # it is about the addresses
+            dial._start_tls = lambda sock, *_: sock  # type: ignore[method-assign]  # it is about the addresses
             assert dial.connect(url).sock.getpeername()[0] == "127.0.0.1"
 
 
 def test_who_is_refused_need_not_wait():
     with nobody() as port:
-        text = why(Dialer("it", 3600.0, book=at("::1", "127.0.0.1")), f"ws://name:{port}")
+        text = why(Dialer("it", 3600.0, transport=Transport(at("::1", "127.0.0.1"))), f"ws://name:{port}")
     assert text == "cannot reach it: the connection was refused; is it running, and is its address right?"
 
 
 def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
     tries = []
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 0.02)
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 0.02)
     begin = happy_eyeballs.HappyEyeballs._begin
     monkeypatch.setattr(
         happy_eyeballs.HappyEyeballs, "_begin", lambda self, address: (tries.append(address), begin(self, address))
     )
-    text = why(Dialer("it", SHORT_S, book=at("255.255.255.255")), "wss://name")  # for TCP there is no way there
+    text = why(
+        Dialer("it", SHORT_S, transport=Transport(at("255.255.255.255"))), "wss://name"
+    )  # for TCP there is no way there
     assert text.startswith("cannot reach it: no route leads there (")
     assert len(tries) > 2
 
@@ -179,30 +181,33 @@ def test_no_way_to_anywhere_is_tried_until_the_patience_ends(monkeypatch):
 @pytest.mark.parametrize("book", [at("8.8.8.8"), at("127.0.0.1", "8.8.8.8"), at("::ffff:8.8.8.8")])
 def test_plain_words_do_not_leave_the_house_by_a_name_either(url, book):
     with Peer(lambda _sock: None) as peer:
-        with closing(Dialer("it", SHORT_S, book=book)) as dial, pytest.raises(LinkRefused, match="s:// instead"):
+        with (
+            closing(Dialer("it", SHORT_S, transport=Transport(book))) as dial,
+            pytest.raises(LinkRefused, match="s:// instead"),
+        ):
             dial.connect(f"{url}:{peer.port}")
         assert peer.request == b""
 
 
 def test_a_name_that_does_not_exist_is_said():
     book = ResolverCache(Directory(socket.gaierror(socket.EAI_NONAME, "Name or service not known")).ask)
-    text = why(Dialer("it", PATIENCE_S, book=book), "wss://name")
+    text = why(Dialer("it", PATIENCE_S, transport=Transport(book)), "wss://name")
     assert "its name was not found (Name or service not known); is there a network" in text
 
 
 def test_a_look_up_that_hangs_is_given_up():
     assert "look-up of name does not answer" in why(
-        Dialer("it", SHORT_S, book=ResolverCache(Directory().ask)), "wss://name"
+        Dialer("it", SHORT_S, transport=Transport(ResolverCache(Directory().ask))), "wss://name"
     )
 
 
 def test_no_address_at_all_is_an_error():
-    assert "name has no address" in why(Dialer("it", SHORT_S, book=at()), "wss://name")
+    assert "name has no address" in why(Dialer("it", SHORT_S, transport=Transport(at())), "wss://name")
 
 
 @pytest.mark.parametrize("moment", ["look-up", "greeting", "tls"])
 def test_abort_breaks_out_of_every_step(moment, monkeypatch):
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)  # nothing else wakes it
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 3600.0)  # nothing else wakes it
     there = threading.Event()
     directory = Directory()
 
@@ -215,7 +220,7 @@ def test_abort_breaks_out_of_every_step(moment, monkeypatch):
         return [Address(socket.AF_INET, ("127.0.0.1", port))]
 
     with Raw(lambda sock: (sock.recv(1), there.set(), waits(sock))) as raw, closing(Closed()) as hole:
-        dial = Dialer("it", 3600.0, book=ResolverCache(ask))
+        dial = Dialer("it", 3600.0, transport=Transport(ResolverCache(ask)))
         threading.Thread(target=lambda: (there.wait(PATIENCE_S), dial.abort()), daemon=True).start()
         with closing(dial), pytest.raises(OSError, match="." if moment == "tls" else "aborted"):
             dial.connect(f"wss://name:{hole.port if moment == 'greeting' else raw.port}")
@@ -232,7 +237,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def was_at(host: str, port: int, directory: Directory) -> ResolverCache:
     """A book that knows from last time that "name" was at *host*, and asks *directory* now."""
     book = ResolverCache(directory.ask)
-    book.note("name", port, [Address(socket.AF_INET, (host, port))], time.monotonic())
+    book.store("name", port, [Address(socket.AF_INET, (host, port))], time.monotonic())
     return book
 
 
@@ -242,9 +247,7 @@ def now_at(port: int) -> list[Address]:
 
 def reached(door: Door, book: ResolverCache, authority: Authority) -> str:
     """Return the address at which somebody is who can show that it is "name"."""
-    with closing(
-        Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), book=book, tickets=TlsContextCache())
-    ) as dial:
+    with closing(Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), transport=Transport(book))) as dial:
         line = dial.connect(f"wss://name:{door.port}")
         assert line.recv(1) == b"x"
         return str(line.sock.getpeername()[0])
@@ -259,8 +262,8 @@ def test_where_it_was_last_time_it_is_called_at_once_whether_anybody_answers_the
 @pytest.fixture
 def trials(monkeypatch) -> threading.Semaphore:
     """Counts the tries to connect; but for the first to each address, none is made again."""
-    monkeypatch.setattr(happy_eyeballs, "AGAIN_S", 3600.0)
-    monkeypatch.setattr(happy_eyeballs, "UNHEARD_MS", 3_600_000)
+    monkeypatch.setattr(happy_eyeballs, "CONNECT_RETRY_S", 3600.0)
+    monkeypatch.setattr(happy_eyeballs, "TCP_USER_TIMEOUT_MS", 3_600_000)
     begun, begin = threading.Semaphore(0), happy_eyeballs.HappyEyeballs._begin
     monkeypatch.setattr(
         happy_eyeballs.HappyEyeballs, "_begin", lambda self, address: (begin(self, address), begun.release())
@@ -285,7 +288,9 @@ def test_an_answer_that_changes_nothing_wakes_nobody_twice(authority, trials, mo
     )
     with closing(Closed("127.0.0.2")) as hole:
         book = was_at("127.0.0.2", hole.port, Directory([Address(socket.AF_INET, ("127.0.0.2", hole.port))]))
-        assert "no server answered within 0.3 s" in why(Dialer("it", SHORT_S, book=book), f"wss://name:{hole.port}")
+        assert "no server answered within 0.3 s" in why(
+            Dialer("it", SHORT_S, transport=Transport(book)), f"wss://name:{hole.port}"
+        )
     assert len(steps) <= 3
 
 
@@ -298,13 +303,13 @@ class Tardy(Dialer):
     """Learns where the name is now when somebody at the old address has answered already."""
 
     def __init__(self, directory: Directory, answer: list[Address] | OSError, **how: Any) -> None:
-        super().__init__("it", PATIENCE_S, tickets=TlsContextCache(), **how)
+        super().__init__("it", PATIENCE_S, **how)
         self._directory, self._answers = directory, [answer]
 
-    def _wrap(self, host: str, until: float) -> None:
+    def _start_tls(self, sock: socket.socket, host: str, until: float) -> ssl.SSLSocket:
         self._directory.say(*self._answers)
         self._answers = []
-        super()._wrap(host, until)
+        return super()._start_tls(sock, host, until)
 
 
 @pytest.mark.parametrize("names", ["DNS:somebody", "DNS:name"])
@@ -316,27 +321,31 @@ def test_who_lives_now_where_it_was_has_to_show_a_certificate(authority, tmp_pat
         def dialled(answer: list[Address] | OSError) -> str:
             directory = Directory()
             book = was_at("127.0.0.2", door.port, directory)
-            with closing(Tardy(directory, answer, ca_file=str(authority.certificate), book=book)) as dial:
+            with closing(
+                Tardy(directory, answer, ca_file=str(authority.certificate), transport=Transport(book))
+            ) as dial:
                 return str(dial.connect(f"wss://name:{door.port}").sock.getpeername()[0])
 
         assert dialled(now_at(door.port)) == "127.0.0.1"
         for same in (socket.gaierror(socket.EAI_NONAME, "no"), [Address(socket.AF_INET, ("127.0.0.2", door.port))]):
-            with pytest.raises(ssl.SSLCertVerificationError):
+            with pytest.raises(LinkLost, match="its certificate is "):
                 dialled(same)
         assert old.calls == 3  # nobody is asked twice
 
 
 def test_a_refusal_where_it_was_and_still_is_is_told_as_it_is(authority):
     with nobody() as port:
-        with closing(Dialer("it", PATIENCE_S, book=was_at("127.0.0.1", port, Directory(now_at(port))))) as dial:
-            with pytest.raises(ConnectionRefusedError):
+        with closing(
+            Dialer("it", PATIENCE_S, transport=Transport(was_at("127.0.0.1", port, Directory(now_at(port)))))
+        ) as dial:
+            with pytest.raises(LinkLost, match="the connection was refused"):
                 dial.connect(f"wss://name:{port}")
 
 
 def test_plain_words_go_to_nobody_but_who_has_the_name_now():
     with Peer(waits) as peer:
         book = was_at("127.0.0.2", peer.port, Directory(now_at(peer.port)))
-        dial = Dialer("it", book=book)
+        dial = Dialer("it", transport=Transport(book))
         assert dial.connect(f"ws://name:{peer.port}").sock.getpeername()[0] == "127.0.0.1"
         dial.close()
 
@@ -347,7 +356,7 @@ def test_an_answer_may_come_when_everything_is_over(authority):
         book = was_at("127.0.0.1", door.port, directory)
         assert reached(door, book, authority) == "127.0.0.1"
         directory.say(moved)
-        while book.known("name", door.port, time.monotonic()) != moved:  # it is good for the next time
+        while book.cached("name", door.port, time.monotonic()) != moved:  # it is good for the next time
             threading.Event().wait(0.01)
 
 
@@ -399,13 +408,13 @@ def test_tls_that_does_not_come_about_is_said(act, words):
 
 @pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])
 def test_whatever_python_calls_an_end_in_mid_handshake_it_is_no_wrong_address(error):
-    assert "firewall or a login page" in str(unreachable("it", error))
+    assert "firewall or a login page" in failure_text(error)
 
 
 def test_what_an_aborted_dial_says():
     dial = Dialer("it")
     dial.abort()
-    assert select.select([dial._bell], [], [], 0)[0]  # who waits for a connection is woken at once
+    assert select.select([dial._wakeup], [], [], 0)[0]  # who waits for a connection is woken at once
     with closing(dial), pytest.raises(LinkLost, match="aborted"):
         dial.connect("ws://127.0.0.1:9")
     dial.abort()  # once more, and late

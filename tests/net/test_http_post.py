@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from device_agent.core.errors import LinkLost, LinkRefused
-from device_agent.net.http_post import LARGEST, Post
+from device_agent.net.http_post import MAX_ANSWER_BYTES, Post
 from device_agent.net.models import Request
 from tests.support.websocket_peer import Peer, trickles
 
@@ -58,7 +58,7 @@ def test_a_failure_is_one_line(status, body, error, words):
 
 
 def test_an_answer_without_end_is_not_read():
-    with answers("x" * (LARGEST + 10)) as peer, pytest.raises(LinkLost, match="more than"):
+    with answers("x" * (MAX_ANSWER_BYTES + 10)) as peer, pytest.raises(LinkLost, match="more than"):
         post(peer).send()
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from device_agent.core.errors import LinkLost
 from device_agent.net import resolver
-from device_agent.net.resolver import LATELY_S, MOST, MOST_NAMES, Address, Lookup, ResolverCache, in_turns
+from device_agent.net.resolver import (
+    MAX_LOOKUPS,
+    MAX_RESOLVED_NAMES,
+    RESOLVED_MAX_AGE_S,
+    Address,
+    Lookup,
+    ResolverCache,
+    interleaved,
+)
 from tests.support.net import PATIENCE_S, Directory
 
 V4, OTHER = Address(socket.AF_INET, ("127.0.0.1", 80)), Address(socket.AF_INET, ("127.0.0.2", 80))
@@ -24,20 +32,20 @@ def soon(seconds: float = PATIENCE_S) -> float:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(resolver, "HURRY_S", 0.05)
-    monkeypatch.setattr(resolver, "AGAIN_S", 0.02)
+    monkeypatch.setattr(resolver, "KNOWN_NAME_WAIT_S", 0.05)
+    monkeypatch.setattr(resolver, "LOOKUP_RETRY_S", 0.02)
 
 
 def test_a_name_has_addresses_and_the_families_take_turns():
     found = Lookup("x", 80, ResolverCache(Directory([V6, V6, V4, OTHER]).ask)).answer(soon())
-    assert found == [V6, V4, V6, OTHER] == in_turns([V6, V6, V4, OTHER])
+    assert found == [V6, V4, V6, OTHER] == interleaved([V6, V6, V4, OTHER])
 
 
 @pytest.mark.parametrize(("number", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
 def test_a_number_is_not_looked_up(number, family):
     directory = Directory()
     (address,) = Lookup(number, 80, ResolverCache(directory.ask)).answer(soon())
-    assert (address.family, *address.place[:2]) == (family, number, 80)
+    assert (address.family, *address.sockaddr[:2]) == (family, number, 80)
     assert not directory.asked.acquire(blocking=False)
 
 
@@ -48,7 +56,7 @@ def test_the_system_is_asked_aside():
         with pytest.raises(OSError, match=re.escape(str(error.strerror))):
             Lookup("localhost", 80, ResolverCache()).answer(soon())
     else:
-        assert {address.place[:2] for address in Lookup("localhost", 80, ResolverCache()).answer(soon())} == told
+        assert {address.sockaddr[:2] for address in Lookup("localhost", 80, ResolverCache()).answer(soon())} == told
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 70, "", "nothing here"])
@@ -63,9 +71,9 @@ def test_a_look_up_that_hangs_costs_no_more_than_the_patience_and_a_few_threads(
     for _ in range(3):
         with pytest.raises(TimeoutError, match="look-up of x does not answer"):
             Lookup("x", 80, book).answer(soon(0.15))
-    with pytest.raises(TimeoutError, match=f"{MOST} earlier ones hang"):
+    with pytest.raises(TimeoutError, match=f"{MAX_LOOKUPS} earlier ones hang"):
         Lookup("y", 80, book).answer(soon(0.05))
-    assert directory.waiting == MOST
+    assert directory.waiting == MAX_LOOKUPS
     directory.say(*[[V4]] * 3, *[[OTHER]] * 2)  # they end, and there is room again
     assert Lookup("z", 80, book).answer(soon()) in ([V4], [OTHER])
 
@@ -108,32 +116,32 @@ def test_a_new_answer_goes_before_an_old_one():
 
 def test_what_was_found_long_ago_is_not_used_and_few_names_are_remembered():
     book = ResolverCache()
-    book.note("x", 80, [V4], 1000.0)
-    assert book.known("x", 80, 1000.0 + LATELY_S) == [V4]
-    assert book.known("x", 80, 1001.0 + LATELY_S) == []
-    for n in range(MOST_NAMES):
-        book.note(f"name {n}", 80, [OTHER], 1000.0)
-    assert book.known("x", 80, 1000.0) == []
-    assert book.known("name 0", 80, 1000.0) == [OTHER]
+    book.store("x", 80, [V4], 1000.0)
+    assert book.cached("x", 80, 1000.0 + RESOLVED_MAX_AGE_S) == [V4]
+    assert book.cached("x", 80, 1001.0 + RESOLVED_MAX_AGE_S) == []
+    for n in range(MAX_RESOLVED_NAMES):
+        book.store(f"name {n}", 80, [OTHER], 1000.0)
+    assert book.cached("x", 80, 1000.0) == []
+    assert book.cached("name 0", 80, 1000.0) == [OTHER]
 
 
 def test_what_is_known_is_told_at_once_and_news_when_there_are_some():
     book = ResolverCache(Directory([OTHER]).ask)
-    book.note("x", 80, [V4], time.monotonic())
+    book.store("x", 80, [V4], time.monotonic())
     rung = threading.Event()
     inquiry = Lookup("x", 80, book)
-    assert inquiry.aside(rung.set) == [V4]
+    assert inquiry.refresh(rung.set) == [V4]
     assert rung.wait(PATIENCE_S)
     assert inquiry.news() == inquiry.news() == inquiry.answer(soon()) == [OTHER]
-    assert book.known("x", 80, time.monotonic()) == [OTHER]
+    assert book.cached("x", 80, time.monotonic()) == [OTHER]
 
 
 def test_who_waits_after_all_waits_for_the_question_that_is_under_way():
     directory = Directory()
     book = ResolverCache(directory.ask)
-    book.note("x", 80, [V4], time.monotonic())
+    book.store("x", 80, [V4], time.monotonic())
     inquiry = Lookup("x", 80, book)
-    inquiry.aside(lambda: None)
+    inquiry.refresh(lambda: None)
     assert directory.asked.acquire(timeout=PATIENCE_S)
     assert inquiry.news() == []
     directory.say([OTHER])
@@ -143,18 +151,18 @@ def test_who_waits_after_all_waits_for_the_question_that_is_under_way():
 
 def test_of_a_stranger_nothing_is_known_and_nothing_asked():
     directory = Directory()
-    assert Lookup("x", 80, ResolverCache(directory.ask)).aside(lambda: None) == []
+    assert Lookup("x", 80, ResolverCache(directory.ask)).refresh(lambda: None) == []
     assert not directory.asked.acquire(blocking=False)
 
 
 def test_a_name_is_looked_up_ahead_once_and_a_number_never():
     directory = Directory([V4])
     book = ResolverCache(directory.ask)
-    book.ahead("127.0.0.1", 80)
-    book.ahead("x", 80)
-    while not (known := book.known("x", 80, time.monotonic())):
+    book.prefetch("127.0.0.1", 80)
+    book.prefetch("x", 80)
+    while not (known := book.cached("x", 80, time.monotonic())):
         threading.Event().wait(0.01)
-    book.ahead("x", 80)
+    book.prefetch("x", 80)
     assert known == [V4]
     assert directory.asked.acquire(blocking=False)
     assert not directory.asked.acquire(blocking=False)
@@ -162,9 +170,9 @@ def test_a_name_is_looked_up_ahead_once_and_a_number_never():
 
 def test_who_is_told_to_stop_does_not_go_on_with_what_was_known(hasty):
     book = ResolverCache(Directory().ask)
-    book.note("x", 80, [V4], time.monotonic())
+    book.store("x", 80, [V4], time.monotonic())
     inquiry = Lookup("x", 80, book)
-    inquiry.aside(lambda: None)
+    inquiry.refresh(lambda: None)
     inquiry.abort()
     assert inquiry.news() == []
     with pytest.raises(LinkLost, match="aborted"):
@@ -203,4 +211,4 @@ def test_a_system_without_room_for_a_thread_is_no_crash(monkeypatch, hasty):
     ],
 )
 def test_plain_words_may_go_to_private_places_alone(place, near):
-    assert Address(socket.AF_INET6 if ":" in place else socket.AF_INET, (place, 80)).near is near
+    assert Address(socket.AF_INET6 if ":" in place else socket.AF_INET, (place, 80)).private is near

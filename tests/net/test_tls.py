@@ -16,6 +16,7 @@ from device_agent.net.dialer import Dialer
 from device_agent.net.http_post import Post
 from device_agent.net.models import Endpoint, Request
 from device_agent.net.resolver import Address, ResolverCache
+from device_agent.net.transport import Transport
 from device_agent.net.websocket import WebSocket
 from tests.support.authority import FAR, FUTURE, LONG_AGO, PAST, Authority
 from tests.support.websocket_peer import Peer
@@ -71,7 +72,7 @@ def test_a_post_believes_it_too(authority):
 def test_a_name_is_compared_as_well(authority):
     book = ResolverCache(lambda _host, port: [Address(socket.AF_INET, ("127.0.0.1", port))])
     with Peer(lambda _sock: None, authority.server("DNS:speaker.example")) as peer:
-        dial = Dialer("it", 5, ca_file=str(authority.certificate), book=book)
+        dial = Dialer("it", 5, ca_file=str(authority.certificate), transport=Transport(book))
         tls = dial.connect(f"wss://speaker.example:{peer.port}").sock
         assert isinstance(tls, ssl.SSLSocket)
         assert tls.getpeercert()["subjectAltName"] == (("DNS", "speaker.example"),)  # type: ignore[index]
@@ -102,9 +103,9 @@ def test_a_clock_that_is_behind_is_said_and_time_helps(authority):
 def test_the_clock_is_told_as_it_is():
     error = ssl.SSLCertVerificationError()
     error.verify_code, error.verify_message = 9, "certificate is not yet valid"
-    assert "says 1970-01-01 00:01 UTC" in trust.doubt(error, 60.0)
+    assert "says 1970-01-01 00:01 UTC" in trust.certificate_problem(error, 60.0)
     error.verify_code, error.verify_message = 23, "certificate revoked"
-    assert "is not valid (certificate revoked)" in trust.doubt(error, 60.0)
+    assert "is not valid (certificate revoked)" in trust.certificate_problem(error, 60.0)
 
 
 @pytest.mark.filterwarnings("ignore:.*TLSv1_1")

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from device_agent.audio.playback_buffer import PlaybackBuffer
-from device_agent.core.errors import ConfigError, LinkRefused
+from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
 from device_agent.core.redaction import Secret
 from device_agent.link import manager
 from device_agent.link.outbox import Outbox
-from device_agent.net import tls_sessions as ticket_office
-from device_agent.net.dialer import Dialer, prepare
+from device_agent.net import tls as ticket_office
+from device_agent.net.dialer import Dialer
 from device_agent.net.resolver import Address, ResolverCache
-from device_agent.net.tls_sessions import MOST, TlsContextCache
+from device_agent.net.tls import MAX_TLS_ENTRIES, TlsContextCache
+from device_agent.net.transport import Transport
 from device_agent.services.xai import Xai
 from tests.support.authority import Authority
 from tests.support.net import PATIENCE_S, Door
@@ -42,7 +43,7 @@ NAMES = "DNS:one.example,DNS:two.example"
 
 def calls(door: Door, tickets: TlsContextCache, ca_file: Path, host: str = "one.example") -> bool:
     """Call, listen and hang up; return whether the handshake was resumed."""
-    with closing(Dialer("it", PATIENCE_S, ca_file=str(ca_file), book=HERE, tickets=tickets)) as dial:
+    with closing(Dialer("it", PATIENCE_S, ca_file=str(ca_file), transport=Transport(HERE, tickets))) as dial:
         line = dial.connect(f"wss://{host}:{door.port}")
         assert isinstance(line.sock, ssl.SSLSocket)
         assert line.recv(1) == b"x"
@@ -70,7 +71,7 @@ def test_who_refuses_a_ticket_has_to_show_a_certificate_that_we_believe(authorit
     tickets, ours = TlsContextCache(), authority.server(NAMES)
     with Door(ours, stranger.server(NAMES), ours) as door:
         assert not calls(door, tickets, authority.certificate)
-        with pytest.raises(ssl.SSLCertVerificationError):
+        with pytest.raises(LinkLost, match="its certificate is "):
             calls(door, tickets, authority.certificate)
         assert not calls(door, tickets, authority.certificate)  # the ticket was used: nobody is asked with it again
 
@@ -109,7 +110,7 @@ def test_authorities_that_were_edited_are_read_again_and_no_ticket_outlives_them
     with Door(authority.server(NAMES)) as door:
         assert [calls(door, tickets, ours) for _ in "12"] == [False, True]
         ours.write_bytes(stranger.certificate.read_bytes())
-        with pytest.raises(ssl.SSLCertVerificationError):
+        with pytest.raises(LinkLost, match="its certificate is "):
             calls(door, tickets, ours)
         ours.write_bytes(stranger.certificate.read_bytes() + authority.certificate.read_bytes())
         assert [calls(door, tickets, ours) for _ in "12"] == [False, True]
@@ -149,7 +150,7 @@ def test_a_ticket_ends_with_the_certificate_that_it_came_with(authority, monkeyp
     with Door(authority.server(NAMES)) as door:
         assert not calls(door, tickets, authority.certificate)
         (kept,) = tickets._tickets.values()
-        assert kept.until <= time.time() + ticket_office.KEPT_S
+        assert kept.until <= time.time() + ticket_office.TICKET_MAX_AGE_S
         monkeypatch.setattr(ticket_office, "_expires", lambda _tls: time.time() - 1)
         assert calls(door, tickets, authority.certificate)  # and leaves one that is old already
         assert not calls(door, tickets, authority.certificate)
@@ -157,11 +158,11 @@ def test_a_ticket_ends_with_the_certificate_that_it_came_with(authority, monkeyp
 
 def test_few_tickets_are_kept(authority):
     tickets = TlsContextCache()
-    hosts = [f"{n}.example" for n in range(MOST + 2)]
+    hosts = [f"{n}.example" for n in range(MAX_TLS_ENTRIES + 2)]
     with Door(authority.server(",".join(f"DNS:{host}" for host in hosts))) as door:
         for host in hosts:
             calls(door, tickets, authority.certificate, host)
-        assert len(tickets._tickets) == MOST
+        assert len(tickets._tickets) == MAX_TLS_ENTRIES
         assert calls(door, tickets, authority.certificate, hosts[-1])
         assert not calls(door, tickets, authority.certificate, hosts[0])
 
@@ -169,7 +170,7 @@ def test_few_tickets_are_kept(authority):
 def test_a_connection_that_was_aborted_leaves_nothing(authority):
     tickets = TlsContextCache()
     with Door(authority.server(NAMES)) as door:
-        dial = Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), book=HERE, tickets=tickets)
+        dial = Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), transport=Transport(HERE, tickets))
         dial.connect(f"wss://one.example:{door.port}")
         dial.abort()
         dial.close()
@@ -192,27 +193,28 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
     tickets, book = TlsContextCache(), ResolverCache(ask)
     with Door(authority.server(NAMES)) as door:
         for url in (f"wss://one.example:{door.port}/v1", "ws://plain.example", "wss://127.0.0.1", "nonsense"):
-            prepare(url, str(authority.certificate), book, tickets)
+            Transport(book, tickets).prepare(url, str(authority.certificate))
         assert looked_up.wait(PATIENCE_S)
         assert asked == [("one.example", door.port)]
-        assert list(tickets._trusted) == [str(authority.certificate)]
-        prepare("wss://one.example", "/nowhere/ca.pem", book, tickets)  # who dials will say so
+        assert list(tickets._contexts) == [str(authority.certificate)]
+        Transport(book, tickets).prepare("wss://one.example", "/nowhere/ca.pem")  # who dials will say so
 
 
 def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, monkeypatch):
-    monkeypatch.setattr("device_agent.link.policy.PREPARE_S", 0.01)
+    monkeypatch.setattr("device_agent.link.policy.PREPARE_AFTER_S", 0.01)
     ours = tmp_path / "ours.pem"
     ours.write_bytes(authority.certificate.read_bytes())
     services = [Xai(url="wss://127.0.0.1:1/", ca_file=str(ours), key=Secret("k"))]
     outbox, stopping = Outbox(1 << 16), threading.Event()
-    rests = manager.LinkManager(services, outbox, PlaybackBuffer(24000), lambda _event: None)
+    transport = Transport()
+    rests = manager.LinkManager(services, outbox, PlaybackBuffer(24000), lambda _event: None, transport)
     thread = threading.Thread(target=rests.run, args=(stopping,))
     with closing(outbox):
         thread.start()
         ends = time.monotonic() + PATIENCE_S
-        while str(ours) not in ticket_office.TICKETS._trusted and time.monotonic() < ends:
+        while str(ours) not in transport.tls._contexts and time.monotonic() < ends:
             stopping.wait(0.01)
         stopping.set()
         rests.wake()
         thread.join(PATIENCE_S)
-    assert str(ours) in ticket_office.TICKETS._trusted
+    assert str(ours) in transport.tls._contexts

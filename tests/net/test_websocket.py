@@ -20,7 +20,7 @@ from websockets.server import ServerProtocol
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
 from device_agent.net.deadline_stream import DeadlineStream
 from device_agent.net.models import Endpoint
-from device_agent.net.websocket import LARGEST, WebSocket, _framed
+from device_agent.net.websocket import MAX_MESSAGE_BYTES, WebSocket, encode_frame
 from tests.support.authority import Authority
 from tests.support.websocket_peer import GUID, Peer, frame, trickles
 
@@ -193,21 +193,21 @@ def test_a_service_that_names_a_time_is_left_alone_for_that_time(status, scheme)
 
 
 def test_a_message_that_is_too_large_is_refused_before_it_is_read():
-    header = bytes([0x82, 127]) + (LARGEST + 1).to_bytes(8, "big")
+    header = bytes([0x82, 127]) + (MAX_MESSAGE_BYTES + 1).to_bytes(8, "big")
     with says(header) as peer:
         wire = peer.wire()
         wire.open()
-        with pytest.raises(LinkLost, match=f"{LARGEST + 1} bytes"):
+        with pytest.raises(LinkLost, match=f"{MAX_MESSAGE_BYTES + 1} bytes"):
             receive(wire)
         wire.close()
 
 
 def test_a_message_in_parts_may_not_be_too_large_either():
-    part = bytes([0x02, 127]) + (LARGEST - 10).to_bytes(8, "big") + bytes(LARGEST - 10)
+    part = bytes([0x02, 127]) + (MAX_MESSAGE_BYTES - 10).to_bytes(8, "big") + bytes(MAX_MESSAGE_BYTES - 10)
     with says(part, frame(0, bytes(11))) as peer:
         wire = peer.wire()
         wire.open()
-        with pytest.raises(LinkLost, match=f"{LARGEST + 1} bytes"):
+        with pytest.raises(LinkLost, match=f"{MAX_MESSAGE_BYTES + 1} bytes"):
             receive(wire)
         wire.close()
 
@@ -421,7 +421,7 @@ def test_a_reset_is_told():
 
 
 def test_a_message_that_trickles_is_given_up(monkeypatch):
-    monkeypatch.setattr("device_agent.net.websocket.PATIENCE_S", 0.3)
+    monkeypatch.setattr("device_agent.net.websocket.MESSAGE_TIMEOUT_S", 0.3)
 
     def act(sock: socket.socket) -> None:
         peer.upgrade(sock)
@@ -438,7 +438,7 @@ def test_a_message_that_trickles_is_given_up(monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_who_does_not_read_is_given_up(monkeypatch, tmp_path, scheme):
-    monkeypatch.setattr("device_agent.net.websocket.PATIENCE_S", 0.3)
+    monkeypatch.setattr("device_agent.net.websocket.MESSAGE_TIMEOUT_S", 0.3)
     gone = threading.Event()
 
     def act(sock: socket.socket) -> None:
@@ -543,11 +543,11 @@ def test_a_message_of_any_size_is_framed_as_another_implementation_reads_it(size
     server = ServerProtocol(state=OPEN)
     for opcode in (1, 2):
         payload = b"x" * size if opcode == 1 else said[:size]
-        raw = _framed(opcode, payload)
+        raw = encode_frame(opcode, payload)
         server.receive_data(raw)
         (heard,) = server.events_received()
         assert (heard.opcode, bytes(heard.data), heard.fin) == (opcode, payload, True)
-        assert raw != _framed(opcode, payload)
+        assert raw != encode_frame(opcode, payload)
 
 
 def test_a_line_waits_for_room_and_no_longer_than_it_may():

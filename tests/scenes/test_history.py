@@ -208,7 +208,7 @@ def test_a_dead_service_behind_an_old_proxy_is_noticed_where_the_service_ends_tu
 
 def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
     with Simulator("openai", session_s=3.0, **QUICK) as simulator, room(simulator, "openai", mode="always") as agent:
         agent.agent.ask(TextTurn("My name is Ada."))
         agent.happened(PlaybackEnded)
@@ -225,9 +225,9 @@ def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monke
 
 @pytest.mark.parametrize("name", ["xai", "openai", "ultravox"])
 def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, monkeypatch):
-    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
-    monkeypatch.setattr("device_agent.link.policy.RENEW_S", 2.0)
-    monkeypatch.setattr("device_agent.link.policy.BELIEVED_S", 0.0)  # one service says when it ends
+    monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_AGE_S", 2.0)
+    monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_LEFT_S", 0.0)  # one service says when it ends
     with Simulator(name, **QUICK) as simulator, room(simulator, name, mode="always") as agent:
         agent.agent.ask(TextTurn("My name is Ada."))
         agent.happened(PlaybackEnded)
@@ -242,9 +242,9 @@ def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, mo
 
 def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
-    monkeypatch.setattr("device_agent.link.policy.RENEW_S", 2.0)
-    monkeypatch.setattr("device_agent.link.policy.NEXT_S", 60.0)  # longer than the conversation waits
+    monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_AGE_S", 2.0)
+    monkeypatch.setattr("device_agent.link.policy.ALTERNATIVE_TIMEOUT_S", 60.0)  # longer than the conversation waits
     with Simulator(**QUICK) as simulator, room(simulator, "xai", mode="always") as agent:
         agent.happened(LinkUp)
         simulator.hang_handshake()
@@ -268,7 +268,7 @@ def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, cap
         agent.ask()
         agent.happened(PlaybackEnded)
         simulator.hang_handshake()
-        monkeypatch.setattr(agent.agent.device.link._policy, "_renew_at", 0.0)
+        monkeypatch.setattr(agent.agent.device.link._policy, "renew_at", 0.0)
         agent.agent.device.link.wake()
         assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
         agent.ask()
@@ -281,8 +281,8 @@ def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, cap
 
 
 def test_no_session_is_renewed_while_somebody_speaks_or_listens(monkeypatch):
-    monkeypatch.setattr("device_agent.link.policy.YOUNGEST_S", 0.0)
-    monkeypatch.setattr("device_agent.link.policy.RENEW_S", 0.1)
+    monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
+    monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_AGE_S", 0.1)
     with Simulator(**QUICK) as simulator, room(simulator, "xai") as agent:
         agent.finger.press()
         agent.microphone.say(speech() * 3)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.core.errors import LinkClosed, LinkLost, LinkRefused
-from device_agent.net.http_errors import BUSY_S
+from device_agent.net.http_errors import BUSY_RETRY_S
 from device_agent.services.closing import ERROR_BEFORE_CLOSE_S, judge
 from device_agent.services.error_events import FATAL_CODES
 from tests.support.peers import PEERS
@@ -36,12 +36,12 @@ def closed(code: int, reason: str = "") -> LinkClosed:
         (4000, "", ("", ""), False, LinkRefused),
         (4999, "", ("", ""), False, LinkLost),
         # The error event before it, or the reason, does.
-        (1008, "policy", ("session_limit_reached", SLOTS), False, BUSY_S),
-        (1008, SLOTS, ("", ""), False, BUSY_S),
+        (1008, "policy", ("session_limit_reached", SLOTS), False, BUSY_RETRY_S),
+        (1008, SLOTS, ("", ""), False, BUSY_RETRY_S),
         (1008, "", ("rate_limit_exceeded", "Please try again in 20s."), False, 20.0),
         (1011, "too many requests, retry after 2 seconds", ("", ""), True, 2.0),
-        (1013, "", ("", ""), False, BUSY_S),
-        (1013, "busy", ("", ""), True, BUSY_S),
+        (1013, "", ("", ""), False, BUSY_RETRY_S),
+        (1013, "busy", ("", ""), True, BUSY_RETRY_S),
         (1011, "", ("server_error", "upstream closed with code 1011"), True, LinkLost),
         (1008, "", ("server_error", "upstream closed with code 1008"), True, LinkClosed),
         (1011, "", ("insufficient_quota", "You exceeded your current quota"), True, LinkRefused),
@@ -113,7 +113,7 @@ def test_what_says_busy_is_busy(name, ready):
         peer.ready()
     judged = peer.session.lost(closed(1013))
     assert isinstance(judged, LinkLost)
-    assert judged.retry_after == BUSY_S
+    assert judged.retry_after == BUSY_RETRY_S
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -125,7 +125,7 @@ def test_the_error_event_right_before_a_close_frame_says_what_it_means(name, rea
     peer.say(error_event("session_limit_reached", SLOTS))
     judged = peer.session.lost(closed(1008))
     assert isinstance(judged, LinkLost)
-    assert judged.retry_after == BUSY_S
+    assert judged.retry_after == BUSY_RETRY_S
     assert SLOTS in str(judged)
 
 

@@ -57,7 +57,7 @@ class FleetProxy(Proxy):
 @pytest.fixture
 def persistent(monkeypatch) -> None:
     """Let a speaker dial again every quarter of a second: half of its dials go to the one that is dead."""
-    monkeypatch.setattr("device_agent.link.backoff.LIMIT", 0.25)
+    monkeypatch.setattr("device_agent.link.backoff.BACKOFF_LIMIT_S", 0.25)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from device_agent.core.events import (
     TurnAcknowledged,
     UserText,
 )
-from device_agent.net.http_errors import BUSY_S
+from device_agent.net.http_errors import BUSY_RETRY_S
 from device_agent.services.response_timeout import DEFAULT_PATIENCE_S
 from device_agent.simulator import Simulator
 from device_agent.simulator.services.openai import Openai
@@ -258,7 +258,7 @@ def test_a_service_that_is_busy_behind_the_proxy_is_left_in_peace(proxy, dialect
     behind.refuse(429)
     with room(proxy, dialect) as agent:
         agent.ask()
-        assert agent.happened(LinkDown).retry_in >= BUSY_S
+        assert agent.happened(LinkDown).retry_in >= BUSY_RETRY_S
 
 
 @pytest.mark.parametrize("typed", [False, True], ids=["spoken", "typed"])
