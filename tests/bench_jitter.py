@@ -35,7 +35,7 @@ from beside.service import RATE, Shape, voice
 from beside.yard import Client, Log, Other, Running, Turn, sounded, turn
 from room import speech
 
-from device_agent.audio.jitter import KNOWN
+from device_agent.audio.jitter import LEARNED_AFTER_REPLIES
 
 JITTERS = (0, 20, 60, 120)
 PIECE_MS = 100.0
@@ -69,7 +69,7 @@ class Found:
 
     @property
     def counted(self) -> list[Heard]:
-        return self.replies[KNOWN:]
+        return self.replies[LEARNED_AFTER_REPLIES:]
 
     @property
     def longest(self) -> float | None:
@@ -92,8 +92,8 @@ class Found:
     @property
     def learning(self) -> str:
         """What was heard before anything counts."""
-        gaps = [gap for each in self.replies[:KNOWN] for gap in each.gaps]
-        return f"{len(gaps)} in the first {KNOWN} replies, {1000 * max(gaps, default=0):.0f} ms"
+        gaps = [gap for each in self.replies[:LEARNED_AFTER_REPLIES] for gap in each.gaps]
+        return f"{len(gaps)} in the first {LEARNED_AFTER_REPLIES} replies, {1000 * max(gaps, default=0):.0f} ms"
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.short:
-        options.replies, options.cores = 2 * KNOWN, "calm"
+        options.replies, options.cores = 2 * LEARNED_AFTER_REPLIES, "calm"
     links = [
         (jitter, busy)
         for busy in {"calm": [False], "busy": [True], None: [False, True]}[options.cores]

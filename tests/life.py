@@ -30,7 +30,7 @@ from room import RATE, RoomSpeaker, speech
 
 from device_agent.app.agent import Agent
 from device_agent.app.daemon import Daemon
-from device_agent.audio.echo_control import CUE_ROOM_S
+from device_agent.audio.echo_control import CUE_ECHO_TAIL_S
 from device_agent.config.model import Config, ServiceConfig
 from device_agent.core.actions import Action, Cue, GateMode, OpenGate, Play, StopAlarm
 from device_agent.core.conversation import RESTING, TROUBLE, State
@@ -268,7 +268,7 @@ class LastingHouse(House):
     def calm(self) -> None:
         """Wait until the last of our own voice and notes has died away: until then frames are changed, or not heard."""
         echo = self.agent._echo
-        over = max(echo._cue_over + CUE_ROOM_S, echo._voice_over + echo._room) + (echo._delay.seconds or 0.0)
+        over = max(echo._cue_over + CUE_ECHO_TAIL_S, echo._voice_over + echo._room) + (echo._delay.seconds or 0.0)
         threading.Event().wait(max(0.0, over - time.monotonic()))
 
     def listens(self) -> bool:

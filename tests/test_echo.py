@@ -7,7 +7,7 @@ import pytest
 from room import speech
 
 from device_agent.audio.cues import Cues
-from device_agent.audio.echo_control import CUE_ROOM_S, ROOM_S, EchoControl
+from device_agent.audio.echo_control import CUE_ECHO_TAIL_S, ECHO_TAIL_S, EchoControl
 from device_agent.audio.gate import EchoPresence
 from device_agent.audio.playback_buffer import OutputFrame
 from device_agent.core.actions import Cue
@@ -53,13 +53,13 @@ def test_it_is_deaf_to_a_reply_until_that_has_died_away_in_the_room():
     assert now == pytest.approx(1.9)
     fades = now + LATENCY
     for moment, own in (
-        (now, EchoPresence.LOUD),
-        (fades - 0.01, EchoPresence.LOUD),
-        (fades + 0.01, EchoPresence.FADING),
+        (now, EchoPresence.ACTIVE),
+        (fades - 0.01, EchoPresence.ACTIVE),
+        (fades + 0.01, EchoPresence.TAIL),
     ):
         assert echo.hear(NOISE, moment) == (NOISE, own)
-    assert echo.hear(NOISE, fades + ROOM_S - 0.01) == (NOISE, EchoPresence.FADING)
-    assert echo.hear(NOISE, fades + ROOM_S + 0.01) == (NOISE, EchoPresence.NONE)
+    assert echo.hear(NOISE, fades + ECHO_TAIL_S - 0.01) == (NOISE, EchoPresence.TAIL)
+    assert echo.hear(NOISE, fades + ECHO_TAIL_S + 0.01) == (NOISE, EchoPresence.NONE)
 
 
 def test_what_waits_in_the_device_is_not_heard_yet():
@@ -82,8 +82,8 @@ def test_a_cut_ends_the_deafness_but_for_the_room():
     now = speak(echo, 50, 1.0)
     echo.dropped(now)
     assert echo.unheard(now) == 0.0
-    assert echo.hear(NOISE, now + ROOM_S - 0.01)[1] is EchoPresence.FADING
-    assert echo.hear(NOISE, now + ROOM_S + 0.01)[1] is EchoPresence.NONE
+    assert echo.hear(NOISE, now + ECHO_TAIL_S - 0.01)[1] is EchoPresence.TAIL
+    assert echo.hear(NOISE, now + ECHO_TAIL_S + 0.01)[1] is EchoPresence.NONE
 
 
 def test_a_cue_is_taken_out_and_makes_nobody_deaf():
@@ -98,8 +98,8 @@ def test_a_cue_is_taken_out_and_makes_nobody_deaf():
         heard.append(cleaned)
         now += FRAME_S
     assert level(b"".join(heard)) < level(beep) - 30
-    assert echo.hear(NOISE, now + CUE_ROOM_S - 0.05)[0] != NOISE
-    assert echo.hear(NOISE, now + CUE_ROOM_S + 0.05)[0] == NOISE
+    assert echo.hear(NOISE, now + CUE_ECHO_TAIL_S - 0.05)[0] != NOISE
+    assert echo.hear(NOISE, now + CUE_ECHO_TAIL_S + 0.05)[0] == NOISE
 
 
 def test_a_device_that_cancels_by_itself_is_never_deaf():
@@ -114,14 +114,14 @@ def test_an_edit_may_end_the_deafness_and_bring_it_back():
     echo.tune(half_duplex=False)
     assert echo.hear(NOISE, now)[1] is EchoPresence.NONE
     echo.tune(half_duplex=True)
-    assert echo.hear(NOISE, now)[1] is EchoPresence.LOUD
+    assert echo.hear(NOISE, now)[1] is EchoPresence.ACTIVE
 
 
 def test_a_cut_brings_back_nothing_that_is_over():
     echo = EchoControl(RATE)
     now = speak(echo, 50, 1.0) + LATENCY
     echo.sounds(OutputFrame(NOISE, cue=True), LATENCY, now)
-    later = now + CUE_ROOM_S + ROOM_S + 1.0
+    later = now + CUE_ECHO_TAIL_S + ECHO_TAIL_S + 1.0
     echo.dropped(later)
     assert echo.hear(NOISE, later) == (NOISE, EchoPresence.NONE)
 
@@ -132,8 +132,8 @@ def test_a_cut_cue_is_taken_out_as_long_as_the_room_sounds():
         echo.sounds(OutputFrame(NOISE, cue=True), 1.0, 1.0)
     echo.dropped(1.1)
     echo.hear(NOISE, 1.1)
-    assert echo.hear(NOISE, 1.1 + CUE_ROOM_S - 0.05)[0] != NOISE
-    assert echo.hear(NOISE, 1.1 + CUE_ROOM_S + 0.05)[0] == NOISE
+    assert echo.hear(NOISE, 1.1 + CUE_ECHO_TAIL_S - 0.05)[0] != NOISE
+    assert echo.hear(NOISE, 1.1 + CUE_ECHO_TAIL_S + 0.05)[0] == NOISE
 
 
 def test_without_a_canceller_nothing_begins_anew():
@@ -160,7 +160,7 @@ def test_until_a_canceller_can_be_trusted_the_device_is_deaf_while_it_speaks():
     echo = EchoControl(RATE, half_duplex=False, canceller=canceller)
     canceller.trusted = False
     now = speak(echo, 5, 1.0)
-    assert echo.hear(NOISE, now)[1] is EchoPresence.LOUD
+    assert echo.hear(NOISE, now)[1] is EchoPresence.ACTIVE
     assert echo.hear(NOISE, now + 5.0)[1] is EchoPresence.NONE
 
 
@@ -185,10 +185,10 @@ def test_what_a_sound_server_adds_is_learnt_and_waited_for(cut):
         echo.hear(words[n - server] if n >= server else bytes(SIZE), now)
         now += FRAME_S
     speak(echo, 1, now)
-    assert echo.hear(NOISE, now + FRAME_S + 0.26)[1] is EchoPresence.LOUD
-    assert echo.hear(NOISE, now + FRAME_S + 0.36)[1] is EchoPresence.FADING
+    assert echo.hear(NOISE, now + FRAME_S + 0.26)[1] is EchoPresence.ACTIVE
+    assert echo.hear(NOISE, now + FRAME_S + 0.36)[1] is EchoPresence.TAIL
     echo.sounds(OutputFrame(NOISE, cue=True), LATENCY, now + 5.0)
     over = now + 5.0 + FRAME_S
     echo.hear(NOISE, over)
-    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.26)[0] != NOISE
-    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.36)[0] == NOISE
+    assert echo.hear(NOISE, over + CUE_ECHO_TAIL_S + 0.26)[0] != NOISE
+    assert echo.hear(NOISE, over + CUE_ECHO_TAIL_S + 0.36)[0] == NOISE

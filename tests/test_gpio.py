@@ -16,10 +16,10 @@ from gpiozero.pins.mock import MockFactory, MockPin
 from gpiozero.pins.pi import PiPin
 
 from device_agent.core.errors import DeviceFailed
-from device_agent.hardware.debounce import BOUNCE_S, HELD_S, MOST_REPEATS
+from device_agent.hardware.debounce import BOUNCE_S, MAX_REPEATS, REPEAT_DELAY_S
 from device_agent.hardware.gpio import GpioButton, GpioColourLight, GpioControls, GpioLight
 from device_agent.hardware.light_patterns import COLOURS, PATTERNS
-from device_agent.runtime.timer_thread import PATIENCE_S, TimerThread
+from device_agent.runtime.timer_thread import TIMER_STOP_TIMEOUT_S, TimerThread
 
 
 class Pin(MockPin):
@@ -417,7 +417,7 @@ def test_a_volume_button_that_is_stuck_gives_in(board, controls):
     board.pin(6).drive_low()
     board.forward(3600.0)
 
-    assert told == [-1] * (1 + MOST_REPEATS)
+    assert told == [-1] * (1 + MAX_REPEATS)
 
 
 def turn(board: Board, *pins: int, pause: float = 0.01) -> None:
@@ -510,7 +510,7 @@ def test_an_error_in_a_callback_does_not_end_the_controls(board, controls, caplo
 
     panel.when_turned = told.append
     turn(board, 23, 24)
-    board.forward(HELD_S)
+    board.forward(REPEAT_DELAY_S)
     assert told == [+1, +1]
 
 
@@ -735,7 +735,7 @@ def test_an_error_does_not_end_a_clockwork(caplog):
 
 
 def test_a_clockwork_that_hangs_is_left_behind_and_said_so(monkeypatch, caplog):
-    monkeypatch.setattr("device_agent.runtime.timer_thread.PATIENCE_S", PATIENCE_S / 100)
+    monkeypatch.setattr("device_agent.runtime.timer_thread.TIMER_STOP_TIMEOUT_S", TIMER_STOP_TIMEOUT_S / 100)
     hung, go_on = threading.Event(), threading.Event()
 
     def work(_: float) -> None:

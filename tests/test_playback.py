@@ -12,8 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.jitter import KNOWN, MARGIN_S, JitterEstimator
-from device_agent.audio.playback_buffer import CAPACITY_S, LULL_MS, STARVED_S, Marker, OutputFrame, PlaybackBuffer
+from device_agent.audio.jitter import LEARNED_AFTER_REPLIES, PREFILL_MARGIN_S, JitterEstimator
+from device_agent.audio.playback_buffer import (
+    CUE_TAIL_MS,
+    PLAYBACK_CAPACITY_S,
+    REPLY_STARVED_S,
+    Marker,
+    OutputFrame,
+    PlaybackBuffer,
+)
 from device_agent.core.events import PlaybackEnded, PlaybackStarted
 
 RATE, FRAME, PREFILL = 1000, 20, 40
@@ -146,7 +153,7 @@ def test_after_it_fell_silent_it_waits_for_the_next_to_be_in_time_and_counts_it(
     assert read_all(p) == []
     clock.ms = 119  # 40 ms were heard, and 60 is how late it was; a margin is added to that
     assert read_all(p) == []
-    clock.ms = 40 + 60 + round(1000 * MARGIN_S)
+    clock.ms = 40 + 60 + round(1000 * PREFILL_MARGIN_S)
     assert pcm(read_all(p)) == sound(40, 100)
 
 
@@ -174,12 +181,12 @@ def test_a_later_reply_waits_as_long_as_a_piece_of_an_earlier_one_was_late_even_
     p.finish()
     read_all(p)
     p.write("c", sound(0, 100))
-    assert p._held(p._replies[0]) == p.prefill == pytest.approx(0.15 + MARGIN_S)
+    assert p._held(p._replies[0]) == p.prefill == pytest.approx(0.15 + PREFILL_MARGIN_S)
 
 
 def test_when_it_is_known_that_replies_come_early_the_next_one_begins_with_its_first_piece():
     p = patient(Clock())
-    for number in range(KNOWN):
+    for number in range(LEARNED_AFTER_REPLIES):
         p.write(str(number), sound(0, 30))
         assert read_all(p) == []
         p.write(str(number), sound(30, 30))
@@ -195,7 +202,7 @@ def test_a_cut_is_silence_at_once_and_tells_what_was_heard():
     for _ in range(4):
         p.read()
     assert p.cut() == ("a", 60)
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
 
 
 def test_a_cut_while_the_last_of_a_reply_sounds_still_tells_which_it_was():
@@ -204,7 +211,7 @@ def test_a_cut_while_the_last_of_a_reply_sounds_still_tells_which_it_was():
     p.finish("a")
     assert read_all(p)[-1] == PlaybackEnded("a")
     assert p.cut() == ("a", 100)
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
     assert p.cut() == ("", 0)
 
 
@@ -224,7 +231,7 @@ def test_a_reply_that_begins_before_the_service_knows_of_the_cut_is_dead_too():
     p = playback()
     p.cut()
     p.write("a", sound(0, 100))
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
 
 
 def test_two_cuts_need_to_be_accepted_twice():
@@ -235,7 +242,7 @@ def test_two_cuts_need_to_be_accepted_twice():
     p.write("a", sound(0, 100))
     p.accept()
     p.write("b", sound(0, 40))
-    assert read_all(p)[:2] == [Marker.DROP, PlaybackStarted("b")]
+    assert read_all(p)[:2] == [Marker.FLUSH, PlaybackStarted("b")]
 
 
 def test_a_full_ring_takes_no_more_than_it_holds():
@@ -263,7 +270,7 @@ def test_closing_ends_the_reader():
 
 # Cues --------------------------------------------------------------------------------------------------------------
 
-LULL = [OutputFrame(bytes(2 * FRAME))] * (LULL_MS // 20 - 1) + [Marker.DROP]
+LULL = [OutputFrame(bytes(2 * FRAME))] * (CUE_TAIL_MS // 20 - 1) + [Marker.FLUSH]
 
 
 def cue(count: int, loud: int = 1000) -> bytes:
@@ -321,7 +328,7 @@ def test_a_cut_silences_a_cue_too():
     p.play(cue(100))
     p.read()
     p.cut()
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
 
 
 def test_a_cue_after_a_cut_sounds_although_replies_are_dropped():
@@ -329,7 +336,7 @@ def test_a_cue_after_a_cut_sounds_although_replies_are_dropped():
     p.write("a", sound(0, 100))
     p.cut()
     p.play(cue(FRAME))
-    assert read_all(p) == [Marker.DROP, OutputFrame(cue(FRAME), cue=True), *LULL]
+    assert read_all(p) == [Marker.FLUSH, OutputFrame(cue(FRAME), cue=True), *LULL]
 
 
 def test_cues_wait_for_each_other_up_to_a_limit():
@@ -346,7 +353,7 @@ def test_an_alarm_rings_until_it_is_hushed_also_over_a_cut():
     p.ring(cue(FRAME))
     assert read_all(p, 50) == [OutputFrame(cue(FRAME), cue=True)] * 50
     p.cut()
-    assert read_all(p, 3) == [Marker.DROP] + [OutputFrame(cue(FRAME), cue=True)] * 2
+    assert read_all(p, 3) == [Marker.FLUSH] + [OutputFrame(cue(FRAME), cue=True)] * 2
     p.ring(b"")
     assert read_all(p) == LULL
 
@@ -449,7 +456,7 @@ def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
     speaker.join(20.0)
     assert cuts == [True]
     assert p.silenced(60.0)  # until it was read
-    assert p.read() is Marker.DROP
+    assert p.read() is Marker.FLUSH
     assert not p.silenced(0.01)
 
 
@@ -484,7 +491,7 @@ def test_a_cut_that_was_read_is_no_cut_of_what_follows():
     for _ in range(3):
         p.cut()
         p.cut()
-        assert p.read() is Marker.DROP
+        assert p.read() is Marker.FLUSH
         assert not p.silenced()
 
 
@@ -503,7 +510,7 @@ def test_ten_minutes_of_a_reply_have_room_and_their_memory_is_given_back(cut):
     for _ in range(60 * minutes):
         assert p.write("r", second) == len(second)
     held = resident() - before
-    assert 0.9 * 2 * rate * 60 * minutes < held < 2.2 * rate * CAPACITY_S
+    assert 0.9 * 2 * rate * 60 * minutes < held < 2.2 * rate * PLAYBACK_CAPACITY_S
     p.finish("r")
     if cut:
         p.cut()
@@ -598,5 +605,5 @@ def test_a_reply_that_sends_nothing_more_is_over_and_what_there_is_of_it_was_hea
     while not items or not isinstance(items[-1], PlaybackEnded):
         items.append(p.read())
     assert b"".join(item.pcm for item in items if isinstance(item, OutputFrame)) == sound(0, PREFILL + rest)
-    assert patience.waited == [STARVED_S]
+    assert patience.waited == [REPLY_STARVED_S]
     assert p.quiet

@@ -145,7 +145,7 @@ def test_a_reply_that_comes_in_the_silence_behind_a_cue_finds_the_loudspeaker_aw
     items: list[object] = []
     while PlaybackStarted("a") not in items:
         items += here.read()
-    assert Marker.DROP not in items
+    assert Marker.FLUSH not in items
 
 
 def test_a_cut_in_the_silence_has_heard_nothing_and_leaves_nothing():
@@ -153,7 +153,7 @@ def test_a_cut_in_the_silence_has_heard_nothing_and_leaves_nothing():
     here.playback.write("a", voice(400))
     here.read(10)
     assert here.playback.cut() == ("a", 0)
-    assert here.read() == [Marker.DROP]
+    assert here.read() == [Marker.FLUSH]
     assert here.playback.quiet
 
 

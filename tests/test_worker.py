@@ -47,15 +47,15 @@ def test_an_error_that_escapes_reaches_the_owner():
 
 def test_a_pulse_tells_work_from_rest_and_from_standstill():
     pulse = Heartbeat()
-    assert pulse.standstill(100.0) == 0.0
-    assert pulse.standstill(200.0) == 0.0  # it rests
+    assert pulse.stalled_for(100.0) == 0.0
+    assert pulse.stalled_for(200.0) == 0.0  # it rests
     pulse.beat()
-    assert pulse.standstill(300.0) == 0.0
-    assert pulse.standstill(304.0) == 4.0
+    assert pulse.stalled_for(300.0) == 0.0
+    assert pulse.stalled_for(304.0) == 4.0
     pulse.beat()
-    assert pulse.standstill(305.0) == 0.0
+    assert pulse.stalled_for(305.0) == 0.0
     pulse.rest()
-    assert pulse.standstill(400.0) == 0.0
+    assert pulse.stalled_for(400.0) == 0.0
 
 
 def test_two_meet_and_go_on_together():

@@ -167,11 +167,11 @@ class Agent:
         device that follows."""
         tell = self._inbox.put
         self._backlog = left_over(self._inbox)
-        speak = Worker(Port.SPEAKER, self._mouth.run, tell, nudge=self._mouth.wake)
-        carry = Worker(LINK, self._link.run, tell, nudge=self._link.wake, force=self._link.abort)
-        listen = Worker(Port.MICROPHONE, self._ears.run, tell, nudge=self._ears.wake)
+        speak = Worker(Port.SPEAKER, self._mouth.run, tell, wake=self._mouth.wake)
+        carry = Worker(LINK, self._link.run, tell, wake=self._link.wake, force=self._link.abort)
+        listen = Worker(Port.MICROPHONE, self._ears.run, tell, wake=self._ears.wake)
         with ExitStack() as owned:
-            owned.enter_context(Worker("memory", self._memory.keep, tell, nudge=self._memory.wake))
+            owned.enter_context(Worker("memory", self._memory.keep, tell, wake=self._memory.wake))
             owned.callback(lambda: self._meter.disconnected(time.monotonic()))  # the last minute costs, too
             owned.callback(self._outbox.close)
             owned.enter_context(closing(self._toolbox))
@@ -384,7 +384,7 @@ class Agent:
             watch(word, now)
 
     def _link_hangs(self, now: float) -> WorkerCrashed | None:
-        if self._link.pulse.standstill(now) <= LINK_STALLED_S:
+        if self._link.pulse.stalled_for(now) <= LINK_STALLED_S:
             return None
         return WorkerCrashed(
             LINK,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from ..audio.capture import CaptureThread
 from ..audio.cues import Cues
 from ..audio.device_supervisor import DeviceSupervisor
-from ..audio.gate import LONGEST, NOBODY
+from ..audio.gate import MAX_TURN_FRAMES, NO_SPEECH_TIMEOUT_FRAMES
 from ..audio.playback_buffer import PlaybackBuffer
 from ..audio.playout import PlayoutThread
 from ..config.model import Config
@@ -91,7 +91,7 @@ def assemble(
     panel = open_panel(openers(config, button, light, controls), before)  # the last that can fail
     muted = begins_muted(config, panel.muted, memory)
     gate = open_gate(config.talk, rate)
-    outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
+    outbox = Outbox(limit=2 * frame_bytes(rate) * (MAX_TURN_FRAMES + NO_SPEECH_TIMEOUT_FRAMES))
     link = LinkManager(
         candidates,
         outbox,

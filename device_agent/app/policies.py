@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..audio.gate import WINDOW
+from ..audio.gate import ATTACK_WINDOW_FRAMES
 from ..config.model import Config, TalkConfig
 from ..dsp.pcm import frames
 from ..state.store import StateStore
@@ -24,7 +24,7 @@ def conversation_rules(config: Config) -> dict[str, Any]:
 
 def gate_rules(talk: TalkConfig) -> dict[str, int]:
     """Return what the gate goes by, in frames."""
-    return {"silence": max(frames(talk.silence_ms), WINDOW), "preroll": frames(talk.preroll_ms)}
+    return {"silence": max(frames(talk.silence_ms), ATTACK_WINDOW_FRAMES), "preroll": frames(talk.preroll_ms)}
 
 
 def cue_rules(config: Config) -> dict[str, Any]:

@@ -14,38 +14,38 @@ import numpy as np
 from ..core.actions import Cue
 from ..dsp.pcm import FULL_SCALE, loudness, samples
 
-LOW, MIDDLE, HIGH = 1000, 1500, 2000
+LOW_HZ, MIDDLE_HZ, HIGH_HZ = 1000, 1500, 2000
 """Hz. A fifth and a fourth: they go together in any order. Small loudspeakers reach them, and old ears."""
-NOTE_S = 0.1
+CUE_NOTE_S = 0.1
 """A note swells and fades for all of its length, so it has no edge that would sound at other frequencies."""
-HEARD = (LOW, MIDDLE, HIGH, 3000)
+CUE_TONES_HZ = (LOW_HZ, MIDDLE_HZ, HIGH_HZ, 3000)
 """Hz. The notes, and what a small loudspeaker adds to them: twice the middle one, three times the low one."""
-PEAK = 0.5
+CUE_PEAK = 0.5
 """Of full scale, at a volume of 100."""
-REST = 0
+PAUSE_HZ = 0
 
 MELODIES = {
-    Cue.LISTENING: (LOW, MIDDLE),
-    Cue.DONE: (MIDDLE, LOW),
-    Cue.WAITING: (LOW, REST, LOW),
-    Cue.FAILED: (MIDDLE, LOW, LOW),
-    Cue.OFFLINE: (LOW, REST, LOW, REST, LOW),
-    Cue.REFUSED: (HIGH, LOW, HIGH, LOW),
-    Cue.TROUBLE: (LOW, LOW, REST, LOW, LOW, REST, LOW, LOW),
-    Cue.CAP: (HIGH, MIDDLE, LOW, REST, LOW),
-    Cue.MUTED: (HIGH, LOW),
-    Cue.UNMUTED: (LOW, HIGH),
-    Cue.VOLUME: (MIDDLE,),
-    Cue.ALARM: (HIGH, REST, HIGH, REST, HIGH, REST, REST, REST, REST, REST),
+    Cue.LISTENING: (LOW_HZ, MIDDLE_HZ),
+    Cue.DONE: (MIDDLE_HZ, LOW_HZ),
+    Cue.WAITING: (LOW_HZ, PAUSE_HZ, LOW_HZ),
+    Cue.FAILED: (MIDDLE_HZ, LOW_HZ, LOW_HZ),
+    Cue.OFFLINE: (LOW_HZ, PAUSE_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ),
+    Cue.REFUSED: (HIGH_HZ, LOW_HZ, HIGH_HZ, LOW_HZ),
+    Cue.TROUBLE: (LOW_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ, LOW_HZ),
+    Cue.CAP: (HIGH_HZ, MIDDLE_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ),
+    Cue.MUTED: (HIGH_HZ, LOW_HZ),
+    Cue.UNMUTED: (LOW_HZ, HIGH_HZ),
+    Cue.VOLUME: (MIDDLE_HZ,),
+    Cue.ALARM: (HIGH_HZ, PAUSE_HZ, HIGH_HZ, PAUSE_HZ, HIGH_HZ, PAUSE_HZ, PAUSE_HZ, PAUSE_HZ, PAUSE_HZ, PAUSE_HZ),
 }
 
-EVERY = tuple(cue.value for cue in MELODIES)
+ALL_CUES = tuple(cue.value for cue in MELODIES)
 
 
 class Cues:
     """The cues of one device at *rate* Hz, s16le mono. Those in *wanted* have a *volume* of their own, in percent."""
 
-    def __init__(self, rate: int, *, volume: int, alarm_volume: int, wanted: Collection[str] = EVERY) -> None:
+    def __init__(self, rate: int, *, volume: int, alarm_volume: int, wanted: Collection[str] = ALL_CUES) -> None:
         self._rate = rate
         self.tune(volume=volume, alarm_volume=alarm_volume, wanted=wanted)
 
@@ -57,11 +57,11 @@ class Cues:
     def sound(self, cue: Cue, volume: int | None = None) -> bytes:
         """Return a cue, b"" where it is not wanted; at another *volume* than its own, unless it is off."""
         own = self._volumes[cue]
-        factor = PEAK * FULL_SCALE * loudness(own if volume is None or not own else volume)
+        factor = CUE_PEAK * FULL_SCALE * loudness(own if volume is None or not own else volume)
         wave = np.concatenate([self._note(hertz) for hertz in MELODIES[cue]])
         return bytes(np.rint(factor * wave).astype(np.int16)) if factor else b""
 
     def _note(self, hertz: int) -> np.ndarray:
-        count = samples(NOTE_S, self._rate)
+        count = samples(CUE_NOTE_S, self._rate)
         swell = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
         return swell * np.sin(2 * np.pi * hertz * np.arange(count) / self._rate)

@@ -13,15 +13,15 @@ from .playout import PlayoutThread
 
 log = logging.getLogger(__name__)
 
-STARTING_S = 30.0
+DEVICE_OPEN_TIMEOUT_S = 30.0
 """How long a device may take to open, or to fail."""
-STALLED_S = 5.0
+THREAD_STALLED_S = 5.0
 """A thread that hangs in its device for so long will never come out of it: the process ends."""
-LOOK_AGAIN_S = (1.0, 2.0, 5.0)
+DEVICE_RETRY_DELAYS_S = (1.0, 2.0, 5.0)
 """A device that is gone is looked for after so long, and again after so long; the last one for ever."""
-LIFELESS_S = 1800.0
+DIGITAL_SILENCE_TIMEOUT_S = 1800.0
 """A microphone that delivers exact zeros for so long is switched off, or its driver is broken: who knows which?"""
-GONE_S = 600.0
+DEVICE_LOST_TIMEOUT_S = 600.0
 """A device that is gone for so long may be back, and only this process unable to see it: it ends, to start anew."""
 
 
@@ -52,7 +52,7 @@ class DeviceSupervisor:
         if device not in self._lost:
             log.error("%s; looking for it from time to time", reason)
             self._lost[device] = now
-            self._looked, self._look_at = 0, now + LOOK_AGAIN_S[0]
+            self._looked, self._look_at = 0, now + DEVICE_RETRY_DELAYS_S[0]
         return self._known(device)
 
     def _known(self, device: str) -> bool:
@@ -64,7 +64,7 @@ class DeviceSupervisor:
         """Try again, if there is one to look for and it is time. To be called when nobody speaks."""
         if self._lost and now >= self._look_at:
             self._looked += 1
-            self._look_at = now + LOOK_AGAIN_S[min(self._looked, len(LOOK_AGAIN_S) - 1)]
+            self._look_at = now + DEVICE_RETRY_DELAYS_S[min(self._looked, len(DEVICE_RETRY_DELAYS_S) - 1)]
             self._closed.call()
             self._ears.reopen()
             self._mouth.reopen()
@@ -80,20 +80,25 @@ class DeviceSupervisor:
         return next(found, None)
 
     def _standing(self, now: float, began: float) -> Iterator[WorkerCrashed]:
-        if now - began > STARTING_S:
+        if now - began > DEVICE_OPEN_TIMEOUT_S:
             for name in sorted(self._unknown):
-                yield WorkerCrashed(name, DeviceFailed(f"it did not open within {STARTING_S:g} s"))
+                yield WorkerCrashed(name, DeviceFailed(f"it did not open within {DEVICE_OPEN_TIMEOUT_S:g} s"))
         for name, pulse in ((Port.MICROPHONE, self._ears.pulse), (Port.SPEAKER, self._mouth.pulse)):
-            if pulse.standstill(now) > STALLED_S:
-                text = f"it has stood still for {STALLED_S:g} s: ending the program, so that it is restarted"
+            if pulse.stalled_for(now) > THREAD_STALLED_S:
+                text = f"it has stood still for {THREAD_STALLED_S:g} s: ending the program, so that it is restarted"
                 yield WorkerCrashed(name, DeviceFailed(text))
-        if self._ears.lifeless > LIFELESS_S:
-            text = f"only digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to be restarted"
+        if self._ears.lifeless > DIGITAL_SILENCE_TIMEOUT_S:
+            text = (
+                f"only digital silence for {DIGITAL_SILENCE_TIMEOUT_S:g} s: is it switched off? Ending, to be restarted"
+            )
             yield WorkerCrashed(Port.MICROPHONE, DeviceFailed(text))
         for name, since in self._lost.items():
-            if now - since > GONE_S:
+            if now - since > DEVICE_LOST_TIMEOUT_S:
                 yield WorkerCrashed(
-                    name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending the program, so that it is restarted")
+                    name,
+                    DeviceFailed(
+                        f"it was gone for {DEVICE_LOST_TIMEOUT_S:g} s: ending the program, so that it is restarted"
+                    ),
                 )
 
     def tell_gaps(self) -> None:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from ..dsp.delay_estimator import DelayEstimator
 from ..dsp.notch_filter import ToneFilter
 from ..dsp.pcm import level, seconds
-from .cues import HEARD
+from .cues import CUE_TONES_HZ
 from .gate import EchoPresence
 from .playback_buffer import OutputFrame
 
 if TYPE_CHECKING:  # it is there only where it is wanted
     from ..dsp.aec import Canceller
 
-ROOM_S = 0.25
+ECHO_TAIL_S = 0.25
 """How long a room goes on sounding, and a microphone on delivering, after the loudspeaker has stopped."""
-CUE_ROOM_S = 0.5
+CUE_ECHO_TAIL_S = 0.5
 """The same for cues: taking out what is no longer there costs little."""
 
 
@@ -33,7 +33,7 @@ class EchoControl:
 
     def __init__(self, rate: int, *, half_duplex: bool = True, canceller: Canceller | None = None) -> None:
         self._rate, self._half_duplex, self._canceller = rate, half_duplex, canceller
-        self._comb, self._delay, self._room = ToneFilter(rate, HEARD), DelayEstimator(), ROOM_S
+        self._comb, self._delay, self._room = ToneFilter(rate, CUE_TONES_HZ), DelayEstimator(), ECHO_TAIL_S
         self._over = 0.0  # when everything that was written has left the loudspeaker
         self._voice_over = self._cue_over = 0.0  # the same of the last reply, of the last cue
 
@@ -74,7 +74,7 @@ class EchoControl:
     def hear(self, frame: bytes, now: float) -> tuple[bytes, EchoPresence]:
         """Return *frame* without what can be taken out of it, and how much of our own voice may still be in it."""
         late = self._delay.seconds or 0.0  # what a sound server adds to what the device says
-        if now < self._cue_over + late + CUE_ROOM_S:
+        if now < self._cue_over + late + CUE_ECHO_TAIL_S:
             frame = self._comb.clean(frame)
         else:
             self._comb.pass_by(frame)
@@ -88,8 +88,8 @@ class EchoControl:
     def _own(self, since: float) -> EchoPresence:
         """Return what there is of our voice so many seconds after it has ended."""
         if since < 0:
-            return EchoPresence.LOUD
-        return EchoPresence.FADING if since < self._room else EchoPresence.NONE
+            return EchoPresence.ACTIVE
+        return EchoPresence.TAIL if since < self._room else EchoPresence.NONE
 
     def missed(self) -> None:
         """The microphone left something out: what is played and what is heard begin anew side by side."""

@@ -19,13 +19,13 @@ from ..core.events import NoSpeech, Speech, TalkEnded, TalkStarted
 
 FRAME_S = 0.02
 
-WINDOW, ATTACK = 8, 5
+ATTACK_WINDOW_FRAMES, ATTACK_FRAMES = 8, 5
 """Speech begins when ATTACK of the last WINDOW frames hold speech: a click is shorter, a syllable is not."""
-LET_GO = 5
+RELEASE_TAIL_FRAMES = 5
 """Frames that a turn lasts on when a held button comes up: people let go on the last syllable."""
-NOBODY = 250
+NO_SPEECH_TIMEOUT_FRAMES = 250
 """Frames. A turn that nobody began to speak in for so long is forgotten."""
-LONGEST = 3000
+MAX_TURN_FRAMES = 3000
 """Frames. The longest turn; a stuck button or a television costs no more than this."""
 
 
@@ -33,9 +33,9 @@ class EchoPresence(Enum):
     """How much of our own voice may be in a frame of the microphone."""
 
     NONE = "none"
-    FADING = "fading"
+    TAIL = "tail"
     """The loudspeaker is silent again, the room not yet: no speech in it counts, but a first syllable may be there."""
-    LOUD = "loud"
+    ACTIVE = "active"
     """No speech in it counts, and it is not kept as preroll."""
 
 
@@ -56,8 +56,8 @@ class Gate:
         self._pressed = False  # a latch: a press counts even when it is over before the next frame
         self._down = self._tapped = False
         self._closing = False
-        self._before: deque[bytes] = deque(maxlen=preroll + WINDOW)
-        self._votes: deque[bool] = deque(maxlen=WINDOW)
+        self._before: deque[bytes] = deque(maxlen=preroll + ATTACK_WINDOW_FRAMES)
+        self._votes: deque[bool] = deque(maxlen=ATTACK_WINDOW_FRAMES)
         self._turn: _Turn | None = None
 
     # Any thread -------------------------------------------------------------------------------------------------------
@@ -113,14 +113,14 @@ class Gate:
         if (tuned := self._tuned) is None:
             return
         self._is_speech, self._silence, self._preroll = tuned
-        self._before = deque(self._before, maxlen=self._preroll + WINDOW)
+        self._before = deque(self._before, maxlen=self._preroll + ATTACK_WINDOW_FRAMES)
         self._votes.clear()
         if self._tuned is tuned:
             self._tuned = None  # unless there are newer ones: those come with the next frame
 
     def _wait(self, frame: bytes, own: EchoPresence) -> Iterator[Speech]:
         self._closing = False
-        if own is EchoPresence.LOUD:
+        if own is EchoPresence.ACTIVE:
             self._before.clear()
         else:
             self._before.append(frame)
@@ -130,8 +130,8 @@ class Gate:
             yield from self._begin(_Turn(held=True), max(0, len(self._before) - keep), frame)
         elif self._attention is GateMode.VOICE and own is EchoPresence.NONE:
             self._votes.append(self._is_speech(frame))
-            if sum(self._votes) >= ATTACK:
-                yield from self._begin(_Turn(held=False, spoken=ATTACK), 0, frame)
+            if sum(self._votes) >= ATTACK_FRAMES:
+                yield from self._begin(_Turn(held=False, spoken=ATTACK_FRAMES), 0, frame)
         else:
             self._votes.clear()
 
@@ -149,12 +149,12 @@ class Gate:
             yield self._end(turn)
 
     def _over(self, turn: _Turn) -> bool:
-        if self._closing or turn.length >= LONGEST:
+        if self._closing or turn.length >= MAX_TURN_FRAMES:
             return True
         if turn.held:
             return self._let_go(turn)
         if not turn.anything_said:
-            return turn.length >= NOBODY
+            return turn.length >= NO_SPEECH_TIMEOUT_FRAMES
         return self._device_ends and turn.silent >= self._silence
 
     def _let_go(self, turn: _Turn) -> bool:
@@ -164,7 +164,7 @@ class Gate:
         if self._tapped:
             turn.held = False  # from now on the user's silence counts
             return False
-        turn.tail = LET_GO if turn.tail is None else turn.tail - 1
+        turn.tail = RELEASE_TAIL_FRAMES if turn.tail is None else turn.tail - 1
         return turn.tail == 0
 
     def _end(self, turn: _Turn) -> Speech:
@@ -188,4 +188,4 @@ class _Turn:
 
     @property
     def anything_said(self) -> bool:
-        return self._spoken >= ATTACK
+        return self._spoken >= ATTACK_FRAMES

@@ -9,38 +9,38 @@ from __future__ import annotations
 
 from collections import deque
 
-FIRST_S = 0.1
+DEFAULT_PREFILL_S = 0.1
 """How much of a reply must be there, or how long it waits for that, as long as nobody knows how they come."""
-KNOWN = 4
+LEARNED_AFTER_REPLIES = 4
 """After so many replies one does."""
-REPLIES = 16
+REMEMBERED_REPLIES = 16
 """How many replies are remembered. With fewer, one that was lucky makes the next ones too short."""
-MOST_S = 0.4
+MAX_PREFILL_S = 0.4
 """How long one waits at most. What is later than that is no jitter but a pause: it teaches nothing, all begins anew."""
-MARGIN_S = 0.02
+PREFILL_MARGIN_S = 0.02
 """So much longer than what was seen: a thread is late as well, and a card takes its sound a period at a time."""
 
-EARLY = float("-inf")
+EARLIEST = float("-inf")
 
 
 class JitterEstimator:
     """The least wait that would have held for each of the last replies. It grows at once, and shrinks over many."""
 
-    def __init__(self, first: float = FIRST_S) -> None:
+    def __init__(self, first: float = DEFAULT_PREFILL_S) -> None:
         """*first* is how many seconds of the first replies must be there."""
         self._first = first
-        self._late: deque[float] = deque(maxlen=REPLIES)
-        self._late_now = EARLY  # of the reply under way
+        self._late: deque[float] = deque(maxlen=REMEMBERED_REPLIES)
+        self._late_now = EARLIEST  # of the reply under way
 
     @property
     def wait(self) -> float:
         """Seconds from the first piece of a reply to its first sound: 0 to MOST_S."""
-        return min(MOST_S, max(0.0, MARGIN_S + max([self._late_now, *self._late])))
+        return min(MAX_PREFILL_S, max(0.0, PREFILL_MARGIN_S + max([self._late_now, *self._late])))
 
     @property
     def least(self) -> float:
         """Seconds of a reply that must be there, if one does not have to wait for longer than that."""
-        return self._first if len(self._late) < KNOWN else 0.0
+        return self._first if len(self._late) < LEARNED_AFTER_REPLIES else 0.0
 
     def came(self, late: float) -> None:
         """The latest piece of the reply under way was late by so many seconds; negative: early."""
@@ -49,7 +49,7 @@ class JitterEstimator:
     def ended(self, late: float) -> None:
         """A reply is over, the latest piece of which was late by so many seconds."""
         self._late.append(late)
-        self._late_now = EARLY
+        self._late_now = EARLIEST
 
 
 class ArrivalLog:
@@ -65,7 +65,7 @@ class ArrivalLog:
     def came(self, length: float, now: float, *, silent: bool = False) -> None:
         """A piece came; *silent* says that the last of what came before has been heard already."""
         late = now - self._begun - self._length
-        if not self._length or late > MOST_S:
+        if not self._length or late > MAX_PREFILL_S:
             self._begun, silent = now - self._length, True
         else:
             self.late = late if self.late is None else max(self.late, late)

@@ -17,20 +17,20 @@ from ..core.events import PlaybackEnded, PlaybackStarted
 from ..dsp.pcm import FRAME_MS, Gain, frame_bytes, frame_samples, frames, mix, samples
 from .jitter import ArrivalLog, JitterEstimator
 
-CAPACITY_S = 660.0
+PLAYBACK_CAPACITY_S = 660.0
 """How much of replies may lie here: eleven minutes, 30 MiB at 24 kHz. So long the connection is read, and the pings of
 the service are answered, whatever is still unheard (servers hang up after 40 s without). When it is full the link reads
 no more until there is room again."""
-KEPT_S = 60.0
+RETAINED_MEMORY_S = 60.0
 """The memory of more than this is given back once all of it was heard."""
-STARVED_S = 2.5
+REPLY_STARVED_S = 2.5
 """A reply that sends nothing for so long, and has nothing left to be heard, is over whatever the service says: the
 microphone is not to wait for a server that never ends its replies. What comes later is heard all the same."""
 
 
-CUES_S = 2.0
+MAX_QUEUED_CUES_S = 2.0
 """How much of cues may wait to be heard; what comes then is not played."""
-LULL_MS = 200
+CUE_TAIL_MS = 200
 """Silence behind the last cue: what a device forgets then is not worth hearing, and nobody has to wait for it."""
 
 
@@ -48,7 +48,7 @@ class OutputFrame:
 class Marker(Enum):
     """What ``read`` returns besides sound and events."""
 
-    DROP = "drop"
+    FLUSH = "flush"
     """A cut, or the end of a cue: the device is to forget what it has not played yet."""
     REOPEN = "reopen"
     """The device is to be closed and opened again."""
@@ -78,7 +78,7 @@ class _Cues:
     """What sounds above the replies: cues one after the other, the ring of an alarm again and again."""
 
     def __init__(self, rate: int) -> None:
-        self._frame, self._most = frame_bytes(rate), 2 * samples(CUES_S, rate)
+        self._frame, self._most = frame_bytes(rate), 2 * samples(MAX_QUEUED_CUES_S, rate)
         self._waiting = bytearray()
         self._ring = b""
         self._lull = 0  # frames
@@ -111,7 +111,7 @@ class _Cues:
         frame = bytes(self._waiting[: self._frame])
         del self._waiting[: self._frame]
         if frame:
-            self._lull = frames(LULL_MS)
+            self._lull = frames(CUE_TAIL_MS)
         return frame and frame.ljust(self._frame, b"\0")
 
     def rest(self) -> OutputFrame | Marker | None:
@@ -119,7 +119,7 @@ class _Cues:
         if not self._lull:
             return None
         self._lull -= 1
-        return OutputFrame(bytes(self._frame)) if self._lull else Marker.DROP
+        return OutputFrame(bytes(self._frame)) if self._lull else Marker.FLUSH
 
 
 class PlaybackBuffer:
@@ -138,7 +138,7 @@ class PlaybackBuffer:
         *,
         volume: int = 100,
         wake: int = 0,
-        capacity: float = CAPACITY_S,
+        capacity: float = PLAYBACK_CAPACITY_S,
         prefill: JitterEstimator | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -279,7 +279,7 @@ class PlaybackBuffer:
                 if self._drop:
                     self._drop = False
                     self._uncut.acquire(blocking=False)
-                    return self._stopping(Marker.DROP)
+                    return self._stopping(Marker.FLUSH)
                 if self._reopen or (self._reopen is False and self.quiet):
                     self._reopen = None
                     return self._stopping(Marker.REOPEN)
@@ -352,7 +352,7 @@ class PlaybackBuffer:
         reply = self._replies[0] if self._replies else None
         if reply and reply.waiting >= self._frame:
             self._changed.wait(max(0.0, self._held(reply)))
-        elif not self._changed.wait(STARVED_S if reply else None) and self._replies:
+        elif not self._changed.wait(REPLY_STARVED_S if reply else None) and self._replies:
             self._replies[0].complete = True
 
     # Under the lock ---------------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ class PlaybackBuffer:
 
     def _give_back(self) -> None:
         """A long answer was heard: its memory is for others now."""
-        if self._used > samples(KEPT_S, self._rate):
+        if self._used > samples(RETAINED_MEMORY_S, self._rate):
             self._memory.madvise(mmap.MADV_DONTNEED)
             self._used = 0
 

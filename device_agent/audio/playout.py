@@ -88,7 +88,7 @@ class PlayoutThread:
 
     def _take(self, speaker: Speaker, item: OutputFrame | PlaybackStarted | PlaybackEnded | Marker) -> None:
         match item:
-            case Marker.DROP:
+            case Marker.FLUSH:
                 speaker.drop()
                 self._echo.dropped(time.monotonic())
                 self._begun = None

@@ -74,7 +74,7 @@ class MachineCheck:
     def _unit(self) -> Progress:
         if not (self._root / "run/systemd/system").is_dir():
             return
-        said = systemd.asked("LoadState", "ActiveState", "SubState", "UnitFileState", "ExecMainStatus")
+        said = systemd.unit_properties("LoadState", "ActiveState", "SubState", "UnitFileState", "ExecMainStatus")
         if said.get("LoadState") == "not-found":
             yield Finding("unit", "not installed as a service: it runs when you start it", figures={"installed": False})
         elif said:
@@ -126,14 +126,14 @@ def judge_unit(said: dict[str, str]) -> Finding:
             advice = (
                 "its configuration or its key was wrong: if something below says FAIL, correct that; if nothing does, "
             )
-            advice += f"sudo systemctl restart {systemd.UNIT}"
+            advice += f"sudo systemctl restart {systemd.UNIT_NAME}"
             return Finding("unit", f"{text}; it does not start", Mark.NOTE, advice, figures)
         return Finding(
-            "unit", f"{text}; it fails", Mark.NOTE, f"to see why: sudo journalctl -eu {systemd.UNIT}", figures
+            "unit", f"{text}; it fails", Mark.NOTE, f"to see why: sudo journalctl -eu {systemd.UNIT_NAME}", figures
         )
     if enabled == "enabled":
         return Finding("unit", text, figures=figures)
-    advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT}"
+    advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT_NAME}"
     return Finding("unit", text, Mark.NOTE, advice, figures)
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import DeviceFailed
-from ..hardware.device_users import holders
+from ..hardware.device_users import device_users
 from .findings import Finding, Mark
 
 PINS = "/dev/gpiochip"
@@ -20,7 +20,7 @@ LIFT = "to try it: sudo systemctl stop device-agent; check again; sudo systemctl
 def failed(name: str, files: str, error: DeviceFailed) -> Finding:
     """Return what to say of a thing called *name* that does not open: maybe only because an agent has it, which is no
     failure. *files* is how its files begin."""
-    running, names = agents(), holders(files)
+    running, names = agents(), device_users(files)
     for number in running:
         if number in map(_number, names):
             text = f"not tried: the agent that is running (process {number}) uses it"
@@ -60,6 +60,6 @@ def _is_agent(words: list[str]) -> bool:
 
 
 def _number(holder: str) -> int:
-    """Return the process id in what ``holders`` says of somebody."""
+    """Return the process id in what ``device_users`` says of somebody."""
     found = re.search(r"\((\d+)\)$", holder)
     return int(found[1]) if found else 0

@@ -24,27 +24,27 @@ from ..core.errors import ConfigError, missing
 
 log = logging.getLogger(__name__)
 
-BLOCKS_A_SECOND = 100
+BLOCKS_PER_SECOND = 100
 """The canceller works on 10 ms at a time, and does not say so when it gets more or less."""
-AHEAD_S = 0.5
+MAX_PLAYBACK_LEAD_S = 0.5
 """How much more may have been played than heard: a card holds 0.12 s. Beyond that, nobody listens just now."""
-LINGER_S = 1.5
+ECHO_LINGER_S = 1.5
 """How long after our last sound its echo may be heard: the delay of the devices, and the answer of the room."""
-BEFORE = 20
+WARM_UP_BLOCKS = 20
 """Blocks from before our sound that the canceller hears first when its work begins. It learns the noise of the room
 from them: without, it leaves up to 9 dB more in the first seconds."""
 
-HALF_A_SECOND = 50
+JUDGED_BLOCKS = 50
 """Blocks that are judged together."""
-PROOFS = 8
+TRUSTED_AFTER_PROOFS = 8
 """In so many half seconds in a row our voice must be gone before anything that is left is trusted to be somebody else.
 It takes so long until the canceller knows a room: of 62 false alarms in 45 minutes of replies, 59 came earlier."""
-LOUD = 100.0**2
+SPEECH_POWER = 100.0**2
 """The power of half a second, -50 dBFS, in which we really said something."""
-GONE, STEADY = 30.0, 4.0
+CANCELLED_RATIO, STEADY_RATIO = 30.0, 4.0
 """Our voice is gone when so little of the power is left (15 dB), or what is left is as even as noise: 6 dB at most
 between its mean and its quietest 10 ms."""
-LOUDER, AUDIBLE = 16.0, 30.0**2
+IMPOSSIBLE_GAIN, AUDIBLE_OUTPUT_POWER = 16.0, 30.0**2
 """What comes out with so much more power (12 dB) than went in is nonsense, unless nobody can hear it (-61 dBFS)."""
 
 
@@ -64,10 +64,10 @@ class Canceller:
 
     def __init__(self, rate: int, engine: Engine | None = None) -> None:
         self._engine = engine or _WebRtc(rate)
-        size = 2 * rate // BLOCKS_A_SECOND
+        size = 2 * rate // BLOCKS_PER_SECOND
         self._silence = bytes(size)
-        self._waiting = _Waiting(2 * round(AHEAD_S * rate), size)
-        self._before = deque([self._silence] * BEFORE, maxlen=BEFORE)
+        self._waiting = _Waiting(2 * round(MAX_PLAYBACK_LEAD_S * rate), size)
+        self._before = deque([self._silence] * WARM_UP_BLOCKS, maxlen=WARM_UP_BLOCKS)
         self._linger = 0  # blocks in which our voice may still be heard
         self._judge = _Judge()
         self._healthy = True  # once it is not, it stays so, and frames pass as they are
@@ -102,7 +102,7 @@ class Canceller:
         if played != self._silence:
             if not self._linger:
                 self._begin()
-            self._linger = round(LINGER_S * BLOCKS_A_SECOND)
+            self._linger = round(ECHO_LINGER_S * BLOCKS_PER_SECOND)
         self._before.append(heard)
         if not self._linger:
             return late
@@ -125,7 +125,7 @@ class Canceller:
             log.error("the echo canceller failed: %r; the speaker goes on without it until the next start", error)
             self._healthy = False
             return b""
-        self._trusted |= self._judge.proofs >= PROOFS
+        self._trusted |= self._judge.proofs >= TRUSTED_AFTER_PROOFS
         return cleaned
 
 
@@ -172,16 +172,16 @@ class _Judge:
         if len(cleaned) != len(heard):
             raise ValueError(f"{len(cleaned)} bytes came out of {len(heard)}")
         self._powers.append((_power(played), _power(heard), _power(cleaned)))
-        if len(self._powers) == HALF_A_SECOND:
+        if len(self._powers) == JUDGED_BLOCKS:
             self._conclude(*zip(*self._powers, strict=True))
             self._powers.clear()
 
     def _conclude(self, played: tuple[float, ...], heard: tuple[float, ...], cleaned: tuple[float, ...]) -> None:
-        said, came, left = (sum(powers) / HALF_A_SECOND for powers in (played, heard, cleaned))
-        if left > LOUDER * max(came, AUDIBLE):
+        said, came, left = (sum(powers) / JUDGED_BLOCKS for powers in (played, heard, cleaned))
+        if left > IMPOSSIBLE_GAIN * max(came, AUDIBLE_OUTPUT_POWER):
             raise ValueError("its output was louder than its input")
-        if said > LOUD:
-            gone = came > GONE * left or left < STEADY * min(cleaned)
+        if said > SPEECH_POWER:
+            gone = came > CANCELLED_RATIO * left or left < STEADY_RATIO * min(cleaned)
             self.proofs = self.proofs + 1 if gone else 0
 
 

@@ -21,27 +21,27 @@ Levels = npt.NDArray[np.floating[Any]]
 
 SLOT_S = FRAME_MS / 1000
 """The resolution, in time: one piece that is played, one frame that is heard."""
-LAGS = 31
+LAG_SLOTS = 31
 """Slots. Delays of 0 to 0.6 s are found."""
-WINDOW = 120
+WINDOW_SLOTS = 120
 """Slots, 2.4 s, in which the patterns are compared: long enough to be like no other, and shorter than most replies."""
-EVERY = 60
+COMPARE_INTERVAL_SLOTS = 60
 """Slots from one comparison to the next."""
-SPOKEN = 40
+MIN_SPEECH_SLOTS = 40
 """Slots of a window in which our voice must have been above QUIET_DB, or there is nothing to compare."""
-QUIET_DB = -50.0
-FLOOR_DB = -70.0
+SPEECH_DB = -50.0
+ENVELOPE_FLOOR_DB = -70.0
 """Below this, a step up or down says nothing."""
-CLEAR, DISTINCT = 0.35, 1.6
+MIN_LIKENESS, MIN_DISTINCTNESS = 0.35, 1.6
 """How much alike (1 is the same) the patterns must be, and how much more so than at any delay that is not next to it.
 An echo alone is at 0.38 to 0.61; voices that have nothing to do with each other hardly ever reach 0.31."""
-AGREEING = 4
+AGREEING_ESTIMATES = 4
 """So many clear answers in a row, not more than a slot apart, are believed: 6 s of our voice in all."""
-KEPT = 256
+TRACK_SLOTS = 256
 """Slots that are remembered: a window, the lags, and what lies in a loudspeaker's buffer and was not heard yet."""
-GAP_S = 0.3
+FRAME_GAP_S = 0.3
 """A frame that is so much later than the one before belongs to another time: frames were lost, or nobody asked."""
-CATCH_UP = 0.002
+CLOCK_CORRECTION = 0.002
 """How much of a frame's lateness is believed to be the clock of the microphone, and not that of a busy thread."""
 
 
@@ -52,11 +52,11 @@ class DelayEstimator:
     """
 
     def __init__(self) -> None:
-        self._news: deque[tuple[float, float | None]] = deque(maxlen=KEPT)
+        self._news: deque[tuple[float, float | None]] = deque(maxlen=TRACK_SLOTS)
         self._played, self._heard = _Track(SILENCE_DB), _Track(math.nan)
         self._clock = -math.inf  # when the last frame was complete
         self._compared = 0  # the slot
-        self._answers: deque[int] = deque(maxlen=AGREEING)
+        self._answers: deque[int] = deque(maxlen=AGREEING_ESTIMATES)
         self._seconds: float | None = None
 
     @property
@@ -81,7 +81,7 @@ class DelayEstimator:
         self._place_played()
         self._clock = self._frame_time(now)
         self._heard.put(round(self._clock / SLOT_S), level_db)
-        if self._heard.last >= self._compared + EVERY:
+        if self._heard.last >= self._compared + COMPARE_INTERVAL_SLOTS:
             self._compared = self._heard.last
             self._compare()
 
@@ -98,21 +98,21 @@ class DelayEstimator:
         """Frames are made evenly, and may be delivered late, but never early."""
         due = self._clock + SLOT_S
         late = now - due
-        return now if late > GAP_S else min(now, due + CATCH_UP * late)
+        return now if late > FRAME_GAP_S else min(now, due + CLOCK_CORRECTION * late)
 
     def _compare(self) -> None:
         end = self._heard.last + 1
-        heard = self._heard.between(end - WINDOW - 1, end)
-        played = self._played.between(end - WINDOW - LAGS, end)
-        if np.isnan(heard).any() or np.count_nonzero(played > QUIET_DB) < SPOKEN:
+        heard = self._heard.between(end - WINDOW_SLOTS - 1, end)
+        played = self._played.between(end - WINDOW_SLOTS - LAG_SLOTS, end)
+        if np.isnan(heard).any() or np.count_nonzero(played > SPEECH_DB) < MIN_SPEECH_SLOTS:
             return
         likeness = _likeness(_steps(played), _steps(heard))
         lag = int(np.argmax(likeness))
-        elsewhere = np.delete(likeness, range(max(0, lag - 2), min(LAGS, lag + 3)))
-        if likeness[lag] >= max(CLEAR, DISTINCT * float(elsewhere.max())):
+        elsewhere = np.delete(likeness, range(max(0, lag - 2), min(LAG_SLOTS, lag + 3)))
+        if likeness[lag] >= max(MIN_LIKENESS, MIN_DISTINCTNESS * float(elsewhere.max())):
             self._answers.append(lag)
-            if len(self._answers) == AGREEING and max(self._answers) - min(self._answers) <= 1:
-                self._seconds = sorted(self._answers)[AGREEING // 2] * SLOT_S
+            if len(self._answers) == AGREEING_ESTIMATES and max(self._answers) - min(self._answers) <= 1:
+                self._seconds = sorted(self._answers)[AGREEING_ESTIMATES // 2] * SLOT_S
 
 
 class _Track:
@@ -121,16 +121,16 @@ class _Track:
     def __init__(self, missing: float) -> None:
         self.last = 0
         self._missing = missing
-        self._levels = np.full(KEPT, missing)
+        self._levels = np.full(TRACK_SLOTS, missing)
 
     def put(self, slot: int, level_db: float) -> None:
         """Slots come in order; one that had its level keeps it."""
         if slot <= self.last:
             return
         if slot > self.last + 1:
-            skipped = np.arange(max(self.last + 1, slot - KEPT), slot)
-            self._levels[skipped % KEPT] = self._missing
-        self._levels[slot % KEPT] = level_db
+            skipped = np.arange(max(self.last + 1, slot - TRACK_SLOTS), slot)
+            self._levels[skipped % TRACK_SLOTS] = self._missing
+        self._levels[slot % TRACK_SLOTS] = level_db
         self.last = slot
 
     def cut(self, slot: int) -> None:
@@ -140,11 +140,13 @@ class _Track:
     def between(self, begin: int, end: int) -> Levels:
         """Return the levels of the slots from *begin* up to *end*."""
         slots = np.arange(begin, end)
-        return np.where((slots <= self.last) & (slots > self.last - KEPT), self._levels[slots % KEPT], self._missing)
+        return np.where(
+            (slots <= self.last) & (slots > self.last - TRACK_SLOTS), self._levels[slots % TRACK_SLOTS], self._missing
+        )
 
 
 def _steps(levels: Levels) -> Levels:
-    return np.diff(np.maximum(levels, FLOOR_DB))
+    return np.diff(np.maximum(levels, ENVELOPE_FLOOR_DB))
 
 
 def _likeness(played: Levels, heard: Levels) -> Levels:

@@ -17,7 +17,7 @@ SILENCE_DB = -96.0
 """What ``level`` says of digital silence: the floor of 16 bits."""
 DITHER = 2
 """Steps of the converter: where the rate is changed, digital silence comes out with so much of dither."""
-GLANCE = 40
+PROBE_STRIDE = 40
 """Every so many samples one is looked at, before all of them are: a dozen tell nearly every frame from silence."""
 
 
@@ -67,7 +67,7 @@ def decibels(power: float) -> float:
 
 def is_nothing(pcm: bytes) -> bool:
     """Whether *pcm* is digital silence: no converter that hears a room is so quiet, whatever offset it adds."""
-    few = memoryview(pcm).cast("h")[::GLANCE]
+    few = memoryview(pcm).cast("h")[::PROBE_STRIDE]
     if few and max(few) - min(few) > 2 * DITHER:
         return False
     wave = np.frombuffer(pcm, np.int16)

@@ -15,22 +15,22 @@ from ..dsp.pcm import FULL_SCALE, frame_samples, powers
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 8
+MAX_JUDGED_CHANNELS = 8
 """Channels that are looked at for a voice: those of the largest arrays."""
-HEARD = FULL_SCALE**2 * 10 ** (-66 / 10)
+AUDIBLE_POWER = FULL_SCALE**2 * 10 ** (-66 / 10)
 """Power of sound that a channel which hears should hear, too; a voice at some distance in a microphone without any
 gain is there, the noise of a converter without a microphone below."""
-CLEAR = FULL_SCALE**2 * 10 ** (-50 / 10)
+CLEAR_POWER = FULL_SCALE**2 * 10 ** (-50 / 10)
 """Power of sound that shows that a channel hears."""
-DEAF = 10 ** (-24 / 10)
+DEAF_RATIO = 10 ** (-24 / 10)
 """A channel with less than this part of the loudest one's power hears nothing of it: two microphones on one card
 differ by a few dB, and what leaks from one wire into the next is weaker."""
-ALIKE = 0.1
+ALIKE_RATIO = 0.1
 """With more than this part of it, a channel hears as well as the loudest."""
-SURE_S = 1.0
+CHANNEL_SURE_S = 1.0
 """A first channel that heard clearly for so long is not dead, and is not judged again: later a chip may silence it
 while it takes out the device's own voice or noise."""
-LEAST_S = 0.005
+MIN_JUDGED_S = 0.005
 """A shorter piece says little about how loud anything is."""
 
 
@@ -46,7 +46,7 @@ class Channels:
         self._count, self._name = count, name
         self._heard = (chosen or 1) - 1
         self._doubted = chosen is None and count > 1
-        self._least, self._sure = LEAST_S * rate, SURE_S * rate  # samples
+        self._least, self._sure = MIN_JUDGED_S * rate, CHANNEL_SURE_S * rate  # samples
         self._piece = frame_samples(rate)
         self._told = False
 
@@ -70,12 +70,12 @@ class Channels:
         return b"".join(self.feed(pcm[start : start + size]) for start in range(0, len(pcm), size))
 
     def _judge(self, wave: np.ndarray) -> None:
-        heard = [powers(each)[1] for each in wave[:, :LOOKED_AT].T.astype(np.float64)]
+        heard = [powers(each)[1] for each in wave[:, :MAX_JUDGED_CHANNELS].T.astype(np.float64)]
         loudest, first = max(heard), heard[0]
-        if first < DEAF * loudest:
-            if loudest >= HEARD and heard[self._heard] < ALIKE * loudest:
-                self._take(next(number for number, power in enumerate(heard) if power >= ALIKE * loudest))
-        elif first >= CLEAR:
+        if first < DEAF_RATIO * loudest:
+            if loudest >= AUDIBLE_POWER and heard[self._heard] < ALIKE_RATIO * loudest:
+                self._take(next(number for number, power in enumerate(heard) if power >= ALIKE_RATIO * loudest))
+        elif first >= CLEAR_POWER:
             self._heard = 0
             self._sure -= len(wave)
             self._doubted = self._sure > 0

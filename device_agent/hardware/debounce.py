@@ -10,7 +10,7 @@ BOUNCE_S = 0.03
 """For how long a contact may bounce: after a change that is believed, others are not."""
 SPIKE_S = 0.005
 """What is over before we could look was a spike on the wire, unless it lasted for so long."""
-HELD_S, AGAIN_S, MOST_REPEATS = 0.5, 0.2, 50
+REPEAT_DELAY_S, REPEAT_INTERVAL_S, MAX_REPEATS = 0.5, 0.2, 50
 """A button that is held acts again after HELD_S and then every AGAIN_S, so many times at most: it may be stuck."""
 
 
@@ -68,7 +68,7 @@ class Repeat:
 
     def hold(self, now: float) -> None:
         """The button went down."""
-        self.deadline, self._left = now + HELD_S, MOST_REPEATS
+        self.deadline, self._left = now + REPEAT_DELAY_S, MAX_REPEATS
 
     def release(self) -> None:
         """The button came up."""
@@ -79,5 +79,5 @@ class Repeat:
         if self.deadline is None or now < self.deadline:
             return False
         self._left -= 1
-        self.deadline = now + AGAIN_S if self._left else None
+        self.deadline = now + REPEAT_INTERVAL_S if self._left else None
         return True

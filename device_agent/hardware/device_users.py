@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-CARDS = "/dev/snd/pcm"
+SOUND_DEVICES = "/dev/snd/pcm"
 """How the files of sound cards begin."""
-MOST = 3
+MAX_NAMED_USERS = 3
 """How many are named."""
 
 
-def holders(files: str = CARDS) -> list[str]:
+def device_users(files: str = SOUND_DEVICES) -> list[str]:
     """Return "name (process id)" of those that have open what begins with *files*, as far as this user may see them."""
     ours = os.getpid()
     found = [f"{_name(process)} ({process.name})" for process in _processes() if _holds(process, files)]
-    return [each for each in found if not each.endswith(f"({ours})")][:MOST]
+    return [each for each in found if not each.endswith(f"({ours})")][:MAX_NAMED_USERS]
 
 
 def _processes() -> Iterator[Path]:

@@ -11,9 +11,9 @@ from ..core.errors import AgentError, DeviceFailed
 from ..core.events import Event, MuteAsked, Pressed, Released, VolumeAsked
 from .ports import Button, Controls, Light
 
-TAP_S = 0.4
+MAX_TAP_S = 0.4
 """A button that comes up sooner was tapped; later, it was held."""
-STEP = 5
+VOLUME_STEP_PERCENT = 5
 """How many percent of volume one step of a knob is."""
 
 
@@ -122,7 +122,7 @@ class FrontPanel:
             _wire_button(button, tell)
         controls: Controls | None = ports.get("controls")
         if controls is not None:
-            controls.when_turned = lambda steps: tell(VolumeAsked(by=STEP * steps))
+            controls.when_turned = lambda steps: tell(VolumeAsked(by=VOLUME_STEP_PERCENT * steps))
             controls.when_muted = lambda muted: tell(MuteAsked(muted))
             if controls.muted is not None:
                 tell(MuteAsked(controls.muted))  # where the switch is now
@@ -138,6 +138,6 @@ def _wire_button(button: Button, tell: Callable[[Event], None]) -> None:
         tell(Pressed())
 
     def released() -> None:
-        tell(Released(tapped=time.monotonic() - down_at < TAP_S))
+        tell(Released(tapped=time.monotonic() - down_at < MAX_TAP_S))
 
     button.when_pressed, button.when_released = pressed, released

@@ -21,7 +21,7 @@ from typing import Any
 import gpiozero
 
 from ..core.errors import DeviceFailed
-from ..runtime.timer_thread import ClockworkMaker, TimerThread
+from ..runtime.timer_thread import TimerThread, TimerThreadFactory
 from .debounce import Debouncer, Repeat
 from .light_patterns import COLOURS, PATTERNS, Colour, Pattern, lit
 
@@ -38,7 +38,7 @@ class GpioButton:
     callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
     """
 
-    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
+    def __init__(self, pin: int, *, inverted: bool = False, clockwork: TimerThreadFactory = TimerThread) -> None:
         """Raises DeviceFailed."""
         self.when_pressed: Callable[[], None] | None = None
         self.when_released: Callable[[], None] | None = None
@@ -82,7 +82,7 @@ class GpioControls:
         *,
         volume_inverted: bool = False,
         mute_inverted: bool = False,
-        clockwork: ClockworkMaker = TimerThread,
+        clockwork: TimerThreadFactory = TimerThread,
     ) -> None:
         """Raises DeviceFailed."""
         self.when_turned: Callable[[int], None] | None = None
@@ -152,7 +152,7 @@ class _PinWatcher:
     What it tells, it tells in the thread of gpiozero or in that of the clockwork, never in both at once.
     """
 
-    def __init__(self, name: str, clockwork: ClockworkMaker) -> None:
+    def __init__(self, name: str, clockwork: TimerThreadFactory) -> None:
         self._name = name
         self._lock = threading.Lock()
         self._closed = False
@@ -259,7 +259,7 @@ class _Lamp:
     """
 
     def __init__(
-        self, pins: Sequence[int], key: str, patterns: dict[str, Pattern], inverted: bool, clockwork: ClockworkMaker
+        self, pins: Sequence[int], key: str, patterns: dict[str, Pattern], inverted: bool, clockwork: TimerThreadFactory
     ) -> None:
         self._name, self._key = f"light on {', '.join(f'GPIO{pin}' for pin in pins)}", key
         self._patterns = patterns
@@ -319,7 +319,7 @@ class _Lamp:
 class GpioLight(_Lamp):
     """An LED on *pin* (BCM) that shows moods by PATTERNS; *inverted*: it hangs between the pin and 3.3 V."""
 
-    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
+    def __init__(self, pin: int, *, inverted: bool = False, clockwork: TimerThreadFactory = TimerThread) -> None:
         """Raises DeviceFailed."""
         super().__init__((pin,), "light.pin", PATTERNS, inverted, clockwork)
 
@@ -330,7 +330,9 @@ class GpioColourLight(_Lamp):
     *inverted*: it hangs between its pins and 3.3 V (a common anode).
     """
 
-    def __init__(self, pins: Sequence[int], *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
+    def __init__(
+        self, pins: Sequence[int], *, inverted: bool = False, clockwork: TimerThreadFactory = TimerThread
+    ) -> None:
         """Raises DeviceFailed."""
         super().__init__(pins, "light.rgb", COLOURS, inverted, clockwork)
 

@@ -7,7 +7,7 @@ Colour = tuple[int, ...]
 Pattern = tuple[tuple[Colour, float], ...]
 """Colours and for how many seconds each, again and again."""
 
-HAIR_S = 1e-6
+ROUNDING_S = 1e-6
 """How long after a change a pattern is looked at again, lest rounding make it before."""
 
 LIT: Colour = (1,)
@@ -22,7 +22,7 @@ def lit(pattern: Pattern, elapsed: float) -> tuple[Colour, float | None]:
     position = elapsed % sum(seconds for _, seconds in pattern)
     for colour, seconds in pattern:
         if position < seconds:
-            return colour, seconds - position + HAIR_S
+            return colour, seconds - position + ROUNDING_S
         position -= seconds
     return pattern[0]  # rounding: the end of the last step is the beginning of the first
 

@@ -12,19 +12,19 @@ from __future__ import annotations
 import math
 from collections import deque
 
-EARLIER_S, GROWTH = 1e-5, 1.1
+MIN_ADVANCE_S, ADVANCE_GROWTH = 1e-5, 1.1
 """A step that was there when we looked may have been there for long: the next time we look so much earlier, and ever
 more so until one is not there yet. Clocks drift by less; a step that comes half a period earlier is found in a second.
 """
-LATER_S = 1e-4
+RETREAT_S = 1e-4
 """And so much later when it was not there yet. Of ten steps nine are there at the first look, for a tenth of a
 millisecond."""
-LATE_S, FORGOTTEN = 2e-3, 0.95
+MIN_LATENESS_S, LATENESS_DECAY = 2e-3, 0.95
 """Who woke so late lately looks as much earlier, though it be in vain: a card holds no more than two or three steps.
 By so much it is forgotten with each step."""
-LONGER = 0.25
+PAUSE_GROWTH = 0.25
 """How much longer the next wait is, for each second that a step is late already."""
-REMEMBERED = 16
+REMEMBERED_MOVES = 16
 """A step is what divides all that moved between two looks, lately: it is seldom a single one. Periods of 20 ms out of
 steps of 512 samples at 48 kHz take two of them at once, but for each eighth."""
 
@@ -38,10 +38,10 @@ class PeriodEstimator:
         self._rate = 1
         self._period = 1.0
         self._step = 1  # as we know it by now
-        self._moves: deque[int] = deque(maxlen=REMEMBERED)
+        self._moves: deque[int] = deque(maxlen=REMEMBERED_MOVES)
         self._last = 0.0  # when the last step came that was enough
         self._due = 0.0  # when to look whether the next one has
-        self._earlier = EARLIER_S
+        self._earlier = MIN_ADVANCE_S
         self._look: float | None = None  # when we meant to look again, since it had not come by then
         self._vain = 0.0  # when it had not
         self._late = 0.0  # how late we looked lately, at the latest
@@ -56,18 +56,18 @@ class PeriodEstimator:
         self._moves.clear()
         self._moves.append(period)  # for an output takes all that it holds at first
         self._last, self._searching = now - self._period, True
-        self._earlier, self._late = EARLIER_S, 0.0
+        self._earlier, self._late = MIN_ADVANCE_S, 0.0
 
     def until(self, now: float, sound: int) -> float:
         """Return how long to wait before the first look whether so much *sound* has moved since the last step that was
         enough; 0 or less: not at all."""
         self._look = None
         self._due = self._last + math.ceil(sound / self._step) * self._step / self._rate
-        return self._due - now - (self._late if self._late > LATE_S else 0.0)
+        return self._due - now - (self._late if self._late > MIN_LATENESS_S else 0.0)
 
     def pause(self, now: float, begun: float) -> float:
         """It has not, and somebody has waited for it since *begun*: return how long to wait before the next look."""
-        pause = max(self._shortest, LONGER * (now - max(begun, self._due)))
+        pause = max(self._shortest, PAUSE_GROWTH * (now - max(begun, self._due)))
         if now < self._due:
             return max(pause, self._due - now)
         self._look, self._vain = now + pause, now
@@ -77,17 +77,17 @@ class PeriodEstimator:
         """It has, and somebody waited for it; it was as much as *moved*: learn from it when the next one will come."""
         due = min(self._last + moved / self._rate, now)
         came = due if self._look is None else self._look  # by what we meant: how late we woke is not its fault
-        self._late = max(FORGOTTEN * self._late, min(now - came, self._period))
+        self._late = max(LATENESS_DECAY * self._late, min(now - came, self._period))
         if self._look is None:
             self._last = due - self._earlier
-            self._earlier = min(GROWTH * self._earlier, self._period / 4)
+            self._earlier = min(ADVANCE_GROWTH * self._earlier, self._period / 4)
             self._searching = False
         elif self._searching:
             self._searching = came - self._vain > 2 * self._shortest
             self._last = self._vain if self._searching else came
         elif came - due < self._period / 2:
-            self._last = due + self._earlier + LATER_S
-            self._earlier = EARLIER_S
+            self._last = due + self._earlier + RETREAT_S
+            self._earlier = MIN_ADVANCE_S
         else:  # it stood still; mostly it goes on as if it had not
             self._searching = True
             self._last = due + math.floor((came - due) * self._rate / self._step) * self._step / self._rate

@@ -10,11 +10,11 @@ import time
 from ..dsp import pcm as audio
 from ..dsp import resampling
 from .channels import Channels
-from .portaudio_host import RATES, SoundDevice, devices
+from .portaudio_host import CARD_RATES, SoundDevice, devices
 from .portaudio_stream import PortAudioStream
 from .ports import Cut, never
 
-__all__ = ["RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
+__all__ = ["CARD_RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
 
 MICROPHONE_PERIOD_MS = audio.FRAME_MS
 SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS

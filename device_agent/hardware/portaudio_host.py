@@ -20,34 +20,34 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..core.errors import DeviceFailed
-from .device_users import holders
+from .device_users import device_users
 
 log = logging.getLogger(__name__)
 
-RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
+CARD_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 """Rates worth asking a card for, in Hz."""
-ODD_RATES = range(8000, 384001)
+PREFERRED_RATES = range(8000, 384001)
 """And the one that a card prefers, if it is one of these: there are cards that have no other."""
 
-SMALL_ARRAY = 8
+MAX_ARRAY_CHANNELS = 8
 """A card that records so many channels at most has them really, and is opened with all of them. A larger number is
 mostly that of a plugin or a sound server, which makes as many as it is asked for."""
-MOST_CHANNELS = 32
+MAX_CHANNELS = 32
 """Numbers of channels up to this one are tried where a card does not say which it takes."""
 
-Way = Literal["input", "output"]
+Direction = Literal["input", "output"]
 
-WORDS: dict[Way, str] = {"input": "microphone", "output": "speaker"}
+PORT_NAMES: dict[Direction, str] = {"input": "microphone", "output": "speaker"}
 
-LOCK_S = 10.0
+PORTAUDIO_LOCK_TIMEOUT_S = 10.0
 """How long a port waits while another one is being opened or closed."""
 
-LISTED = 12
+MAX_LISTED_DEVICES = 12
 """How many devices an error message names at most."""
 
 INT16 = 8  # PortAudio's paInt16
 BAD_CHANNELS, BAD_RATE, BAD_FORMAT, OVERFLOWED = -9998, -9997, -9994, -9981  # its error codes
-CABLE = "check its cable and the sound server; device-agent devices shows what is there"
+CHECK_CABLE = "check its cable and the sound server; device-agent devices shows what is there"
 
 _LOCK = threading.Lock()
 _NO_DEVICE, _BUSY = -9996, -9985
@@ -76,20 +76,20 @@ class SoundDevice:
     """Those of RATES, and the one that it prefers, at which it really opens in each direction it has; none while
     another program uses it."""
 
-    def channels(self, way: Way) -> int:
+    def channels(self, way: Direction) -> int:
         """Return how many channels it has in that direction."""
         return self.inputs if way == "input" else self.outputs
 
 
-def counts(way: Way, most: int, least: int = 1) -> list[int]:
+def counts(way: Direction, most: int, least: int = 1) -> list[int]:
     """Return the numbers of channels to try a card with that has *most* of them, best first; *least* are needed.
 
     An output begins with one. An input is opened with all that a card really has, for one of them may be dead, and with
     two where that is not known: a plugin that makes one of several adds them up, and then a pair with one wired the
     wrong way round is silent.
     """
-    first = (1, 2) if way == "output" else (most if most <= SMALL_ARRAY else max(2, least), 2, 1)
-    every = dict.fromkeys((*first, *range(1, MOST_CHANNELS + 1), most))
+    first = (1, 2) if way == "output" else (most if most <= MAX_ARRAY_CHANNELS else max(2, least), 2, 1)
+    every = dict.fromkeys((*first, *range(1, MAX_CHANNELS + 1), most))
     return [count for count in every if least <= count <= most]
 
 
@@ -106,21 +106,25 @@ def devices() -> list[SoundDevice]:
             system.terminate()
 
 
-def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
+def choose(system: Any, way: Direction, wanted: str) -> SoundDevice:
     """Return the device that *wanted* means: its name, a part of its name, or "default". Raises DeviceFailed."""
     able = [device for device in _seen(system) if device.channels(way)]
     matches = _matches(system, way, wanted, able)
     if not matches:
         if not able:
-            raise DeviceFailed(f"no {WORDS[way]} was found{_taken()}; check its cable, then run: device-agent devices")
+            raise DeviceFailed(
+                f"no {PORT_NAMES[way]} was found{_taken()}; check its cable, then run: device-agent devices"
+            )
         there = f"there is {_names(able)}{_taken()}"
-        raise DeviceFailed(f"{WORDS[way]} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)")
+        raise DeviceFailed(
+            f"{PORT_NAMES[way]} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)"
+        )
     if len(matches) > 1:
-        log.warning("%s %r fits several devices: %s; using the first", WORDS[way], wanted, _names(matches))
+        log.warning("%s %r fits several devices: %s; using the first", PORT_NAMES[way], wanted, _names(matches))
     return matches[0]
 
 
-def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> list[SoundDevice]:
+def _matches(system: Any, way: Direction, wanted: str, able: list[SoundDevice]) -> list[SoundDevice]:
     if wanted == "default":
         try:
             index = getattr(system, f"get_default_{way}_device_info")()["index"]
@@ -132,8 +136,8 @@ def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> lis
 
 
 def _names(some: list[SoundDevice]) -> str:
-    names = ", ".join(repr(device.name) for device in some[:LISTED])
-    return names if len(some) <= LISTED else f"{names} and {len(some) - LISTED} more"
+    names = ", ".join(repr(device.name) for device in some[:MAX_LISTED_DEVICES])
+    return names if len(some) <= MAX_LISTED_DEVICES else f"{names} and {len(some) - MAX_LISTED_DEVICES} more"
 
 
 def _seen(system: Any) -> list[SoundDevice]:
@@ -149,17 +153,17 @@ def _device(info: dict[str, Any]) -> SoundDevice:
 
 def _rates(system: Any, device: SoundDevice) -> tuple[int, ...]:
     """Return those of RATES, and the one it prefers, that the device opens at in each direction it has."""
-    ways: list[Way] = [way for way in WORDS if device.channels(way)]
-    rates = sorted({*RATES, *own_rate(device)})
+    ways: list[Direction] = [way for way in PORT_NAMES if device.channels(way)]
+    rates = sorted({*CARD_RATES, *own_rate(device)})
     return tuple(rate for rate in rates if ways and all(_opens(system, device, way, rate) for way in ways))
 
 
 def own_rate(device: SoundDevice) -> tuple[int, ...]:
     """Return the rate that the device prefers, if it is one that a voice can be heard at."""
-    return (device.rate,) if device.rate in ODD_RATES else ()
+    return (device.rate,) if device.rate in PREFERRED_RATES else ()
 
 
-def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
+def _opens(system: Any, device: SoundDevice, way: Direction, rate: int) -> bool:
     for count in counts(way, device.channels(way)):
         question = {f"{way}_device": device.index, f"{way}_channels": count, f"{way}_format": INT16}
         try:
@@ -174,8 +178,10 @@ def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
 @contextmanager
 def alone() -> Iterator[None]:
     """Hold PortAudio's missing lock. Raises DeviceFailed after LOCK_S."""
-    if not _LOCK.acquire(timeout=LOCK_S):
-        raise DeviceFailed(f"another sound device has been opening or closing for {LOCK_S:g} s: {CABLE}")
+    if not _LOCK.acquire(timeout=PORTAUDIO_LOCK_TIMEOUT_S):
+        raise DeviceFailed(
+            f"another sound device has been opening or closing for {PORTAUDIO_LOCK_TIMEOUT_S:g} s: {CHECK_CABLE}"
+        )
     try:
         yield
     finally:
@@ -197,12 +203,12 @@ def failed(name: str, error: OSError | ValueError) -> DeviceFailed:
     """Return what to say of *error*, which PyAudio raised about *name*, and what to do."""
     code = code_of(error)
     seen = f"{error.args[1]} (PortAudio {code})" if code else str(error)
-    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}{_taken() if code == _BUSY else ''}")
+    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CHECK_CABLE)}{_taken() if code == _BUSY else ''}")
 
 
 def _taken() -> str:
     """A card that another program uses is busy, or looks as if it were not there."""
-    programs = holders()
+    programs = device_users()
     return f"; a sound card is in use by {', '.join(programs)}" if programs else ""
 
 

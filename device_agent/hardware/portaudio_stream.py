@@ -25,12 +25,12 @@ from .portaudio_host import (
     BAD_CHANNELS,
     BAD_FORMAT,
     BAD_RATE,
-    CABLE,
+    CHECK_CABLE,
     INT16,
     OVERFLOWED,
-    WORDS,
+    PORT_NAMES,
+    Direction,
     SoundDevice,
-    Way,
     alone,
     choose,
     code_of,
@@ -44,16 +44,16 @@ from .ports import Cut, never
 
 log = logging.getLogger(__name__)
 
-FALLBACKS = (48000, 44100, 96000, 88200, 32000, 24000, 192000, 176400, 64000, 22050, 16000, 12000, 11025, 8000)
+FALLBACK_RATES = (48000, 44100, 96000, 88200, 32000, 24000, 192000, 176400, 64000, 22050, 16000, 12000, 11025, 8000)
 """Where a card does not take the service's own rate, it is opened at the first of these that it takes, or else at the
 one that it prefers."""
-LIKELY = 3
+LIKELY_COUNTS = 3
 """Where a card refuses every number of channels at one rate, so many are tried at the others."""
 
-PAUSES: dict[Way, float] = {"input": 0.00025, "output": 0.010}
+MIN_PAUSE_S: dict[Direction, float] = {"input": 0.00025, "output": 0.010}
 """The shortest wait in seconds before a card is asked again. Only sound that comes in is worth a wait so short."""
 
-STALLED_S = 2.0
+CARD_STALLED_S = 2.0
 """A card that moves nothing for so long has failed. Busy machines lose half a second now and then."""
 
 
@@ -63,7 +63,7 @@ class PortAudioStream:
     All methods belong to one thread.
     """
 
-    def __init__(self, way: Way, device: str, channel: int | None = None) -> None:
+    def __init__(self, way: Direction, device: str, channel: int | None = None) -> None:
         """*channel*, from 1, is one that it has to have."""
         self.rate = 0
         """Hz of the card itself."""
@@ -73,7 +73,7 @@ class PortAudioStream:
         """Samples of each channel that it moves at once."""
         self.buffer = 0
         """Samples of each channel that it holds."""
-        self._way: Way = way
+        self._way: Direction = way
         self._device, self._channel = device, channel
         self._system: Any = None
         self._stream: Any = None
@@ -81,11 +81,11 @@ class PortAudioStream:
         self._owner = threading.current_thread()
         self._left = 0  # samples that it could give or take and that the last caller left to the next one
         self._moved = 0  # samples since the last step that somebody waited for
-        self._steps = PeriodEstimator(PAUSES[way])
+        self._steps = PeriodEstimator(MIN_PAUSE_S[way])
         self._leaving = False  # another thread asked to close
 
     def __str__(self) -> str:
-        return f"{WORDS[self._way]} {self._device!r}"
+        return f"{PORT_NAMES[self._way]} {self._device!r}"
 
     def open(self, rate: int, period_ms: int) -> None:
         """Open the card at *rate* Hz or else at one of FALLBACKS, not running yet. Raises DeviceFailed."""
@@ -157,8 +157,8 @@ class PortAudioStream:
             if (ready := self.available()) >= least:
                 break
             now = time.monotonic()
-            if now > begun + STALLED_S:
-                raise DeviceFailed(f"{self}: it has stood still for {STALLED_S:g} s: {CABLE}")
+            if now > begun + CARD_STALLED_S:
+                raise DeviceFailed(f"{self}: it has stood still for {CARD_STALLED_S:g} s: {CHECK_CABLE}")
             pause = self._steps.pause(now, begun)
         self._moved += max(0, ready - self._left)  # it holds less where it was begun anew
         self._left = 0 if self._way == "input" else ready - least
@@ -172,7 +172,7 @@ class PortAudioStream:
         most = device.channels(self._way)
         if self._channel and self._channel > most:
             raise no_channel(str(self), most, self._channel)
-        rates = (rate, *FALLBACKS, *own_rate(device))
+        rates = (rate, *FALLBACK_RATES, *own_rate(device))
         numbers = counts(self._way, most, self._channel or 1)
         refused: OSError | None = None
         # What worked last time comes first: PortAudio writes three lines to standard error for every refusal.
@@ -192,7 +192,7 @@ class PortAudioStream:
                         break  # whatever the number: the rate is looked at first
                     refused = error
             else:
-                numbers = numbers[:LIKELY]
+                numbers = numbers[:LIKELY_COUNTS]
         raise refused or OSError(BAD_CHANNELS, "Invalid number of channels")
 
     def _open_stream(self, index: int) -> Any:

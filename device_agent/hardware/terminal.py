@@ -14,9 +14,9 @@ from typing import TextIO
 
 log = logging.getLogger(__name__)
 
-BOUNCE_S = 0.03
+MIN_TAP_INTERVAL_S = 0.03
 """Between two taps at least; so whatever is piped in, no more than 33 of them come in a second."""
-PATIENCE_S = 1.0
+RETURN_KEY_STOP_TIMEOUT_S = 1.0
 """How long ``close`` waits for the thread."""
 
 
@@ -45,7 +45,7 @@ class TerminalButton:
             return
         self._stopping.set()
         os.write(self._wake, b"!")
-        self._thread.join(PATIENCE_S)
+        self._thread.join(RETURN_KEY_STOP_TIMEOUT_S)
         if self._thread.is_alive():
             log.error("the thread of the return key did not stop")  # and needs its pipe still
             return
@@ -79,7 +79,7 @@ class TerminalButton:
                     callback()
             except Exception:
                 log.exception("a press of the return key could not be handled")
-        return not self._stopping.wait(BOUNCE_S)
+        return not self._stopping.wait(MIN_TAP_INTERVAL_S)
 
 
 class TerminalLight:

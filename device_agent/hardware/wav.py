@@ -19,18 +19,18 @@ from ..dsp import resampling
 from .channels import Channels, no_channel
 from .ports import Cut, never
 
-STALL_S = 0.1
+READER_STALLED_S = 0.1
 """Who reads this much too late was not delayed but stopped, and the file has stopped with him."""
-LOOK_S = 0.01
+CUT_POLL_S = 0.01
 """How often it looks, while it waits, whether a reply was cut."""
-BUFFER_S = 0.1
+WAV_BUFFER_S = 0.1
 """How much sound the loudspeaker takes in advance."""
-PIECE = 16384
+READ_BYTES = 16384
 """How many bytes are read from a file at once, and at least a sample of each channel."""
-LARGEST = 2**32 - 2**12
+MAX_DATA_BYTES = 2**32 - 2**12
 """How many bytes of sound fit into a WAV file, which counts them with 32 bits: a day at 24 kHz."""
-RATES = range(4000, 384001)
-CHANNELS = range(1, 2**16)
+WAV_RATES = range(4000, 384001)
+WAV_CHANNELS = range(1, 2**16)
 MOST_CHUNKS = 100
 """How many chunks of other things may stand before the sound in a WAV file."""
 
@@ -108,7 +108,7 @@ class WavMicrophone:
         frame = self._next()
         if not frame:
             return b""
-        if self._pace.now() > self._due + STALL_S:
+        if self._pace.now() > self._due + READER_STALLED_S:
             self._due = self._pace.now()
         self._due += audio.FRAME_MS / 1000
         self._pace.wait_until(self._due)
@@ -135,7 +135,7 @@ class WavMicrophone:
     def _piece(self, file: BinaryIO) -> bytes:
         """Return the next piece of the file as mono, still at the rate of the file."""
         try:
-            raw = file.read(min(max(self._width, PIECE - PIECE % self._width), self._left))
+            raw = file.read(min(max(self._width, READ_BYTES - READ_BYTES % self._width), self._left))
         except OSError as error:
             raise _failed("microphone", self._path, error) from error
         self._left -= len(raw)
@@ -164,7 +164,7 @@ class WavSpeaker:
     @property
     def latency(self) -> float:
         """Seconds from ``write`` to the ear when the buffer is full, as it is in the midst of a reply."""
-        return BUFFER_S
+        return WAV_BUFFER_S
 
     def open(self) -> None:
         """Begin the file, in place of one that may be there. Raises DeviceFailed."""
@@ -185,7 +185,7 @@ class WavSpeaker:
             self.underruns += 1
         self._playing = True
         self._buffer += pcm
-        self._wait_until(self._end() - BUFFER_S, cut)
+        self._wait_until(self._end() - WAV_BUFFER_S, cut)
 
     def drain(self, cut: Cut = never) -> None:
         """Wait until everything written has been heard, 100 ms at most, or *cut* is true. Raises DeviceFailed."""
@@ -211,7 +211,7 @@ class WavSpeaker:
 
     def _wait_until(self, moment: float, cut: Cut) -> None:
         while (now := self._pace.now()) < moment and not cut():
-            self._pace.wait_until(min(moment, now + LOOK_S))
+            self._pace.wait_until(min(moment, now + CUT_POLL_S))
 
     def _end(self) -> float:
         """Return the moment when everything written has been heard."""
@@ -229,7 +229,7 @@ class WavSpeaker:
         if self._file is None:
             raise DeviceFailed(f"speaker wav:{self._path} is not open: call open first")
         size = 2 * until
-        if size > LARGEST:
+        if size > MAX_DATA_BYTES:
             raise DeviceFailed(f"speaker wav:{self._path} is full at 4 GiB; start again with another one")
         try:
             self._file.seek(_HEADER.size + 2 * self._heard)
@@ -275,7 +275,7 @@ def _read_form(file: BinaryIO) -> _Form:
         if name == b"data" and channels:
             rest = file.seek(0, os.SEEK_END) - start
             if not size and not _are_chunks(file, start, start + rest):
-                size = LARGEST  # a recorder that was killed, or wrote into a pipe, did not know it
+                size = MAX_DATA_BYTES  # a recorder that was killed, or wrote into a pipe, did not know it
             size = min(size, rest)  # or promised more
             file.seek(start)
             if size >= 2 * channels:
@@ -311,7 +311,7 @@ def _read_kind(form: bytes) -> tuple[int, int]:
         raise ValueError(f"is compressed (kind {kind:#x})")
     if (kind, bits) != (_PCM, 16):
         raise ValueError(f"has {bits} bit {'float' if kind == _FLOAT else 'integer'} samples")
-    if channels not in CHANNELS or rate not in RATES:
+    if channels not in WAV_CHANNELS or rate not in WAV_RATES:
         raise ValueError(f"has {channels} channels at {rate} Hz")
     return channels, rate
 

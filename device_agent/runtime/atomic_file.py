@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PIPE_S = 2.0
+PIPE_TIMEOUT_S = 2.0
 """How long who writes into a pipe may take."""
 
 
@@ -44,13 +44,13 @@ def read_stream(path: Path, largest: int) -> bytes:
 
 
 def _drained(file: int, largest: int) -> bytes:
-    raw, until = b"", time.monotonic() + PIPE_S
+    raw, until = b"", time.monotonic() + PIPE_TIMEOUT_S
     while len(raw) < largest:
         try:
             piece = os.read(file, largest - len(raw))
         except BlockingIOError:
             if not select.select([file], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError(errno.ETIMEDOUT, f"this pipe was not closed within {PIPE_S:g} s") from None
+                raise TimeoutError(errno.ETIMEDOUT, f"this pipe was not closed within {PIPE_TIMEOUT_S:g} s") from None
             continue
         if not piece:
             break

@@ -20,7 +20,7 @@ class Heartbeat:
         """The worker waits for work."""
         self._resting = True
 
-    def standstill(self, now: float) -> float:
+    def stalled_for(self, now: float) -> float:
         """Return for how many seconds the worker has been busy without a beat, as far as calls of this method saw."""
         if self._resting or self._beats != self._seen or not self._since:
             self._seen, self._since = self._beats, now

@@ -12,16 +12,16 @@ from typing import Any, TextIO
 
 from ..core.printable import printable
 
-LEVELS = ("debug", "info", "warning", "error")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
-LONGEST = 4000
+MAX_MESSAGE_CHARS = 4000
 """Characters of a message: what it quotes may be a stranger's."""
-LONGEST_TRACE = 16000
+MAX_TRACEBACK_CHARS = 16000
 """Characters of a traceback; its end says the most."""
-MINUTE_S = 60.0
-MOST_ALIKE = 60
+REPEAT_WINDOW_S = 60.0
+MAX_ALIKE_LINES = 60
 """How many lines that are alike are written in a minute; the others are counted."""
-MOST_KINDS = 256
+MAX_LINE_KINDS = 256
 """How many kinds of lines are told apart at a time."""
 
 
@@ -64,12 +64,14 @@ class RepeatLimit:
         lines = self._over(now)
         kind = self._kind(record, now)
         kind.last = record
-        if kind.written < MOST_ALIKE:
+        if kind.written < MAX_ALIKE_LINES:
             kind.written += 1
             lines.append(record)
             return lines
         if not kind.held:
-            lines.append(_about(record, f"{MOST_ALIKE} lines like the last in a minute: more of them are only counted"))
+            lines.append(
+                _about(record, f"{MAX_ALIKE_LINES} lines like the last in a minute: more of them are only counted")
+            )
         kind.held += 1
         return lines
 
@@ -79,10 +81,10 @@ class RepeatLimit:
 
     def _kind(self, record: logging.LogRecord, now: float) -> _Kind:
         key = (record.name, str(record.msg))
-        if record.levelno >= logging.ERROR and len(self._kinds) < MOST_KINDS:
+        if record.levelno >= logging.ERROR and len(self._kinds) < MAX_LINE_KINDS:
             key = (record.name, _text(record))
         if key not in self._kinds:
-            self._kinds[key] = _Kind(record, now + MINUTE_S)
+            self._kinds[key] = _Kind(record, now + REPEAT_WINDOW_S)
         return self._kinds[key]
 
     def _over(self, now: float) -> list[logging.LogRecord]:
@@ -91,7 +93,7 @@ class RepeatLimit:
         Patterns are written by us, so that there are too many should never be; but a library may paint its lines.
         """
         lines = []
-        while self._kinds and (next(iter(self._kinds.values())).ends <= now or len(self._kinds) >= 2 * MOST_KINDS):
+        while self._kinds and (next(iter(self._kinds.values())).ends <= now or len(self._kinds) >= 2 * MAX_LINE_KINDS):
             _, kind = self._kinds.popitem(last=False)
             if kind.held:
                 lines.append(_about(kind.last, f"{kind.held} lines were held back, the last: {_text(kind.last)}"))
@@ -106,9 +108,9 @@ def _about(record: logging.LogRecord, text: str) -> logging.LogRecord:
 def _text(record: logging.LogRecord) -> str:
     """Return the message of *record*, LONGEST at most; a pattern that does not fit its values is told as it is."""
     try:
-        return record.getMessage()[:LONGEST]
+        return record.getMessage()[:MAX_MESSAGE_CHARS]
     except (TypeError, ValueError):
-        return str(record.msg)[:LONGEST]
+        return str(record.msg)[:MAX_MESSAGE_CHARS]
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -143,7 +145,7 @@ class _ForPerson(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  the name is given
         text = super().formatException(ei)
-        return printable(text if len(text) <= LONGEST_TRACE else f"[...]{text[-LONGEST_TRACE:]}", keep="\n")
+        return printable(text if len(text) <= MAX_TRACEBACK_CHARS else f"[...]{text[-MAX_TRACEBACK_CHARS:]}", keep="\n")
 
 
 _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
@@ -162,6 +164,6 @@ class _ForJournal(_ForPerson):
 
 def _bounded(text: str) -> str:
     """Return *text* bounded, and so that it can neither move a cursor nor pass for another line of the log."""
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}[... {len(text)} characters]"
+    if len(text) > MAX_MESSAGE_CHARS:
+        text = f"{text[:MAX_MESSAGE_CHARS]}[... {len(text)} characters]"
     return printable(text, keep="\n").replace("\n", "\n    ")

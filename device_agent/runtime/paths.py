@@ -9,7 +9,7 @@ from ..core.errors import ConfigError
 
 HOMELESS = Path("/nonexistent")
 """The home directory of a user without one, as Debian's policy writes it: nothing is there, and nothing can be made."""
-INSTALLED, HERE = Path("/etc/device-agent/config.yaml"), Path("config.yaml")
+INSTALLED_CONFIG, LOCAL_CONFIG = Path("/etc/device-agent/config.yaml"), Path("config.yaml")
 """The configuration of the systemd unit, and that of a trial in the working directory."""
 SOCKET_NAME = "status.sock"
 UNIT_SOCKET = Path("/run/device-agent", SOCKET_NAME)
@@ -41,7 +41,7 @@ def home_directory() -> Path:
 
 def config_path() -> Path:
     """Return the default path of the configuration: INSTALLED where there is one, or where HERE is not there either."""
-    return INSTALLED if INSTALLED.exists() or not HERE.exists() else HERE
+    return INSTALLED_CONFIG if INSTALLED_CONFIG.exists() or not LOCAL_CONFIG.exists() else LOCAL_CONFIG
 
 
 def state_path() -> Path:

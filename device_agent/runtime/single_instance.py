@@ -18,11 +18,11 @@ from ..core.errors import AgentError
 from . import systemd
 from .paths import UNIT_SOCKET
 
-NAME = "running.lock"
+LOCK_NAME = "running.lock"
 """The file in the state directory. It holds the process id of the agent."""
-ELSEWHERE = ("STATE_DIRECTORY", "XDG_STATE_HOME")
+STATE_VARIABLES = ("STATE_DIRECTORY", "XDG_STATE_HOME")
 """Variables of the environment that give an agent a state directory of its own."""
-ANSWER_S = 1.0
+UNIT_CONNECT_TIMEOUT_S = 1.0
 """How long the window of the installed speaker may take to let us in."""
 
 
@@ -37,11 +37,11 @@ def only_agent(state: Path, unit: Path = UNIT_SOCKET) -> Iterator[None]:
 
     Where the file cannot be made, there is no lock and no objection: the log tells about the directory anyway.
     """
-    lock = _opened(state / NAME)
+    lock = _opened(state / LOCK_NAME)
     try:
         if lock is not None:
             _take(lock)
-        if not any(map(os.environ.get, ELSEWHERE)) and unit.exists():
+        if not any(map(os.environ.get, STATE_VARIABLES)) and unit.exists():
             _ask_unit(unit)
         yield
     finally:
@@ -72,11 +72,11 @@ def _take(lock: int) -> None:
 def _ask_unit(window: Path) -> None:
     """Raises Occupied where the installed speaker runs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(UNIT_CONNECT_TIMEOUT_S)
         try:
             sock.connect(str(window))
         except PermissionError:  # it is for root and its group; the service manager tells everybody
-            number = systemd.asked("MainPID").get("MainPID", "")
+            number = systemd.unit_properties("MainPID").get("MainPID", "")
         except OSError:  # left over from one that has ended
             return
         else:

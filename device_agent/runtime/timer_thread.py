@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0
+TIMER_STOP_TIMEOUT_S = 1.0
 """How long ``close`` waits for the thread."""
 
 
@@ -39,7 +39,7 @@ class TimerThread:
         """End the thread, within PATIENCE_S. May be called twice, but not from *work*."""
         self._closing = True
         self._bell.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMER_STOP_TIMEOUT_S)
         if self._thread.is_alive():
             log.error("the thread of the %s did not stop", self._thread.name)
 
@@ -60,5 +60,5 @@ class TimerThread:
             return None
 
 
-ClockworkMaker = Callable[[str, Callable[[float], float | None]], TimerThread]
+TimerThreadFactory = Callable[[str, Callable[[float], float | None]], TimerThread]
 """Makes a clockwork of a name and its work: the class itself, or one whose clock a test moves."""

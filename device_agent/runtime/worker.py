@@ -11,7 +11,7 @@ from ..core.events import Event, WorkerCrashed
 
 log = logging.getLogger(__name__)
 
-NUDGED_S, FORCED_S = 0.6, 0.4
+STOP_TIMEOUT_S, FORCED_STOP_TIMEOUT_S = 0.6, 0.4
 """How long a worker may take to stop when it was told to, and when it was broken out of its call."""
 
 
@@ -43,10 +43,10 @@ class Worker:
     def __exit__(self, *_exc: object) -> None:
         self._stopping.set()
         self._nudge()
-        self._thread.join(NUDGED_S)
+        self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
             self._force()
-            self._thread.join(FORCED_S)
+            self._thread.join(FORCED_STOP_TIMEOUT_S)
         if self._thread.is_alive():
             log.error("%s did not stop", self._thread.name)
 

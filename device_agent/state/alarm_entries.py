@@ -20,22 +20,22 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-LONGEST_S = 24 * 3600
+MAX_TIMER_S = 24 * 3600
 """Seconds that a timer may take."""
-LONGEST_NAME = 40
+MAX_ALARM_NAME_CHARS = 40
 """Characters."""
-LARGEST_NUMBER = 99
-RINGING_S = 120.0
+MAX_ALARM_NUMBER = 99
+MAX_RINGING_S = 120.0
 """How long it rings where nobody hushes it; it was heard, or there was no loudspeaker to hear it by."""
-MISSED_S = 3600.0
+MISSED_AFTER_S = 3600.0
 """What should have rung longer ago than this (there was no power, or the clock was wrong) does not ring any more."""
-NOTED_S = 10.0
+RINGING_SAVE_INTERVAL_S = 10.0
 """So often what rings is noted: what is cut short by the power rings longer by no more than this."""
-SLACK_S = 300.0
+CLOCK_SLACK_S = 300.0
 """Smaller corrections of the wall clock let no alarm ring twice."""
-DRIFT_S = 2.0
+TIMER_DRIFT_S = 2.0
 """How wrong the end of a timer may become in the file, before it is written again."""
-LAST_S = 1e11
+MAX_WALL_CLOCK_S = 1e11
 """Of the wall clock: nothing in a file is later than the year 5138."""
 
 
@@ -65,10 +65,10 @@ class Timer:
         """Return whether it rings now, and what is left of it."""
         left = self.left(wall, steady)
         if left > 0:
-            moved = not self.loaded and abs(wall + left - self.ends) > DRIFT_S
+            moved = not self.loaded and abs(wall + left - self.ends) > TIMER_DRIFT_S
             return False, replace(self, ends=wall + left) if moved else self
         missed = wall - self.ends
-        if self.loaded and missed > MISSED_S:
+        if self.loaded and missed > MISSED_AFTER_S:
             log.warning("timer %d ended %s ago; it does not ring any more", self.number, _about(missed))
             return False, None
         return True, None
@@ -119,8 +119,8 @@ class Alarm:
         if due > wall:
             return False, self if self.loaded or since == self.since else replace(self, since=since)
         if not self.once:  # of many that were missed the last one may be recent
-            due = self._after(max(since, wall - MISSED_S - 1))
-        rings = wall - MISSED_S <= due <= wall
+            due = self._after(max(since, wall - MISSED_AFTER_S - 1))
+        rings = wall - MISSED_AFTER_S <= due <= wall
         if not rings:
             log.warning("alarm %d of %02d:%02d was missed; it does not ring late", self.number, self.hour, self.minute)
         rest = None if self.once else replace(self, since=wall, waiting=steady, loaded=False)
@@ -148,8 +148,8 @@ class Alarm:
             return min(self.since, wall)
         began = wall - (steady - self.waiting)
         if self.loaded:
-            return self.since if self.since <= began + SLACK_S else began
-        return self.since if abs(began - self.since) <= SLACK_S else began
+            return self.since if self.since <= began + CLOCK_SLACK_S else began
+        return self.since if abs(began - self.since) <= CLOCK_SLACK_S else began
 
     def _after(self, moment: float) -> float:
         """Return the next time it is due after *moment*."""
@@ -179,7 +179,7 @@ class Ringing:
 
     def rings_again(self, wall: float) -> bool:
         """Whether one that was loaded is to be taken up: a clock that is behind has yet to be set."""
-        if (missed := wall - self.at) <= MISSED_S:
+        if (missed := wall - self.at) <= MISSED_AFTER_S:
             return True
         log.warning("an alarm was cut short %s ago; it does not ring any more", _about(missed))
         return False
@@ -188,14 +188,18 @@ class Ringing:
         """Return it as it is now, None where it has rung its time, or was not *audible* for too long."""
         passed = max(0.0, steady - self.counted) if self.counted is not None else 0.0
         rung, unheard = (self.rung + passed, self.unheard) if audible else (self.rung, self.unheard + passed)
-        if rung >= RINGING_S or unheard >= MISSED_S:
+        if rung >= MAX_RINGING_S or unheard >= MISSED_AFTER_S:
             return None
-        noted = (rung + unheard) // NOTED_S == (self.rung + self.unheard) // NOTED_S
+        noted = (rung + unheard) // RINGING_SAVE_INTERVAL_S == (self.rung + self.unheard) // RINGING_SAVE_INTERVAL_S
         return replace(self, at=self.at if noted else wall, rung=rung, unheard=unheard, counted=steady)
 
     def written(self) -> dict[str, Any]:
         """Return what a restart has to know."""
-        return {"name": self.name, "at": self.at, "rung": NOTED_S * (self.rung // NOTED_S)}
+        return {
+            "name": self.name,
+            "at": self.at,
+            "rung": RINGING_SAVE_INTERVAL_S * (self.rung // RINGING_SAVE_INTERVAL_S),
+        }
 
 
 Entry = Timer | Alarm
@@ -205,13 +209,15 @@ def read(fields: Any) -> Entry:
     """Return the entry that ``written`` told of. Raises ValueError, which says what is wrong."""
     if not isinstance(fields, dict):
         raise ValueError("it is not an object")
-    number = _number(fields, "number", 1, LARGEST_NUMBER)
+    number = _number(fields, "number", 1, MAX_ALARM_NUMBER)
     name = fields.get("name")
-    if number != int(number) or not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise ValueError(f"its number should be a whole number, and its name have up to {LONGEST_NAME} characters")
+    if number != int(number) or not isinstance(name, str) or len(name) > MAX_ALARM_NAME_CHARS:
+        raise ValueError(
+            f"its number should be a whole number, and its name have up to {MAX_ALARM_NAME_CHARS} characters"
+        )
     if fields.get("kind") == "timer":
-        seconds = _number(fields, "seconds", 1, LONGEST_S)
-        return Timer(int(number), name, seconds, _number(fields, "ends", 0, LAST_S), loaded=True)
+        seconds = _number(fields, "seconds", 1, MAX_TIMER_S)
+        return Timer(int(number), name, seconds, _number(fields, "ends", 0, MAX_WALL_CLOCK_S), loaded=True)
     if fields.get("kind") == "alarm":
         return _read_alarm(int(number), name, fields)
     raise ValueError("its kind should be timer or alarm")
@@ -224,9 +230,9 @@ def read_ringing(fields: Any) -> Ringing | None:
     if not isinstance(fields, dict):
         raise ValueError("it is not an object")
     name = fields.get("name")
-    if not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise ValueError(f"its name should have up to {LONGEST_NAME} characters")
-    return Ringing(name, _number(fields, "at", 0, LAST_S), _number(fields, "rung", 0, RINGING_S))
+    if not isinstance(name, str) or len(name) > MAX_ALARM_NAME_CHARS:
+        raise ValueError(f"its name should have up to {MAX_ALARM_NAME_CHARS} characters")
+    return Ringing(name, _number(fields, "at", 0, MAX_WALL_CLOCK_S), _number(fields, "rung", 0, MAX_RINGING_S))
 
 
 def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
@@ -238,7 +244,7 @@ def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
         raise ValueError("its days should be days of the week")
     if not isinstance(once, bool) or not (once or days):
         raise ValueError("it should ring once, or name its days")
-    since = _number(fields, "since", 0, LAST_S)
+    since = _number(fields, "since", 0, MAX_WALL_CLOCK_S)
     wanted = frozenset(map(DAYS.index, days))
     return Alarm(number, name, int(match[1]), int(match[2]), wanted, once, since, loaded=True)
 

@@ -12,14 +12,14 @@ from typing import Any
 from ..core.errors import AgentError
 from ..core.events import AlarmDue, RingEnded
 from ..runtime.timezone import follow_timezone
-from .alarm_entries import LONGEST_NAME, LONGEST_S, Alarm, Entry, Ringing, Timer, read, read_ringing
+from .alarm_entries import MAX_ALARM_NAME_CHARS, MAX_TIMER_S, Alarm, Entry, Ringing, Timer, read, read_ringing
 from .store import StateStore
 
 log = logging.getLogger(__name__)
 
-MOST = 20
+MAX_ALARMS = 20
 """How many there may be, timers and alarms together."""
-KEY, RINGING = "alarms", "ringing"
+ALARMS_KEY, RINGING_KEY = "alarms", "ringing"
 """Their name in the memory, and that of the one that rings."""
 
 
@@ -50,14 +50,14 @@ class Alarms:
     def __init__(self, memory: StateStore) -> None:
         self._memory = memory
         self._lock = threading.Lock()
-        self._entries: tuple[Entry, ...] = tuple(_read(memory.get(KEY, [])))
-        self._ringing = _read_ringing(memory.get(RINGING))
+        self._entries: tuple[Entry, ...] = tuple(_read(memory.get(ALARMS_KEY, [])))
+        self._ringing = _read_ringing(memory.get(RINGING_KEY))
         self._noted = self._ringing and self._ringing.written()
 
     def set_timer(self, seconds: float, name: str = "", *, wall: float, steady: float) -> Waiting:
         """Add a timer that rings in *seconds*. Raises AlarmRefused."""
-        if not 1 <= seconds <= LONGEST_S:
-            raise AlarmRefused(f"a timer takes from one second to {LONGEST_S // 3600} hours; for longer set an alarm")
+        if not 1 <= seconds <= MAX_TIMER_S:
+            raise AlarmRefused(f"a timer takes from one second to {MAX_TIMER_S // 3600} hours; for longer set an alarm")
         with self._lock:
             timer = Timer(self._free(), _short(name), seconds, ends=wall + seconds, over=steady + seconds)
             self._change((*self._entries, timer))
@@ -150,21 +150,21 @@ class Alarms:
         self._ringing = ringing
         if (noted := ringing and ringing.written()) != self._noted:
             self._noted = noted
-            self._memory.put(RINGING, noted)
+            self._memory.put(RINGING_KEY, noted)
 
     def _free(self) -> int:
         """Return the smallest number that nobody has: people have to say it."""
-        if len(self._entries) >= MOST:
-            raise AlarmRefused(f"there are {MOST} timers and alarms already; cancel one first")
+        if len(self._entries) >= MAX_ALARMS:
+            raise AlarmRefused(f"there are {MAX_ALARMS} timers and alarms already; cancel one first")
         taken = {each.number for each in self._entries}
-        return next(number for number in range(1, MOST + 2) if number not in taken)
+        return next(number for number in range(1, MAX_ALARMS + 2) if number not in taken)
 
     def _change(self, entries: tuple[Entry, ...]) -> None:
         assert self._lock.locked()  # noqa: S101  what is remembered has to be in the order of what was done
         if entries == self._entries:
             return
         self._entries = entries
-        self._memory.put(KEY, [each.written() for each in entries])
+        self._memory.put(ALARMS_KEY, [each.written() for each in entries])
 
 
 def _waiting(entry: Entry, wall: float, steady: float) -> Waiting:
@@ -174,7 +174,7 @@ def _waiting(entry: Entry, wall: float, steady: float) -> Waiting:
 
 
 def _short(name: str) -> str:
-    return " ".join(name.split())[:LONGEST_NAME].strip()
+    return " ".join(name.split())[:MAX_ALARM_NAME_CHARS].strip()
 
 
 def _read(written: Any) -> Iterator[Entry]:
@@ -205,6 +205,6 @@ def _list(written: Any) -> Iterable[Any]:
     if not isinstance(written, list):
         log.warning("the stored timers and alarms are not a list; there are none now")
         return ()
-    if len(written) > MOST:
-        log.warning("%d timers and alarms are stored; all but %d are left out", len(written), MOST)
-    return written[:MOST]
+    if len(written) > MAX_ALARMS:
+        log.warning("%d timers and alarms are stored; all but %d are left out", len(written), MAX_ALARMS)
+    return written[:MAX_ALARMS]

@@ -15,21 +15,21 @@ from typing import Any
 
 from .store import StateStore
 
-SERIAL = Path("/proc/device-tree/serial-number")
+SERIAL_NUMBER_PATH = Path("/proc/device-tree/serial-number")
 """Where a Raspberry Pi, and most other boards, say which one they are; elsewhere there is no such file."""
-KEY = "machine"
+MACHINE_KEY = "machine"
 """Its name in the memory."""
 
 
-def machine_id(memory: StateStore, serial: Path = SERIAL) -> str:
+def machine_id(memory: StateStore, serial: Path = SERIAL_NUMBER_PATH) -> str:
     """Return eight letters or digits that no other speaker has: those that are kept, unless they were made on another
     board. Reads a small file of the kernel."""
-    known = memory.get(KEY)
+    known = memory.get(MACHINE_KEY)
     known = known if isinstance(known, dict) else {}
     board, made_on = _board(serial), _hex(known.get("board"), 16)
     name = "" if board and made_on and board != made_on else _hex(known.get("id"), 8)
     name = name or secrets.token_hex(4)
-    memory.put(KEY, {"id": name, "board": board or made_on})
+    memory.put(MACHINE_KEY, {"id": name, "board": board or made_on})
     return name
 
 

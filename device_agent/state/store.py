@@ -18,13 +18,13 @@ from ..runtime.atomic_file import replace_whole as _replace
 
 log = logging.getLogger(__name__)
 
-LARGEST = 64 * 1024
+MAX_STATE_BYTES = 64 * 1024
 """Bytes of the file."""
-LARGEST_FOUND = LARGEST // 2
+MAX_LOADED_BYTES = MAX_STATE_BYTES // 2
 """Bytes of a file from before: there is room for what is put next, which is a quarter of that at most."""
-SETTLE_S = 1.0
+WRITE_DELAY_S = 1.0
 """The keeper waits so long for more of the same: a knob that is turned is one write, not thirty."""
-AGAIN_S = 60.0
+WRITE_RETRY_S = 60.0
 """The keeper tries again after so long: a disk that was full may have room."""
 
 
@@ -60,8 +60,10 @@ class StateStore:
             if self._values.get(name) == text:
                 return
             values = {**self._values, name: text}
-            if len(_document(values)) > LARGEST:
-                raise ValueError(f"{name} is too long to be stored: the limit for everything is {LARGEST} bytes")
+            if len(_document(values)) > MAX_STATE_BYTES:
+                raise ValueError(
+                    f"{name} is too long to be stored: the limit for everything is {MAX_STATE_BYTES} bytes"
+                )
             self._values, self._dirty = values, True
         self._changed.set()
 
@@ -93,8 +95,8 @@ class StateStore:
         self._kept = True
         try:
             while not stopping.is_set():
-                self._changed.wait(AGAIN_S)
-                self._soon.wait(SETTLE_S)
+                self._changed.wait(WRITE_RETRY_S)
+                self._soon.wait(WRITE_DELAY_S)
                 self._changed.clear()
                 self._soon.clear()
                 self.flush()
@@ -128,12 +130,12 @@ def _document(values: dict[str, str]) -> bytes:
 def _read(path: Path) -> dict[str, str]:
     """Return what the file remembers; a file that makes no sense is kept aside and forgotten."""
     try:
-        values = json.loads(read_whole(path, LARGEST))
+        values = json.loads(read_whole(path, MAX_STATE_BYTES))
         if not isinstance(values, dict):
             raise ValueError("it is not an object")
         known = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
-        if len(_document(known)) > LARGEST_FOUND:
-            raise ValueError(f"it has more than {LARGEST_FOUND} bytes")
+        if len(_document(known)) > MAX_LOADED_BYTES:
+            raise ValueError(f"it has more than {MAX_LOADED_BYTES} bytes")
         return known
     except FileNotFoundError:
         return {}

@@ -12,15 +12,15 @@ from typing import Any
 
 from .store import StateStore
 
-SAVE_S = 60.0
+USAGE_SAVE_INTERVAL_S = 60.0
 """How often a connection that lasts is noted: a power cut costs no more than this, and a card is not worn out."""
-BELIEVED_S = 3600.0
+CLOCK_TRUSTED_AFTER_S = 3600.0
 """A clock that has shown the same day for so long is right: the network would have set it."""
-MOST_DAYS = 4
+MAX_USAGE_DAYS = 4
 """So many are kept: those that the clock showed last."""
-LONGEST_DAY = 10
+MAX_DATE_CHARS = 10
 """Characters of a date: 2026-11-30."""
-LARGEST_S = 1e9
+MAX_USAGE_S = 1e9
 """Seconds that may be noted: thirty years."""
 
 
@@ -65,9 +65,9 @@ class UsageMeter:
         self._count(now)
         if day != self._day:
             self._turn_to(day, now)
-        elif self._unsaved >= SAVE_S:
+        elif self._unsaved >= USAGE_SAVE_INTERVAL_S:
             self._save()
-        if self._shown is not None and now - self._shown >= BELIEVED_S:
+        if self._shown is not None and now - self._shown >= CLOCK_TRUSTED_AFTER_S:
             self._shown = None
             self._days = {each: seconds for each, seconds in self._days.items() if each <= day}
             self._save()
@@ -78,7 +78,7 @@ class UsageMeter:
         self.today = max([first, *(seconds for each, seconds in self._days.items() if each >= day)])
         self._days.pop(day, None)
         self._days[day] = self.today
-        while len(self._days) > MOST_DAYS:
+        while len(self._days) > MAX_USAGE_DAYS:
             del self._days[next(iter(self._days))]
         self._day, self._shown = day, now
         self._save()
@@ -105,13 +105,15 @@ class UsageMeter:
 def _days(noted: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield what was noted of each day; before there were several, it was of one."""
     days = noted.get("days")
-    several = list(days.items())[-MOST_DAYS:] if isinstance(days, dict) else [(noted.get("day"), noted.get("today"))]
+    several = (
+        list(days.items())[-MAX_USAGE_DAYS:] if isinstance(days, dict) else [(noted.get("day"), noted.get("today"))]
+    )
     for day, seconds in several:
-        if isinstance(day, str) and 0 < len(day) <= LONGEST_DAY:
+        if isinstance(day, str) and 0 < len(day) <= MAX_DATE_CHARS:
             yield day, _seconds(seconds)
 
 
 def _seconds(noted: Any) -> float:
     """Return what was noted, 0 where that makes no sense."""
-    known = isinstance(noted, int) and not isinstance(noted, bool) and 0 <= noted <= LARGEST_S
+    known = isinstance(noted, int) and not isinstance(noted, bool) and 0 <= noted <= MAX_USAGE_S
     return float(noted) if known else 0.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..state.alarm_entries import DAYS, LARGEST_NUMBER, LONGEST_S
+from ..state.alarm_entries import DAYS, MAX_ALARM_NUMBER, MAX_TIMER_S
 from ..state.alarms import AlarmRefused, Alarms, Waiting
 from .arguments import Arguments, flag, number, shown, words
 from .base import ToolFailed
@@ -16,9 +16,9 @@ from .time_tools import WEEK, WEEKDAYS, WEEKEND, days, duration, moment
 
 Clock = Callable[[], float]
 
-TIME = re.compile(r"(\d{1,2})(?:[:.h](\d{2}))?(?::\d{2})? ?(?:([ap])\.?m\.?)?", re.IGNORECASE)
+TIME_OF_DAY = re.compile(r"(\d{1,2})(?:[:.h](\d{2}))?(?::\d{2})? ?(?:([ap])\.?m\.?)?", re.IGNORECASE)
 """What models write for a time of day: 07:00, 7.30, 19h30, 7:00 pm, 07:00:00."""
-GROUPS = {
+DAY_GROUPS = {
     "weekday": WEEKDAYS,
     "weekdays": WEEKDAYS,
     "weekend": WEEKEND,
@@ -89,7 +89,7 @@ class _Speech:
 
     def set_timer(self, arguments: Arguments) -> dict[str, Any]:
         units = (("hours", 3600), ("minutes", 60), ("seconds", 1))
-        given = [(number(arguments, unit, 0, LONGEST_S / size) or 0) * size for unit, size in units]
+        given = [(number(arguments, unit, 0, MAX_TIMER_S / size) or 0) * size for unit, size in units]
         if not sum(given):
             raise ToolFailed("no length was given; ask the user how long the timer should take")
         name, now = words(arguments, "name"), self._now()
@@ -133,7 +133,7 @@ class _Speech:
 
 
 def _chosen(arguments: Arguments, there: list[Waiting]) -> list[Waiting]:
-    wanted, name = number(arguments, "number", 1, LARGEST_NUMBER), words(arguments, "name").casefold()
+    wanted, name = number(arguments, "number", 1, MAX_ALARM_NUMBER), words(arguments, "name").casefold()
     kind = words(arguments, "kind").casefold().removesuffix("s")
     if kind not in {"", "timer", "alarm"}:
         raise ToolFailed(f"kind is {shown(kind)}; it should be timer or alarm")
@@ -150,7 +150,7 @@ def _time(text: str) -> tuple[int, int]:
     """Return hour and minute. Raises ToolFailed."""
     if not text:
         raise ToolFailed("no time was given; ask the user when the alarm should ring")
-    match = TIME.fullmatch(text)
+    match = TIME_OF_DAY.fullmatch(text)
     hour, minute = (int(match[1]), int(match[2] or 0)) if match else (24, 0)
     if match and match[3]:
         hour = hour % 12 + (12 if match[3].lower() == "p" else 0) if 1 <= hour <= 12 else 24
@@ -171,12 +171,12 @@ def _days(value: Any) -> Iterator[int]:
         if word in {"", "and", "every", "each", "once", "none"}:
             continue
         short = [index for index, day in enumerate(DAYS) if word in {day, f"{day}s", day[:3]}]
-        if word not in GROUPS and not short:
+        if word not in DAY_GROUPS and not short:
             raise ToolFailed(
                 f"days has {shown(each)}; it should have names from monday to sunday. "
                 "Leave days out for an alarm that rings once, today or tomorrow"
             )
-        yield from GROUPS.get(word, short)
+        yield from DAY_GROUPS.get(word, short)
 
 
 def _timer(waiting: Waiting, now: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from .base import ToolFailed
 
 Arguments = dict[str, Any]
 
-LONGEST_SHOWN = 40
+MAX_SHOWN_CHARS = 40
 """How many characters of a wrong value are repeated."""
 
 
@@ -59,4 +59,4 @@ def flag(arguments: Arguments, name: str) -> bool:
 def shown(value: Any) -> str:
     """Return *value* as it may be repeated: not too much of it."""
     text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."

@@ -18,7 +18,7 @@ from .time_tools import time_tools
 Tell = Callable[[Event], None]
 
 
-def abilities(
+def builtin_tools(
     names: Iterable[str],
     *,
     tell: Tell,

@@ -18,13 +18,13 @@ from typing import IO, Any
 from ..services.base import Function
 from .base import ToolFailed
 
-LARGEST = 16 * 1024
+MAX_OUTPUT_BYTES = 16 * 1024
 """Bytes of output that the assistant is told; what says more is stopped."""
-KEPT = ("PATH", "HOME", "LANG", "TZ", "LC_ALL")
+PASSED_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "LC_ALL")
 """What a command sees of our environment: nothing that may be a key."""
-LOOK_S = 0.1
+COMMAND_POLL_S = 0.1
 """How often a command that runs is looked after."""
-GRACE_S = 0.2
+OUTPUT_GRACE_S = 0.2
 """How long we listen on when a command has ended and something that it started still holds its output."""
 
 
@@ -71,7 +71,7 @@ def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Deadline) ->
             os.set_blocking(pipe.fileno(), False)
             selector.register(pipe, selectors.EVENT_WRITE if pipe is process.stdin else selectors.EVENT_READ)
         for _ in _looks(process, patience):
-            for key, _ in selector.select(LOOK_S):
+            for key, _ in selector.select(COMMAND_POLL_S):
                 if key.fileobj is process.stdin:
                     said = _write(process.stdin, said)
                     done = not said
@@ -87,7 +87,7 @@ def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Deadline) ->
 def _looks(process: subprocess.Popen[bytes], patience: _Deadline) -> Iterator[None]:
     """Go on until GRACE_S after the command has ended: its pipes may be held by what it started. Raises ToolFailed."""
     ended = math.inf
-    while time.monotonic() <= ended + GRACE_S:
+    while time.monotonic() <= ended + OUTPUT_GRACE_S:
         patience.check()
         yield
         if process.poll() is not None:
@@ -98,7 +98,7 @@ def _end(process: subprocess.Popen[bytes], patience: _Deadline) -> int:
     """Wait for the end of a command that says nothing any more; return its status. Raises ToolFailed."""
     while True:
         try:
-            return process.wait(LOOK_S)
+            return process.wait(COMMAND_POLL_S)
         except subprocess.TimeoutExpired:
             patience.check()
 
@@ -119,19 +119,19 @@ def _write(pipe: IO[bytes], said: bytes) -> bytes:
 def _read(pipe: IO[bytes], heard: dict[IO[bytes], bytes]) -> bool:
     """Return whether that was all."""
     try:
-        piece = os.read(pipe.fileno(), LARGEST)
+        piece = os.read(pipe.fileno(), MAX_OUTPUT_BYTES)
     except BlockingIOError:
         return False
     heard[pipe] += piece
-    if len(heard[pipe]) > LARGEST:
-        raise ToolFailed(f"it said more than {LARGEST} bytes")
+    if len(heard[pipe]) > MAX_OUTPUT_BYTES:
+        raise ToolFailed(f"it said more than {MAX_OUTPUT_BYTES} bytes")
     return not piece
 
 
 @contextmanager
 def _started(line: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command in a process group of its own, and leave nothing of the group behind. Raises ToolFailed."""
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(  # noqa: S603  the owner's own command, and no shell
