@@ -64,7 +64,7 @@ class World:
     def look(self) -> list[str]:
         """Look, and press where something rings."""
         names = self.begins()
-        self.alarms.hush()
+        self.alarms.stop_ringing()
         return names
 
     def begins(self) -> list[str]:
@@ -644,7 +644,7 @@ def test_it_rings_its_time_and_is_forgotten(ringing):
 
 
 def test_what_was_hushed_is_forgotten(ringing):
-    ringing.alarms.hush()
+    ringing.alarms.stop_ringing()
     assert not ringing.alarms.ringing
     assert begins_again(ringing) == []
 

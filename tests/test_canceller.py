@@ -127,7 +127,7 @@ def test_of_a_voice_that_talks_at_the_same_time_something_is_left(loss_db, most,
 def begun(there: Scene) -> list[float]:
     """Return when turns begin, as far as the canceller is trusted, in a gate that listens all the time."""
     canceller, gate, times = Canceller(RATE), Gate(VoiceDetector(RATE, 2), silence=35, preroll=15, device_ends=True), []
-    gate.attend(GateMode.VOICE)
+    gate.set_mode(GateMode.VOICE)
     for at, what, pcm in there.pieces():
         if what is Happening.PLAYED:
             canceller.played(pcm)

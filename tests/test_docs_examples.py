@@ -115,9 +115,9 @@ def test_the_light_shows_every_mood_and_is_dark_at_the_end(board_light, led):
     for mood in sorted(set(MOODS.values())):
         light.show(mood)
         assert (led / "brightness").read_text() == "1"
-    assert light._clockwork.due
+    assert light._timer.due
     light.show("listening")
-    assert light._clockwork.due is None  # steady
+    assert light._timer.due is None  # steady
     light.close()
     assert (led / "brightness").read_text() == "0"
 

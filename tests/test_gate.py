@@ -23,7 +23,7 @@ SILENCE, PREROLL = 10, 4
 
 def gate(attention: GateMode = GateMode.BUTTON, *, device_ends: bool = True) -> Gate:
     made = Gate(lambda frame: frame in b"sS", silence=SILENCE, preroll=PREROLL, device_ends=device_ends)
-    made.attend(attention)
+    made.set_mode(attention)
     return made
 
 
@@ -189,9 +189,9 @@ def test_half_a_syllable_before_and_half_after_are_no_speech(between):
         case "our own voice":
             hear(g, "s", EchoPresence.TAIL)
         case "nobody listens":
-            g.attend(GateMode.BUTTON)
+            g.set_mode(GateMode.BUTTON)
             hear(g, "s")
-            g.attend(GateMode.VOICE)
+            g.set_mode(GateMode.VOICE)
         case "other ears":
             g.tune(None, silence=SILENCE, preroll=PREROLL)
     assert hear(g, "s" * (ATTACK_FRAMES - 1)) == ""
@@ -245,7 +245,7 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
         if hand in "sS.":
             up += hear(g, hand, EchoPresence.ACTIVE if hand == "S" else EchoPresence.NONE)
         elif hand in {"voice", "button"}:
-            g.attend(GateMode(hand))
+            g.set_mode(GateMode(hand))
         else:
             getattr(g, hand)()
     is_open = False
@@ -285,18 +285,18 @@ def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
 
 def test_it_shows_when_somebody_may_be_about_to_speak():
     g = gate(GateMode.VOICE)
-    assert not g.stirs
+    assert not g.engaged
     hear(g, "..s")
-    assert g.stirs
+    assert g.engaged
     hear(g, "." * ATTACK_WINDOW_FRAMES)
-    assert not g.stirs
+    assert not g.engaged
     g.press()
-    assert g.stirs
+    assert g.engaged
     hear(g, ".")
-    assert g.stirs
+    assert g.engaged
     g.close()
     hear(g, ".")
-    assert not g.stirs
+    assert not g.engaged
 
 
 def test_of_two_edits_in_a_row_the_last_one_counts():

@@ -515,7 +515,7 @@ def test_what_a_broken_microphone_delivers_is_no_turn_and_a_question_after_it_is
 def test_a_turn_of_noise_that_never_ends_ends():
     """A television opens the gate, and keeps it open no longer than any turn may last."""
     gate = Gate(lambda _frame: True, silence=35, preroll=15, device_ends=True)
-    gate.attend(GateMode.VOICE)
+    gate.set_mode(GateMode.VOICE)
     hour = [item for _ in range(180_000) for item in gate.feed(b"..")]
     ends = [n for n, item in enumerate(hour) if isinstance(item, TalkEnded)]
     assert len(ends) >= 180_000 // (MAX_TURN_FRAMES + ATTACK_WINDOW_FRAMES) - 1

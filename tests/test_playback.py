@@ -390,10 +390,10 @@ def test_a_device_is_opened_again_when_nothing_sounds_or_at_once():
     p = playback()
     p.write("a", sound(0, 40))
     p.finish("a")
-    p.ask_to_reopen(at_once=False)
+    p.request_reopen(at_once=False)
     assert [p.read() for _ in range(5)][3:] == [PlaybackEnded("a"), Marker.REOPEN]
     p.ring(cue(FRAME))
-    p.ask_to_reopen(at_once=True)
+    p.request_reopen(at_once=True)
     assert [p.read(), p.read()] == [Marker.REOPEN, OutputFrame(cue(FRAME), cue=True)]
 
 
@@ -450,14 +450,14 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
 def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
     p = playback()
     cuts: list[bool] = []
-    speaker = threading.Thread(target=lambda: cuts.append(p.silenced(60.0)))
+    speaker = threading.Thread(target=lambda: cuts.append(p.interrupted(60.0)))
     speaker.start()
     p.cut()
     speaker.join(20.0)
     assert cuts == [True]
-    assert p.silenced(60.0)  # until it was read
+    assert p.interrupted(60.0)  # until it was read
     assert p.read() is Marker.FLUSH
-    assert not p.silenced(0.01)
+    assert not p.interrupted(0.01)
 
 
 class Hurdle:
@@ -480,9 +480,9 @@ class Hurdle:
 def test_who_waits_for_a_cut_waits_for_as_long_as_it_says_and_who_asks_alone_does_not_wait(seconds):
     p = playback()
     p._uncut = hurdle = Hurdle(p.cut)
-    assert not p.silenced()
+    assert not p.interrupted()
     assert hurdle.waited == []
-    assert p.silenced(seconds)
+    assert p.interrupted(seconds)
     assert hurdle.waited == [seconds]
 
 
@@ -492,7 +492,7 @@ def test_a_cut_that_was_read_is_no_cut_of_what_follows():
         p.cut()
         p.cut()
         assert p.read() is Marker.FLUSH
-        assert not p.silenced()
+        assert not p.interrupted()
 
 
 def resident() -> int:
@@ -571,7 +571,7 @@ def waiting() -> tuple[PlaybackBuffer, Patience]:
         lambda p: p.play(cue(1)),
         lambda p: p.ring(cue(1)),
         PlaybackBuffer.cut,
-        lambda p: p.ask_to_reopen(at_once=False),
+        lambda p: p.request_reopen(at_once=False),
         PlaybackBuffer.close,
     ],
 )

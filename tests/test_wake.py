@@ -58,7 +58,7 @@ class Listener:
             item = self.playback.read()
             self.items.append(item)
             if isinstance(item, OutputFrame):
-                self.echo.sounds(item, BUFFER / 1000, self.clock())
+                self.echo.played(item, BUFFER / 1000, self.clock())
                 self.holds_until = max(self.clock.ms, self.holds_until) + len(item.pcm) // 2
                 self.clock.ms = max(self.clock.ms, self.holds_until - BUFFER)
             elif isinstance(item, Marker):
@@ -110,7 +110,7 @@ def test_it_goes_again_before_what_comes_after_the_loudspeaker_stopped(ends):
         here.playback.cut()
         here.playback.accept()
     if ends == "reopened":
-        here.playback.ask_to_reopen(at_once=True)
+        here.playback.request_reopen(at_once=True)
     while not isinstance(here.read()[0], (Marker, PlaybackEnded)):
         pass
     here.playback.play(voice(20))

@@ -310,7 +310,7 @@ class Agent:
             case CloseGate():
                 self._gate.close()
             case SetGateMode(attention):
-                self._gate.attend(attention)
+                self._gate.set_mode(attention)
 
     def _sound(self, action: Action, now: float) -> None:
         match action:
@@ -325,7 +325,7 @@ class Agent:
                 self._playback.ring(self._cues.sound(Cue.ALARM))
             case StopAlarm():
                 self._playback.ring(b"")
-                self._alarms.hush()
+                self._alarms.stop_ringing()
 
     def _mute(self, muted: bool) -> None:
         self._ears.mute(muted)
@@ -402,7 +402,7 @@ class Agent:
             return False
         if self._conversation.state is FOLLOW_UP:  # somebody may go on
             return False
-        return self._inbox.empty() and self._outbox.quiet and self._playback.quiet and not self._gate.stirs
+        return self._inbox.empty() and self._outbox.quiet and self._playback.quiet and not self._gate.engaged
 
     def _unfit(self, event: Event) -> bool:
         """Whether what *event* tells of is the fault of an edit, and the device from before is wanted."""
@@ -423,12 +423,12 @@ class Agent:
     def _look(self, now: float, began: float) -> None:
         """Look whether everybody gets on, and whether it is time for an alarm; feed the watchdog."""
         ringing = self._alarms.ringing
-        failed = self._devices.standstill(now, began, ringing=ringing)
+        failed = self._devices.failure(now, began, ringing=ringing)
         if failed := failed or (None if ringing else self._link_hangs(now)):
             self._inbox.put(failed)
             return
         if self._conversation.state in RESTING:
-            self._devices.look_for_lost(now)
+            self._devices.retry_lost(now)
         for event in self._alarms.due(time.time(), now, audible=self._devices.audible):
             if isinstance(event, AlarmDue):
                 log.info("an alarm rings")  # what it is called is private, like all that was said
@@ -439,5 +439,5 @@ class Agent:
         elif self._conversation.state in RESTING:
             self._link.allow(False)
         self._outbox.look(now, awaited=self._conversation.state not in RESTING)
-        self._devices.tell_gaps()
+        self._devices.log_gaps()
         systemd.notify(WATCHDOG=1)

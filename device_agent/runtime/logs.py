@@ -1,4 +1,4 @@
-"""The log: one form for every line, on standard error; and nobody can fill a disk with it."""
+"""Log: one line format on standard error, and a limit on repeated lines, so that the log cannot fill a disk."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from typing import Any, TextIO
 from ..core.printable import printable
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-
-MAX_MESSAGE_CHARS = 4000
-"""Characters of a message: what it quotes may be a stranger's."""
-MAX_TRACEBACK_CHARS = 16000
-"""Characters of a traceback; its end says the most."""
+MAX_MESSAGE_CHARS = 4000  # a message may quote text from outside
+MAX_TRACEBACK_CHARS = 16000  # its end is kept, which says the most
 REPEAT_WINDOW_S = 60.0
-MAX_ALIKE_LINES = 60
-"""How many lines that are alike are written in a minute; the others are counted."""
-MAX_LINE_KINDS = 256
-"""How many kinds of lines are told apart at a time."""
+MAX_ALIKE_LINES = 60  # written in a window; more are counted
+MAX_LINE_KINDS = 256  # told apart at a time
 
 
 def start_log(level: str) -> None:
-    """Send everything at *level* and above to standard error, the way the journal or a person likes it."""
+    """Send everything at *level* and above to standard error, in the form of the journal or for a terminal."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(_ForJournal() if "JOURNAL_STREAM" in os.environ else _ForPerson())
     root = logging.getLogger()
@@ -39,7 +34,7 @@ def start_log(level: str) -> None:
 
 @dataclass
 class _Kind:
-    """Lines that are alike, for a minute."""
+    """Lines that are alike, in one window."""
 
     last: logging.LogRecord
     ends: float
@@ -48,12 +43,12 @@ class _Kind:
 
 
 class RepeatLimit:
-    """Lets MOST_ALIKE lines a minute pass that are alike, and then says how many it held back.
+    """Lets MAX_ALIKE_LINES alike lines pass in each window, and says afterwards how many it held back.
 
-    Alike are lines with the same pattern from the same place, whatever they quote: a service may say the same nonsense
-    a hundred thousand times a second, each time with another number in it. Errors are alike only when their whole text
-    is the same, as long as there are not too many of them. Time is in seconds of any clock that only goes on. For one
-    thread at a time: a handler has a lock.
+    Alike are lines with the same pattern from the same place, whatever values they quote: a service may send the same
+    nonsense a hundred thousand times a second, each time with another number in it. Errors are alike only when their
+    whole text is the same, as long as there are not too many kinds. Time is in seconds of any clock that never jumps.
+    For one thread at a time: a handler has a lock.
     """
 
     def __init__(self) -> None:
@@ -69,14 +64,13 @@ class RepeatLimit:
             lines.append(record)
             return lines
         if not kind.held:
-            lines.append(
-                _about(record, f"{MAX_ALIKE_LINES} lines like the last in a minute: more of them are only counted")
-            )
+            text = f"{MAX_ALIKE_LINES} lines like the last in a minute: more of them are only counted"
+            lines.append(_about(record, text))
         kind.held += 1
         return lines
 
     def end(self) -> list[logging.LogRecord]:
-        """Return what is still to be said when no more lines come."""
+        """Return what is still to be written when no more lines come."""
         return self._over(float("inf"))
 
     def _kind(self, record: logging.LogRecord, now: float) -> _Kind:
@@ -88,10 +82,7 @@ class RepeatLimit:
         return self._kinds[key]
 
     def _over(self, now: float) -> list[logging.LogRecord]:
-        """Forget the minutes that are over, and the oldest where there are too many; return what is to be said of it.
-
-        Patterns are written by us, so that there are too many should never be; but a library may paint its lines.
-        """
+        """Forget windows that are over, and the oldest where there are too many; return the lines about them."""
         lines = []
         while self._kinds and (next(iter(self._kinds.values())).ends <= now or len(self._kinds) >= 2 * MAX_LINE_KINDS):
             _, kind = self._kinds.popitem(last=False)
@@ -106,7 +97,7 @@ def _about(record: logging.LogRecord, text: str) -> logging.LogRecord:
 
 
 def _text(record: logging.LogRecord) -> str:
-    """Return the message of *record*, LONGEST at most; a pattern that does not fit its values is told as it is."""
+    """Return the bounded message of *record*; its pattern alone where that does not fit its values."""
     try:
         return record.getMessage()[:MAX_MESSAGE_CHARS]
     except (TypeError, ValueError):
@@ -134,7 +125,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _ForPerson(logging.Formatter):
-    """A time, how bad it is, which thread, and what. All of it is printable, and bounded."""
+    """Time, level, thread and message. All of it is printable, and bounded."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(threadName)s: %(message)s", "%H:%M:%S")

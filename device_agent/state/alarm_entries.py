@@ -1,12 +1,12 @@
-"""One timer, one alarm, and what rings: when they ring and for how long, by clocks that cannot be trusted.
+"""When one timer or alarm is due, and for how long it rings, by clocks that cannot be trusted.
 
 Two clocks are given, both in seconds. *wall* is the time of day since 1970; on a Raspberry Pi it is wrong from the
-start until the network comes, and then jumps. *steady* only ever goes on, and means nothing after a restart. So:
+start until the network sets it. *steady* never jumps, and means nothing after a restart. So:
 
-- a timer that was set in this process goes by the steady clock, and keeps its length whatever the wall clock does;
-- a timer from before a restart goes by the wall clock, the only thing left, but never takes longer than its length;
+- a timer set in this process goes by the steady clock, and keeps its length whatever the wall clock does;
+- a timer from before a restart goes by the wall clock, the only one left, but never takes longer than its length;
 - an alarm goes by the wall clock and the local time, and waits from the moment it was set or rang last. When the wall
-  clock turns out to have been wrong, it is that *moment* that counts, told by the clock as it is now.
+  clock turns out to have been wrong, that *moment* counts, told by the clock as it is now.
 """
 
 from __future__ import annotations
@@ -21,22 +21,14 @@ log = logging.getLogger(__name__)
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MAX_TIMER_S = 24 * 3600
-"""Seconds that a timer may take."""
 MAX_ALARM_NAME_CHARS = 40
-"""Characters."""
 MAX_ALARM_NUMBER = 99
-MAX_RINGING_S = 120.0
-"""How long it rings where nobody hushes it; it was heard, or there was no loudspeaker to hear it by."""
-MISSED_AFTER_S = 3600.0
-"""What should have rung longer ago than this (there was no power, or the clock was wrong) does not ring any more."""
-RINGING_SAVE_INTERVAL_S = 10.0
-"""So often what rings is noted: what is cut short by the power rings longer by no more than this."""
-CLOCK_SLACK_S = 300.0
-"""Smaller corrections of the wall clock let no alarm ring twice."""
-TIMER_DRIFT_S = 2.0
-"""How wrong the end of a timer may become in the file, before it is written again."""
-MAX_WALL_CLOCK_S = 1e11
-"""Of the wall clock: nothing in a file is later than the year 5138."""
+MAX_RINGING_S = 120.0  # audibly, unless it is stopped
+MISSED_AFTER_S = 3600.0  # what was due longer ago (there was no power, or the clock was wrong) does not ring any more
+RINGING_SAVE_INTERVAL_S = 10.0  # what a power cut interrupts rings longer by no more than this
+CLOCK_SLACK_S = 300.0  # smaller corrections of the wall clock let no alarm ring twice
+TIMER_DRIFT_S = 2.0  # how wrong the end of a timer may become in the file before it is written again
+MAX_WALL_CLOCK_S = 1e11  # nothing in a file is later than the year 5138
 
 
 @dataclass(frozen=True)
@@ -46,18 +38,17 @@ class Timer:
     number: int
     name: str
     seconds: float
-    ends: float
-    """By the wall clock, as it was at the last look."""
+    ends: float  # by the wall clock, as it was at the last look
     over: float | None = None
-    """When its whole length has passed by the steady clock; None until a timer that was loaded is first seen."""
+    """When its whole length has passed by the steady clock; None until a loaded timer is first seen."""
     loaded: bool = False
 
     def seen(self, steady: float) -> Timer:
-        """Return it with everything that only this process can know."""
+        """Return it with its time by the steady clock of this process."""
         return self if self.over is not None else replace(self, over=steady + self.seconds)
 
     def left(self, wall: float, steady: float) -> float:
-        """Return the seconds until it rings, negative when it should have rung."""
+        """Return the seconds until it rings, negative when it is overdue."""
         whole = self.seconds if self.over is None else self.over - steady
         return min(whole, self.ends - wall) if self.loaded else whole
 
@@ -74,14 +65,8 @@ class Timer:
         return True, None
 
     def written(self) -> dict[str, Any]:
-        """Return what a restart has to know."""
-        return {
-            "kind": "timer",
-            "number": self.number,
-            "name": self.name,
-            "seconds": self.seconds,
-            "ends": self.ends,
-        }
+        """Return what is stored."""
+        return {"kind": "timer", "number": self.number, "name": self.name, "seconds": self.seconds, "ends": self.ends}
 
 
 @dataclass(frozen=True)
@@ -98,18 +83,17 @@ class Alarm:
     minute: int
     days: frozenset[int]
     once: bool
-    since: float
-    """When it was set or rang last, by the wall clock of then."""
+    since: float  # when it was set or rang last, by the wall clock of then
     waiting: float | None = None
-    """The same, or when it was loaded, by the steady clock; None until an alarm that was loaded is first seen."""
+    """The same, or when it was loaded, by the steady clock; None until a loaded alarm is first seen."""
     loaded: bool = False
 
     def seen(self, steady: float) -> Alarm:
-        """Return it with everything that only this process can know."""
+        """Return it with its time by the steady clock of this process."""
         return self if self.waiting is not None else replace(self, waiting=steady)
 
     def left(self, wall: float, steady: float) -> float:
-        """Return the seconds until it rings, negative when it should have rung."""
+        """Return the seconds until it rings, negative when it is overdue."""
         return self._after(self._since(wall, steady)) - wall
 
     def look(self, wall: float, steady: float) -> tuple[bool, Alarm | None]:
@@ -127,7 +111,7 @@ class Alarm:
         return rings, rest
 
     def written(self) -> dict[str, Any]:
-        """Return what a restart has to know."""
+        """Return what is stored."""
         return {
             "kind": "alarm",
             "number": self.number,
@@ -141,8 +125,8 @@ class Alarm:
     def _since(self, wall: float, steady: float) -> float:
         """Return from when on it waits, by the wall clock as it is now.
 
-        What was loaded comes from before this process began: where the clock is ahead of that, the time between was
-        spent without power. Where the clock is behind it, the clock has yet to be set.
+        What was loaded comes from before this process began: a clock that is ahead of that shows how long there was
+        no power, and a clock that is behind has yet to be set.
         """
         if self.waiting is None:
             return min(self.since, wall)
@@ -165,27 +149,23 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Ringing:
-    """Something that is due rings until it is hushed or has rung RINGING_S, whatever ends the process meanwhile."""
+    """What is due rings until it is stopped or has rung MAX_RINGING_S, over restarts, too."""
 
     name: str
-    at: float
-    """When it rang, by the wall clock: now, or NOTED_S ago at most."""
-    rung: float = 0.0
-    """For how many seconds it was heard."""
-    unheard: float = 0.0
-    """For how many seconds it was not, in this process."""
-    counted: float | None = None
-    """Up to when that is, by the steady clock; None until one that was loaded is first seen."""
+    at: float  # when it rang, by the wall clock: now, or RINGING_SAVE_INTERVAL_S ago at most
+    rung: float = 0.0  # seconds with a loudspeaker
+    unheard: float = 0.0  # seconds without one, in this process
+    counted: float | None = None  # until when, by the steady clock; None until a loaded one is first seen
 
     def rings_again(self, wall: float) -> bool:
-        """Whether one that was loaded is to be taken up: a clock that is behind has yet to be set."""
+        """Whether a loaded one goes on: a clock that is behind has yet to be set."""
         if (missed := wall - self.at) <= MISSED_AFTER_S:
             return True
         log.warning("an alarm was cut short %s ago; it does not ring any more", _about(missed))
         return False
 
     def heard(self, wall: float, steady: float, *, audible: bool) -> Ringing | None:
-        """Return it as it is now, None where it has rung its time, or was not *audible* for too long."""
+        """Return it as it is now, None where it has rung its time, or was inaudible for too long."""
         passed = max(0.0, steady - self.counted) if self.counted is not None else 0.0
         rung, unheard = (self.rung + passed, self.unheard) if audible else (self.rung, self.unheard + passed)
         if rung >= MAX_RINGING_S or unheard >= MISSED_AFTER_S:
@@ -194,7 +174,7 @@ class Ringing:
         return replace(self, at=self.at if noted else wall, rung=rung, unheard=unheard, counted=steady)
 
     def written(self) -> dict[str, Any]:
-        """Return what a restart has to know."""
+        """Return what is stored."""
         return {
             "name": self.name,
             "at": self.at,
@@ -206,7 +186,7 @@ Entry = Timer | Alarm
 
 
 def read(fields: Any) -> Entry:
-    """Return the entry that ``written`` told of. Raises ValueError, which says what is wrong."""
+    """Return the entry that ``written`` made. Raises ValueError, which says what is wrong."""
     if not isinstance(fields, dict):
         raise ValueError("it is not an object")
     number = _number(fields, "number", 1, MAX_ALARM_NUMBER)
@@ -224,7 +204,7 @@ def read(fields: Any) -> Entry:
 
 
 def read_ringing(fields: Any) -> Ringing | None:
-    """Return what ``Ringing.written`` told of, None where nothing rang. Raises ValueError like ``read``."""
+    """Return what ``Ringing.written`` made, None where nothing rang. Raises ValueError like ``read``."""
     if fields is None:
         return None
     if not isinstance(fields, dict):
