@@ -273,7 +273,7 @@ class LastingHouse(House):
 
     def listens(self) -> bool:
         """Wait until a voice may open the gate; return False where that is over."""
-        while self.agent._gate._attention is not GateMode.VOICE:
+        while self.agent._gate._mode is not GateMode.VOICE:
             if self.state is not State.FOLLOW_UP:
                 return False
             threading.Event().wait(0.001)

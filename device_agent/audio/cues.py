@@ -1,8 +1,8 @@
-"""Short sounds that say something without words, and how to take them out of what the microphone hears.
+"""Cues: synthesis of the short tones that tell the state of the device.
 
-A cue plays while somebody begins to speak, and must not be part of what is sent. So all cues are made of three pure
-notes that swell and fade softly: such a sound occupies a few narrow bands, whatever the room makes of it and however
-late it arrives, and can be taken out of a frame without knowing either, while nearly all of a voice stays.
+A cue may sound while the user begins to speak, and must not be part of what is sent. So all cues are made of three pure
+tones that fade in and out: such a sound occupies a few narrow bands, whatever the room makes of it and however late it
+arrives, and ``ToneFilter`` can remove it without knowing either, while nearly all of a voice stays.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from ..core.actions import Cue
 from ..dsp.pcm import FULL_SCALE, loudness, samples
 
 LOW_HZ, MIDDLE_HZ, HIGH_HZ = 1000, 1500, 2000
-"""Hz. A fifth and a fourth: they go together in any order. Small loudspeakers reach them, and old ears."""
-CUE_NOTE_S = 0.1
-"""A note swells and fades for all of its length, so it has no edge that would sound at other frequencies."""
-CUE_TONES_HZ = (LOW_HZ, MIDDLE_HZ, HIGH_HZ, 3000)
-"""Hz. The notes, and what a small loudspeaker adds to them: twice the middle one, three times the low one."""
-CUE_PEAK = 0.5
-"""Of full scale, at a volume of 100."""
+"""A fifth and a fourth: they sound well in any order. Small loudspeakers play them, and old ears hear them."""
 PAUSE_HZ = 0
+CUE_NOTE_S = 0.1
+"""A note fades in and out for all of its length, so it has no edge that would sound at other frequencies."""
+CUE_TONES_HZ = (LOW_HZ, MIDDLE_HZ, HIGH_HZ, 3000)  # with the harmonics of a small loudspeaker: 2 x 1500, 3 x 1000
+CUE_PEAK = 0.5  # of full scale, at a volume of 100
 
 MELODIES = {
     Cue.LISTENING: (LOW_HZ, MIDDLE_HZ),
@@ -31,12 +29,12 @@ MELODIES = {
     Cue.FAILED: (MIDDLE_HZ, LOW_HZ, LOW_HZ),
     Cue.OFFLINE: (LOW_HZ, PAUSE_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ),
     Cue.REFUSED: (HIGH_HZ, LOW_HZ, HIGH_HZ, LOW_HZ),
-    Cue.TROUBLE: (LOW_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ, LOW_HZ),
+    Cue.TROUBLE: (*(LOW_HZ, LOW_HZ, PAUSE_HZ) * 2, LOW_HZ, LOW_HZ),
     Cue.CAP: (HIGH_HZ, MIDDLE_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ),
     Cue.MUTED: (HIGH_HZ, LOW_HZ),
     Cue.UNMUTED: (LOW_HZ, HIGH_HZ),
     Cue.VOLUME: (MIDDLE_HZ,),
-    Cue.ALARM: (HIGH_HZ, PAUSE_HZ, HIGH_HZ, PAUSE_HZ, HIGH_HZ, PAUSE_HZ, PAUSE_HZ, PAUSE_HZ, PAUSE_HZ, PAUSE_HZ),
+    Cue.ALARM: (*(HIGH_HZ, PAUSE_HZ) * 3, *(PAUSE_HZ,) * 4),
 }
 
 ALL_CUES = tuple(cue.value for cue in MELODIES)
@@ -50,7 +48,7 @@ class Cues:
         self.tune(volume=volume, alarm_volume=alarm_volume, wanted=wanted)
 
     def tune(self, *, volume: int, alarm_volume: int, wanted: Collection[str]) -> None:
-        """Let the next ones be so loud. For the thread that calls ``sound``."""
+        """Change the volumes of the next cues. For the thread that calls ``sound``."""
         self._volumes = {cue: volume if cue.value in wanted else 0 for cue in MELODIES}
         self._volumes[Cue.ALARM] = alarm_volume
 
@@ -63,5 +61,5 @@ class Cues:
 
     def _note(self, hertz: int) -> np.ndarray:
         count = samples(CUE_NOTE_S, self._rate)
-        swell = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
-        return swell * np.sin(2 * np.pi * hertz * np.arange(count) / self._rate)
+        envelope = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
+        return envelope * np.sin(2 * np.pi * hertz * np.arange(count) / self._rate)

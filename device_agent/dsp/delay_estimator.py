@@ -1,9 +1,9 @@
-"""Learns how long our own sound takes from the loudspeaker to the microphone. Pure; the clock is an argument.
+"""Delay estimator: playback-to-capture delay by correlation of envelopes. Pure; the clock is an argument.
 
-A sound server or a Bluetooth box holds sound back for longer than anybody says. But speech is loud and soft in a
+A sound server or a Bluetooth loudspeaker holds sound back for longer than it reports. But the level of speech has a
 pattern of its own, and what comes back into the microphone has the same pattern, some time later. Only the levels of
-frames are compared, and only their steps up and down: those are sharp in time, and a room or a distance leaves them as
-they are.
+frames are compared, and only their steps up and down: those are sharp in time, and a room or a distance leaves them
+unchanged.
 """
 
 from __future__ import annotations
@@ -19,36 +19,26 @@ from .pcm import FRAME_MS, SILENCE_DB
 
 Levels = npt.NDArray[np.floating[Any]]
 
-SLOT_S = FRAME_MS / 1000
-"""The resolution, in time: one piece that is played, one frame that is heard."""
-LAG_SLOTS = 31
-"""Slots. Delays of 0 to 0.6 s are found."""
+SLOT_S = FRAME_MS / 1000  # the resolution: one piece that is played, one frame that is heard
+LAG_SLOTS = 31  # delays of 0 to 0.6 s are found
 WINDOW_SLOTS = 120
-"""Slots, 2.4 s, in which the patterns are compared: long enough to be like no other, and shorter than most replies."""
+"""2.4 s, in which the patterns are compared: long enough to be unique, and shorter than most replies."""
 COMPARE_INTERVAL_SLOTS = 60
-"""Slots from one comparison to the next."""
-MIN_SPEECH_SLOTS = 40
-"""Slots of a window in which our voice must have been above QUIET_DB, or there is nothing to compare."""
-SPEECH_DB = -50.0
-ENVELOPE_FLOOR_DB = -70.0
-"""Below this, a step up or down says nothing."""
+SPEECH_DB, MIN_SPEECH_SLOTS = -50.0, 40  # a window needs so many louder slots, or there is nothing to compare
+ENVELOPE_FLOOR_DB = -70.0  # steps below this say nothing
 MIN_LIKENESS, MIN_DISTINCTNESS = 0.35, 1.6
-"""How much alike (1 is the same) the patterns must be, and how much more so than at any delay that is not next to it.
-An echo alone is at 0.38 to 0.61; voices that have nothing to do with each other hardly ever reach 0.31."""
-AGREEING_ESTIMATES = 4
-"""So many clear answers in a row, not more than a slot apart, are believed: 6 s of our voice in all."""
-TRACK_SLOTS = 256
-"""Slots that are remembered: a window, the lags, and what lies in a loudspeaker's buffer and was not heard yet."""
-FRAME_GAP_S = 0.3
-"""A frame that is so much later than the one before belongs to another time: frames were lost, or nobody asked."""
-CLOCK_CORRECTION = 0.002
-"""How much of a frame's lateness is believed to be the clock of the microphone, and not that of a busy thread."""
+"""How alike (1 is the same) the patterns must be, and how much more so than at any delay that is not next to it. An
+echo alone is at 0.38 to 0.61; independent voices hardly ever reach 0.31."""
+AGREEING_ESTIMATES = 4  # clear ones in a row, at most a slot apart, are believed: 6 s of speech in all
+TRACK_SLOTS = 256  # a window, the lags, and what lies in a loudspeaker's buffer and was not heard yet
+FRAME_GAP_S = 0.3  # after a frame that is so much late the time begins again: frames were lost, or not needed
+CLOCK_CORRECTION = 0.002  # share of a frame's lateness that counts as the microphone's clock, not a busy thread
 
 
 class DelayEstimator:
-    """``played`` and ``dropped`` belong to the speaker's thread, ``heard`` to the microphone's, ``seconds`` to any.
+    """``played`` and ``dropped`` belong to the playout thread, ``heard`` to the capture thread, ``seconds`` to any.
 
-    All times are in seconds of one clock, that of ``time.monotonic``. Needs 0.2 ms of CPU in a second of sound.
+    All times are in seconds of ``time.monotonic``. Needs 0.2 ms of CPU in a second of sound.
     """
 
     def __init__(self) -> None:
@@ -56,28 +46,28 @@ class DelayEstimator:
         self._played, self._heard = _Track(SILENCE_DB), _Track(math.nan)
         self._clock = -math.inf  # when the last frame was complete
         self._compared = 0  # the slot
-        self._answers: deque[int] = deque(maxlen=AGREEING_ESTIMATES)
+        self._estimates: deque[int] = deque(maxlen=AGREEING_ESTIMATES)
         self._seconds: float | None = None
 
     @property
     def seconds(self) -> float | None:
-        """How long after it began to sound a piece is in a frame that was heard; None while that is not known.
+        """How long after it began to sound a piece is in a frame that was heard; None until that is known.
 
-        A piece is taken to begin to sound when it was handed over, or when the piece before it has sounded. So what
-        lies in the loudspeaker's own buffer is no part of this: only what comes on top of it.
+        A piece is taken to begin to sound when it was written, or when the piece before it has sounded. So the delay of
+        the loudspeaker's own buffer is not included, only what comes on top of it.
         """
         return self._seconds
 
     def played(self, level_db: float, now: float) -> None:
-        """A piece of 20 ms was handed to the loudspeaker."""
+        """A piece of 20 ms was written to the loudspeaker."""
         self._news.append((now, level_db))
 
     def dropped(self, now: float) -> None:
-        """The loudspeaker forgot what it had not played yet."""
+        """The loudspeaker dropped what it had not played yet."""
         self._news.append((now, None))
 
     def heard(self, level_db: float, now: float) -> None:
-        """A frame came from the microphone. Frames that cannot hold our sound need not be told."""
+        """A frame came from the microphone. Frames that cannot hold an echo need not be given."""
         self._place_played()
         self._clock = self._frame_time(now)
         self._heard.put(round(self._clock / SLOT_S), level_db)
@@ -95,7 +85,7 @@ class DelayEstimator:
                 self._played.put(max(slot, self._played.last + 1), level_db)
 
     def _frame_time(self, now: float) -> float:
-        """Frames are made evenly, and may be delivered late, but never early."""
+        """Return when the frame was complete: frames are made evenly, and delivered late, but never early."""
         due = self._clock + SLOT_S
         late = now - due
         return now if late > FRAME_GAP_S else min(now, due + CLOCK_CORRECTION * late)
@@ -110,13 +100,13 @@ class DelayEstimator:
         lag = int(np.argmax(likeness))
         elsewhere = np.delete(likeness, range(max(0, lag - 2), min(LAG_SLOTS, lag + 3)))
         if likeness[lag] >= max(MIN_LIKENESS, MIN_DISTINCTNESS * float(elsewhere.max())):
-            self._answers.append(lag)
-            if len(self._answers) == AGREEING_ESTIMATES and max(self._answers) - min(self._answers) <= 1:
-                self._seconds = sorted(self._answers)[AGREEING_ESTIMATES // 2] * SLOT_S
+            self._estimates.append(lag)
+            if len(self._estimates) == AGREEING_ESTIMATES and max(self._estimates) - min(self._estimates) <= 1:
+                self._seconds = sorted(self._estimates)[AGREEING_ESTIMATES // 2] * SLOT_S
 
 
 class _Track:
-    """The levels of the last KEPT slots; *missing* stands where there is none."""
+    """The levels of the last TRACK_SLOTS slots; *missing* stands where there is none."""
 
     def __init__(self, missing: float) -> None:
         self.last = 0
@@ -124,7 +114,7 @@ class _Track:
         self._levels = np.full(TRACK_SLOTS, missing)
 
     def put(self, slot: int, level_db: float) -> None:
-        """Slots come in order; one that had its level keeps it."""
+        """Set the level of *slot*; slots come in order, and a level that was set stays."""
         if slot <= self.last:
             return
         if slot > self.last + 1:
@@ -134,7 +124,7 @@ class _Track:
         self.last = slot
 
     def cut(self, slot: int) -> None:
-        """What is in *slot* and later did not happen."""
+        """Forget the levels from *slot* on."""
         self.last = min(self.last, max(slot - 1, 0))
 
     def between(self, begin: int, end: int) -> Levels:
@@ -152,7 +142,7 @@ def _steps(levels: Levels) -> Levels:
 def _likeness(played: Levels, heard: Levels) -> Levels:
     """Return for each lag how much *heard* is like what was *played* so many slots earlier: at most 1, 0 is not at all.
 
-    *played* begins LAGS - 1 slots earlier than *heard*.
+    *played* begins LAG_SLOTS - 1 slots earlier than *heard*.
     """
     energy = np.cumsum(np.concatenate(([0.0], played * played)))
     norm = np.sqrt((energy[len(heard) :] - energy[: -len(heard)]) * np.dot(heard, heard))
