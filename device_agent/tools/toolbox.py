@@ -1,4 +1,4 @@
-"""Runs the calls of tools in a bounded pool of threads."""
+"""Toolbox: runs tool calls in a bounded pool of threads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from .base import Tool, ToolFailed
 
 log = logging.getLogger(__name__)
 
-MAX_RUNNING_CALLS, MAX_PENDING_CALLS = 4, 16
-"""How many tools run at the same time, and how many calls there may be in all."""
+MAX_RUNNING_CALLS, MAX_PENDING_CALLS = 4, 16  # at the same time; in all
 
 
 class Toolbox:
@@ -29,11 +28,11 @@ class Toolbox:
         self._threads = ThreadPoolExecutor(MAX_RUNNING_CALLS, thread_name_prefix="tool")
 
     def use(self, tools: Iterable[Tool]) -> None:
-        """From the next call on, these are the tools."""
+        """Set the tools for the next calls."""
         self._tools = {tool.function.name: tool for tool in tools}
 
     def run(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
-        """Do what *call* asks for, sometime soon; *answer* is called with the outcome, in any thread."""
+        """Do what *call* asks for as soon as there is room; *answer* is called with the result, in any thread."""
         if not self._room.acquire(blocking=False):
             answer(_failure(call, f"{MAX_PENDING_CALLS} tools are under way already; try again later"))
             return
