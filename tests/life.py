@@ -209,7 +209,7 @@ class LastingHouse(House):
         """Whether no contact bounces."""
         ports = self.agent._panel._ports
         found = [port for name in ("button", "controls") if (port := ports.get(name)) is not None]
-        return all(wired.contact.deadline is None for port in found for wired in port._panel._wired)
+        return all(pin.contact.deadline is None for port in found for pin in port._pins._watched)
 
     def tap_button(self) -> None:
         self.tap_pin(self.config.button.pin or 0)

@@ -62,7 +62,7 @@ def _readable(p: PlaybackBuffer) -> bool:
     reply = p._replies[0] if p._replies else None
     if reply and (reply.complete or (reply.waiting >= FRAME and p._held(reply) <= 0)):
         return True
-    silence = p._cues._lull and not (reply and reply.flowing)
+    silence = p._cues._tail and not (reply and reply.flowing)
     return bool(p._drop or p._cues._waiting or p._cues._ring or silence)
 
 

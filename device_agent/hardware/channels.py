@@ -1,7 +1,7 @@
-"""Which channel of a microphone is heard. The chosen one, or the first that hears.
+"""Channel selection: which channel of a microphone is used, the chosen one or the first that hears.
 
 Channels are never mixed: of a pair with one wired the wrong way round the mean is silence, and a chip with several
-microphones puts what it made of all of them into its first channel, beside the raw ones.
+microphones puts its result into its first channel, beside the raw ones.
 """
 
 from __future__ import annotations
@@ -15,31 +15,27 @@ from ..dsp.pcm import FULL_SCALE, frame_samples, powers
 
 log = logging.getLogger(__name__)
 
-MAX_JUDGED_CHANNELS = 8
-"""Channels that are looked at for a voice: those of the largest arrays."""
+MAX_JUDGED_CHANNELS = 8  # those of the largest arrays
 AUDIBLE_POWER = FULL_SCALE**2 * 10 ** (-66 / 10)
-"""Power of sound that a channel which hears should hear, too; a voice at some distance in a microphone without any
-gain is there, the noise of a converter without a microphone below."""
-CLEAR_POWER = FULL_SCALE**2 * 10 ** (-50 / 10)
-"""Power of sound that shows that a channel hears."""
+"""Sound that a working channel should hear, too: a distant voice without any gain has more, the noise of a converter
+without a microphone less."""
+CLEAR_POWER = FULL_SCALE**2 * 10 ** (-50 / 10)  # shows that a channel works
 DEAF_RATIO = 10 ** (-24 / 10)
-"""A channel with less than this part of the loudest one's power hears nothing of it: two microphones on one card
-differ by a few dB, and what leaks from one wire into the next is weaker."""
-ALIKE_RATIO = 0.1
-"""With more than this part of it, a channel hears as well as the loudest."""
+"""A channel with less than this part of the loudest one's power is dead: two microphones on one card differ by a few
+dB, and what leaks from one wire into the next is weaker."""
+ALIKE_RATIO = 0.1  # with more than this part of it, a channel hears as well as the loudest
 CHANNEL_SURE_S = 1.0
 """A first channel that heard clearly for so long is not dead, and is not judged again: later a chip may silence it
-while it takes out the device's own voice or noise."""
-MIN_JUDGED_S = 0.005
-"""A shorter piece says little about how loud anything is."""
+while it removes the device's own voice or noise."""
+MIN_JUDGED_S = 0.005  # a shorter piece says little about its level
 
 
 class Channels:
-    """Makes one channel of *count* interleaved ones at *rate* Hz, of a microphone called *name*. For one thread.
+    """Picks one of *count* interleaved channels at *rate* Hz, of a microphone called *name*. For one thread.
 
-    *chosen* counts from 1. None: it is channel 1, unless that is dead: silent, but for an offset, hiss and what leaks
-    into it, while another hears something. Then it is the first that hears, until channel 1 does. No sound is lost in
-    between, for each piece is judged before it is passed on.
+    *chosen* counts from 1. None: channel 1, unless that is dead: silent, but for an offset, hiss and crosstalk, while
+    another hears something. Then it is the first that hears, until channel 1 does. Each piece is judged before it is
+    passed on, so no sound is lost.
     """
 
     def __init__(self, count: int, rate: int, chosen: int | None = None, name: str = "microphone") -> None:
@@ -52,7 +48,7 @@ class Channels:
 
     @property
     def heard(self) -> int:
-        """The channel that is passed on, from 1."""
+        """The channel in use, from 1."""
         return self._heard + 1
 
     def feed(self, pcm: bytes) -> bytes:
@@ -65,7 +61,7 @@ class Channels:
         return wave[:, self._heard].tobytes()
 
     def whole(self, pcm: bytes) -> bytes:
-        """Return the one channel of a whole recording, as if it were heard piece by piece."""
+        """Return the one channel of a whole recording, judged piece by piece."""
         size = 2 * self._count * self._piece
         return b"".join(self.feed(pcm[start : start + size]) for start in range(0, len(pcm), size))
 
@@ -92,7 +88,7 @@ class Channels:
 
 
 def no_channel(name: str, count: int, chosen: int) -> DeviceFailed:
-    """Return what to say where the microphone called *name* has *count* channels, which are too few."""
+    """Return the error of a microphone called *name* that has only *count* channels."""
     there = "1 channel" if count == 1 else f"{count} channels"
     return DeviceFailed(
         f"{name} has {there}, and microphone.channel is {chosen}: choose 1 to {count}, or leave it empty"

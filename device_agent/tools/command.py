@@ -81,7 +81,7 @@ def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: _Deadline) ->
 
 
 def _looks(process: subprocess.Popen[bytes], deadline: _Deadline) -> Iterator[None]:
-    """Go on until OUTPUT_GRACE_S after the end of the command: what it started may hold its pipes. Raises ToolFailed."""
+    """Go on until OUTPUT_GRACE_S after the end of the command: its children may hold its pipes. Raises ToolFailed."""
     ended = math.inf
     while time.monotonic() <= ended + OUTPUT_GRACE_S:
         deadline.check()
