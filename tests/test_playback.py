@@ -63,7 +63,7 @@ def _readable(p: PlaybackBuffer) -> bool:
     if reply and (reply.complete or (reply.waiting >= FRAME and p._held(reply) <= 0)):
         return True
     silence = p._cues._tail and not (reply and reply.flowing)
-    return bool(p._drop or p._cues._waiting or p._cues._ring or silence)
+    return bool(p._flush or p._cues._waiting or p._cues._ring or silence)
 
 
 def pcm(items: list[object]) -> bytes:
@@ -479,7 +479,7 @@ class Hurdle:
 @pytest.mark.parametrize("seconds", [0.01, 60.0])
 def test_who_waits_for_a_cut_waits_for_as_long_as_it_says_and_who_asks_alone_does_not_wait(seconds):
     p = playback()
-    p._uncut = hurdle = Hurdle(p.cut)
+    p._no_cut = hurdle = Hurdle(p.cut)
     assert not p.interrupted()
     assert hurdle.waited == []
     assert p.interrupted(seconds)
