@@ -778,7 +778,7 @@ def test_a_light_without_a_thread_gives_its_pins_back(board):
         raise RuntimeError("can't start new thread")
 
     with pytest.raises(RuntimeError) as refusal:
-        GpioColourLight((5, 6, 13), clockwork=none_left)
+        GpioColourLight((5, 6, 13), timer=none_left)
 
     GpioColourLight((5, 6, 13), timer=board.timer).close()
     del refusal  # which would have kept alive what was left open

@@ -465,7 +465,7 @@ PortAudioSpeaker(24000, "E").open()
         (tmp_path / "pyaudio.py").write_text("raise ImportError('libportaudio.so.2: cannot open shared object file')")
         code = (
             f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-            "from device_agent.hardware.portaudio import devices\n"
+            "from device_agent.hardware.portaudio_host import devices\n"
             "try: devices()\n"
             "except OSError as error: print(type(error).__name__, error)"
         )
@@ -479,6 +479,6 @@ PortAudioSpeaker(24000, "E").open()
 
     def test_make_no_noise(self, card):
         """ALSA and JACK write eighty lines about cards that nobody asked for."""
-        said = card.run("from device_agent.hardware.portaudio import devices; print(len(devices()))")
+        said = card.run("from device_agent.hardware.portaudio_host import devices; print(len(devices()))")
 
         assert said == ("3\n", "")

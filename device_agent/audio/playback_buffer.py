@@ -41,10 +41,8 @@ class OutputFrame:
 class Marker(Enum):
     """What ``read`` returns besides sound and events."""
 
-    FLUSH = "flush"
-    """An interruption, or the end of a cue: the device is to drop what it has not played yet."""
-    REOPEN = "reopen"
-    """The device is to be closed and opened again."""
+    FLUSH = "flush"  # an interruption, or the end of a cue: drop what the device has not played yet
+    REOPEN = "reopen"  # close the device and open it again
 
 
 Stops = TypeVar("Stops", Marker, PlaybackEnded)

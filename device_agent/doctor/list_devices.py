@@ -19,7 +19,7 @@ PLACE = re.compile(r"[\s:-]*\(hw:\d+,\d+\)$")
 
 def show_devices(out: TextIO) -> int:
     """Print the sound devices that PortAudio sees; return 0 if there are any, else 1."""
-    from ..hardware.portaudio import devices
+    from ..hardware.portaudio_host import devices
 
     found = devices()
     for line in listed(found) if found else [NONE]:

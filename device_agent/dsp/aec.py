@@ -1,10 +1,9 @@
 """Acoustic echo cancellation by AEC3 of WebRTC. The only file that imports livekit.
 
-The canceller compares two streams that run side by side, 10 ms of each at a time: what is played and what is heard. But
-the loudspeaker is written to in bursts, as its buffer has room, and not at all while nothing plays. So what was played
-waits here and leaves at the pace of the microphone, with silence where nothing waits, as in the loudspeaker itself. The
-canceller finds out by itself how much later the echo arrives, up to about 0.4 s; a hint changes nothing. So it never
-sees a burst or a late frame, and only one thread calls it.
+The canceller compares two streams side by side, 10 ms of each at a time: what is played and what is heard. But the
+loudspeaker is written to in bursts, and not at all while nothing plays. So what was played waits here and leaves at the
+pace of the microphone, with silence where nothing waits, and only one thread calls the canceller. It finds out by
+itself how much later the echo arrives, up to about 0.4 s; a hint changes nothing.
 
 While no reply sounds or dies away, frames pass unchanged: a canceller with nothing to cancel costs as much as one at
 work, and changes every voice a little. For the same reason noise suppression and gain control stay off.
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 BLOCKS_PER_SECOND = 100  # of 10 ms each: the canceller does not complain about other lengths
 MAX_PLAYBACK_LEAD_S = 0.5
-"""How much more may have been played than heard; a card holds 0.12 s. Beyond that the microphone is not being read."""
+"""How much more may have been played than heard; a card holds 0.12 s. Beyond that the microphone is not read."""
 ECHO_LINGER_S = 1.5  # after the last sound: the delay of the devices, and the answer of the room
 WARM_UP_BLOCKS = 20
 """Blocks from before the first sound that the canceller hears when its work begins, to learn the noise of the room:
@@ -74,7 +73,7 @@ class Canceller:
         return self._healthy and self._trusted
 
     def played(self, pcm: bytes) -> None:
-        """Take what was just written to the loudspeaker, of any length. Never waits."""
+        """Take what was just written to the loudspeaker. Never waits."""
         self._waiting.put(pcm)
 
     def dropped(self) -> None:
@@ -110,7 +109,6 @@ class Canceller:
             self._cancel(self._silence, heard)
 
     def _cancel(self, played: bytes, heard: bytes) -> bytes:
-        """Return the output of the engine, nothing when it is broken."""
         if not self._healthy:
             return b""
         try:
@@ -125,7 +123,7 @@ class Canceller:
 
 
 class _Waiting:
-    """What was played and not heard yet. ``put`` is for any thread, ``take`` for one."""
+    """What was played and not heard yet. For any thread."""
 
     def __init__(self, most: int, size: int) -> None:
         self._most, self._size = most, size
@@ -185,8 +183,6 @@ def _power(pcm: bytes) -> float:
 
 
 class _WebRtc:
-    """AEC3 of WebRTC, shipped by livekit."""
-
     def __init__(self, rate: int) -> None:
         try:
             from livekit.rtc import AudioFrame

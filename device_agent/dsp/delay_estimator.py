@@ -1,9 +1,8 @@
 """Delay estimator: playback-to-capture delay by correlation of envelopes. Pure; the clock is an argument.
 
-A sound server or a Bluetooth loudspeaker holds sound back for longer than it reports. But the level of speech has a
-pattern of its own, and what comes back into the microphone has the same pattern, some time later. Only the levels of
-frames are compared, and only their steps up and down: those are sharp in time, and a room or a distance leaves them
-unchanged.
+A sound server or a Bluetooth loudspeaker holds sound back for longer than it reports. But what comes back into the
+microphone has the pattern of levels that was played, some time later. Only the steps of the levels, up and down, are
+compared: they are sharp in time, and a room or a distance does not change them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ Levels = npt.NDArray[np.floating[Any]]
 
 SLOT_S = FRAME_MS / 1000  # the resolution: one piece that is played, one frame that is heard
 LAG_SLOTS = 31  # delays of 0 to 0.6 s are found
-WINDOW_SLOTS = 120
-"""2.4 s, in which the patterns are compared: long enough to be unique, and shorter than most replies."""
+WINDOW_SLOTS = 120  # 2.4 s of a pattern: long enough to be unique, and shorter than most replies
 COMPARE_INTERVAL_SLOTS = 60
 SPEECH_DB, MIN_SPEECH_SLOTS = -50.0, 40  # a window needs so many louder slots, or there is nothing to compare
 ENVELOPE_FLOOR_DB = -70.0  # steps below this say nothing

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import AgentError, DeviceFailed
 from ..core.events import Event, MuteAsked, Pressed, Released, VolumeAsked
-from .ports import Button, Controls, Light
+from .ports import Button, Controls
 
 MAX_TAP_S = 0.4  # a button that is down for longer is held
 VOLUME_STEP_PERCENT = 5  # one step of a knob
@@ -49,7 +49,7 @@ class FrontPanel:
     def show(self, mood: str) -> None:
         """Show *mood*. Raises DeviceFailed."""
         self._mood = mood
-        self._light.show(mood)
+        self._ports["light"].show(mood)
 
     @property
     def muted(self) -> bool | None:
@@ -68,7 +68,6 @@ class FrontPanel:
         self._close(openers)  # all of them first: the new light may use the pin of the old button
         try:
             self._open(openers)
-            self._go_on(openers)
         except DeviceFailed:
             self._close(openers)
             self._take_back(before)
@@ -79,14 +78,13 @@ class FrontPanel:
         """Close what is open."""
         self._close(self._openers)
 
-    @property
-    def _light(self) -> Light:
-        light: Light = self._ports["light"]
-        return light
-
     def _open(self, openers: Openers) -> None:
+        """Open ports, and let each do what its predecessor did."""
         for name, opener in openers.items():
             self._ports[name] = opener.open()
+        self._wire({name: self._ports[name] for name in openers})
+        if "light" in openers and self._mood:
+            self._ports["light"].show(self._mood)
 
     def _close(self, names: Openers) -> None:
         for name in names:
@@ -96,17 +94,9 @@ class FrontPanel:
     def _take_back(self, openers: Openers) -> None:
         try:
             self._open(openers)
-            self._go_on(openers)
         except DeviceFailed as error:
-            raise AgentError(
-                f"{error}; it worked before an edit that failed: ending the program, so that it is restarted"
-            ) from error
-
-    def _go_on(self, names: Openers) -> None:
-        """Let what was opened do what its predecessor did."""
-        self._wire({name: self._ports[name] for name in names})
-        if "light" in names and self._mood:
-            self._light.show(self._mood)
+            text = f"{error}; it worked before an edit that failed: ending the program, so that it is restarted"
+            raise AgentError(text) from error
 
     def _wire(self, ports: Mapping[str, Any]) -> None:
         if (tell := self._tell) is None:

@@ -34,7 +34,7 @@ class GpioButton:
     """A button between *pin* (BCM) and ground. A press is reported at once, see ``Debouncer``. Raises DeviceFailed.
 
     *inverted*: it is between the pin and 3.3 V, or is a sensor that drives the pin high while it is touched. Its
-    callbacks run in a thread of gpiozero's or of its timer. ``close`` belongs to the main thread.
+    callbacks run in a thread of gpiozero's or of its timer.
     """
 
     def __init__(self, pin: int, *, inverted: bool = False, timer: TimerThreadFactory = TimerThread) -> None:
@@ -48,11 +48,9 @@ class GpioButton:
 
     @property
     def is_pressed(self) -> bool:
-        """Whether it is held down now. For any thread."""
         return self._contact.closed
 
     def close(self) -> None:
-        """Release the pin. May be called twice, but not from a callback."""
         self._pins.close()
 
     def _moved(self, closed: bool) -> None:
@@ -65,9 +63,7 @@ class GpioControls:
     *volume_up* and *volume_down* are buttons to ground that repeat while they are held; *encoder* is the pins A and B
     of a rotary encoder whose middle pin is grounded, one step for each detent, clockwise is louder; *mute* is a button
     or a switch to ground, as *mute_is* says: a closed switch is muted. *volume_inverted*, *mute_inverted*: those are
-    between their pins and 3.3 V, or drive them high.
-
-    Its callbacks run in a thread of gpiozero's or of its timer. ``close`` belongs to the main thread.
+    between their pins and 3.3 V, or drive them high. Its callbacks run in a thread of gpiozero's or of its timer.
     """
 
     def __init__(
@@ -105,16 +101,13 @@ class GpioControls:
 
     @property
     def muted(self) -> bool | None:
-        """The position of the switch; None where there is none. For any thread."""
         return None if self._switch is None else self._switch.closed
 
     @property
     def held(self) -> list[str]:
-        """Keys of the buttons that are held down now. For any thread."""
         return [key for key, contact in self._buttons.items() if contact.closed]
 
     def close(self) -> None:
-        """Release the pins. May be called twice, but not from a callback."""
         self._opened.close()
 
     def _add_button(self, name: str, key: str, pin: int, pressed: Callable[[], None], **how: bool) -> None:
@@ -196,7 +189,7 @@ class _PinWatcher:
             log.exception("a change of the %s could not be passed on", self._name)
 
     def _look(self, now: float) -> float | None:
-        """Do what is due; return when something is due again. Runs in the thread of the timer."""
+        """Do what is due, as the work of the timer."""
         with self._lock:
             return None if self._closed else _earliest(*[watched.look(now) for watched in self._watched])
 
@@ -268,7 +261,6 @@ class _Leds:
             opened.pop_all()
 
     def show(self, mood: str) -> None:
-        """Show *mood* from now on. Raises DeviceFailed."""
         if mood == self._mood:
             return  # else a pattern would begin again with each event
         with _explained(self._name, self._key), self._lock:
@@ -278,7 +270,6 @@ class _Leds:
         self._timer.wake()
 
     def close(self) -> None:
-        """Be dark and release the pins. May be called twice; never raises."""
         self._timer.close()
         for led in self._leds:
             try:
@@ -296,7 +287,7 @@ class _Leds:
         return led
 
     def _step(self, now: float) -> float | None:
-        """Go on with the pattern; return when to do so again. Runs in the thread of the timer."""
+        """Go on with the pattern, as the work of the timer."""
         with self._lock:
             colour, left = lit(self._pattern, now - self._began)
             self._light(colour)

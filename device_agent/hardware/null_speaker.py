@@ -17,7 +17,6 @@ class SilentSpeaker:
     def open(self) -> None: ...
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Take a frame."""
         time.sleep(FRAME_MS / 1000)
 
     def drain(self, cut: Cut = never) -> None: ...

@@ -1,9 +1,8 @@
 """Period estimator: predicts when a sound card will have moved its next period, to be asked just after it.
 
 How much sound has moved tells how much time has passed for the card, whatever its period, which is rarely the expected
-one, least of all that of a sound server. So the time of the period that brings enough is predicted, and moved somewhat
-earlier or later by whether the last ones were there at the first look. In the long run one look per period, just after
-it, is enough. A period that is late says nothing of the next.
+one, least of all that of a sound server. The prediction is moved earlier or later by whether the last periods were
+there at the first look. So in the long run one look per period, just after it, is enough.
 """
 
 from __future__ import annotations

@@ -7,11 +7,8 @@ import time
 from ..dsp import pcm as audio
 from ..dsp import resampling
 from .channels import Channels
-from .portaudio_host import CARD_RATES, SoundDevice, devices
 from .portaudio_stream import PortAudioStream
 from .ports import Cut, never
-
-__all__ = ["CARD_RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
 
 MICROPHONE_PERIOD_MS = audio.FRAME_MS
 SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS
@@ -38,7 +35,6 @@ class PortAudioMicrophone:
         self._full_at = 0.0  # when the card's buffer overflows if it is not read
 
     def open(self) -> None:
-        """Start to record. Raises DeviceFailed."""
         self._card.open(self._rate, MICROPHONE_PERIOD_MS)
         self._framer = resampling.Framer(audio.frame_bytes(self._rate))
         self._channels = Channels(self._card.channels, self._card.rate, self._channel, str(self._card))
@@ -57,7 +53,6 @@ class PortAudioMicrophone:
         return frame
 
     def close(self) -> None:
-        """Stop recording. Harmless on a port that is not open; from another thread, ``read`` returns b"" instead."""
         self._card.close()
 
     def _record(self) -> bytes:
@@ -111,7 +106,6 @@ class PortAudioSpeaker:
         return self._latency
 
     def open(self) -> None:
-        """Reserve the card; it stays silent until the first ``write``. Raises DeviceFailed."""
         self._card.open(self._rate, SPEAKER_PERIOD_MS)
         self._resampler = resampling.Resampler(self._rate, self._card.rate)
         held = RESAMPLER_S if self._card.rate >= SLOW_HZ else SLOW_RESAMPLER_S
@@ -122,8 +116,6 @@ class PortAudioSpeaker:
         self._playing = False
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Play *pcm*; waits while the card's buffer is full, until *cut*, which ``drop`` has to follow. Raises
-        DeviceFailed, also when the card stands still."""
         if cut():
             return
         if self._playing:
@@ -134,7 +126,6 @@ class PortAudioSpeaker:
         self._play(self._resampler.feed(pcm), cut)
 
     def drain(self, cut: Cut = never) -> None:
-        """Wait until everything written has been heard, or *cut* is true; then stop the card. Raises DeviceFailed."""
         if not self._playing:
             return
         # PortAudio never waits for the end of a buffer, it drops it. But when the card has taken a whole buffer of
@@ -143,15 +134,12 @@ class PortAudioSpeaker:
         self.drop()
 
     def drop(self) -> None:
-        """Silence the card at once; drop what was written and not heard. Raises DeviceFailed."""
         self._resampler.clear()
         if self._playing:
             self._playing = False
             self._card.call("stop_stream")
 
     def close(self) -> None:
-        """Silence the card and release it. Harmless on a port that is not open. From another thread, ``write`` and
-        ``drain`` no longer wait instead; what they had to play is lost."""
         self._card.close()
 
     def _play(self, pcm: bytes, cut: Cut) -> None:

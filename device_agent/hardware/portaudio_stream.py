@@ -17,27 +17,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.errors import DeviceFailed
+from . import portaudio_host as host
 from .channels import no_channel
 from .period_estimator import PeriodEstimator
-from .portaudio_host import (
-    BAD_CHANNELS,
-    BAD_FORMAT,
-    BAD_RATE,
-    CHECK_CABLE,
-    INT16,
-    OVERFLOWED,
-    PORT_NAMES,
-    Direction,
-    SoundDevice,
-    alone,
-    choose,
-    code_of,
-    counts,
-    failed,
-    initialize,
-    own_rate,
-    said_of,
-)
+from .portaudio_host import CHECK_CABLE, PORT_NAMES, Direction, SoundDevice
 from .ports import Cut, never
 
 log = logging.getLogger(__name__)
@@ -80,10 +63,10 @@ class PortAudioStream:
             raise DeviceFailed(f"{self} is still used by the thread {self._owner.name}: wait for it")
         self._owner = threading.current_thread()
         self._leaving = False
-        with alone(), said_of(str(self)):
-            self._system = initialize()
+        with host.alone(), host.said_of(str(self)):
+            self._system = host.initialize()
             try:
-                device = choose(self._system, self._direction, self._device)
+                device = host.choose(self._system, self._direction, self._device)
                 self._stream = self._open_at_best(device, rate, period_ms)
                 self._measure()
             except BaseException:
@@ -98,7 +81,7 @@ class PortAudioStream:
         if self._owner is not threading.current_thread() and self._owner.is_alive():
             self._leaving = True
             return
-        with alone(), said_of(str(self)):
+        with host.alone(), host.said_of(str(self)):
             self._release()
 
     def seconds(self, samples: int) -> float:
@@ -118,14 +101,14 @@ class PortAudioStream:
         try:
             return getattr(self._stream, method)(*arguments)
         except (OSError, ValueError) as error:
-            raise failed(str(self), error) from error
+            raise host.failed(str(self), error) from error
 
     def available(self) -> int:
         """Return how many samples the card can give or take without waiting. Raises DeviceFailed."""
         count: int = self.call("get_read_available" if self._direction == "input" else "get_write_available")
-        if count < 0 and count != OVERFLOWED:  # these calls return their errors
+        if count < 0 and count != host.OVERFLOWED:  # these calls return their errors
             error = OSError(count, "it does not answer")
-            raise failed(str(self), error) from error
+            raise host.failed(str(self), error) from error
         return max(0, count)
 
     def wait(self, least: int, samples: int, cut: Cut = never) -> int:
@@ -159,8 +142,8 @@ class PortAudioStream:
         most = device.channels(self._direction)
         if self._channel and self._channel > most:
             raise no_channel(str(self), most, self._channel)
-        rates = (rate, *FALLBACK_RATES, *own_rate(device))
-        numbers = counts(self._direction, most, self._channel or 1)
+        rates = (rate, *FALLBACK_RATES, *host.own_rate(device))
+        numbers = host.counts(self._direction, most, self._channel or 1)
         refused: OSError | None = None
         for hertz in _first(self._worked[0], rates):
             for channels in _first(self._worked[1], numbers):
@@ -170,22 +153,22 @@ class PortAudioStream:
                     self._worked = hertz, channels
                     return stream
                 except OSError as error:
-                    if code_of(error) not in (BAD_RATE, BAD_CHANNELS, BAD_FORMAT):
+                    if host.code_of(error) not in (host.BAD_RATE, host.BAD_CHANNELS, host.BAD_FORMAT):
                         raise  # it is gone or busy in every format
-                    if code_of(error) != BAD_CHANNELS:
+                    if host.code_of(error) != host.BAD_CHANNELS:
                         refused = refused or error
                         break  # at this rate it takes no number of channels
                     refused = error
             else:
                 numbers = numbers[:LIKELY_COUNTS]
-        raise refused or OSError(BAD_CHANNELS, "Invalid number of channels")
+        raise refused or OSError(host.BAD_CHANNELS, "Invalid number of channels")
 
     def _open_stream(self, index: int) -> Any:
-        ways = {self._direction: True, f"{self._direction}_device_index": index}
-        return self._system.open(self.rate, self.channels, INT16, frames_per_buffer=self.period, start=False, **ways)
+        options = {self._direction: True, f"{self._direction}_device_index": index, "frames_per_buffer": self.period}
+        return self._system.open(self.rate, self.channels, host.INT16, start=False, **options)
 
     def _measure(self) -> None:
-        """Measure the buffer of the card. An output is asked, which makes no sound as long as nothing is written; for an
+        """Measure the buffer of the card. An output is asked, which is silent as long as nothing is written; for an
         input, PortAudio's latency is the buffer without its last period."""
         if self._direction == "input":
             self.buffer = round(self._stream.get_input_latency() * self.rate) + self.period

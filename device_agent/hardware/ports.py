@@ -54,7 +54,7 @@ class Speaker(Protocol):
         """Wait until everything written has been heard, or until *cut*. Raises DeviceFailed."""
 
     def drop(self) -> None:
-        """Be silent now; drop what was written and not heard."""
+        """Be silent now; drop what was written and not heard. Raises DeviceFailed."""
 
     def close(self) -> None:
         """Release the device; what was not heard is lost. For its owner; harmless where it never opened."""
@@ -68,10 +68,10 @@ class Button(Protocol):
 
     @property
     def is_pressed(self) -> bool:
-        """Whether it is held down now."""
+        """Whether it is held down now. For any thread."""
 
     def close(self) -> None:
-        """Release the pin. May be called twice."""
+        """Release the pin. May be called twice, but not from a callback."""
 
 
 class Controls(Protocol):
@@ -82,14 +82,14 @@ class Controls(Protocol):
 
     @property
     def muted(self) -> bool | None:
-        """The position of the switch; None where there is none."""
+        """The position of the switch; None where there is none. For any thread."""
 
     @property
     def held(self) -> list[str]:
-        """Keys in the configuration of the buttons that are held down now."""
+        """Keys in the configuration of the buttons that are held down now. For any thread."""
 
     def close(self) -> None:
-        """Release the pins. May be called twice."""
+        """Release the pins. May be called twice, but not from a callback."""
 
 
 class Light(Protocol):

@@ -37,7 +37,6 @@ class TerminalButton:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, within a second. May be called twice, but not from a callback."""
         if self._stopping.is_set():
             return
         self._stopping.set()
@@ -87,7 +86,6 @@ class TerminalLight:
         self._mood = ""
 
     def show(self, mood: str) -> None:
-        """Write *mood*, unless it is the last one. Never raises: the agent outlives its terminal."""
         if mood == self._mood:
             return
         self._mood = mood
@@ -95,8 +93,7 @@ class TerminalLight:
             self._stream.write(f"light: {mood}\n")
             self._stream.flush()
 
-    def close(self) -> None:
-        """Leave the stream to its owner."""
+    def close(self) -> None: ...
 
 
 def _descriptor(stream: TextIO | None) -> int | None:

@@ -75,7 +75,6 @@ class WavMicrophone:
         self._due = 0.0  # when the present frame is complete
 
     def open(self) -> None:
-        """Begin at the beginning of the file. Raises DeviceFailed."""
         self.close()
         try:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
@@ -95,7 +94,6 @@ class WavMicrophone:
         self._due = self._pace.now()
 
     def read(self) -> bytes:
-        """Wait for the next frame, 20 ms at most; b"" at once when the file is over. Raises DeviceFailed."""
         frame = self._next()
         if not frame:
             return b""
@@ -106,7 +104,6 @@ class WavMicrophone:
         return frame
 
     def close(self) -> None:
-        """Close the file. Harmless on a port that is not open."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -152,11 +149,10 @@ class WavSpeaker:
 
     @property
     def latency(self) -> float:
-        """Seconds from ``write`` to the ear when the buffer is full, as it is in the midst of a reply."""
         return WAV_BUFFER_S
 
     def open(self) -> None:
-        """Begin the file, in place of one that may be there. Raises DeviceFailed."""
+        """Begin the file anew. Raises DeviceFailed."""
         self.close()
         self._opened, self._heard, self._playing = self._pace.now(), 0, False
         try:
@@ -168,7 +164,6 @@ class WavSpeaker:
         self._record(b"", 0)
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Play *pcm*; blocks until all but the last WAV_BUFFER_S were heard, or until *cut*. Raises DeviceFailed."""
         self._listen()
         if self._playing and not self._buffer:
             self.underruns += 1
@@ -177,18 +172,15 @@ class WavSpeaker:
         self._wait_until(self._end() - WAV_BUFFER_S, cut)
 
     def drain(self, cut: Cut = never) -> None:
-        """Wait until everything written has been heard, or *cut*. Raises DeviceFailed."""
         self._wait_until(self._end(), cut)
         self.drop()
 
     def drop(self) -> None:
-        """Be silent now; what was not heard will not be in the file. Raises DeviceFailed."""
         self._listen()
         self._buffer.clear()
         self._playing = False
 
     def close(self) -> None:
-        """End the file at this moment. Harmless on a port that is not open. Raises DeviceFailed."""
         if self._file is None:
             return
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,8 +173,13 @@ def _short(name: str) -> str:
 
 def _read(written: Any) -> Iterator[Entry]:
     """Yield the valid entries of what is stored; the log reports the others."""
+    if not isinstance(written, list):
+        log.warning("the stored timers and alarms are not a list; there are none now")
+        return
+    if len(written) > MAX_ALARMS:
+        log.warning("%d timers and alarms are stored; all but %d are left out", len(written), MAX_ALARMS)
     numbers: set[int] = set()
-    for index, each in enumerate(_list(written)):
+    for index, each in enumerate(written[:MAX_ALARMS]):
         try:
             entry = read(each)
         except ValueError as error:
@@ -193,12 +198,3 @@ def _read_ringing(written: Any) -> Ringing | None:
     except ValueError as error:
         log.warning("the stored alarm that rings is not valid: %s; left out", error)
         return None
-
-
-def _list(written: Any) -> Iterable[Any]:
-    if not isinstance(written, list):
-        log.warning("the stored timers and alarms are not a list; there are none now")
-        return ()
-    if len(written) > MAX_ALARMS:
-        log.warning("%d timers and alarms are stored; all but %d are left out", len(written), MAX_ALARMS)
-    return written[:MAX_ALARMS]

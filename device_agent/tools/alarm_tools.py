@@ -29,7 +29,6 @@ _NAME = {
     "type": "string",
     "description": "What the user calls it, for example pasta. Leave it out if they did not say.",
 }
-_KIND = {"type": "string", "enum": ["timer", "alarm"], "description": "Only timers, or only alarms."}
 
 
 def alarm_tools(alarms: Alarms, wall: Clock = time.time, steady: Clock = time.monotonic) -> list[BuiltinTool]:
@@ -72,7 +71,7 @@ CANCEL_ALARM = function(
     "What rings already is silenced with stop.",
     number={"type": "integer", "description": "The number that set_timer, set_alarm and list_alarms tell."},
     name={"type": "string", "description": "The name it was given."},
-    kind=_KIND,
+    kind={"type": "string", "enum": ["timer", "alarm"], "description": "Only timers, or only alarms."},
     all={"type": "boolean", "description": "true: cancel all that fit."},
 )
 

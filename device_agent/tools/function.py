@@ -21,7 +21,6 @@ class BuiltinTool:
     quiet: bool = False
 
     def run(self, arguments: Arguments, stopping: threading.Event) -> str:
-        """Return the result as JSON. Raises ToolFailed."""
         return json.dumps(self.work(arguments), ensure_ascii=False)
 
 
