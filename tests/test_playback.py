@@ -344,7 +344,7 @@ def test_cues_wait_for_each_other_up_to_a_limit():
     for loud in range(1, 200):
         p.play(cue(5 * FRAME, loud))
     sounds = [item for item in read_all(p) if isinstance(item, OutputFrame) and item.cue]
-    assert len(sounds) == 100  # CUES_S
+    assert len(sounds) == 100  # MAX_QUEUED_CUES_S
     assert sounds[5] == OutputFrame(cue(FRAME, 2), cue=True)
 
 

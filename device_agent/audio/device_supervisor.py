@@ -21,11 +21,8 @@ DEVICE_LOST_TIMEOUT_S = 600.0  # a device may be back, and only this process una
 
 
 class DeviceSupervisor:
-    """Belongs to the main thread. ``now`` is in seconds of one clock.
-
-    PortAudio looks for new devices only while no stream is open. So whichever device is lost, both ports are closed for
-    a moment, and meet at *closed*.
-    """
+    """Belongs to the main thread. ``now`` is in seconds of one clock. PortAudio looks for new devices only while no
+    stream is open: so whichever is lost, both ports are closed for a moment, and meet at *closed*."""
 
     def __init__(self, capture: CaptureThread, playout: PlayoutThread, closed: Rendezvous) -> None:
         self._capture, self._playout, self._closed = capture, playout, closed

@@ -3,8 +3,8 @@
 A gate turns a steady stream of frames into turns: ``TalkStarted``, frames, ``TalkEnded``. The markers travel between
 the frames, so their order is never in doubt. Time is counted in frames: the microphone is the clock.
 
-A button that is held lasts as long as the turn; after a tap, the turn ends when the user has finished. Which of the two
-it is shows only when the button comes up again.
+While a button is held the turn lasts; after a tap, it ends when the user has finished. Which of the two it is shows
+when the button comes up again.
 """
 
 from __future__ import annotations

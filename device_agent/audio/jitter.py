@@ -38,7 +38,7 @@ class JitterEstimator:
         return self._first if len(self._late) < LEARNED_AFTER_REPLIES else 0.0
 
     def came(self, late: float) -> None:
-        """The latest piece of the reply under way was late by so many seconds; negative: early."""
+        """Take how late the latest piece of the reply under way was, in seconds; negative: early."""
         self._late_now = max(self._late_now, late)
 
     def ended(self, late: float) -> None:
@@ -72,8 +72,6 @@ class ArrivalLog:
 
     def due(self, read: float, wait: float, least: float = 0.0) -> float:
         """Return when the sound behind the first *read* seconds may be heard, where a beginning waits *wait*, and for
-        *least* of it to be there. That is in the past when as much as *wait* came behind the first piece: a service
-        that sends so fast never lets the buffer run dry.
-        """
+        *least* of it to be there. At once when as much as *wait* came behind the first piece: the buffer is safe."""
         held = max(0.0 if self._behind >= wait else wait, 0.0 if self._first + self._behind >= least else least)
         return self._begun + read + held if held else 0.0

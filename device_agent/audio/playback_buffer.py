@@ -18,9 +18,8 @@ from ..dsp.pcm import FRAME_MS, Gain, frame_bytes, frame_samples, frames, mix, s
 from .jitter import ArrivalLog, JitterEstimator
 
 PLAYBACK_CAPACITY_S = 660.0
-"""Eleven minutes of replies, 30 MiB at 24 kHz. For so long the connection is read, and the pings of the service are
-answered, however much is unheard (servers hang up after 40 s without). When the buffer is full the link stops reading
-until there is room again."""
+"""30 MiB at 24 kHz. A full buffer stops the link from reading, and so from answering the pings of the service, which
+hangs up after 40 s without."""
 RETAINED_MEMORY_S = 60.0  # memory beyond this is given back once all of it was heard
 REPLY_STARVED_S = 2.5
 """A reply that sends nothing for so long, and has nothing left to be heard, is over, so that the microphone does not

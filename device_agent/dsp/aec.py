@@ -27,13 +27,12 @@ MAX_PLAYBACK_LEAD_S = 0.5
 """How much more may have been played than heard; a card holds 0.12 s. Beyond that the microphone is not read."""
 ECHO_LINGER_S = 1.5  # after the last sound: the delay of the devices, and the answer of the room
 WARM_UP_BLOCKS = 20
-"""Blocks from before the first sound that the canceller hears when its work begins, to learn the noise of the room:
-without them up to 9 dB more of echo is left in the first seconds."""
+"""From before the first sound, to learn the noise of the room: else up to 9 dB more is left in the first seconds."""
 
 JUDGED_BLOCKS = 50  # are judged together: half a second
 TRUSTED_AFTER_PROOFS = 8
-"""The echo must be cancelled in so many judgements in a row before speech in what is left counts as the user's. So long
-the canceller needs to know a room: of 62 false alarms in 45 minutes of replies, 59 came earlier."""
+"""Judgements in a row that the echo is cancelled, before speech in what is left counts as the user's: of 62 false
+alarms in 45 minutes of replies, 59 came earlier."""
 SPEECH_POWER = 100.0**2  # of half a second in which a reply really sounded, -50 dBFS
 CANCELLED_RATIO, STEADY_RATIO = 30.0, 4.0
 """The echo is cancelled when so little of the power is left (15 dB), or what is left is as even as noise: 6 dB at most

@@ -49,11 +49,8 @@ class DelayEstimator:
 
     @property
     def seconds(self) -> float | None:
-        """How long after it began to sound a piece is in a frame that was heard; None until that is known.
-
-        A piece is taken to begin to sound when it was written, or when the piece before it has sounded. So the delay of
-        the loudspeaker's own buffer is not included, only what comes on top of it.
-        """
+        """How long after it began to sound a piece is in a frame that was heard; None until that is known. It begins to
+        sound when it was written, or when the piece before it has sounded, whatever the loudspeaker buffers."""
         return self._seconds
 
     def played(self, level_db: float, now: float) -> None:

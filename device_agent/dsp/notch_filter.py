@@ -12,8 +12,8 @@ from .pcm import FULL_SCALE, frame_samples
 class ToneFilter:
     """Removes tones of these *frequencies* (Hz) from the frames of a microphone at *rate* Hz. Belongs to one thread.
 
-    Each tone is fitted to the last two frames, with an amplitude that may change as a cubic does, and subtracted from
-    the last one: 30 dB and more of a cue, and of a voice what lies within some 40 Hz of the tones.
+    Each tone is fitted to two frames, its amplitude as a cubic, and subtracted from the last one: 30 dB and more of a
+    cue, and of a voice what lies within some 40 Hz of the tones.
     """
 
     def __init__(self, rate: int, frequencies: Iterable[float]) -> None:

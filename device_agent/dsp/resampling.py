@@ -10,8 +10,7 @@ class Resampler:
     """Changes the rate of a stream, with an anti-alias filter; equal rates pass untouched, bit for bit.
 
     The filter holds 1 to 20 ms back, which ``flush`` returns. The *quality* "LQ" of soxr keeps three quarters of the
-    band flat (9 kHz of sound at 24 kHz, all of a voice) and answers every frame with one; "HQ" keeps nearly all of it,
-    but answers in blocks of 35 ms.
+    band (9 kHz at 24 kHz, all of a voice) and answers every frame with one; "HQ" keeps more, in blocks of 35 ms.
     """
 
     def __init__(self, rate_in: int, rate_out: int, quality: str = "LQ") -> None:

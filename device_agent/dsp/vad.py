@@ -12,12 +12,9 @@ from .pcm import FULL_SCALE, decibels, frame_samples, powers
 
 VAD_RATE_HZ = 8000
 """What webrtcvad works at inside, whatever it is given; 24 kHz it refuses. All rates of the services are multiples."""
-LOW_PASS_TAPS = 8
-"""Length of the filter in front of it, in samples at VAD_RATE_HZ: the verdict lags by half of that. It weakens what
-lies above 5.6 kHz by 40 dB."""
+LOW_PASS_TAPS = 8  # samples at VAD_RATE_HZ: 40 dB less above 5.6 kHz, and a verdict that lags by half of them
 SPEECH_ABOVE_FLOOR_DB = 6.0
-"""Speech is at least so much louder than the quietest recent frame. That tells a voice from a fan or mains hum, which
-webrtcvad alone takes for speech."""
+"""Above the quietest recent frame: tells a voice from a fan or mains hum, which webrtcvad alone takes for speech."""
 MIN_FLOOR_DB, MAX_FLOOR_DB = -70.0, 0.0
 """Where the floor may lie. Below is only the noise of the converter; above there is no limit: what is loud from the
 first frame on and never softer is no voice, which pauses for breath."""

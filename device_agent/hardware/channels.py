@@ -16,17 +16,13 @@ from ..dsp.pcm import FULL_SCALE, frame_samples, powers
 log = logging.getLogger(__name__)
 
 MAX_JUDGED_CHANNELS = 8  # those of the largest arrays
-AUDIBLE_POWER = FULL_SCALE**2 * 10 ** (-66 / 10)
-"""Sound that a working channel should hear, too: a distant voice without any gain has more, the noise of a converter
-without a microphone less."""
+AUDIBLE_POWER = FULL_SCALE**2 * 10 ** (-66 / 10)  # a distant voice has more, a converter without a microphone less
 CLEAR_POWER = FULL_SCALE**2 * 10 ** (-50 / 10)  # shows that a channel works
 DEAF_RATIO = 10 ** (-24 / 10)
-"""A channel with less than this part of the loudest one's power is dead: two microphones on one card differ by a few
-dB, and what leaks from one wire into the next is weaker."""
+"""Of the loudest channel's power: two microphones on one card differ by a few dB, and crosstalk is weaker."""
 ALIKE_RATIO = 0.1  # with more than this part of it, a channel hears as well as the loudest
 CHANNEL_SURE_S = 1.0
-"""A first channel that heard clearly for so long is not dead, and is not judged again: later a chip may silence it
-while it removes the device's own voice or noise."""
+"""A first channel that heard clearly for so long is not judged again: later a chip may silence it against echo."""
 MIN_JUDGED_S = 0.005  # a shorter piece says little about its level
 
 

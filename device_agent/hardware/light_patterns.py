@@ -60,4 +60,4 @@ COLOURS: dict[str, Pattern] = {
     "muted": _flashes(RED, 1.0),
     "trouble": ((RED, 0.25), (YELLOW, 0.25)),
 }
-"""By mood, for an LED with colours; the rhythm is for users who cannot see colours."""
+"""By mood, for an LED with colours; the rhythm serves users without colour vision."""

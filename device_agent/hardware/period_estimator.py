@@ -12,17 +12,12 @@ from collections import deque
 
 MIN_ADVANCE_S, ADVANCE_GROWTH = 1e-5, 1.1
 """A period that was there at the first look may have been there for long: the next look is so much earlier, and ever
-more so until one is not there yet. Clocks drift by less; a period that comes half a period earlier is found in a
-second."""
-RETREAT_S = 1e-4
-"""And so much later when it was not there yet: nine of ten periods are there at the first look, for 0.1 ms."""
+more so until one is not there yet. Clocks drift by less."""
+RETREAT_S = 1e-4  # later, after one that was not there yet: nine of ten are there at the first look, for 0.1 ms
 MIN_LATENESS_S, LATENESS_DECAY = 2e-3, 0.95
-"""A thread that woke so late looks so much earlier, even in vain, because a card holds no more than two or three
-periods; with each period the lateness decays."""
+"""A thread that woke so late looks so much earlier for a while: a card holds no more than two or three periods."""
 PAUSE_GROWTH = 0.25  # of the next wait, for each second that a period is late already
-REMEMBERED_MOVES = 16
-"""The period is the greatest common divisor of what moved between looks, which is seldom a single period: 20 ms out of
-periods of 512 samples at 48 kHz take two of them at once, but for each eighth."""
+REMEMBERED_MOVES = 16  # their greatest common divisor is the period: several may move between two looks
 
 
 class PeriodEstimator:

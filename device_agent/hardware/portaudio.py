@@ -74,10 +74,9 @@ class PortAudioMicrophone:
     def _notice_overflow(self) -> None:
         """Count an overflow since the last read, one for each gap, however long.
 
-        PortAudio notices an overflow and restarts the card, but PyAudio can only close the stream over it or keep
-        silent. So this goes by how an overflow looks from outside: the last read is longer ago than the card had room
-        for, and its buffer is not full but emptied by the restart. Neither a card that stood still during a wait nor a
-        sound server that kept the sound counts.
+        PortAudio restarts the card after an overflow, but PyAudio can only close the stream over it or keep silent. So
+        this goes by how it looks from outside: the last read is longer ago than the card had room for, and its buffer
+        is not full but emptied by the restart. Neither a card nor a sound server that stood still counts.
         """
         if time.monotonic() >= self._full_at and self._card.available() < self._card.buffer / 2:
             self.overflows += 1

@@ -1,10 +1,8 @@
 """PortAudio itself: devices, lock, error texts. The only file that imports PyAudio.
 
-What PortAudio shares between streams (its users, its devices, its streams) has no lock of its own: ``alone`` is that
-lock, and it is never held while sound flows.
-
-PortAudio looks for devices when it is first used, and again only after its last user has terminated it. A card that was
-plugged in later is found after **every** port of the process has been closed once.
+What PortAudio shares between streams has no lock of its own: ``alone`` is that lock, and it is never held while sound
+flows. PortAudio looks for devices when it is first used, and again only after its last user has terminated it. A card
+that was plugged in later is found after **every** port of the process has been closed once.
 """
 
 from __future__ import annotations
@@ -76,8 +74,7 @@ def counts(direction: Direction, most: int, least: int = 1) -> list[int]:
     """Return the numbers of channels to try on a card with *most* channels, best first; *least* are needed.
 
     An output begins with one. An input is opened with all that a card really has, because one of them may be dead, and
-    with two where that is not known: a plugin that makes one of several adds them up, and then a pair with one wired
-    the wrong way round is silent.
+    with two where that is not known: a plugin may add them up to one, and two with opposite signs are silent.
     """
     first = (1, 2) if direction == "output" else (most if most <= MAX_ARRAY_CHANNELS else max(2, least), 2, 1)
     every = dict.fromkeys((*first, *range(1, MAX_CHANNELS + 1), most))

@@ -134,8 +134,8 @@ class WavMicrophone:
 class WavSpeaker:
     """Writes a file of what a listener would have heard at *rate* Hz since ``open``, silence included.
 
-    It behaves like a card with a buffer of 100 ms. What waits in the buffer is not in the file yet, so ``drop`` and
-    ``close`` leave it out, and a process that is killed leaves a valid file. All methods belong to one thread.
+    Like a card with a buffer of 100 ms, whose content is not in the file yet, so that ``drop`` and ``close`` leave it
+    out. A process that is killed leaves a valid file. All methods belong to one thread.
     """
 
     def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:

@@ -45,10 +45,9 @@ class _Kind:
 class RepeatLimit:
     """Lets MAX_ALIKE_LINES alike lines pass in each window, and says afterwards how many it held back.
 
-    Alike are lines with the same pattern from the same place, whatever values they quote: a service may send the same
-    nonsense a hundred thousand times a second, each time with another number in it. Errors are alike only when their
-    whole text is the same, as long as there are not too many kinds. Time is in seconds of any clock that never jumps.
-    For one thread at a time: a handler has a lock.
+    Alike are lines with the same pattern from the same place, whatever values they quote: a service may send nonsense a
+    hundred thousand times a second, each time with another number. Errors are alike only when their whole text is the
+    same, as long as there are not too many kinds. Time is in seconds of a clock that never jumps. For one thread.
     """
 
     def __init__(self) -> None:

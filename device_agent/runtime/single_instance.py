@@ -30,10 +30,8 @@ class Occupied(AgentError):
 @contextmanager
 def only_agent(state: Path, unit: Path = UNIT_SOCKET) -> Iterator[None]:
     """Be the only agent of the state directory *state*. Raises Occupied where another one runs, also where that is the
-    installed speaker, whose status socket is *unit*, and none of STATE_VARIABLES is set.
-
-    Where the file cannot be made, there is no lock and no error: the log reports the directory anyway.
-    """
+    installed speaker, whose status socket is *unit*, and none of STATE_VARIABLES is set. Without the file there is no
+    lock and no error: the log reports the directory anyway."""
     lock = _opened(state / LOCK_NAME)
     try:
         if lock is not None:

@@ -11,8 +11,8 @@ STANDARD_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the 
 def open_missing() -> None:
     """Let each standard stream that is closed be the null device; to be called before anything else is opened.
 
-    Python sets a closed stream to None, on which a log, a traceback or ``argparse`` fails. And the next file or socket
-    would get the number of the stream: whatever a library writes to standard error would go there.
+    Python sets a closed stream to None, on which logs and ``argparse`` fail. And the next file or socket would get the
+    number of the stream, and with it whatever a library writes to standard error.
     """
     for name, mode in STANDARD_STREAMS:
         if getattr(sys, name) is None:

@@ -49,14 +49,11 @@ class TimerThread:
             self._woken.clear()
             if self._closing:
                 return
-            due = self._next()
-
-    def _next(self) -> float | None:
-        try:
-            return self._work(self.now())
-        except Exception:
-            log.exception("the %s stands still until it is used again", self._thread.name)
-            return None
+            try:
+                due = self._work(self.now())
+            except Exception:
+                due = None
+                log.exception("the %s stands still until it is used again", self._thread.name)
 
 
 TimerThreadFactory = Callable[[str, Callable[[float], float | None]], TimerThread]

@@ -73,8 +73,7 @@ class Timer:
 class Alarm:
     """Rings at *hour*:*minute* local time, on *days* of the week (0 is Monday; none means any day), *once* or on each.
 
-    An hour that exists twice counts the first time. In an hour that does not exist it rings as if the clocks had not
-    been changed yet: 02:30 is 03:30.
+    An hour that exists twice counts the first time. In an hour that does not exist, 02:30 is 03:30.
     """
 
     number: int
@@ -125,8 +124,7 @@ class Alarm:
     def _since(self, wall: float, steady: float) -> float:
         """Return from when on it waits, by the wall clock as it is now.
 
-        What was loaded comes from before this process began: a clock that is ahead of that shows how long there was
-        no power, and a clock that is behind has yet to be set.
+        What was loaded is older than this process: a clock that is behind it has yet to be set.
         """
         if self.waiting is None:
             return min(self.since, wall)

@@ -19,8 +19,7 @@ MACHINE_KEY = "machine"  # in the state file
 
 
 def machine_id(store: StateStore, serial: Path = SERIAL_NUMBER_PATH) -> str:
-    """Return eight hexadecimal digits that no other speaker has: the stored ones, unless they were made on another
-    board. Reads a small file of the kernel."""
+    """Return eight hexadecimal digits of this speaker: the stored ones, unless they were made on another board."""
     known = store.get(MACHINE_KEY)
     known = known if isinstance(known, dict) else {}
     board, made_on = _board(serial), _hex(known.get("board"), 16)

@@ -26,8 +26,8 @@ WRITE_RETRY_S = 60.0  # a disk that was full may have room again
 class StateStore:
     """Values by name, any that JSON knows. With a *path* of None they are forgotten at the end.
 
-    All methods are for any thread. ``get`` and ``put`` never wait for the disk; ``flush`` does. Threads that cannot
-    wait leave writing to the keeper: ``keep`` is the work of a thread of its own.
+    All methods are for any thread. Only ``flush`` waits for the disk, unless it is left to the keeper: ``keep`` is the
+    work of a thread of its own.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -47,8 +47,8 @@ class StateStore:
     def put(self, name: str, value: Any) -> None:
         """Set *value*; it is on the disk after the next ``flush``.
 
-        Raises TypeError or ValueError for what JSON does not know, and ValueError where the file would become larger
-        than MAX_STATE_BYTES; then the earlier value stays.
+        Raises TypeError or ValueError for what JSON does not know, and ValueError beyond MAX_STATE_BYTES; then the
+        earlier value stays.
         """
         text = json.dumps(value, allow_nan=False)
         with self._lock:

@@ -1,8 +1,7 @@
 """Usage meter: connected seconds, today and in all, and the daily limit; most services charge by the minute.
 
-The clock may be wrong: after the start, on a board without a battery, it is behind until the network sets it. So the
-seconds of several days are kept, and those of a later day count on an earlier one, too, until the clock has shown that
-day for an hour: a limit that is used up stays so.
+On a board without a battery the clock is behind until the network sets it. So the seconds of several days are kept, and
+those of a later day count on an earlier one, too, until the clock has shown that day for an hour.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 """Tools: what the assistant may do on this device.
 
-A tool runs off the main thread, several at once. The assistant always gets an answer: the ``ToolResult`` of a tool that
-fails, hangs or returns too much says so.
+Tools run off the main thread. The ``ToolResult`` of a tool that fails, hangs or returns too much says so.
 """
