@@ -189,9 +189,9 @@ class TestRates:
     def test_of_several_rates_the_card_is_opened_at_the_best(self, only, opened):
         with FifoCard() as card:
             process = card.process(CARD_RATES=",".join(map(str, only)))
-            of_it = process.object("device_agent.hardware.portaudio_stream:Card", "input", "default")
+            of_it = process.object("device_agent.hardware.portaudio_stream:PortAudioStream", "input", "default")
             of_it.ask("open", 24000, 20)
-            found = process.object("device_agent.hardware.portaudio").ask("devices")
+            found = process.object("device_agent.hardware.portaudio_host").ask("devices")
 
             assert of_it.ask("rate") == opened
             assert {each.rates for each in found} == {tuple(sorted(only))}
@@ -402,7 +402,7 @@ class TestCounters:
 
 class TestDevices:
     def test_are_what_the_configuration_says(self, process):
-        found = process.object("device_agent.hardware.portaudio").ask("devices")
+        found = process.object("device_agent.hardware.portaudio_host").ask("devices")
 
         assert [(each.index, each.name, each.inputs > 0, each.outputs > 0) for each in found] == [
             (0, "desk_microphone", True, False),
@@ -413,7 +413,7 @@ class TestDevices:
 
     def test_tell_the_rates_that_open(self):
         with FifoCard(only_rate=48000) as card:
-            found = card.process().object("device_agent.hardware.portaudio").ask("devices")
+            found = card.process().object("device_agent.hardware.portaudio_host").ask("devices")
 
         assert {each.rates for each in found} == {(48000,)}
 
