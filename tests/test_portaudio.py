@@ -12,7 +12,7 @@ from cards import Card, CardProcess, FifoCard, Remote, RemoteMicrophone, RemoteS
 from device_agent.core.errors import DeviceFailed
 from device_agent.dsp import correlation, resampling
 from device_agent.dsp import pcm as audio
-from device_agent.hardware import portaudio
+from device_agent.hardware import portaudio_host
 
 pytest.importorskip("pyaudio", reason="needs PyAudio")
 
@@ -409,7 +409,7 @@ class TestDevices:
             (1, "desk_speaker", False, True),
             (2, "default", True, True),
         ]
-        assert {each.rates for each in found} == {portaudio.RATES}
+        assert {each.rates for each in found} == {portaudio_host.CARD_RATES}
 
     def test_tell_the_rates_that_open(self):
         with FifoCard(only_rate=48000) as card:
