@@ -21,8 +21,8 @@ from .config.load import load
 from .config.model import Config
 from .core.errors import AgentError, ConfigError
 from .core.printable import printable
-from .runtime.logs import LEVELS, start_log
-from .runtime.paths import HERE, INSTALLED, config_path
+from .runtime.logs import LOG_LEVELS, start_log
+from .runtime.paths import INSTALLED_CONFIG, LOCAL_CONFIG, config_path
 from .runtime.streams import open_missing
 from .services.registry import SERVICES
 
@@ -173,7 +173,11 @@ def _path(options: argparse.Namespace) -> Path:
     if options.config:
         return Path(options.config)
     path = config_path()
-    other = " (for the one in this folder: --config config.yaml)" if path == INSTALLED and HERE.exists() else ""
+    other = (
+        " (for the one in this folder: --config config.yaml)"
+        if path == INSTALLED_CONFIG and LOCAL_CONFIG.exists()
+        else ""
+    )
     print(printable(f"configuration: {path}{other}"), file=sys.stderr)
     return path
 
@@ -199,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"device-agent {__version__}")
     parser.add_argument(
         "--log",
-        choices=LEVELS,
+        choices=LOG_LEVELS,
         help="least level to log (default: info for run, error for ask and check, else warning)",
     )
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Command)
@@ -278,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=SERVICES,
         metavar="SERVICE",
-        help=f"service that the key is for: {', '.join(SERVICES)}; default: the first one in {INSTALLED}",
+        help=f"service that the key is for: {', '.join(SERVICES)}; default: the first one in {INSTALLED_CONFIG}",
     )
     sub.add_argument("--file", default="", metavar="FILE", help="read the key from FILE, or from - (standard input)")
     sub.add_argument("--if-none", action="store_true", help="do nothing if a usable key is stored already")

@@ -53,7 +53,7 @@ class Actuator:
             ForgetTurn: lambda _action, _now: device.outbox.forget(),
             OpenGate: lambda _action, _now: device.gate.press(),
             CloseGate: lambda _action, _now: device.gate.close(),
-            SetGateMode: lambda action, _now: device.gate.attend(action.attention),
+            SetGateMode: lambda action, _now: device.gate.set_mode(action.attention),
             Mute: self._mute,
             Show: self._show,
         }
@@ -95,7 +95,7 @@ class Actuator:
 
     def _stop_alarm(self, _action: StopAlarm, _now: float) -> None:
         self._device.playback.ring(b"")
-        self._device.alarms.hush()
+        self._device.alarms.stop_ringing()
 
     def _connect(self, action: Connect, _now: float) -> None:
         if self._device.meter.spent:

@@ -134,11 +134,11 @@ class Agent:
         the device that follows."""
         device, tell = self.device, self.device.inbox.put
         self._backlog = left_over(device.inbox)
-        speak = Worker(Port.SPEAKER, device.playout.run, tell, nudge=device.playout.wake)
-        carry = Worker(LINK, device.link.run, tell, nudge=device.link.wake, force=device.link.abort)
-        listen = Worker(Port.MICROPHONE, device.capture.run, tell, nudge=device.capture.wake)
+        speak = Worker(Port.SPEAKER, device.playout.run, tell, wake=device.playout.wake)
+        carry = Worker(LINK, device.link.run, tell, wake=device.link.wake, force=device.link.abort)
+        listen = Worker(Port.MICROPHONE, device.capture.run, tell, wake=device.capture.wake)
         with ExitStack() as owned:
-            owned.enter_context(Worker("memory", device.memory.keep, tell, nudge=device.memory.wake))
+            owned.enter_context(Worker("memory", device.memory.keep, tell, wake=device.memory.wake))
             owned.callback(lambda: device.meter.disconnected(time.monotonic()))  # the last minute costs, too
             owned.callback(device.outbox.close)
             owned.enter_context(closing(device.toolbox))
@@ -299,7 +299,7 @@ class Agent:
             return False
         if state is FOLLOW_UP:  # the user may go on
             return False
-        return device.inbox.empty() and device.outbox.quiet and device.playback.quiet and not device.gate.stirs
+        return device.inbox.empty() and device.outbox.quiet and device.playback.quiet and not device.gate.engaged
 
     def _unfit(self, event: Event) -> bool:
         """Return whether what *event* tells of is the fault of an edit, and the device from before is wanted."""

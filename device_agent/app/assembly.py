@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..audio.capture import CaptureThread
 from ..audio.cues import Cues
 from ..audio.device_supervisor import DeviceSupervisor
-from ..audio.gate import LONGEST, NOBODY
+from ..audio.gate import MAX_TURN_FRAMES, NO_SPEECH_TIMEOUT_FRAMES
 from ..audio.playback_buffer import PlaybackBuffer
 from ..audio.playout import PlayoutThread
 from ..config.model import Config
@@ -93,7 +93,7 @@ def build_device(
     muted = begins_muted(config, panel.muted, memory)
 
     gate = open_gate(config.talk, rate)
-    outbox = Outbox(limit=2 * frame_bytes(rate) * (LONGEST + NOBODY))
+    outbox = Outbox(limit=2 * frame_bytes(rate) * (MAX_TURN_FRAMES + NO_SPEECH_TIMEOUT_FRAMES))
     link = LinkManager(
         candidates,
         outbox,

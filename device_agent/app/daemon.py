@@ -64,7 +64,7 @@ class Daemon:
     def run(self) -> int:
         """Live; return the exit status. Raises ConfigError and DeviceFailed."""
         window = StatusServer(self._statistics)
-        looking = Worker("window", window.run, self.tell, nudge=window.wake)
+        looking = Worker("window", window.run, self.tell, wake=window.wake)
         with stopped_by_signals(self.stop), asked_by_hangup(self.reread), self._recorder.on_signal(self.nudge):
             self._configured()
             # What is loaded by now stays: to look through it for rubbish would hold up every thread, again and again,

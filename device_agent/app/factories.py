@@ -32,7 +32,7 @@ from ..services import registry
 from ..services.base import Function, Service
 from ..state.alarms import Alarms
 from ..tools.base import Tool
-from ..tools.builtin import abilities
+from ..tools.builtin import builtin_tools
 from .device import Device
 from .policies import can_unmute, gate_policy, half_duplex
 
@@ -93,7 +93,7 @@ def sound_rate(config: Config) -> int:
 def open_tools(config: Config, alarms: Alarms, playback: PlaybackBuffer, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
     """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
     wanted = [name for name in config.abilities if name != "mute" or can_unmute(config)]
-    ours = abilities(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
+    ours = builtin_tools(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
     theirs = [open_tool(tool) for tool in config.tools]
     names = {tool.function.name for tool in theirs}
     return [*theirs, *(tool for tool in ours if tool.function.name not in names)]

@@ -34,7 +34,7 @@ class Health:
             return
         resting = device.conversation.state in RESTING
         if resting:
-            device.supervisor.look_for_lost(now)
+            device.supervisor.retry_lost(now)
         for event in device.alarms.due(time.time(), now, audible=device.supervisor.audible):
             if isinstance(event, AlarmDue):
                 log.info("an alarm rings")  # what it is called is private, like all that was said
@@ -45,14 +45,14 @@ class Health:
         elif resting:
             device.link.allow(False)
         device.outbox.look(now, awaited=not resting)
-        device.supervisor.tell_gaps()
+        device.supervisor.log_gaps()
         systemd.notify(WATCHDOG=1)
 
     def _stalled(self, now: float) -> WorkerCrashed | None:
         ringing = self._device.alarms.ringing
-        if failed := self._device.supervisor.standstill(now, self._began, ringing=ringing):
+        if failed := self._device.supervisor.failure(now, self._began, ringing=ringing):
             return failed
-        if ringing or self._device.link.pulse.standstill(now) <= LINK_STALLED_S:
+        if ringing or self._device.link.pulse.stalled_for(now) <= LINK_STALLED_S:
             return None
         text = f"it has stood still for {LINK_STALLED_S:g} s: ending the program, so that it is restarted"
         return WorkerCrashed(LINK, AgentError(text))

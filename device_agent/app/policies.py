@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..audio.cues import CuePolicy
-from ..audio.gate import WINDOW, GatePolicy
+from ..audio.gate import ATTACK_WINDOW_FRAMES, GatePolicy
 from ..config.model import Config, TalkConfig
 from ..core.conversation import TurnPolicy
 from ..dsp.pcm import frames
@@ -24,7 +24,7 @@ def turn_policy(config: Config) -> TurnPolicy:
 
 def gate_policy(talk: TalkConfig) -> GatePolicy:
     """Return the policy of the gate."""
-    return GatePolicy(max(frames(talk.silence_ms), WINDOW), frames(talk.preroll_ms), talk.end == "device")
+    return GatePolicy(max(frames(talk.silence_ms), ATTACK_WINDOW_FRAMES), frames(talk.preroll_ms), talk.end == "device")
 
 
 def cue_policy(config: Config) -> CuePolicy:

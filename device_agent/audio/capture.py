@@ -1,4 +1,4 @@
-"""The microphone's thread: hears a frame, takes our own sound out of it, lets the gate decide, hands it to the link."""
+"""Capture thread: reads the microphone, removes echo, lets the gate decide, and sends turns to the link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .gate import Gate
 class CaptureThread:
     """``run`` is the microphone's thread; everything else may be called from any thread.
 
-    Muted means that the microphone is closed; nothing of what it heard before is kept. A microphone that fails is
+    While muted the microphone is closed, and nothing that it recorded before is kept. A microphone that fails is
     closed, too, until ``reopen``.
     """
 
@@ -37,13 +37,13 @@ class CaptureThread:
         muted: bool = False,
         patient: bool = False,
     ) -> None:
-        """*send* takes speech and its markers for the link, in order. *closed* is where both ports meet while they are
-        closed for a moment. *patient*: a microphone that fails is expected back; otherwise its failure ends ``run``."""
+        """*send* takes speech and its markers for the link, in order. At *closed* both ports meet while they are closed
+        for a moment. *patient*: a microphone that fails is expected back; otherwise its failure ends ``run``."""
         self._microphone, self._echo, self._gate, self._put, self._tell = microphone, echo, gate, send, tell
         self._closed, self._patient = closed, patient
         self._muted, self._lost, self._reopening = muted, False, False
         self._woken = threading.Event()  # one of these has changed, or it is time to stop
-        self._nothing = 0  # frames in a row
+        self._zero_frames = 0  # in a row
         self.pulse, self.level = Heartbeat(), LevelMeter()
 
     @property
@@ -52,13 +52,13 @@ class CaptureThread:
         return self._microphone.overflows
 
     @property
-    def lifeless(self) -> float:
-        """For how many seconds the microphone has delivered nothing but zeros: a real one always hears something."""
-        return self._nothing * FRAME_MS / 1000
+    def silent_for(self) -> float:
+        """Seconds of nothing but zeros: a working microphone always has some noise."""
+        return self._zero_frames * FRAME_MS / 1000
 
     def mute(self, muted: bool) -> None:
         """Close the microphone with the next frame, or open it again."""
-        self._muted, self._lost, self._nothing = muted, False, 0
+        self._muted, self._lost, self._zero_frames = muted, False, 0
         if muted:
             self._reopening = False
         self._woken.set()
@@ -70,11 +70,11 @@ class CaptureThread:
             self._woken.set()
 
     def wake(self) -> None:
-        """Look at the world: somebody wants us to stop."""
+        """Look whether it is time to stop."""
         self._woken.set()
 
     def run(self, stopping: threading.Event) -> None:
-        """Listen until *stopping*, but for the time that we are muted, or have no microphone."""
+        """Listen until *stopping*, except while muted or without a microphone."""
         if self._muted:
             self._tell(DeviceReady(Port.MICROPHONE))
         while self._wait(stopping):
@@ -91,9 +91,9 @@ class CaptureThread:
                 return
 
     def _wait(self, stopping: threading.Event) -> bool:
-        """Wait while the microphone is to be closed; return whether it is to be opened, False when it is time to stop.
+        """Wait while the microphone is to be closed; return whether to open it, False when it is time to stop.
 
-        What wakes is cleared before anything is looked at, so that no change, and no stop, is overlooked.
+        The event is cleared before anything is looked at, so that no change, and no stop, is missed.
         """
         while True:
             self._woken.clear()
@@ -104,13 +104,13 @@ class CaptureThread:
             self._woken.wait()
 
     def _try_to_listen(self, stopping: threading.Event) -> bool:
-        """Listen as long as one can; return whether the microphone has come to its end."""
+        """Listen as long as possible; return whether the microphone has come to its end."""
         try:
             return self._listen(stopping)
         except DeviceFailed as error:
             if not self._patient:
                 raise
-            if self._muted:  # whether it is there will be seen when it is opened again
+            if self._muted:  # whether it is there shows when it is opened again
                 self._tell(DeviceReady(Port.MICROPHONE))
             else:
                 self._lost = True
@@ -127,17 +127,17 @@ class CaptureThread:
                 frame = microphone.read()
                 if not frame:
                     return not stopping.is_set()
-                self.level.hear(frame)
-                self._nothing = self._nothing + 1 if is_nothing(frame) else 0
+                self.level.measure(frame)
+                self._zero_frames = self._zero_frames + 1 if is_nothing(frame) else 0
                 if gaps != microphone.overflows:
                     gaps = microphone.overflows
-                    self._echo.missed()
-                frame, own = self._echo.hear(frame, time.monotonic())
-                self._send(self._gate.feed(frame, own))
+                    self._echo.overflowed()
+                frame, echo = self._echo.clean(frame, time.monotonic())
+                self._send(self._gate.feed(frame, echo))
         return False
 
     def _send(self, speech: Iterable[Speech]) -> None:
-        """The main thread hears of a beginning when it can be forgotten, of an end before the service can answer it."""
+        """Send, and report the markers: a beginning when it is sent, an end alone before the service can answer it."""
         items = tuple(speech)
         if not items:
             return

@@ -1,8 +1,8 @@
-"""Short sounds that say something without words, and how to take them out of what the microphone hears.
+"""Cues: synthesis of the short tones that tell the state of the device.
 
-A cue plays while somebody begins to speak, and must not be part of what is sent. So all cues are made of three pure
-notes that swell and fade softly: such a sound occupies a few narrow bands, whatever the room makes of it and however
-late it arrives, and can be taken out of a frame without knowing either, while nearly all of a voice stays.
+A cue may sound while the user begins to speak, and must not be part of what is sent. So all cues are made of three pure
+tones that fade in and out: such a sound occupies a few narrow bands, whatever the room makes of it and however late it
+arrives, and ``ToneFilter`` can remove it without knowing either, while nearly all of a voice stays.
 """
 
 from __future__ import annotations
@@ -15,32 +15,30 @@ import numpy as np
 from ..core.actions import Cue
 from ..dsp.pcm import FULL_SCALE, loudness, samples
 
-LOW, MIDDLE, HIGH = 1000, 1500, 2000
-"""Hz. A fifth and a fourth: they go together in any order. Small loudspeakers reach them, and old ears."""
-NOTE_S = 0.1
-"""A note swells and fades for all of its length, so it has no edge that would sound at other frequencies."""
-HEARD = (LOW, MIDDLE, HIGH, 3000)
-"""Hz. The notes, and what a small loudspeaker adds to them: twice the middle one, three times the low one."""
-PEAK = 0.5
-"""Of full scale, at a volume of 100."""
-REST = 0
+LOW_HZ, MIDDLE_HZ, HIGH_HZ = 1000, 1500, 2000
+"""A fifth and a fourth: they sound well in any order. Small loudspeakers play them, and old ears hear them."""
+PAUSE_HZ = 0
+CUE_NOTE_S = 0.1
+"""A note fades in and out for all of its length, so it has no edge that would sound at other frequencies."""
+CUE_TONES_HZ = (LOW_HZ, MIDDLE_HZ, HIGH_HZ, 3000)  # with the harmonics of a small loudspeaker: 2 x 1500, 3 x 1000
+CUE_PEAK = 0.5  # of full scale, at a volume of 100
 
 MELODIES = {
-    Cue.LISTENING: (LOW, MIDDLE),
-    Cue.DONE: (MIDDLE, LOW),
-    Cue.WAITING: (LOW, REST, LOW),
-    Cue.FAILED: (MIDDLE, LOW, LOW),
-    Cue.OFFLINE: (LOW, REST, LOW, REST, LOW),
-    Cue.REFUSED: (HIGH, LOW, HIGH, LOW),
-    Cue.TROUBLE: (LOW, LOW, REST, LOW, LOW, REST, LOW, LOW),
-    Cue.CAP: (HIGH, MIDDLE, LOW, REST, LOW),
-    Cue.MUTED: (HIGH, LOW),
-    Cue.UNMUTED: (LOW, HIGH),
-    Cue.VOLUME: (MIDDLE,),
-    Cue.ALARM: (HIGH, REST, HIGH, REST, HIGH, REST, REST, REST, REST, REST),
+    Cue.LISTENING: (LOW_HZ, MIDDLE_HZ),
+    Cue.DONE: (MIDDLE_HZ, LOW_HZ),
+    Cue.WAITING: (LOW_HZ, PAUSE_HZ, LOW_HZ),
+    Cue.FAILED: (MIDDLE_HZ, LOW_HZ, LOW_HZ),
+    Cue.OFFLINE: (LOW_HZ, PAUSE_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ),
+    Cue.REFUSED: (HIGH_HZ, LOW_HZ, HIGH_HZ, LOW_HZ),
+    Cue.TROUBLE: (*(LOW_HZ, LOW_HZ, PAUSE_HZ) * 2, LOW_HZ, LOW_HZ),
+    Cue.CAP: (HIGH_HZ, MIDDLE_HZ, LOW_HZ, PAUSE_HZ, LOW_HZ),
+    Cue.MUTED: (HIGH_HZ, LOW_HZ),
+    Cue.UNMUTED: (LOW_HZ, HIGH_HZ),
+    Cue.VOLUME: (MIDDLE_HZ,),
+    Cue.ALARM: (*(HIGH_HZ, PAUSE_HZ) * 3, *(PAUSE_HZ,) * 4),
 }
 
-EVERY = tuple(cue.value for cue in MELODIES)
+ALL_CUES = tuple(cue.value for cue in MELODIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class CuePolicy:
 
     volume: int
     alarm_volume: int
-    wanted: Collection[str] = EVERY
+    wanted: Collection[str] = ALL_CUES
 
 
 class Cues:
@@ -67,11 +65,11 @@ class Cues:
     def sound(self, cue: Cue, volume: int | None = None) -> bytes:
         """Return a cue, b"" where it is not wanted; at another *volume* than its own, unless it is off."""
         own = self._volumes[cue]
-        factor = PEAK * FULL_SCALE * loudness(own if volume is None or not own else volume)
+        factor = CUE_PEAK * FULL_SCALE * loudness(own if volume is None or not own else volume)
         wave = np.concatenate([self._note(hertz) for hertz in MELODIES[cue]])
         return bytes(np.rint(factor * wave).astype(np.int16)) if factor else b""
 
     def _note(self, hertz: int) -> np.ndarray:
-        count = samples(NOTE_S, self._rate)
-        swell = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
-        return swell * np.sin(2 * np.pi * hertz * np.arange(count) / self._rate)
+        count = samples(CUE_NOTE_S, self._rate)
+        envelope = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
+        return envelope * np.sin(2 * np.pi * hertz * np.arange(count) / self._rate)

@@ -1,4 +1,4 @@
-"""Microphone and loudspeaker, seen from the main thread: whether they are there, get on, and come back."""
+"""Device supervisor: detects lost or stalled microphones and loudspeakers, retries, and gives up."""
 
 from __future__ import annotations
 
@@ -13,46 +13,38 @@ from .playout import PlayoutThread
 
 log = logging.getLogger(__name__)
 
-STARTING_S = 30.0
-"""How long a device may take to open, or to fail."""
-STALLED_S = 5.0
-"""A thread that hangs in its device for so long will never come out of it: the process ends."""
-LOOK_AGAIN_S = (1.0, 2.0, 5.0)
-"""A device that is gone is looked for after so long, and again after so long; the last one for ever."""
-LIFELESS_S = 1800.0
-"""A microphone that delivers exact zeros for so long is switched off, or its driver is broken: who knows which?"""
-GONE_S = 600.0
-"""A device that is gone for so long may be back, and only this process unable to see it: it ends, to start anew."""
+DEVICE_OPEN_TIMEOUT_S = 30.0  # until a device is open, or has failed
+THREAD_STALLED_S = 5.0  # a thread that hangs in its device for so long never comes out of it: the process ends
+DEVICE_RETRY_DELAYS_S = (1.0, 2.0, 5.0)  # the last one again and again
+DIGITAL_SILENCE_TIMEOUT_S = 1800.0  # exact zeros for so long: the microphone is off, or its driver is broken
+DEVICE_LOST_TIMEOUT_S = 600.0  # a device may be back, and only this process unable to see it: it is started anew
 
 
 class DeviceSupervisor:
-    """Belongs to the main thread. ``now`` is in seconds of one clock.
+    """Belongs to the main thread. ``now`` is in seconds of one clock. PortAudio looks for new devices only while no
+    stream is open: so whichever is lost, both ports are closed for a moment, and meet at *closed*."""
 
-    PortAudio looks for new devices only when nobody uses it. So whoever is looked for, both ports are closed for a
-    moment, and *closed* is where they meet.
-    """
-
-    def __init__(self, ears: CaptureThread, mouth: PlayoutThread, closed: Rendezvous) -> None:
-        self._ears, self._mouth, self._closed = ears, mouth, closed
+    def __init__(self, capture: CaptureThread, playout: PlayoutThread, closed: Rendezvous) -> None:
+        self._capture, self._playout, self._closed = capture, playout, closed
         self._unknown: set[str] = {Port.MICROPHONE, Port.SPEAKER}
         self._lost: dict[str, float] = {}  # since when
-        self._looked = 0  # times
-        self._look_at = 0.0
+        self._retries = 0
+        self._retry_at = 0.0
         self._gaps = (0, 0, 0)
 
     def found(self, device: str) -> bool:
-        """A device is open; return whether that was the last one we waited for when we started."""
+        """A device is open; return whether it was the last one that the start waited for."""
         if device in self._lost:
             log.info("the %s is back", device)
             del self._lost[device]
         return self._known(device)
 
     def lost(self, device: str, reason: str, now: float) -> bool:
-        """A device cannot be opened or used; return whether it was the last one we waited for when we started."""
+        """A device cannot be opened or used; return whether it was the last one that the start waited for."""
         if device not in self._lost:
             log.error("%s; looking for it from time to time", reason)
             self._lost[device] = now
-            self._looked, self._look_at = 0, now + LOOK_AGAIN_S[0]
+            self._retries, self._retry_at = 0, now + DEVICE_RETRY_DELAYS_S[0]
         return self._known(device)
 
     def _known(self, device: str) -> bool:
@@ -60,47 +52,52 @@ class DeviceSupervisor:
         self._unknown.discard(device)
         return last
 
-    def look_for_lost(self, now: float) -> None:
-        """Try again, if there is one to look for and it is time. To be called when nobody speaks."""
-        if self._lost and now >= self._look_at:
-            self._looked += 1
-            self._look_at = now + LOOK_AGAIN_S[min(self._looked, len(LOOK_AGAIN_S) - 1)]
-            self._closed.call()
-            self._ears.reopen()
-            self._mouth.reopen()
+    def retry_lost(self, now: float) -> None:
+        """Try again to open a lost device when it is time. To be called while the device is idle."""
+        if self._lost and now >= self._retry_at:
+            self._retries += 1
+            self._retry_at = now + DEVICE_RETRY_DELAYS_S[min(self._retries, len(DEVICE_RETRY_DELAYS_S) - 1)]
+            self._closed.reset()
+            self._capture.reopen()
+            self._playout.reopen()
 
     @property
     def audible(self) -> bool:
         """Whether there is a loudspeaker."""
         return Port.SPEAKER not in self._lost and Port.SPEAKER not in self._unknown
 
-    def standstill(self, now: float, began: float, *, ringing: bool = False) -> WorkerCrashed | None:
-        """Return who does not get on, and never will. A microphone is no reason to end an alarm that is *ringing*."""
-        found = (failed for failed in self._standing(now, began) if not (ringing and failed.worker == Port.MICROPHONE))
+    def failure(self, now: float, began: float, *, ringing: bool = False) -> WorkerCrashed | None:
+        """Return the failure of a device that only a restart can mend. While an alarm is *ringing*, that of the
+        microphone does not count."""
+        found = (failed for failed in self._failures(now, began) if not (ringing and failed.worker == Port.MICROPHONE))
         return next(found, None)
 
-    def _standing(self, now: float, began: float) -> Iterator[WorkerCrashed]:
-        if now - began > STARTING_S:
+    def _failures(self, now: float, began: float) -> Iterator[WorkerCrashed]:
+        restart = "ending the program, so that it is restarted"
+        if now - began > DEVICE_OPEN_TIMEOUT_S:
             for name in sorted(self._unknown):
-                yield WorkerCrashed(name, DeviceFailed(f"it did not open within {STARTING_S:g} s"))
-        for name, pulse in ((Port.MICROPHONE, self._ears.pulse), (Port.SPEAKER, self._mouth.pulse)):
-            if pulse.standstill(now) > STALLED_S:
-                text = f"it has stood still for {STALLED_S:g} s: ending the program, so that it is restarted"
-                yield WorkerCrashed(name, DeviceFailed(text))
-        if self._ears.lifeless > LIFELESS_S:
-            text = f"only digital silence for {LIFELESS_S:g} s: is it switched off? Ending, to be restarted"
-            yield WorkerCrashed(Port.MICROPHONE, DeviceFailed(text))
+                yield _crashed(name, f"it did not open within {DEVICE_OPEN_TIMEOUT_S:g} s")
+        for name, pulse in ((Port.MICROPHONE, self._capture.pulse), (Port.SPEAKER, self._playout.pulse)):
+            if pulse.stalled_for(now) > THREAD_STALLED_S:
+                yield _crashed(name, f"it has stood still for {THREAD_STALLED_S:g} s: {restart}")
+        if self._capture.silent_for > DIGITAL_SILENCE_TIMEOUT_S:
+            text = (
+                f"only digital silence for {DIGITAL_SILENCE_TIMEOUT_S:g} s: is it switched off? Ending, to be restarted"
+            )
+            yield _crashed(Port.MICROPHONE, text)
         for name, since in self._lost.items():
-            if now - since > GONE_S:
-                yield WorkerCrashed(
-                    name, DeviceFailed(f"it was gone for {GONE_S:g} s: ending the program, so that it is restarted")
-                )
+            if now - since > DEVICE_LOST_TIMEOUT_S:
+                yield _crashed(name, f"it was gone for {DEVICE_LOST_TIMEOUT_S:g} s: {restart}")
 
-    def tell_gaps(self) -> None:
-        """Gaps in the sound are counted where they happen, and told here, a line for each call at most."""
-        gaps = (self._ears.gaps, *self._mouth.gaps)
+    def log_gaps(self) -> None:
+        """Log the gaps in the sound that were counted since the last call, in one line."""
+        gaps = (self._capture.gaps, *self._playout.gaps)
         if gaps != self._gaps:
             log.warning(
                 "gaps so far: %d in the microphone, %d in the loudspeaker, %d in the replies of the service", *gaps
             )
         self._gaps = gaps
+
+
+def _crashed(name: str, text: str) -> WorkerCrashed:
+    return WorkerCrashed(name, DeviceFailed(text))

@@ -1,55 +1,50 @@
-"""How long a reply waits before it sounds, so that it does not fall silent in the middle: as long as the link asks for.
+"""Jitter estimator: how long a reply is prebuffered, so that it does not fall silent in the middle.
 
-A piece of a reply is *late* by as much as it came behind the first one later than it is due when that sounds at once.
-Where a service sends faster than one listens, every piece is early, and nothing has to wait. Where pieces come at the
-pace of the world, and some of them late, the beginning waits as long as the latest of them was late.
+A piece of a reply is *late* by as much as it comes after the moment it is due when the first piece sounds at once. From
+a service that sends faster than real time every piece is early, and nothing has to wait. Where pieces come in real
+time, and some of them late, the beginning waits for as long as the latest of them was late.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-FIRST_S = 0.1
-"""How much of a reply must be there, or how long it waits for that, as long as nobody knows how they come."""
-KNOWN = 4
-"""After so many replies one does."""
-REPLIES = 16
-"""How many replies are remembered. With fewer, one that was lucky makes the next ones too short."""
-MOST_S = 0.4
-"""How long one waits at most. What is later than that is no jitter but a pause: it teaches nothing, all begins anew."""
-MARGIN_S = 0.02
-"""So much longer than what was seen: a thread is late as well, and a card takes its sound a period at a time."""
+DEFAULT_PREFILL_S = 0.1  # of a reply that must be there, or that it waits for, until enough replies are known
+LEARNED_AFTER_REPLIES = 4
+REMEMBERED_REPLIES = 16  # with fewer, one that was lucky makes the next prefills too short
+MAX_PREFILL_S = 0.4  # what is later than that is no jitter but a pause: it teaches nothing
+PREFILL_MARGIN_S = 0.02  # more than what was seen: threads are late as well, and a card takes a period at a time
 
-EARLY = float("-inf")
+EARLIEST = float("-inf")
 
 
 class JitterEstimator:
     """The least wait that would have held for each of the last replies. It grows at once, and shrinks over many."""
 
-    def __init__(self, first: float = FIRST_S) -> None:
+    def __init__(self, first: float = DEFAULT_PREFILL_S) -> None:
         """*first* is how many seconds of the first replies must be there."""
         self._first = first
-        self._late: deque[float] = deque(maxlen=REPLIES)
-        self._late_now = EARLY  # of the reply under way
+        self._late: deque[float] = deque(maxlen=REMEMBERED_REPLIES)
+        self._late_now = EARLIEST  # of the reply under way
 
     @property
     def wait(self) -> float:
-        """Seconds from the first piece of a reply to its first sound: 0 to MOST_S."""
-        return min(MOST_S, max(0.0, MARGIN_S + max([self._late_now, *self._late])))
+        """Seconds from the first piece of a reply to its first sound: 0 to MAX_PREFILL_S."""
+        return min(MAX_PREFILL_S, max(0.0, PREFILL_MARGIN_S + max([self._late_now, *self._late])))
 
     @property
     def least(self) -> float:
-        """Seconds of a reply that must be there, if one does not have to wait for longer than that."""
-        return self._first if len(self._late) < KNOWN else 0.0
+        """Seconds of a reply that must be there, unless that takes longer than so many seconds."""
+        return self._first if len(self._late) < LEARNED_AFTER_REPLIES else 0.0
 
     def came(self, late: float) -> None:
-        """The latest piece of the reply under way was late by so many seconds; negative: early."""
+        """Take how late the latest piece of the reply under way was, in seconds; negative: early."""
         self._late_now = max(self._late_now, late)
 
     def ended(self, late: float) -> None:
         """A reply is over, the latest piece of which was late by so many seconds."""
         self._late.append(late)
-        self._late_now = EARLY
+        self._late_now = EARLIEST
 
 
 class ArrivalLog:
@@ -65,7 +60,7 @@ class ArrivalLog:
     def came(self, length: float, now: float, *, silent: bool = False) -> None:
         """A piece came; *silent* says that the last of what came before has been heard already."""
         late = now - self._begun - self._length
-        if not self._length or late > MOST_S:
+        if not self._length or late > MAX_PREFILL_S:
             self._begun, silent = now - self._length, True
         else:
             self.late = late if self.late is None else max(self.late, late)
@@ -77,9 +72,6 @@ class ArrivalLog:
 
     def due(self, read: float, wait: float, least: float = 0.0) -> float:
         """Return when the sound behind the first *read* seconds may be heard, where a beginning waits *wait*, and for
-        *least* of it to be there.
-
-        That is long ago when as much as *wait* came behind the first piece: whoever sends so fast lets nobody run dry.
-        """
+        *least* of it to be there. At once when as much as *wait* came behind the first piece: the buffer is safe."""
         held = max(0.0 if self._behind >= wait else wait, 0.0 if self._first + self._behind >= least else least)
         return self._begun + read + held if held else 0.0

@@ -1,4 +1,4 @@
-"""The way down: a ring buffer of what has arrived of the replies and was not heard yet, and the cues above it."""
+"""Playback buffer: ring buffer of the replies that were received and not heard yet, with cues mixed in."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ from ..core.events import PlaybackEnded, PlaybackStarted
 from ..dsp.pcm import FRAME_MS, Gain, frame_bytes, frame_samples, frames, mix, samples
 from .jitter import ArrivalLog, JitterEstimator
 
-CAPACITY_S = 660.0
-"""How much of replies may lie here: eleven minutes, 30 MiB at 24 kHz. So long the connection is read, and the pings of
-the service are answered, whatever is still unheard (servers hang up after 40 s without). When it is full the link reads
-no more until there is room again."""
-KEPT_S = 60.0
-"""The memory of more than this is given back once all of it was heard."""
-STARVED_S = 2.5
-"""A reply that sends nothing for so long, and has nothing left to be heard, is over whatever the service says: the
-microphone is not to wait for a server that never ends its replies. What comes later is heard all the same."""
-
-
-CUES_S = 2.0
-"""How much of cues may wait to be heard; what comes then is not played."""
-LULL_MS = 200
-"""Silence behind the last cue: what a device forgets then is not worth hearing, and nobody has to wait for it."""
+PLAYBACK_CAPACITY_S = 660.0
+"""30 MiB at 24 kHz. A full buffer stops the link from reading, and so from answering the pings of the service, which
+hangs up after 40 s without."""
+RETAINED_MEMORY_S = 60.0  # memory beyond this is given back once all of it was heard
+REPLY_STARVED_S = 2.5
+"""A reply that sends nothing for so long, and has nothing left to be heard, is over, so that the microphone does not
+wait for a service that never ends its replies. What comes later is heard all the same."""
+MAX_QUEUED_CUES_S = 2.0  # a cue that comes when so much of cues is waiting is not played
+CUE_TAIL_MS = 200  # of silence behind the last cue: dropping it in the device loses nothing, and needs no wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +33,49 @@ class OutputFrame:
     """A frame for the loudspeaker, s16le mono; the last of a reply may be shorter."""
 
     pcm: bytes
-    voice: bytes = b""
-    """The part of it that is a reply."""
-    cue: bool = False
-    """Whether a cue is in it."""
+    voice: bytes = b""  # the part of it that is a reply
+    cue: bool = False  # whether a cue is in it
 
 
 class Marker(Enum):
     """What ``read`` returns besides sound and events."""
 
-    DROP = "drop"
-    """A cut, or the end of a cue: the device is to forget what it has not played yet."""
-    REOPEN = "reopen"
-    """The device is to be closed and opened again."""
+    FLUSH = "flush"  # an interruption, or the end of a cue: drop what the device has not played yet
+    REOPEN = "reopen"  # close the device and open it again
 
 
 Stops = TypeVar("Stops", Marker, PlaybackEnded)
 
 
 class _Reply:
-    """One reply in the ring."""
+    """One reply in the buffer."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.waiting = 0  # samples in the ring
-        self.read = 0  # samples handed to the speaker thread
+        self.waiting = 0  # samples in the buffer
+        self.read = 0  # samples handed to the playout thread
         self.complete = False
         self.flowing = False  # past its prefill, and not fallen silent since
         self.since = 0.0  # when it would have begun if it had flown without a pause
         self.arrivals = ArrivalLog()
 
     def enough(self, frame: int) -> bool:
-        """Whether a *frame* of it is there, or its shorter end."""
+        """Whether there is a *frame* of it, or its shorter end."""
         return self.waiting >= frame or (self.complete and self.waiting > 0)
 
 
 class _Cues:
-    """What sounds above the replies: cues one after the other, the ring of an alarm again and again."""
+    """What is mixed into the replies: cues one after the other, the ring of an alarm again and again."""
 
     def __init__(self, rate: int) -> None:
-        self._frame, self._most = frame_bytes(rate), 2 * samples(CUES_S, rate)
+        self._frame, self._most = frame_bytes(rate), 2 * samples(MAX_QUEUED_CUES_S, rate)
         self._waiting = bytearray()
         self._ring = b""
-        self._lull = 0  # frames
+        self._tail = 0  # frames
 
     @property
     def idle(self) -> bool:
-        return not (self.sounding or self._lull)
+        return not (self.sounding or self._tail)
 
     @property
     def sounding(self) -> bool:
@@ -102,7 +92,7 @@ class _Cues:
 
     def clear(self) -> None:
         self._waiting.clear()
-        self._lull = 0
+        self._tail = 0
 
     def take(self) -> bytes:
         """Return the next frame of a cue, b"" where none sounds."""
@@ -111,25 +101,23 @@ class _Cues:
         frame = bytes(self._waiting[: self._frame])
         del self._waiting[: self._frame]
         if frame:
-            self._lull = frames(LULL_MS)
+            self._tail = frames(CUE_TAIL_MS)
         return frame and frame.ljust(self._frame, b"\0")
 
     def rest(self) -> OutputFrame | Marker | None:
-        """Return what follows when nothing sounds any more: silence, at its end DROP, then None."""
-        if not self._lull:
+        """Return what follows when nothing sounds any more: silence, at its end FLUSH, then None."""
+        if not self._tail:
             return None
-        self._lull -= 1
-        return OutputFrame(bytes(self._frame)) if self._lull else Marker.DROP
+        self._tail -= 1
+        return OutputFrame(bytes(self._frame)) if self._tail else Marker.FLUSH
 
 
 class PlaybackBuffer:
-    """The link writes, the speaker thread reads, the main thread cuts.
+    """Written by the link thread, read by the playout thread, cut by the main thread.
 
     Nothing of a reply is ever overwritten, lost, repeated or reordered. A cut lasts until the link has told the service
-    (``accept``): what it writes before that belongs to the dead reply and is dropped. Cues are added to whatever
-    sounds. *volume*, in percent, is that of the replies. A reply waits for its *prefill* before it begins to sound, and
-    before it goes on after it fell silent; *clock* is what that is measured by, in seconds. *wake* is for a loudspeaker
-    that swallows what it gets first.
+    (``accept``): what it writes before that belongs to the interrupted reply and is dropped. A reply waits for its
+    *prefill* before it begins to sound, and before it goes on after it fell silent; *clock* measures that, in seconds.
     """
 
     def __init__(
@@ -138,34 +126,34 @@ class PlaybackBuffer:
         *,
         volume: int = 100,
         wake: int = 0,
-        capacity: float = CAPACITY_S,
+        capacity: float = PLAYBACK_CAPACITY_S,
         prefill: JitterEstimator | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rate = rate
         self._frame = frame_samples(rate)
         self._prefill, self._clock = prefill or JitterEstimator(), clock
-        # Pages of its own: those that were never used take no room, and they can be given back.
+        # Pages of its own: those never used take no memory, and used ones can be given back.
         self._memory = mmap.mmap(-1, 2 * samples(capacity, rate), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._buffer = np.frombuffer(self._memory, np.int16)
-        self._used = 0  # so many samples of it, from its beginning
+        self._used = 0  # samples from its beginning whose pages are used
         self._begin = 0  # where the oldest sample lies
         self._filled = 0
         self._replies: deque[_Reply] = deque()
-        self._ending: _Reply | None = None  # all of it was read, and the reader still waits until it was heard
+        self._ending: _Reply | None = None  # all of it was read, and the reader waits until it was heard
         self._cuts = 0  # not yet accepted
         self._cues = _Cues(rate)
         self._volume, self._gain = volume, Gain(volume)
         self.wake = wake
-        """Milliseconds of silence before each sound that comes after the loudspeaker was quiet, so that it is awake."""
+        """Milliseconds of silence before a sound after a pause, for a loudspeaker that swallows what it gets first."""
         self._asleep = True
-        self._waking = 0  # frames of that silence that were not read yet
+        self._waking = 0  # frames of that silence that are to be read yet
         self._awake_at = 0.0  # when all of it that was read will have been heard
-        self._drop = self._closed = False
+        self._flush = self._closed = False
         self._reopen: bool | None = None  # asked for: at once, or when nothing sounds
         self._changed = threading.Condition()
-        self._uncut = threading.Lock()  # held but for a cut that was not read yet: to wait for it is to wait for a cut
-        self._uncut.acquire()
+        self._no_cut = threading.Lock()  # released while there is a cut to be read: acquiring it waits for a cut
+        self._no_cut.acquire()
         self.underruns = 0
         """How often a reply fell silent in the middle, because its next piece came too late."""
 
@@ -184,7 +172,7 @@ class PlaybackBuffer:
             return 2 * len(wave)
 
     def finish(self, reply: str | None = None) -> None:
-        """No more sound of *reply* comes; None: of no reply, for the connection is gone."""
+        """No more sound of *reply* comes; None: of any reply, because the connection is lost."""
         with self._changed:
             for waiting in self._replies:
                 if reply in (None, waiting.name):
@@ -192,7 +180,7 @@ class PlaybackBuffer:
             self._changed.notify_all()
 
     def accept(self) -> None:
-        """The service knows of one cut: what is written from now on is wanted again, if that was the last."""
+        """The service knows of one cut: if that was the last one, what is written from now on is played again."""
         with self._changed:
             self._cuts = max(0, self._cuts - 1)
 
@@ -222,7 +210,7 @@ class PlaybackBuffer:
 
     @property
     def prefill(self) -> float:
-        """How long the beginning of a reply waits that comes as fast as it sounds, in seconds, by what was learned."""
+        """Seconds that the beginning of a reply in real time waits, by what was learned."""
         with self._changed:
             return self._prefill.wait
 
@@ -232,7 +220,7 @@ class PlaybackBuffer:
         return not self._replies and self._cues.idle
 
     def cut(self) -> tuple[str, int]:
-        """Be silent at once and stay so until ``accept``; return the current reply and how many ms of it were read."""
+        """Be silent at once and until ``accept``; return the current reply and how many ms of it were read."""
         with self._changed:
             reply = self._ending or (self._replies[0] if self._replies else None)
             name, read = (reply.name, reply.read) if reply else ("", 0)
@@ -242,21 +230,21 @@ class PlaybackBuffer:
             self._filled = 0
             self._give_back()
             self._cuts += 1
-            self._drop = True
-            if self._uncut.locked():
-                self._uncut.release()
+            self._flush = True
+            if self._no_cut.locked():
+                self._no_cut.release()
             self._changed.notify_all()
             return name, 1000 * read // self._rate
 
-    def silenced(self, seconds: float = 0.0) -> bool:
-        """Whether there was a cut that the reader has not heard of yet. Waits for one, so many *seconds* at most; only
-        the speaker's thread may."""
-        if seconds > 0 and not self._drop:
-            self._uncut.acquire(timeout=seconds)
-        return self._drop
+    def interrupted(self, seconds: float = 0.0) -> bool:
+        """Whether there was a cut that ``read`` has not returned yet. Waits for one, *seconds* at most; for the playout
+        thread."""
+        if seconds > 0 and not self._flush:
+            self._no_cut.acquire(timeout=seconds)
+        return self._flush
 
-    def ask_to_reopen(self, *, at_once: bool) -> None:
-        """Let the reader read REOPEN *at_once*, or when nothing else is left to be read."""
+    def request_reopen(self, *, at_once: bool) -> None:
+        """Let ``read`` return REOPEN *at_once*, or when nothing else is left to be read."""
         with self._changed:
             self._reopen = at_once
             self._changed.notify_all()
@@ -267,7 +255,7 @@ class PlaybackBuffer:
             self._closed = True
             self._changed.notify_all()
 
-    # The speaker thread -----------------------------------------------------------------------------------------------
+    # The playout thread -----------------------------------------------------------------------------------------------
 
     def read(self) -> OutputFrame | PlaybackStarted | PlaybackEnded | Marker | None:
         """Wait for what comes next: a frame, an event, a marker; None: the end."""
@@ -276,10 +264,10 @@ class PlaybackBuffer:
             while True:
                 if self._closed:
                     return None
-                if self._drop:
-                    self._drop = False
-                    self._uncut.acquire(blocking=False)
-                    return self._stopping(Marker.DROP)
+                if self._flush:
+                    self._flush = False
+                    self._no_cut.acquire(blocking=False)
+                    return self._stopping(Marker.FLUSH)
                 if self._reopen or (self._reopen is False and self.quiet):
                     self._reopen = None
                     return self._stopping(Marker.REOPEN)
@@ -288,7 +276,7 @@ class PlaybackBuffer:
                 self._wait()
 
     def _stopping(self, item: Stops) -> Stops:
-        """Return *item*, with which the loudspeaker stops: what sounds next has to wake it."""
+        """Return *item*, with which the loudspeaker stops: the next sound has to wake it."""
         self._asleep, self._waking = True, 0
         return item
 
@@ -302,13 +290,12 @@ class PlaybackBuffer:
         if voice or cue:
             return OutputFrame(mix(voice, cue), voice, cue=bool(cue))
         if self._replies and self._replies[0].flowing:
-            return None  # no silence in the middle of a reply, and nothing forgotten that the device still has of it
+            return None  # no silence in the middle of a reply, and no FLUSH of what the device still has of it
         rest = self._cues.rest()
         return self._stopping(rest) if isinstance(rest, Marker) else rest
 
     def _wakes(self) -> bool:
-        """Whether silence is next, because the loudspeaker is to be awake before something sounds, or to stay so until
-        a reply that waits for its prefill does."""
+        """Whether silence is next, to wake the loudspeaker before a sound, or to keep it awake during a prefill."""
         reply = self._replies[0] if self._replies else None
         ready = reply is not None and reply.enough(self._frame)
         if self._asleep:
@@ -341,18 +328,18 @@ class PlaybackBuffer:
         return None
 
     def _held(self, reply: _Reply) -> float:
-        """Return how many seconds what waits of *reply* is held back for its prefill; 0 or less: not any more."""
+        """Return how many more seconds *reply* is held back for its prefill; 0 or less: none."""
         if reply.complete or reply.flowing:
             return 0.0
         due = reply.arrivals.due(reply.read / self._rate, self._prefill.wait, self._prefill.least)
         return due - self._clock()
 
     def _wait(self) -> None:
-        """Wait for a change, or the end of a prefill; a reply that has begun and gets none for too long is complete."""
+        """Wait for a change, or the end of a prefill; a reply without a change for too long is complete."""
         reply = self._replies[0] if self._replies else None
         if reply and reply.waiting >= self._frame:
             self._changed.wait(max(0.0, self._held(reply)))
-        elif not self._changed.wait(STARVED_S if reply else None) and self._replies:
+        elif not self._changed.wait(REPLY_STARVED_S if reply else None) and self._replies:
             self._replies[0].complete = True
 
     # Under the lock ---------------------------------------------------------------------------------------------------
@@ -365,7 +352,7 @@ class PlaybackBuffer:
         return self._replies[-1]
 
     def _arrived(self, reply: _Reply, count: int) -> None:
-        """Note when *count* samples of *reply* came: what is late teaches the prefill at once."""
+        """Note when *count* samples of *reply* came: the prefill learns from late ones at once."""
         now = self._clock()
         silent = reply.flowing and reply.waiting < self._frame and now > reply.since + reply.read / self._rate
         if silent:
@@ -377,7 +364,7 @@ class PlaybackBuffer:
         reply.waiting += count
 
     def _end_first(self) -> None:
-        """The first reply is over: the prefill is not longer than it needs to be."""
+        """Remove the first reply, which is over: the prefill may become shorter."""
         reply = self._replies.popleft()
         if reply.arrivals.late is not None:
             self._prefill.ended(reply.arrivals.late)
@@ -393,8 +380,8 @@ class PlaybackBuffer:
         self._used = max(self._used, min(at + len(wave), len(self._buffer)))
 
     def _give_back(self) -> None:
-        """A long answer was heard: its memory is for others now."""
-        if self._used > samples(KEPT_S, self._rate):
+        """Give the memory of a long answer back, which was heard."""
+        if self._used > samples(RETAINED_MEMORY_S, self._rate):
             self._memory.madvise(mmap.MADV_DONTNEED)
             self._used = 0
 

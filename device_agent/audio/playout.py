@@ -1,4 +1,4 @@
-"""The speaker's thread: plays what arrived, says when a reply begins to be heard, and when it has been."""
+"""Playout thread: writes the playback buffer to the loudspeaker, and reports when a reply begins and ends to sound."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from .playback_buffer import Marker, OutputFrame, PlaybackBuffer
 class PlayoutThread:
     """``run`` is the speaker's thread; everything else may be called from any thread.
 
-    A loudspeaker that fails is closed until ``reopen``. Meanwhile everything is over as soon as it begins: nobody hears
-    it, and nobody waits for it.
+    A loudspeaker that fails is closed until ``reopen``. Meanwhile a ``SilentSpeaker`` takes its place.
     """
 
     def __init__(
@@ -35,8 +34,8 @@ class PlayoutThread:
         *,
         patient: bool = False,
     ) -> None:
-        """*closed* is where the ports meet that are closed for a moment. *patient* says that a loudspeaker which fails
-        will come back; otherwise that is the end."""
+        """At *closed* both ports meet while they are closed for a moment. *patient*: a loudspeaker that fails is
+        expected back; otherwise its failure ends ``run``."""
         self._playback, self._speaker, self._echo, self._tell = playback, speaker, echo, tell
         self._closed, self._patient = closed, patient
         self._lost = False
@@ -45,15 +44,15 @@ class PlayoutThread:
 
     @property
     def gaps(self) -> tuple[int, int]:
-        """How often the loudspeaker ran dry, and how often what came of replies did."""
+        """How often the loudspeaker ran dry, and how often the replies did."""
         return self._speaker.underruns, self._playback.underruns
 
     def reopen(self) -> None:
         """Close the loudspeaker for a moment as soon as nothing sounds, or try again to open it."""
-        self._playback.ask_to_reopen(at_once=self._lost)
+        self._playback.request_reopen(at_once=self._lost)
 
     def wake(self) -> None:
-        """Look at the world: somebody wants us to stop."""
+        """Look whether it is time to stop."""
         self._playback.close()
 
     def run(self, stopping: threading.Event) -> None:
@@ -73,7 +72,7 @@ class PlayoutThread:
                 self._tell(SpeakerLost(str(error)))
 
     def _play(self, speaker: Speaker) -> bool:
-        """Play until the loudspeaker is to be opened again; return whether it is, or the end has come."""
+        """Play until the loudspeaker is to be opened again (True), or the end (False)."""
         with closing(speaker):
             speaker.open()
             if speaker is self._speaker:
@@ -88,19 +87,19 @@ class PlayoutThread:
 
     def _take(self, speaker: Speaker, item: OutputFrame | PlaybackStarted | PlaybackEnded | Marker) -> None:
         match item:
-            case Marker.DROP:
+            case Marker.FLUSH:
                 speaker.drop()
                 self._echo.dropped(time.monotonic())
                 self._begun = None
             case PlaybackStarted():
                 self._begun = item
             case PlaybackEnded():
-                speaker.drain(self._playback.silenced)
+                speaker.drain(self._playback.interrupted)
                 self._tell(item)
             case OutputFrame():
-                self.level.hear(item.pcm)
-                self._echo.sounds(item, speaker.latency, time.monotonic())
-                speaker.write(item.pcm, self._playback.silenced)
+                self.level.measure(item.pcm)
+                self._echo.played(item, speaker.latency, time.monotonic())
+                speaker.write(item.pcm, self._playback.interrupted)
                 if self._begun is not None:
                     self._tell(self._begun)
                     self._begun = None

@@ -20,7 +20,7 @@ from ..config.model import Config, ServiceConfig
 from ..core.errors import AgentError, ConfigError
 from ..runtime import systemd
 from ..runtime.atomic_file import read_stream, replace_whole
-from ..runtime.paths import INSTALLED
+from ..runtime.paths import INSTALLED_CONFIG
 
 NONE_YET = "There is no key yet. When you have one: sudo device-agent key"
 RUNNING = {"active", "activating", "reloading"}
@@ -28,7 +28,7 @@ RUNNING = {"active", "activating", "reloading"}
 
 
 def put_key(
-    service: str = "", file: str = "", *, if_none: bool = False, restart: bool = True, settings: Path = INSTALLED
+    service: str = "", file: str = "", *, if_none: bool = False, restart: bool = True, settings: Path = INSTALLED_CONFIG
 ) -> int:
     """Store a key for *service*, or for the first one in *settings*; return the exit status.
 
@@ -146,22 +146,25 @@ def _notes(text: str, place: Place) -> list[str]:
     """Return what else has to be done before the key is used."""
     notes = []
     if not place.chosen and (whose := issuer(text)) and foreign(text, place.service):
-        notes.append(f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED} to that service.")
+        notes.append(
+            f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED_CONFIG} to that service."
+        )
     if not place.wanted:
         notes.append(
-            f"{INSTALLED} names another place for this key (api_key_file or token_url), which is used instead of it."
+            f"{INSTALLED_CONFIG} names another place for this key (api_key_file or token_url), "
+            "which is used instead of it."
         )
     return notes
 
 
 def _use() -> int:
     """Let the running speaker take the key, which it reads when it starts; return the exit status."""
-    told = systemd.asked("LoadState", "ActiveState")
+    told = systemd.unit_properties("LoadState", "ActiveState")
     if told.get("ActiveState") not in RUNNING:
         ready = told.get("LoadState") == "loaded"
         print("It is used from the next start on" + (": sudo systemctl start device-agent" if ready else "."))
         return 0
-    if systemd.restarted():
+    if systemd.restart_unit():
         print("device-agent was restarted and now uses it.")
         return 0
     raise AgentError("device-agent does not start. To see why: sudo device-agent check")

@@ -20,7 +20,7 @@ CARD_NUMBER = re.compile(r"[\s:-]*\(hw:\d+,\d+\)$")
 
 def show_devices(out: TextIO) -> int:
     """Print the sound devices; return 0 if there are any, else 1."""
-    from ..hardware.portaudio import devices
+    from ..hardware.portaudio_host import devices
 
     found = devices()
     for line in listed(found) if found else [NO_DEVICES]:

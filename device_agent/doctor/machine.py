@@ -73,7 +73,7 @@ class MachineCheck:
     def _unit(self) -> Progress:
         if not (self._root / "run/systemd/system").is_dir():
             return
-        said = systemd.asked("LoadState", "ActiveState", "SubState", "UnitFileState", "ExecMainStatus")
+        said = systemd.unit_properties("LoadState", "ActiveState", "SubState", "UnitFileState", "ExecMainStatus")
         if said.get("LoadState") == "not-found":
             yield Finding("unit", "not installed as a service: it runs when you start it", figures={"installed": False})
         elif said:
@@ -119,15 +119,15 @@ def judge_unit(said: dict[str, str]) -> Finding:
     active, enabled = said.get("ActiveState", "unknown"), said.get("UnitFileState") or "not enabled"
     text, advice = f"{active}, {enabled}", ""
     if active == "failed" or said.get("SubState") == "auto-restart":
-        text, advice = f"{text}; it fails", f"to see why: sudo journalctl -eu {systemd.UNIT}"
+        text, advice = f"{text}; it fails", f"to see why: sudo journalctl -eu {systemd.UNIT_NAME}"
         if said.get("ExecMainStatus") == str(os.EX_CONFIG):
             text = f"{active}, {enabled}; it does not start"
             advice = (
                 "its configuration or its key was wrong: if something below says FAIL, correct that; if nothing does, "
-                f"sudo systemctl restart {systemd.UNIT}"
+                f"sudo systemctl restart {systemd.UNIT_NAME}"
             )
     elif enabled != "enabled":
-        advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT}"
+        advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT_NAME}"
     return _noted("unit", text, advice, {"active": active, "enabled": enabled})
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import DeviceFailed
-from ..hardware.device_users import holders
+from ..hardware.device_users import device_users
 from .findings import Finding, Mark
 
 GPIO_FILES = "/dev/gpiochip"
@@ -20,7 +20,7 @@ STOP_ADVICE = "to try it: sudo systemctl stop device-agent; check again; sudo sy
 def open_failed(name: str, files: str, error: DeviceFailed) -> Finding:
     """Return the finding about a thing that does not open, which is no failure where a running agent holds it. *files*
     is the prefix of its device files."""
-    running, names = running_agents(), holders(files)
+    running, names = running_agents(), device_users(files)
     for number in running:
         if number in map(_number, names):
             text = f"not tried: the agent that is running (process {number}) uses it"
@@ -60,6 +60,6 @@ def _is_agent(words: list[str]) -> bool:
 
 
 def _number(holder: str) -> int:
-    """Return the process id at the end of a line of ``holders``."""
+    """Return the process id at the end of a line of ``device_users``."""
     found = re.search(r"\((\d+)\)$", holder)
     return int(found[1]) if found else 0

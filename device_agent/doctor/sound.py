@@ -19,7 +19,7 @@ from ..core.errors import AgentError, DeviceFailed
 from ..dsp.pcm import FRAME_MS, frame_bytes, frames, level, seconds
 from ..dsp.resampling import resample
 from ..hardware.channels import Channels, no_channel
-from ..hardware.device_users import CARDS
+from ..hardware.device_users import SOUND_DEVICES
 from ..hardware.ports import Microphone, Speaker
 from ..hardware.wav import read_wav
 from . import channels, echo_advice, microphone_level
@@ -64,7 +64,7 @@ class SoundCheck:
         try:
             yield _card("microphone", "input", self._in, self._rate, self._config.microphone.channel)
         except DeviceFailed as error:
-            yield open_failed("microphone", CARDS, error)
+            yield open_failed("microphone", SOUND_DEVICES, error)
             return
         yield from self._listen()
 
@@ -122,7 +122,7 @@ class SoundCheck:
         try:
             card = _card("loudspeaker", "output", self._out, self._rate)
         except DeviceFailed as error:
-            yield open_failed("loudspeaker", CARDS, error)
+            yield open_failed("loudspeaker", SOUND_DEVICES, error)
             return
         with closing(open_speaker(self._out, self._rate)) as speaker:
             speaker.open()

@@ -1,4 +1,4 @@
-"""How alike two pieces of sound are."""
+"""Normalised cross-correlation of two pieces of sound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def likeness(part: bytes, whole: bytes) -> tuple[float, int]:
-    """Return how well *part* fits into *whole* where it fits best (1 is the same sound, maybe louder), and at which
+    """Return how well *part* fits into *whole* where it fits best (1 is the same sound at any level), and at which
     sample. Both have one rate."""
     a = np.frombuffer(part, np.int16).astype(np.float64)
     b = np.frombuffer(whole, np.int16).astype(np.float64)

@@ -1,4 +1,4 @@
-"""How loud it is at this moment, for whoever looks."""
+"""Level meter: peak of the frame levels, measured only while it is watched."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from .pcm import SILENCE_DB, level
 
 
 class LevelMeter:
-    """Shown every frame by the thread that has it; asked by another. Nothing is measured while nobody wants it."""
+    """``measure`` belongs to the thread with the frames, ``take`` to another. Measures only while *wanted*."""
 
     def __init__(self) -> None:
         self.wanted = False
         self._loudest = SILENCE_DB
 
-    def hear(self, pcm: bytes) -> None:
+    def measure(self, pcm: bytes) -> None:
         """Take the next frame."""
         if self.wanted:
             self._loudest = max(self._loudest, level(pcm))
 
     def take(self) -> float:
-        """Return the loudness in dBFS of the loudest frame since this was called last."""
+        """Return the level in dBFS of the loudest frame since the last call."""
         loudest, self._loudest = self._loudest, SILENCE_DB
         return loudest

@@ -1,4 +1,4 @@
-"""Tone filter: removes known tones from a frame."""
+"""Notch filter: removes known tones from a frame."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .pcm import FULL_SCALE, frame_samples
 class ToneFilter:
     """Removes tones of these *frequencies* (Hz) from the frames of a microphone at *rate* Hz. Belongs to one thread.
 
-    What the last two frames hold of each tone, at a loudness that may change as a cubic does, is subtracted from the
-    last one: 30 dB and more of a cue, and of a voice what lies within some 40 Hz of the notes.
+    Each tone is fitted to two frames, its amplitude as a cubic, and subtracted from the last one: 30 dB and more of a
+    cue, and of a voice what lies within some 40 Hz of the tones.
     """
 
     def __init__(self, rate: int, frequencies: Iterable[float]) -> None:
@@ -26,18 +26,18 @@ class ToneFilter:
             for power in range(4)
             for wave in (np.cos, np.sin)
         ]
-        notes: np.ndarray = np.linalg.qr(np.stack(waves, axis=1))[0]
-        self._seen, self._taken = notes.T.astype(np.float32), notes[self._size :].astype(np.float32)
+        basis: np.ndarray = np.linalg.qr(np.stack(waves, axis=1))[0]
+        self._analysis, self._synthesis = basis.T.astype(np.float32), basis[self._size :].astype(np.float32)
         self._last = np.zeros(self._size, np.int16)
 
     def pass_by(self, frame: bytes) -> None:
-        """Take a frame that holds no cue."""
+        """Take a frame without tones."""
         self._last = np.frombuffer(frame, np.int16)
 
     def clean(self, frame: bytes) -> bytes:
-        """Return the next frame without what it holds of a cue."""
+        """Return the next frame without the tones."""
         now = np.frombuffer(frame, np.int16)
         both = np.concatenate((self._last, now)).astype(np.float32)
         self._last = now
-        rest = now - self._taken @ (self._seen @ both)
+        rest = now - self._synthesis @ (self._analysis @ both)
         return bytes(np.rint(np.clip(rest, -FULL_SCALE, FULL_SCALE - 1)).astype(np.int16))

@@ -1,7 +1,4 @@
-"""Arithmetic of sound: frames, rates, levels. All sound in this program is s16le mono; only its rate differs.
-
-The only file that knows soxr. Nothing here is shared between threads.
-"""
+"""PCM arithmetic: frames, levels, gain, mixing. All sound is s16le mono; only its rate differs."""
 
 from __future__ import annotations
 
@@ -11,14 +8,10 @@ import numpy as np
 
 FRAME_MS = 20
 """Length of a frame: what the microphone delivers, the gate judges and the loudspeaker takes at once."""
-
 FULL_SCALE = 32768.0
-SILENCE_DB = -96.0
-"""What ``level`` says of digital silence: the floor of 16 bits."""
-DITHER = 2
-"""Steps of the converter: where the rate is changed, digital silence comes out with so much of dither."""
-GLANCE = 40
-"""Every so many samples one is looked at, before all of them are: a dozen tell nearly every frame from silence."""
+SILENCE_DB = -96.0  # level of digital silence: the floor of 16 bits
+DITHER = 2  # steps of the converter: a rate conversion makes so much dither of digital silence
+PROBE_STRIDE = 40  # one sample in so many is looked at first: a dozen tell nearly every frame from silence
 
 
 def samples(seconds: float, rate: int) -> int:
@@ -42,32 +35,31 @@ def frames(milliseconds: float) -> int:
 
 
 def seconds(pcm: bytes, rate: int) -> float:
-    """Return how long *pcm* lasts."""
+    """Return the length of *pcm*."""
     return len(pcm) / (2 * rate)
 
 
 def level(pcm: bytes) -> float:
-    """Return the loudness of *pcm* in dBFS (RMS; a full-scale square wave is 0), SILENCE_DB where nothing sounds."""
+    """Return the level of *pcm* in dBFS (RMS; a full-scale square wave is 0), SILENCE_DB for digital silence."""
     wave = np.frombuffer(pcm, np.int16).astype(np.float32)
     return decibels(float(np.dot(wave, wave)) / max(1, len(wave)))
 
 
 def powers(wave: np.ndarray) -> tuple[float, float]:
-    """Return the power of *wave*, in float64 for the sums to be exact, and that around its mean: some microphones add
-    an offset that nobody hears."""
+    """Return the power of *wave* (float64, for exact sums), with and without an offset, which some microphones have."""
     count = max(1, len(wave))
     power = float(np.dot(wave, wave)) / count
     return power, power - (float(wave.sum()) / count) ** 2
 
 
 def decibels(power: float) -> float:
-    """Return *power* in dBFS, SILENCE_DB where there is none."""
+    """Return *power* in dBFS, at least SILENCE_DB."""
     return max(SILENCE_DB, 10 * math.log10(power / FULL_SCALE**2)) if power > 0 else SILENCE_DB
 
 
 def is_nothing(pcm: bytes) -> bool:
-    """Whether *pcm* is digital silence: no converter that hears a room is so quiet, whatever offset it adds."""
-    few = memoryview(pcm).cast("h")[::GLANCE]
+    """Whether *pcm* is digital silence, with any offset: a converter that hears a room is never so quiet."""
+    few = memoryview(pcm).cast("h")[::PROBE_STRIDE]
     if few and max(few) - min(few) > 2 * DITHER:
         return False
     wave = np.frombuffer(pcm, np.int16)
@@ -75,7 +67,7 @@ def is_nothing(pcm: bytes) -> bool:
 
 
 def mix(one: bytes, other: bytes) -> bytes:
-    """Return both sounds at once, as long as the longer of them; what is too loud for 16 bits is cut off."""
+    """Return the sum of both, as long as the longer of them and clipped to 16 bits."""
     if not (one and other):
         return one or other
     size = max(len(one), len(other))
@@ -89,13 +81,13 @@ def unfold(pcm: bytes, channels: int) -> bytes:
 
 
 class Gain:
-    """A volume that glides: a change is spread over one call, so that it never clicks."""
+    """Volume without clicks: a change is spread over one frame."""
 
     def __init__(self, percent: float) -> None:
         self._target = self._now = loudness(percent)
 
     def set(self, percent: float) -> None:
-        """Glide to *percent* (0 to 100) within the next frame."""
+        """Change to *percent* (0 to 100) within the next frame."""
         self._target = loudness(percent)
 
     def apply(self, pcm: bytes) -> bytes:
@@ -111,5 +103,5 @@ class Gain:
 
 
 def loudness(percent: float) -> float:
-    """Return the factor for a volume of *percent*: 100 is 1, 0 is 0, and the way between sounds even to an ear."""
+    """Return the factor for a volume of *percent*: 100 is 1, 0 is 0, and the steps between sound equal."""
     return (max(0.0, min(100.0, percent)) / 100) ** 2

@@ -1,4 +1,4 @@
-"""Streaming sample rate conversion, and frames of equal length."""
+"""Streaming resampler (soxr), and a framer that cuts a stream into equal frames. The only file that imports soxr."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import soxr
 class Resampler:
     """Changes the rate of a stream, with an anti-alias filter; equal rates pass untouched, bit for bit.
 
-    The filter holds 1 to 20 ms back, ``flush`` returns them at the end of a stream. The *quality* "LQ" of soxr keeps
-    three quarters of the band flat (9 kHz of sound at 24 kHz, all of a voice) and answers every frame with one; "HQ"
-    keeps nearly all of it, but answers in blocks of 35 ms.
+    The filter holds 1 to 20 ms back, which ``flush`` returns. The *quality* "LQ" of soxr keeps three quarters of the
+    band (9 kHz at 24 kHz, all of a voice) and answers every frame with one; "HQ" keeps more, in blocks of 35 ms.
     """
 
     def __init__(self, rate_in: int, rate_out: int, quality: str = "LQ") -> None:
@@ -19,7 +18,7 @@ class Resampler:
         self._stream = None if same else soxr.ResampleStream(rate_in, rate_out, 1, np.int16, quality)
 
     def feed(self, pcm: bytes) -> bytes:
-        """Take the next piece of the stream; return what can be said of it already, possibly nothing."""
+        """Take the next piece of the stream; return what is complete already, possibly nothing."""
         if self._stream is None:
             return pcm
         return bytes(self._stream.resample_chunk(np.frombuffer(pcm, np.int16)))
@@ -33,19 +32,19 @@ class Resampler:
         return rest
 
     def clear(self) -> None:
-        """Forget the stream; the next ``feed`` begins another."""
+        """Drop the stream; the next ``feed`` begins another."""
         if self._stream is not None:
             self._stream.clear()
 
 
 def resample(pcm: bytes, rate_in: int, rate_out: int) -> bytes:
-    """Return all of *pcm* at another rate, for sound that is whole already."""
+    """Return all of *pcm* at another rate."""
     resampler = Resampler(rate_in, rate_out, "HQ")
     return resampler.feed(pcm) + resampler.flush()
 
 
 class Framer:
-    """Cuts a stream of any pieces into equal frames."""
+    """Cuts a stream of pieces of any length into frames of *size* bytes."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -64,6 +63,6 @@ class Framer:
         return frame
 
     def flush(self) -> bytes:
-        """End the stream: return its rest as a frame filled up with silence, or b""."""
+        """End the stream: return its rest as a frame padded with silence, or b""."""
         frame, self._rest = bytes(self._rest), bytearray()
         return frame.ljust(self._size, b"\0") if frame else b""

@@ -1,7 +1,7 @@
-"""Which channel of a microphone is heard. The chosen one, or the first that hears.
+"""Channel selection: which channel of a microphone is used, the chosen one or the first that hears.
 
 Channels are never mixed: of a pair with one wired the wrong way round the mean is silence, and a chip with several
-microphones puts what it made of all of them into its first channel, beside the raw ones.
+microphones puts its result into its first channel, beside the raw ones.
 """
 
 from __future__ import annotations
@@ -15,44 +15,36 @@ from ..dsp.pcm import FULL_SCALE, frame_samples, powers
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 8
-"""Channels that are looked at for a voice: those of the largest arrays."""
-HEARD = FULL_SCALE**2 * 10 ** (-66 / 10)
-"""Power of sound that a channel which hears should hear, too; a voice at some distance in a microphone without any
-gain is there, the noise of a converter without a microphone below."""
-CLEAR = FULL_SCALE**2 * 10 ** (-50 / 10)
-"""Power of sound that shows that a channel hears."""
-DEAF = 10 ** (-24 / 10)
-"""A channel with less than this part of the loudest one's power hears nothing of it: two microphones on one card
-differ by a few dB, and what leaks from one wire into the next is weaker."""
-ALIKE = 0.1
-"""With more than this part of it, a channel hears as well as the loudest."""
-SURE_S = 1.0
-"""A first channel that heard clearly for so long is not dead, and is not judged again: later a chip may silence it
-while it takes out the device's own voice or noise."""
-LEAST_S = 0.005
-"""A shorter piece says little about how loud anything is."""
+MAX_JUDGED_CHANNELS = 8  # those of the largest arrays
+AUDIBLE_POWER = FULL_SCALE**2 * 10 ** (-66 / 10)  # a distant voice has more, a converter without a microphone less
+CLEAR_POWER = FULL_SCALE**2 * 10 ** (-50 / 10)  # shows that a channel works
+DEAF_RATIO = 10 ** (-24 / 10)
+"""Of the loudest channel's power: two microphones on one card differ by a few dB, and crosstalk is weaker."""
+ALIKE_RATIO = 0.1  # with more than this part of it, a channel hears as well as the loudest
+CHANNEL_SURE_S = 1.0
+"""A first channel that heard clearly for so long is not judged again: later a chip may silence it against echo."""
+MIN_JUDGED_S = 0.005  # a shorter piece says little about its level
 
 
 class Channels:
-    """Makes one channel of *count* interleaved ones at *rate* Hz, of a microphone called *name*. For one thread.
+    """Picks one of *count* interleaved channels at *rate* Hz, of a microphone called *name*. For one thread.
 
-    *chosen* counts from 1. None: it is channel 1, unless that is dead: silent, but for an offset, hiss and what leaks
-    into it, while another hears something. Then it is the first that hears, until channel 1 does. No sound is lost in
-    between, for each piece is judged before it is passed on.
+    *chosen* counts from 1. None: channel 1, unless that is dead: silent, but for an offset, hiss and crosstalk, while
+    another hears something. Then it is the first that hears, until channel 1 does. Each piece is judged before it is
+    passed on, so no sound is lost.
     """
 
     def __init__(self, count: int, rate: int, chosen: int | None = None, name: str = "microphone") -> None:
         self._count, self._name = count, name
         self._heard = (chosen or 1) - 1
         self._doubted = chosen is None and count > 1
-        self._least, self._sure = LEAST_S * rate, SURE_S * rate  # samples
+        self._least, self._sure = MIN_JUDGED_S * rate, CHANNEL_SURE_S * rate  # samples
         self._piece = frame_samples(rate)
         self._told = False
 
     @property
     def heard(self) -> int:
-        """The channel that is passed on, from 1."""
+        """The channel in use, from 1."""
         return self._heard + 1
 
     def feed(self, pcm: bytes) -> bytes:
@@ -65,17 +57,17 @@ class Channels:
         return wave[:, self._heard].tobytes()
 
     def whole(self, pcm: bytes) -> bytes:
-        """Return the one channel of a whole recording, as if it were heard piece by piece."""
+        """Return the one channel of a whole recording, judged piece by piece."""
         size = 2 * self._count * self._piece
         return b"".join(self.feed(pcm[start : start + size]) for start in range(0, len(pcm), size))
 
     def _judge(self, wave: np.ndarray) -> None:
-        heard = [powers(each)[1] for each in wave[:, :LOOKED_AT].T.astype(np.float64)]
+        heard = [powers(each)[1] for each in wave[:, :MAX_JUDGED_CHANNELS].T.astype(np.float64)]
         loudest, first = max(heard), heard[0]
-        if first < DEAF * loudest:
-            if loudest >= HEARD and heard[self._heard] < ALIKE * loudest:
-                self._take(next(number for number, power in enumerate(heard) if power >= ALIKE * loudest))
-        elif first >= CLEAR:
+        if first < DEAF_RATIO * loudest:
+            if loudest >= AUDIBLE_POWER and heard[self._heard] < ALIKE_RATIO * loudest:
+                self._take(next(number for number, power in enumerate(heard) if power >= ALIKE_RATIO * loudest))
+        elif first >= CLEAR_POWER:
             self._heard = 0
             self._sure -= len(wave)
             self._doubted = self._sure > 0
@@ -92,7 +84,7 @@ class Channels:
 
 
 def no_channel(name: str, count: int, chosen: int) -> DeviceFailed:
-    """Return what to say where the microphone called *name* has *count* channels, which are too few."""
+    """Return the error of a microphone called *name* that has only *count* channels."""
     there = "1 channel" if count == 1 else f"{count} channels"
     return DeviceFailed(
         f"{name} has {there}, and microphone.channel is {chosen}: choose 1 to {count}, or leave it empty"

@@ -1,4 +1,4 @@
-"""Which other programs have a sound card open: PortAudio only says that it is busy, or leaves it out."""
+"""Device users: processes that have a sound card open; PortAudio only says that it is busy, or leaves it out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-CARDS = "/dev/snd/pcm"
-"""How the files of sound cards begin."""
-MOST = 3
-"""How many are named."""
+SOUND_DEVICES = "/dev/snd/pcm"  # how the device files of sound cards begin
+MAX_NAMED_USERS = 3
 
 
-def holders(files: str = CARDS) -> list[str]:
-    """Return "name (process id)" of those that have open what begins with *files*, as far as this user may see them."""
-    ours = os.getpid()
-    found = [f"{_name(process)} ({process.name})" for process in _processes() if _holds(process, files)]
-    return [each for each in found if not each.endswith(f"({ours})")][:MOST]
+def device_users(files: str = SOUND_DEVICES) -> list[str]:
+    """Return "name (process id)" of the other processes that have open what begins with *files*, as far as this user
+    may see them."""
+    others = (each for each in _processes() if each.name != str(os.getpid()) and _holds(each, files))
+    return [f"{_name(process)} ({process.name})" for process in others][:MAX_NAMED_USERS]
 
 
 def _processes() -> Iterator[Path]:
@@ -26,7 +24,7 @@ def _processes() -> Iterator[Path]:
 
 
 def _holds(process: Path, files: str) -> bool:
-    with suppress(OSError):  # it has ended, or is somebody else's
+    with suppress(OSError):  # it has ended, or belongs to another user
         return any(_target(each).startswith(files) for each in (process / "fd").iterdir())
     return False
 

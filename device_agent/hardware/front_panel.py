@@ -1,4 +1,4 @@
-"""What people touch and see, together: button, knobs and light, and how one is exchanged while the device runs."""
+"""Front panel: opens, wires and exchanges button, controls and light."""
 
 from __future__ import annotations
 
@@ -9,30 +9,24 @@ from typing import Any, NamedTuple
 
 from ..core.errors import AgentError, DeviceFailed
 from ..core.events import Event, MuteAsked, Pressed, Released, VolumeAsked
-from .ports import Button, Controls, Light
+from .ports import Button, Controls
 
-TAP_S = 0.4
-"""A button that comes up sooner was tapped; later, it was held."""
-STEP = 5
-"""How many percent of volume one step of a knob is."""
+MAX_TAP_S = 0.4  # a button that is down for longer is held
+VOLUME_STEP_PERCENT = 5  # one step of a knob
 
 
 class Opener(NamedTuple):
-    """How a port is opened: ``open`` raises DeviceFailed. Where *wanted* is the same, so is the port."""
+    """Opens a port; ``open`` raises DeviceFailed. The same *wanted* means the same port."""
 
     wanted: object
     open: Callable[[], Any]
 
 
-Openers = Mapping[str, Opener]
-"""By name: ``button``, ``light`` and ``controls``."""
+Openers = Mapping[str, Opener]  # of button, light and controls
 
 
 class FrontPanel:
-    """Button, light and controls of one device. All methods belong to the main thread.
-
-    What happens to them is told from ``listen`` on.
-    """
+    """Button, light and controls of one device. All methods belong to the main thread."""
 
     def __init__(self, openers: Openers) -> None:
         """Open all three, or none. Raises DeviceFailed."""
@@ -43,19 +37,19 @@ class FrontPanel:
         with ExitStack() as opened:
             opened.callback(self.close)
             self._open(self._openers)
-            opened.pop_all()  # all went well: they stay open
+            opened.pop_all()
 
     def listen(self, tell: Callable[[Event], None]) -> None:
-        """From now on *tell* what is pressed, turned and switched, and where the switch is; nothing if it does."""
+        """From now on *tell* what is pressed, turned and switched, and the position of the switch."""
         if tell == self._tell:
-            return  # a button that is down just now is timed still
+            return  # a button that is down just now goes on being timed
         self._tell = tell
         self._wire(self._ports)
 
     def show(self, mood: str) -> None:
-        """Let the light show *mood*. Raises DeviceFailed."""
+        """Show *mood*. Raises DeviceFailed."""
         self._mood = mood
-        self._light.show(mood)
+        self._ports["light"].show(mood)
 
     @property
     def muted(self) -> bool | None:
@@ -64,17 +58,16 @@ class FrontPanel:
         return None if controls is None else controls.muted
 
     def exchange(self, openers: Openers) -> None:
-        """Close those of *openers* that are to be others than they are, and open them anew.
+        """Close and reopen those of *openers* that have changed.
 
-        Raises DeviceFailed where one does not open: then they are as before. Where not even that can be it is an
-        AgentError, and this panel is of no use any more.
+        Raises DeviceFailed where one does not open: then they are as before. An AgentError says that not even that was
+        possible, and this panel is of no use any more.
         """
         openers = {name: each for name, each in openers.items() if each.wanted != self._openers[name].wanted}
         before = {name: self._openers[name] for name in openers}
-        self._close(openers)  # all of them first: the new light may hang on the pin of the old button
+        self._close(openers)  # all of them first: the new light may use the pin of the old button
         try:
             self._open(openers)
-            self._go_on(openers)
         except DeviceFailed:
             self._close(openers)
             self._take_back(before)
@@ -82,17 +75,16 @@ class FrontPanel:
         self._openers.update(openers)
 
     def close(self) -> None:
-        """Close all three; those that are not open stay so."""
+        """Close what is open."""
         self._close(self._openers)
 
-    @property
-    def _light(self) -> Light:
-        light: Light = self._ports["light"]
-        return light
-
     def _open(self, openers: Openers) -> None:
+        """Open ports, and let each do what its predecessor did."""
         for name, opener in openers.items():
             self._ports[name] = opener.open()
+        self._wire({name: self._ports[name] for name in openers})
+        if "light" in openers and self._mood:
+            self._ports["light"].show(self._mood)
 
     def _close(self, names: Openers) -> None:
         for name in names:
@@ -102,17 +94,9 @@ class FrontPanel:
     def _take_back(self, openers: Openers) -> None:
         try:
             self._open(openers)
-            self._go_on(openers)
         except DeviceFailed as error:
-            raise AgentError(
-                f"{error}; it worked before an edit that failed: ending the program, so that it is restarted"
-            ) from error
-
-    def _go_on(self, names: Openers) -> None:
-        """Let what was opened do what the one before did."""
-        self._wire({name: self._ports[name] for name in names})
-        if "light" in names and self._mood:
-            self._light.show(self._mood)
+            text = f"{error}; it worked before an edit that failed: ending the program, so that it is restarted"
+            raise AgentError(text) from error
 
     def _wire(self, ports: Mapping[str, Any]) -> None:
         if (tell := self._tell) is None:
@@ -122,14 +106,14 @@ class FrontPanel:
             _wire_button(button, tell)
         controls: Controls | None = ports.get("controls")
         if controls is not None:
-            controls.when_turned = lambda steps: tell(VolumeAsked(by=STEP * steps))
+            controls.when_turned = lambda steps: tell(VolumeAsked(by=VOLUME_STEP_PERCENT * steps))
             controls.when_muted = lambda muted: tell(MuteAsked(muted))
             if controls.muted is not None:
-                tell(MuteAsked(controls.muted))  # where the switch is now
+                tell(MuteAsked(controls.muted))
 
 
 def _wire_button(button: Button, tell: Callable[[Event], None]) -> None:
-    """Tell what happens to *button*. It is timed here, in the thread that sees it: who is told may be busy."""
+    """Tell what happens to *button*. It is timed here, in the thread of the pin: the main thread may be busy."""
     down_at = 0.0
 
     def pressed() -> None:
@@ -138,6 +122,6 @@ def _wire_button(button: Button, tell: Callable[[Event], None]) -> None:
         tell(Pressed())
 
     def released() -> None:
-        tell(Released(tapped=time.monotonic() - down_at < TAP_S))
+        tell(Released(tapped=time.monotonic() - down_at < MAX_TAP_S))
 
     button.when_pressed, button.when_released = pressed, released

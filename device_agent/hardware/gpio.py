@@ -1,12 +1,11 @@
-"""Button, controls and light on the pins of a Raspberry Pi. The only file that knows gpiozero; import it when needed.
+"""Button, controls and light on GPIO pins. The only file that imports gpiozero; imported only where it is needed.
 
-Nothing is decided here: ``contacts`` knows which edges of a bouncing contact are meant and when a held button acts
-again, ``patterns`` what a light shows. Here they meet the pins and two kinds of threads: the one in which gpiozero's
-library watches the pins, and our own ``TimerThread``.
+``debounce`` and ``light_patterns`` decide; here they meet the pins and two kinds of threads: the one in which gpiozero
+watches the pins, and ``TimerThread``.
 
-An exception that escapes from a callback ends the thread of gpiozero: from then on no button works. So ours catch
-everything. gpiozero's own ``bounce_time`` is never used: with lgpio it holds every edge back until the contact has been
-quiet for so long, and with the other libraries a release that falls into it is lost for ever.
+An exception that escapes from a callback would end the thread of gpiozero, and no button would work any more. So every
+callback here catches everything. Its ``bounce_time`` is never used: with lgpio it holds every edge back until the
+contact has been quiet for so long, and with the other libraries a release within it is lost.
 """
 
 from __future__ import annotations
@@ -21,55 +20,50 @@ from typing import Any
 import gpiozero
 
 from ..core.errors import DeviceFailed
-from ..runtime.timer_thread import ClockworkMaker, TimerThread
+from ..runtime.timer_thread import TimerThread, TimerThreadFactory
 from .debounce import Debouncer, Repeat
 from .light_patterns import COLOURS, PATTERNS, Colour, Pattern, lit
 
 log = logging.getLogger(__name__)
 
 
-# What one presses, turns and switches ---------------------------------------------------------------------------------
+# Button and controls --------------------------------------------------------------------------------------------------
 
 
 class GpioButton:
-    """A button between *pin* (BCM) and ground. A press is told at once, see ``Debouncer``.
+    """A button between *pin* (BCM) and ground. A press is reported at once, see ``Debouncer``. Raises DeviceFailed.
 
-    *inverted*: it hangs between the pin and 3.3 V, or is a sensor that drives the pin high while it is touched. Its
-    callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
+    *inverted*: it is between the pin and 3.3 V, or is a sensor that drives the pin high while it is touched. Its
+    callbacks run in a thread of gpiozero's or of its timer.
     """
 
-    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
-        """Raises DeviceFailed."""
+    def __init__(self, pin: int, *, inverted: bool = False, timer: TimerThreadFactory = TimerThread) -> None:
         self.when_pressed: Callable[[], None] | None = None
         self.when_released: Callable[[], None] | None = None
         with ExitStack() as opened:
-            self._panel = _PinWatcher("button", clockwork)
-            opened.callback(self._panel.close)
-            self._contact = self._panel.add("button", "button.pin", pin, self._moved, inverted=inverted)
-            opened.pop_all()  # all went well: it stays open
+            self._pins = _PinWatcher("button", timer)
+            opened.callback(self._pins.close)
+            self._contact = self._pins.add("button", "button.pin", pin, self._moved, inverted=inverted)
+            opened.pop_all()
 
     @property
     def is_pressed(self) -> bool:
-        """Whether it is held down at this moment. For any thread."""
         return self._contact.closed
 
     def close(self) -> None:
-        """Give the pin back. May be called twice, but not from a callback."""
-        self._panel.close()
+        self._pins.close()
 
     def _moved(self, closed: bool) -> None:
         _call(self.when_pressed if closed else self.when_released)
 
 
 class GpioControls:
-    """Volume and mute on pins (BCM), each of which may be missing.
+    """Volume and mute on pins (BCM), each of which may be missing. Raises DeviceFailed.
 
     *volume_up* and *volume_down* are buttons to ground that repeat while they are held; *encoder* is the pins A and B
     of a rotary encoder whose middle pin is grounded, one step for each detent, clockwise is louder; *mute* is a button
-    or a switch to ground, as *mute_is* says: a closed switch is muted. *volume_inverted*, *mute_inverted*: those hang
-    between their pins and 3.3 V, or drive them high.
-
-    Its callbacks run in a thread of gpiozero's or in one of its own. ``close`` belongs to the main thread.
+    or a switch to ground, as *mute_is* says: a closed switch is muted. *volume_inverted*, *mute_inverted*: those are
+    between their pins and 3.3 V, or drive them high. Its callbacks run in a thread of gpiozero's or of its timer.
     """
 
     def __init__(
@@ -82,16 +76,15 @@ class GpioControls:
         *,
         volume_inverted: bool = False,
         mute_inverted: bool = False,
-        clockwork: ClockworkMaker = TimerThread,
+        timer: TimerThreadFactory = TimerThread,
     ) -> None:
-        """Raises DeviceFailed."""
         self.when_turned: Callable[[int], None] | None = None
         self.when_muted: Callable[[bool | None], None] | None = None
         self._switch: Debouncer | None = None
-        self._buttons: dict[str, Debouncer] = {}  # by what the configuration calls them
+        self._buttons: dict[str, Debouncer] = {}  # by their keys in the configuration
         with ExitStack() as opened:
-            self._panel = _PinWatcher("controls", clockwork)
-            opened.callback(self._panel.close)
+            self._pins = _PinWatcher("controls", timer)
+            opened.callback(self._pins.close)
             volume = {"inverted": volume_inverted, "repeats": True}
             if volume_up is not None:
                 self._add_button("louder button", "controls.volume_up", volume_up, self._louder, **volume)
@@ -99,7 +92,7 @@ class GpioControls:
                 self._add_button("quieter button", "controls.volume_down", volume_down, self._quieter, **volume)
             if mute is not None and mute_is == "switch":
                 switch = ("mute switch", "controls.mute", mute, self._switched)
-                self._switch = self._panel.add(*switch, inverted=mute_inverted)
+                self._switch = self._pins.add(*switch, inverted=mute_inverted)
             elif mute is not None:
                 self._add_button("mute button", "controls.mute", mute, self._mute_pressed, inverted=mute_inverted)
             if encoder:
@@ -108,56 +101,50 @@ class GpioControls:
 
     @property
     def muted(self) -> bool | None:
-        """The position of the switch; None where there is none. For any thread."""
         return None if self._switch is None else self._switch.closed
 
     @property
     def held(self) -> list[str]:
-        """Keys of the buttons that are held down at this moment. For any thread."""
         return [key for key, contact in self._buttons.items() if contact.closed]
 
     def close(self) -> None:
-        """Give the pins back. May be called twice, but not from a callback."""
         self._opened.close()
 
-    def _add_button(self, name: str, key: str, pin: int, tell: Callable[[bool], None], **how: bool) -> None:
-        self._buttons[key] = self._panel.add(name, key, pin, tell, **how)
+    def _add_button(self, name: str, key: str, pin: int, pressed: Callable[[], None], **how: bool) -> None:
+        self._buttons[key] = self._pins.add(name, key, pin, lambda closed: pressed() if closed else None, **how)
 
     def _open_encoder(self, a: int, b: int) -> Any:
-        with _said_of(f"encoder on GPIO{a} and GPIO{b}", "controls.encoder"), _quietly():
+        with _explained(f"encoder on GPIO{a} and GPIO{b}", "controls.encoder"), _warnings_logged():
             encoder = gpiozero.RotaryEncoder(a, b, max_steps=0)
-            encoder.when_rotated_clockwise = lambda: _call(self.when_turned, +1)
-            encoder.when_rotated_counter_clockwise = lambda: _call(self.when_turned, -1)
+            encoder.when_rotated_clockwise = self._louder
+            encoder.when_rotated_counter_clockwise = self._quieter
         return encoder
 
-    def _louder(self, closed: bool) -> None:
-        if closed:
-            _call(self.when_turned, +1)
+    def _louder(self) -> None:
+        _call(self.when_turned, +1)
 
-    def _quieter(self, closed: bool) -> None:
-        if closed:
-            _call(self.when_turned, -1)
+    def _quieter(self) -> None:
+        _call(self.when_turned, -1)
 
-    def _mute_pressed(self, closed: bool) -> None:
-        if closed:
-            _call(self.when_muted, None)
+    def _mute_pressed(self) -> None:
+        _call(self.when_muted, None)
 
     def _switched(self, closed: bool) -> None:
         _call(self.when_muted, closed)
 
 
 class _PinWatcher:
-    """The contacts of one owner, and the clockwork that looks at them when something is due.
+    """The contacts of one port, and the timer that looks at them when something is due.
 
-    What it tells, it tells in the thread of gpiozero or in that of the clockwork, never in both at once.
+    Callbacks run in the thread of gpiozero or in that of the timer, never in both at once.
     """
 
-    def __init__(self, name: str, clockwork: ClockworkMaker) -> None:
+    def __init__(self, name: str, timer: TimerThreadFactory) -> None:
         self._name = name
         self._lock = threading.Lock()
         self._closed = False
-        self._wired: list[_Wired] = []
-        self._clockwork = clockwork(name, self._look)
+        self._watched: list[_WatchedPin] = []
+        self._timer = timer(name, self._look)
 
     def add(
         self,
@@ -169,46 +156,46 @@ class _PinWatcher:
         inverted: bool = False,
         repeats: bool = False,
     ) -> Debouncer:
-        """Watch *pin*, which the configuration calls *key* and people call *name*. Raises DeviceFailed.
+        """Watch *pin*, called *key* in the configuration and *name* in messages. Raises DeviceFailed.
 
-        *tell* is told True when the contact closes and False when it opens; where it *repeats*, True again and again
-        while the contact is held. Closed is low, and the pin is pulled up; *inverted*, high, and it is pulled down.
+        *tell* is given True when the contact closes and False when it opens; where it *repeats*, True again and again
+        while the contact is held. Closed is low, and the pin is pulled up; *inverted*: high, and it is pulled down.
         """
-        with _said_of(f"{name} on GPIO{pin}", key), _quietly():
+        with _explained(f"{name} on GPIO{pin}", key), _warnings_logged():
             device = gpiozero.DigitalInputDevice(pin, pull_up=not inverted)
-            wired = _Wired(device, tell, Repeat() if repeats else None)
+            watched = _WatchedPin(device, tell, Repeat() if repeats else None)
             with self._lock:
-                self._wired.append(wired)
-            device.when_activated = lambda: self._moved(wired, True)
-            device.when_deactivated = lambda: self._moved(wired, False)
-        return wired.contact
+                self._watched.append(watched)
+            device.when_activated = lambda: self._moved(watched, True)
+            device.when_deactivated = lambda: self._moved(watched, False)
+        return watched.contact
 
     def close(self) -> None:
-        """Tell nothing more and give the pins back. May be called twice, but not from a callback."""
+        """End the callbacks and release the pins. May be called twice, but not from a callback."""
         with self._lock:
             self._closed = True
-        self._clockwork.close()
-        for wired in self._wired:
-            wired.device.close()
+        self._timer.close()
+        for watched in self._watched:
+            watched.device.close()
 
-    def _moved(self, wired: _Wired, closed: bool) -> None:
+    def _moved(self, watched: _WatchedPin, closed: bool) -> None:
         """Pass an edge on. Runs in the thread of gpiozero."""
         try:
             with self._lock:
-                believed = not self._closed and wired.edge(closed, self._clockwork.now())
+                believed = not self._closed and watched.edge(closed, self._timer.now())
             if believed:
-                self._clockwork.wake()  # there is a new deadline
-        except Exception:  # the thread of gpiozero must live on
+                self._timer.wake()  # there is a new deadline
+        except Exception:  # which would end the thread of gpiozero
             log.exception("a change of the %s could not be passed on", self._name)
 
     def _look(self, now: float) -> float | None:
-        """Do what is due; return when something is due again. Runs in the thread of the clockwork."""
+        """Do what is due, as the work of the timer."""
         with self._lock:
-            return None if self._closed else _earliest(*[wired.look(now) for wired in self._wired])
+            return None if self._closed else _earliest(*[watched.look(now) for watched in self._watched])
 
 
-class _Wired:
-    """A contact on a pin, and who is told of it. One thread at a time: the panel holds its lock."""
+class _WatchedPin:
+    """A contact on a pin, and its callback. For one thread at a time: the watcher holds its lock."""
 
     def __init__(self, device: Any, tell: Callable[[bool], None], repeat: Repeat | None) -> None:
         self.device, self._tell, self._repeat = device, tell, repeat
@@ -224,7 +211,7 @@ class _Wired:
         """Do what is due; return when something is due again."""
         if self.contact.deadline is not None:
             self._pass_on(self.contact.settle(self.device.is_active, now), now)
-        if self._repeat is not None and self._repeat.strike(now):
+        if self._repeat is not None and self._repeat.due(now):
             self._tell(True)
         return _earliest(self.contact.deadline, self._repeat.deadline if self._repeat else None)
 
@@ -241,7 +228,7 @@ def _earliest(*deadlines: float | None) -> float | None:
 
 
 def _call(callback: Callable[..., None] | None, *arguments: object) -> None:
-    """Call whoever listens, if anybody does. Never raises."""
+    """Call *callback*, if there is one. Never raises."""
     try:
         if callback is not None:
             callback(*arguments)
@@ -249,17 +236,17 @@ def _call(callback: Callable[..., None] | None, *arguments: object) -> None:
         log.exception("a change of a pin could not be handled")
 
 
-# What shines ----------------------------------------------------------------------------------------------------------
+# Light ----------------------------------------------------------------------------------------------------------------
 
 
-class _Lamp:
+class _Leds:
     """LEDs on *pins* (BCM) that show *patterns*. All methods belong to one thread; none waits but ``close``.
 
-    gpiozero would blink as well, but each change of its rhythm waits for a thread to end and begins another.
+    gpiozero's own blinking is not used: each change of its rhythm waits for a thread to end and begins another.
     """
 
     def __init__(
-        self, pins: Sequence[int], key: str, patterns: dict[str, Pattern], inverted: bool, clockwork: ClockworkMaker
+        self, pins: Sequence[int], key: str, patterns: dict[str, Pattern], inverted: bool, timer: TimerThreadFactory
     ) -> None:
         self._name, self._key = f"light on {', '.join(f'GPIO{pin}' for pin in pins)}", key
         self._patterns = patterns
@@ -270,25 +257,23 @@ class _Lamp:
         self._began = 0.0
         with ExitStack() as opened:
             self._leds = [self._open(pin, inverted, opened) for pin in pins]
-            self._clockwork = clockwork("light", self._step)
-            opened.pop_all()  # all went well: they stay open
+            self._timer = timer("light", self._step)
+            opened.pop_all()
 
     def show(self, mood: str) -> None:
-        """Show *mood* from now on. Raises DeviceFailed."""
         if mood == self._mood:
-            return  # a pattern that began again with each event would never be seen
-        with _said_of(self._name, self._key), self._lock:
-            self._pattern, self._began = self._patterns[mood], self._clockwork.now()
+            return  # else a pattern would begin again with each event
+        with _explained(self._name, self._key), self._lock:
+            self._pattern, self._began = self._patterns[mood], self._timer.now()
             self._light(self._pattern[0][0])
         self._mood = mood
-        self._clockwork.wake()
+        self._timer.wake()
 
     def close(self) -> None:
-        """Be dark and give the pins back. May be called twice; never raises."""
-        self._clockwork.close()
+        self._timer.close()
         for led in self._leds:
             try:
-                with _said_of(self._name, self._key):
+                with _explained(self._name, self._key):
                     if not led.closed:
                         led.off()
                         led.close()
@@ -296,51 +281,48 @@ class _Lamp:
                 log.warning("%s; it may stay lit", error)
 
     def _open(self, pin: int, inverted: bool, opened: ExitStack) -> Any:
-        with _said_of(f"light on GPIO{pin}", self._key), _quietly():
+        with _explained(f"light on GPIO{pin}", self._key), _warnings_logged():
             led = gpiozero.LED(pin, active_high=not inverted)
         opened.callback(led.close)
         return led
 
     def _step(self, now: float) -> float | None:
-        """Go on with the pattern; return when to do so again. Runs in the thread of the clockwork."""
+        """Go on with the pattern, as the work of the timer."""
         with self._lock:
             colour, left = lit(self._pattern, now - self._began)
             self._light(colour)
         return None if left is None else now + left
 
     def _light(self, colour: Colour) -> None:
-        """Write to those pins that change. The lock is held."""
+        """Write to the pins that change. The lock is held."""
         for led, before, after in zip(self._leds, self._colour, colour, strict=True):
             if after != before:
                 led.value = after
         self._colour = colour
 
 
-class GpioLight(_Lamp):
-    """An LED on *pin* (BCM) that shows moods by PATTERNS; *inverted*: it hangs between the pin and 3.3 V."""
+class GpioLight(_Leds):
+    """An LED on *pin* (BCM) that shows moods by PATTERNS; *inverted*: it is between the pin and 3.3 V. Raises
+    DeviceFailed."""
 
-    def __init__(self, pin: int, *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
-        """Raises DeviceFailed."""
-        super().__init__((pin,), "light.pin", PATTERNS, inverted, clockwork)
-
-
-class GpioColourLight(_Lamp):
-    """An LED with colours on three *pins* (BCM), red, green and blue, that shows moods by COLOURS.
-
-    *inverted*: it hangs between its pins and 3.3 V (a common anode).
-    """
-
-    def __init__(self, pins: Sequence[int], *, inverted: bool = False, clockwork: ClockworkMaker = TimerThread) -> None:
-        """Raises DeviceFailed."""
-        super().__init__(pins, "light.rgb", COLOURS, inverted, clockwork)
+    def __init__(self, pin: int, *, inverted: bool = False, timer: TimerThreadFactory = TimerThread) -> None:
+        super().__init__((pin,), "light.pin", PATTERNS, inverted, timer)
 
 
-# What can be in the way -----------------------------------------------------------------------------------------------
+class GpioColourLight(_Leds):
+    """An LED with colours on three *pins* (BCM), red, green and blue, that shows moods by COLOURS; *inverted*: it is
+    between its pins and 3.3 V (a common anode). Raises DeviceFailed."""
+
+    def __init__(self, pins: Sequence[int], *, inverted: bool = False, timer: TimerThreadFactory = TimerThread) -> None:
+        super().__init__(pins, "light.rgb", COLOURS, inverted, timer)
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _said_of(name: str, key: str) -> Iterator[None]:
-    """Turn whatever gpiozero and the library below it raise into DeviceFailed, with the cause kept."""
+def _explained(name: str, key: str) -> Iterator[None]:
+    """Turn what gpiozero and the library below it raise into DeviceFailed, with the cause kept."""
     try:
         yield
     except gpiozero.BadPinFactory as error:
@@ -354,8 +336,8 @@ def _said_of(name: str, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Log what gpiozero would print about the libraries that it tries before it finds one."""
+def _warnings_logged() -> Iterator[None]:
+    """Log what gpiozero would print about the pin libraries that it tries."""
     with warnings.catch_warnings(record=True) as said:
         yield
     for warning in said:

@@ -1,4 +1,4 @@
-"""A loudspeaker that nobody hears."""
+"""Null speaker: discards sound in real time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .ports import Cut, never
 
 
 class SilentSpeaker:
-    """Takes everything, in the time that it would sound."""
+    """Takes frames, each in the time that it would sound."""
 
     underruns = 0
     latency = 0.0
@@ -17,7 +17,6 @@ class SilentSpeaker:
     def open(self) -> None: ...
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Take a frame."""
         time.sleep(FRAME_MS / 1000)
 
     def drain(self, cut: Cut = never) -> None: ...

@@ -1,10 +1,8 @@
-"""When a card moves on: it moves in steps that keep time, and is to be asked just after each of them.
+"""Period estimator: predicts when a sound card will have moved its next period, to be asked just after it.
 
-How much sound has moved says how much time has passed for the card, whatever the length of its steps, which is rarely
-what one expects, a sound server's least of all. So we know when the step that brings enough should come, and look then,
-somewhat earlier or later by whether the last ones were there at once. In the long run that is just after nearly all of
-them have come: one question a step, and hardly a wait for what is there already. One that is late says nothing of the
-next.
+How much sound has moved tells how much time has passed for the card, whatever its period, which is rarely the expected
+one, least of all that of a sound server. The prediction is moved earlier or later by whether the last periods were
+there at the first look. So in the long run one look per period, just after it, is enough.
 """
 
 from __future__ import annotations
@@ -12,21 +10,14 @@ from __future__ import annotations
 import math
 from collections import deque
 
-EARLIER_S, GROWTH = 1e-5, 1.1
-"""A step that was there when we looked may have been there for long: the next time we look so much earlier, and ever
-more so until one is not there yet. Clocks drift by less; a step that comes half a period earlier is found in a second.
-"""
-LATER_S = 1e-4
-"""And so much later when it was not there yet. Of ten steps nine are there at the first look, for a tenth of a
-millisecond."""
-LATE_S, FORGOTTEN = 2e-3, 0.95
-"""Who woke so late lately looks as much earlier, though it be in vain: a card holds no more than two or three steps.
-By so much it is forgotten with each step."""
-LONGER = 0.25
-"""How much longer the next wait is, for each second that a step is late already."""
-REMEMBERED = 16
-"""A step is what divides all that moved between two looks, lately: it is seldom a single one. Periods of 20 ms out of
-steps of 512 samples at 48 kHz take two of them at once, but for each eighth."""
+MIN_ADVANCE_S, ADVANCE_GROWTH = 1e-5, 1.1
+"""A period that was there at the first look may have been there for long: the next look is so much earlier, and ever
+more so until one is not there yet. Clocks drift by less."""
+RETREAT_S = 1e-4  # later, after one that was not there yet: nine of ten are there at the first look, for 0.1 ms
+MIN_LATENESS_S, LATENESS_DECAY = 2e-3, 0.95
+"""A thread that woke so late looks so much earlier for a while: a card holds no more than two or three periods."""
+PAUSE_GROWTH = 0.25  # of the next wait, for each second that a period is late already
+REMEMBERED_MOVES = 16  # their greatest common divisor is the period: several may move between two looks
 
 
 class PeriodEstimator:
@@ -36,59 +27,57 @@ class PeriodEstimator:
         """*shortest* is the shortest wait between two looks."""
         self._shortest = shortest
         self._rate = 1
-        self._period = 1.0
-        self._step = 1  # as we know it by now
-        self._moves: deque[int] = deque(maxlen=REMEMBERED)
-        self._last = 0.0  # when the last step came that was enough
-        self._due = 0.0  # when to look whether the next one has
-        self._earlier = EARLIER_S
-        self._look: float | None = None  # when we meant to look again, since it had not come by then
-        self._vain = 0.0  # when it had not
-        self._late = 0.0  # how late we looked lately, at the latest
-        self._searching = True  # it may keep another time than before: look closely
+        self._period = 1.0  # as told to the card, in seconds
+        self._step = 1  # as known by now, in samples
+        self._moves: deque[int] = deque(maxlen=REMEMBERED_MOVES)
+        self._last = 0.0  # when the last period came that was enough
+        self._due = 0.0  # when to look for the next one
+        self._earlier = MIN_ADVANCE_S
+        self._look: float | None = None  # when to look again after a look in vain
+        self._vain = 0.0  # when that was
+        self._late = 0.0  # how late looks were lately, at the latest
+        self._searching = True  # the time of the periods may have changed: look closely
 
     def begin(self, now: float, rate: int, period: int) -> None:
-        """The card begins to move, at *rate*, by a *period* at once if it does what it was told.
-
-        It is to be asked at once, for an output has room.
-        """
+        """The card starts, at *rate*, with a *period* of so many samples if it does what it was told. It is to be asked
+        at once, because an output has room."""
         self._rate, self._period, self._step = rate, period / rate, period
         self._moves.clear()
-        self._moves.append(period)  # for an output takes all that it holds at first
+        self._moves.append(period)  # because an output takes all that it holds at first
         self._last, self._searching = now - self._period, True
-        self._earlier, self._late = EARLIER_S, 0.0
+        self._earlier, self._late = MIN_ADVANCE_S, 0.0
 
     def until(self, now: float, sound: int) -> float:
-        """Return how long to wait before the first look whether so much *sound* has moved since the last step that was
-        enough; 0 or less: not at all."""
+        """Return how long to wait before the first look whether so much *sound* has moved since the last period that
+        was enough; 0 or less: not at all."""
         self._look = None
         self._due = self._last + math.ceil(sound / self._step) * self._step / self._rate
-        return self._due - now - (self._late if self._late > LATE_S else 0.0)
+        return self._due - now - (self._late if self._late > MIN_LATENESS_S else 0.0)
 
     def pause(self, now: float, begun: float) -> float:
-        """It has not, and somebody has waited for it since *begun*: return how long to wait before the next look."""
-        pause = max(self._shortest, LONGER * (now - max(begun, self._due)))
+        """It has not, and the caller has waited since *begun*: return how long to wait before the next look."""
+        pause = max(self._shortest, PAUSE_GROWTH * (now - max(begun, self._due)))
         if now < self._due:
             return max(pause, self._due - now)
         self._look, self._vain = now + pause, now
         return pause
 
     def came(self, now: float, moved: int) -> None:
-        """It has, and somebody waited for it; it was as much as *moved*: learn from it when the next one will come."""
+        """It has, after a wait, and *moved* so much: learn when the next one will come."""
         due = min(self._last + moved / self._rate, now)
-        came = due if self._look is None else self._look  # by what we meant: how late we woke is not its fault
-        self._late = max(FORGOTTEN * self._late, min(now - came, self._period))
+        came = due if self._look is None else self._look  # as planned: that the thread woke late says nothing
+        self._late = max(LATENESS_DECAY * self._late, min(now - came, self._period))
         if self._look is None:
             self._last = due - self._earlier
-            self._earlier = min(GROWTH * self._earlier, self._period / 4)
+            self._earlier = min(ADVANCE_GROWTH * self._earlier, self._period / 4)
             self._searching = False
         elif self._searching:
             self._searching = came - self._vain > 2 * self._shortest
             self._last = self._vain if self._searching else came
         elif came - due < self._period / 2:
-            self._last = due + self._earlier + LATER_S
-            self._earlier = EARLIER_S
-        else:  # it stood still; mostly it goes on as if it had not
+            self._last = due + self._earlier + RETREAT_S
+            self._earlier = MIN_ADVANCE_S
+        else:  # the card stood still; mostly its time goes on as before
             self._searching = True
             self._last = due + math.floor((came - due) * self._rate / self._step) * self._step / self._rate
         self._moves.append(moved)

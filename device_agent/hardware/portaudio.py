@@ -1,7 +1,4 @@
-"""Microphones and loudspeakers that are sound cards, through PortAudio's blocking calls.
-
-Here is what the two directions do; ``card`` is what they share, ``sound_system`` is PortAudio itself.
-"""
+"""Microphone and loudspeaker on a sound card, through PortAudio's blocking calls."""
 
 from __future__ import annotations
 
@@ -10,42 +7,34 @@ import time
 from ..dsp import pcm as audio
 from ..dsp import resampling
 from .channels import Channels
-from .portaudio_host import RATES, SoundDevice, devices
 from .portaudio_stream import PortAudioStream
 from .ports import Cut, never
-
-__all__ = ["RATES", "PortAudioMicrophone", "PortAudioSpeaker", "SoundDevice", "devices"]
 
 MICROPHONE_PERIOD_MS = audio.FRAME_MS
 SPEAKER_PERIOD_MS = 2 * audio.FRAME_MS
 """PortAudio gives a card a buffer of two to three periods. The speaker's are longer: they outlast a busy processor."""
-
 RESAMPLER_S, SLOW_RESAMPLER_S, SLOW_HZ = 0.010, 0.022, 16000
-"""What the resampler holds back on average, when there is one, and towards a card that has less than so many Hz."""
+"""What the resampler holds back on average, and towards a card with less than SLOW_HZ."""
 
 
 class PortAudioMicrophone:
     """A card's input in frames of 20 ms at *rate* Hz. *device* is "default" or a part of a name.
 
-    Of its channels one is heard: the *channel*, from 1, or what ``Channels`` finds. All methods belong to one thread;
+    Of its channels one is used: the *channel*, from 1, or what ``Channels`` finds. All methods belong to one thread;
     ``close`` from another one asks the owner to close.
     """
 
-    overflows: int
-    """How many gaps there are in what was read, because it was read too late. See ``_notice_overflow``."""
-
     def __init__(self, rate: int, device: str = "default", channel: int | None = None) -> None:
-        self.overflows = 0
+        self.overflows = 0  # gaps in what was read, because it was read too late
         self._rate, self._channel = rate, channel
         self._card = PortAudioStream("input", device, channel)
         self._channels = Channels(1, rate)
         self._framer = resampling.Framer(audio.frame_bytes(rate))
         self._resampler = resampling.Resampler(rate, rate)
         self._missing = 0  # of the card's samples, until the next whole period
-        self._full_at = 0.0  # when the card's buffer overflows if nobody reads
+        self._full_at = 0.0  # when the card's buffer overflows if it is not read
 
     def open(self) -> None:
-        """Begin to record. Raises DeviceFailed."""
         self._card.open(self._rate, MICROPHONE_PERIOD_MS)
         self._framer = resampling.Framer(audio.frame_bytes(self._rate))
         self._channels = Channels(self._card.channels, self._card.rate, self._channel, str(self._card))
@@ -55,10 +44,8 @@ class PortAudioMicrophone:
         self._full_at = time.monotonic() + self._card.seconds(self._card.buffer)
 
     def read(self) -> bytes:
-        """Wait for the next frame. Raises DeviceFailed when the card is gone or moved nothing for STALLED_S.
-
-        Returns b"" when another thread asked to close: a card itself has no end.
-        """
+        """Wait for the next frame; b"" when another thread asked to close. Raises DeviceFailed when the card is gone or
+        moved nothing for CARD_STALLED_S."""
         while not (frame := self._framer.take()):
             if not (pcm := self._record()):
                 return b""
@@ -66,14 +53,13 @@ class PortAudioMicrophone:
         return frame
 
     def close(self) -> None:
-        """Stop recording. Harmless on a port that is not open; from another thread, ``read`` returns b"" instead."""
         self._card.close()
 
     def _record(self) -> bytes:
         """Wait for sound; return all there is, a buffer at most, as the card delivers it; b"" when asked to close.
 
-        All, and less than a period, too: half a block of sound that we left in the hands of a sound server's library
-        can lock that up for good, if the server dies meanwhile.
+        Even less than a period is taken: half a block of sound that is left in a sound server's library can lock that
+        up for good, if the server dies meanwhile.
         """
         self._notice_overflow()
         waiting = self._card.wait(1, self._missing)
@@ -86,12 +72,11 @@ class PortAudioMicrophone:
         return pcm
 
     def _notice_overflow(self) -> None:
-        """Count an overflow since the last read.
+        """Count an overflow since the last read, one for each gap, however long.
 
-        PortAudio notices an overflow and restarts the card, but PyAudio can only close the stream over it or keep
-        silent. So this goes by how an overflow looks from outside: we stayed away for longer than the card had room,
-        and find its buffer not full but emptied by the restart. One is counted for each gap, however long. Neither a
-        card that stood still while we waited for it nor a sound server that kept the sound for us counts.
+        PortAudio restarts the card after an overflow, but PyAudio can only close the stream over it or keep silent. So
+        this goes by how it looks from outside: the last read is longer ago than the card had room for, and its buffer
+        is not full but emptied by the restart. Neither a card nor a sound server that stood still counts.
         """
         if time.monotonic() >= self._full_at and self._card.available() < self._card.buffer / 2:
             self.overflows += 1
@@ -104,11 +89,8 @@ class PortAudioSpeaker:
     belong to one thread; any thread may ask for ``latency``, and with ``close`` ask the owner to close.
     """
 
-    underruns: int
-    """How often ``write`` found the card silent, because it came too late. See ``_notice_underrun``."""
-
     def __init__(self, rate: int, device: str = "default") -> None:
-        self.underruns = 0
+        self.underruns = 0  # how often ``write`` found the card silent, because it came too late
         self._rate = rate
         self._card = PortAudioStream("output", device)
         self._resampler = resampling.Resampler(rate, rate)
@@ -118,28 +100,21 @@ class PortAudioSpeaker:
 
     @property
     def latency(self) -> float:
-        """Seconds from ``write`` to the ear when the card's buffer is full, as it is in the midst of a reply.
-
-        0 until the first ``open``. What a sound server adds of its own, PortAudio does not know.
-        """
+        """Seconds from ``write`` to the ear when the card's buffer is full, as it is in the midst of a reply; 0 until
+        the first ``open``. PortAudio does not know what a sound server adds."""
         return self._latency
 
     def open(self) -> None:
-        """Reserve the card; it stays silent until the first ``write``. Raises DeviceFailed."""
         self._card.open(self._rate, SPEAKER_PERIOD_MS)
         self._resampler = resampling.Resampler(self._rate, self._card.rate)
-        # PortAudio's own number leaves out the whole period that sounds just now.
         held = RESAMPLER_S if self._card.rate >= SLOW_HZ else SLOW_RESAMPLER_S
         if self._card.rate == self._rate:
             held = 0.0
+        # PortAudio's own latency leaves out the whole period that sounds just now.
         self._latency = self._card.seconds(self._card.buffer) + held
         self._playing = False
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Play *pcm*; waits while the card's buffer is full. Raises DeviceFailed, also when it stands still.
-
-        Once *cut* is true it waits no more; then ``drop`` is to follow.
-        """
         if cut():
             return
         if self._playing:
@@ -150,30 +125,24 @@ class PortAudioSpeaker:
         self._play(self._resampler.feed(pcm), cut)
 
     def drain(self, cut: Cut = never) -> None:
-        """Wait until everything written has been heard, or *cut* is true; then stop the card. Raises DeviceFailed."""
         if not self._playing:
             return
         # PortAudio never waits for the end of a buffer, it drops it. But when the card has taken a whole buffer of
-        # silence behind the last word, then that word is out; the period more is for what rounding there may be.
+        # silence behind the last word, that word has been heard; one period more allows for rounding.
         self._play(self._resampler.flush() + bytes(2 * (self._card.buffer + self._card.period)), cut)
         self.drop()
 
     def drop(self) -> None:
-        """Silence the card at once; forget what was written and not heard. Raises DeviceFailed."""
         self._resampler.clear()
         if self._playing:
             self._playing = False
             self._card.call("stop_stream")
 
     def close(self) -> None:
-        """Silence the card and give it back. Harmless on a port that is not open.
-
-        From another thread, ``write`` and ``drain`` no longer wait instead; what they had to play is lost.
-        """
         self._card.close()
 
     def _play(self, pcm: bytes, cut: Cut) -> None:
-        """Give the card *pcm*, which has its rate already, as far as nobody cuts it."""
+        """Write *pcm*, which has the rate of the card, until *cut*."""
         for start in range(0, len(pcm), 2 * self._card.period):
             piece = pcm[start : start + 2 * self._card.period]
             size = len(piece) // 2
@@ -185,11 +154,10 @@ class PortAudioSpeaker:
             self._dry_at = min(longest, max(now, self._dry_at) + audio.seconds(piece, self._card.rate))
 
     def _notice_underrun(self) -> None:
-        """Count an underrun since the last write.
+        """Count an underrun since the last write, one for each gap, however long.
 
-        Here, too, PortAudio notices and restarts the card while PyAudio can only close the stream or keep silent. But a
-        card in the middle of a reply that has room for a whole buffer, and had the time to play one, is silent. One is
-        counted for each gap, however long.
+        Here, too, PyAudio hides what PortAudio notices. But a card in the middle of a reply that has room for a whole
+        buffer, and had the time to play one, is silent.
         """
         if 0 < self._dry_at <= time.monotonic() and self._card.available() >= self._card.buffer:
             self.underruns += 1

@@ -1,10 +1,8 @@
-"""PyAudio and PortAudio as a whole: which cards there are, and what goes wrong. The only file that imports PyAudio.
+"""PortAudio itself: devices, lock, error texts. The only file that imports PyAudio.
 
-What PortAudio shares between streams (how many use it, its list of devices, its list of streams) has no lock of its
-own: ``alone`` is that lock, and it is never held while sound flows.
-
-PortAudio looks for devices when its first user comes and not again before the last one has left. A card that was
-plugged in later is found after **every** port of the process has been closed once.
+What PortAudio shares between streams has no lock of its own: ``alone`` is that lock, and it is never held while sound
+flows. PortAudio looks for devices when it is first used, and again only after its last user has terminated it. A card
+that was plugged in later is found after **every** port of the process has been closed once.
 """
 
 from __future__ import annotations
@@ -20,34 +18,28 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..core.errors import DeviceFailed
-from .device_users import holders
+from .device_users import device_users
 
 log = logging.getLogger(__name__)
 
-RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
+CARD_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 """Rates worth asking a card for, in Hz."""
-ODD_RATES = range(8000, 384001)
-"""And the one that a card prefers, if it is one of these: there are cards that have no other."""
-
-SMALL_ARRAY = 8
-"""A card that records so many channels at most has them really, and is opened with all of them. A larger number is
+PREFERRED_RATES = range(8000, 384001)
+"""The rate that a card prefers is tried, too, if it is one of these: there are cards that have no other."""
+MAX_ARRAY_CHANNELS = 8
+"""A card that records at most so many channels really has them, and is opened with all of them. A larger number is
 mostly that of a plugin or a sound server, which makes as many as it is asked for."""
-MOST_CHANNELS = 32
-"""Numbers of channels up to this one are tried where a card does not say which it takes."""
+MAX_CHANNELS = 32  # tried where a card does not say which numbers it takes
 
-Way = Literal["input", "output"]
+Direction = Literal["input", "output"]
 
-WORDS: dict[Way, str] = {"input": "microphone", "output": "speaker"}
+PORT_NAMES: dict[Direction, str] = {"input": "microphone", "output": "speaker"}
 
-LOCK_S = 10.0
-"""How long a port waits while another one is being opened or closed."""
-
-LISTED = 12
-"""How many devices an error message names at most."""
-
+PORTAUDIO_LOCK_TIMEOUT_S = 10.0  # while another port is being opened or closed
+MAX_LISTED_DEVICES = 12  # in an error message
 INT16 = 8  # PortAudio's paInt16
 BAD_CHANNELS, BAD_RATE, BAD_FORMAT, OVERFLOWED = -9998, -9997, -9994, -9981  # its error codes
-CABLE = "check its cable and the sound server; device-agent devices shows what is there"
+CHECK_CABLE = "check its cable and the sound server; device-agent devices shows what is there"
 
 _LOCK = threading.Lock()
 _NO_DEVICE, _BUSY = -9996, -9985
@@ -66,38 +58,32 @@ class SoundDevice:
 
     index: int
     name: str
-    inputs: int
-    """How many channels it records; 0 where it cannot."""
-    outputs: int
-    """How many channels it plays; 0 where it cannot."""
-    rate: int
-    """The rate it prefers, in Hz."""
+    inputs: int  # channels that it records; 0 where it cannot
+    outputs: int  # channels that it plays; 0 where it cannot
+    rate: int  # the one that it prefers, in Hz
     rates: tuple[int, ...] = ()
-    """Those of RATES, and the one that it prefers, at which it really opens in each direction it has; none while
-    another program uses it."""
+    """Those of CARD_RATES, and the preferred one, at which it opens in each direction it has; none while another
+    program uses it."""
 
-    def channels(self, way: Way) -> int:
-        """Return how many channels it has in that direction."""
-        return self.inputs if way == "input" else self.outputs
+    def channels(self, direction: Direction) -> int:
+        """Return the number of its channels in that direction."""
+        return self.inputs if direction == "input" else self.outputs
 
 
-def counts(way: Way, most: int, least: int = 1) -> list[int]:
-    """Return the numbers of channels to try a card with that has *most* of them, best first; *least* are needed.
+def counts(direction: Direction, most: int, least: int = 1) -> list[int]:
+    """Return the numbers of channels to try on a card with *most* channels, best first; *least* are needed.
 
-    An output begins with one. An input is opened with all that a card really has, for one of them may be dead, and with
-    two where that is not known: a plugin that makes one of several adds them up, and then a pair with one wired the
-    wrong way round is silent.
+    An output begins with one. An input is opened with all that a card really has, because one of them may be dead, and
+    with two where that is not known: a plugin may add them up to one, and two with opposite signs are silent.
     """
-    first = (1, 2) if way == "output" else (most if most <= SMALL_ARRAY else max(2, least), 2, 1)
-    every = dict.fromkeys((*first, *range(1, MOST_CHANNELS + 1), most))
+    first = (1, 2) if direction == "output" else (most if most <= MAX_ARRAY_CHANNELS else max(2, least), 2, 1)
+    every = dict.fromkeys((*first, *range(1, MAX_CHANNELS + 1), most))
     return [count for count in every if least <= count <= most]
 
 
 def devices() -> list[SoundDevice]:
-    """Return every sound device, with the rates it opens at: takes some milliseconds for each. Raises DeviceFailed.
-
-    While a port of this process is open these are the devices of the moment when it was opened.
-    """
+    """Return every sound device, with the rates it opens at: takes some milliseconds for each. While a port of this
+    process is open, the devices are those of when it was opened. Raises DeviceFailed."""
     with alone(), said_of("sound devices"):
         system = initialize()
         try:
@@ -106,25 +92,26 @@ def devices() -> list[SoundDevice]:
             system.terminate()
 
 
-def choose(system: Any, way: Way, wanted: str) -> SoundDevice:
+def choose(system: Any, direction: Direction, wanted: str) -> SoundDevice:
     """Return the device that *wanted* means: its name, a part of its name, or "default". Raises DeviceFailed."""
-    able = [device for device in _seen(system) if device.channels(way)]
-    matches = _matches(system, way, wanted, able)
+    able = [device for device in _seen(system) if device.channels(direction)]
+    matches = _matches(system, direction, wanted, able)
+    port = PORT_NAMES[direction]
+    if not able:
+        raise DeviceFailed(f"no {port} was found{_taken()}; check its cable, then run: device-agent devices")
     if not matches:
-        if not able:
-            raise DeviceFailed(f"no {WORDS[way]} was found{_taken()}; check its cable, then run: device-agent devices")
         there = f"there is {_names(able)}{_taken()}"
-        raise DeviceFailed(f"{WORDS[way]} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)")
+        raise DeviceFailed(f"{port} {wanted!r} was not found; {there} (to choose one, run: device-agent devices)")
     if len(matches) > 1:
-        log.warning("%s %r fits several devices: %s; using the first", WORDS[way], wanted, _names(matches))
+        log.warning("%s %r fits several devices: %s; using the first", port, wanted, _names(matches))
     return matches[0]
 
 
-def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> list[SoundDevice]:
+def _matches(system: Any, direction: Direction, wanted: str, able: list[SoundDevice]) -> list[SoundDevice]:
     if wanted == "default":
         try:
-            index = getattr(system, f"get_default_{way}_device_info")()["index"]
-        except OSError:  # PortAudio's word for none
+            index = getattr(system, f"get_default_{direction}_device_info")()["index"]
+        except OSError:  # there is none
             return []
         return [device for device in able if device.index == index]
     exact = [device for device in able if device.name.casefold() == wanted.casefold()]
@@ -132,12 +119,12 @@ def _matches(system: Any, way: Way, wanted: str, able: list[SoundDevice]) -> lis
 
 
 def _names(some: list[SoundDevice]) -> str:
-    names = ", ".join(repr(device.name) for device in some[:LISTED])
-    return names if len(some) <= LISTED else f"{names} and {len(some) - LISTED} more"
+    names = ", ".join(repr(device.name) for device in some[:MAX_LISTED_DEVICES])
+    return names if len(some) <= MAX_LISTED_DEVICES else f"{names} and {len(some) - MAX_LISTED_DEVICES} more"
 
 
 def _seen(system: Any) -> list[SoundDevice]:
-    """Return all devices, without their rates. An index that is not from here crashes PyAudio."""
+    """Return all devices, without their rates. Any other index crashes PyAudio."""
     return [_device(system.get_device_info_by_index(index)) for index in range(system.get_device_count())]
 
 
@@ -148,24 +135,26 @@ def _device(info: dict[str, Any]) -> SoundDevice:
 
 
 def _rates(system: Any, device: SoundDevice) -> tuple[int, ...]:
-    """Return those of RATES, and the one it prefers, that the device opens at in each direction it has."""
-    ways: list[Way] = [way for way in WORDS if device.channels(way)]
-    rates = sorted({*RATES, *own_rate(device)})
-    return tuple(rate for rate in rates if ways and all(_opens(system, device, way, rate) for way in ways))
+    """Return those of CARD_RATES, and the preferred one, that the device opens at in each direction it has."""
+    directions: list[Direction] = [direction for direction in PORT_NAMES if device.channels(direction)]
+    rates = sorted({*CARD_RATES, *own_rate(device)})
+    if not directions:
+        return ()
+    return tuple(rate for rate in rates if all(_opens(system, device, each, rate) for each in directions))
 
 
 def own_rate(device: SoundDevice) -> tuple[int, ...]:
-    """Return the rate that the device prefers, if it is one that a voice can be heard at."""
-    return (device.rate,) if device.rate in ODD_RATES else ()
+    """Return the rate that the device prefers, if it is one of PREFERRED_RATES."""
+    return (device.rate,) if device.rate in PREFERRED_RATES else ()
 
 
-def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
-    for count in counts(way, device.channels(way)):
-        question = {f"{way}_device": device.index, f"{way}_channels": count, f"{way}_format": INT16}
+def _opens(system: Any, device: SoundDevice, direction: Direction, rate: int) -> bool:
+    for count in counts(direction, device.channels(direction)):
+        question = {f"{direction}_device": device.index, f"{direction}_channels": count, f"{direction}_format": INT16}
         try:
             if system.is_format_supported(rate, **question):
                 return True
-        except (OSError, ValueError) as error:  # its way to say no
+        except (OSError, ValueError) as error:  # which means no
             if code_of(error) != BAD_CHANNELS:
                 return False
     return False
@@ -173,9 +162,11 @@ def _opens(system: Any, device: SoundDevice, way: Way, rate: int) -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold PortAudio's missing lock. Raises DeviceFailed after LOCK_S."""
-    if not _LOCK.acquire(timeout=LOCK_S):
-        raise DeviceFailed(f"another sound device has been opening or closing for {LOCK_S:g} s: {CABLE}")
+    """Hold the lock. Raises DeviceFailed after PORTAUDIO_LOCK_TIMEOUT_S."""
+    if not _LOCK.acquire(timeout=PORTAUDIO_LOCK_TIMEOUT_S):
+        raise DeviceFailed(
+            f"another sound device has been opening or closing for {PORTAUDIO_LOCK_TIMEOUT_S:g} s: {CHECK_CABLE}"
+        )
     try:
         yield
     finally:
@@ -194,15 +185,15 @@ def said_of(name: str) -> Iterator[None]:
 
 
 def failed(name: str, error: OSError | ValueError) -> DeviceFailed:
-    """Return what to say of *error*, which PyAudio raised about *name*, and what to do."""
+    """Return the failure of *name* for *error*, which PyAudio raised: what was seen, and what to do."""
     code = code_of(error)
     seen = f"{error.args[1]} (PortAudio {code})" if code else str(error)
-    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CABLE)}{_taken() if code == _BUSY else ''}")
+    return DeviceFailed(f"{name}: {seen}: {_ADVICE.get(code, CHECK_CABLE)}{_taken() if code == _BUSY else ''}")
 
 
 def _taken() -> str:
-    """A card that another program uses is busy, or looks as if it were not there."""
-    programs = holders()
+    """Return the programs that use a sound card, which then is busy or not listed."""
+    programs = device_users()
     return f"; a sound card is in use by {', '.join(programs)}" if programs else ""
 
 
@@ -215,26 +206,25 @@ def code_of(error: BaseException) -> int:
 
 
 def initialize() -> Any:
-    """Return a new user of PortAudio. Raises DeviceFailed, OSError."""
+    """Return PortAudio, to be terminated by the caller. Raises DeviceFailed, OSError."""
     try:
         library = importlib.import_module("pyaudio")
     except (ImportError, OSError) as error:
         raise DeviceFailed(f"PyAudio does not load ({error}): {_INSTALL}") from error
-    _hush()
+    _mute_library_output()
     _require_default_device()
     return library.PyAudio()
 
 
 @functools.cache  # which also keeps the callbacks alive for as long as the libraries may call them
-def _hush() -> list[object]:
-    """Silence ALSA and JACK, which write some eighty lines to standard error about cards that nobody asked for."""
-    alsa_says = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)(
-        lambda *_: None
-    )
-    jack_says = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(lambda _: None)
+def _mute_library_output() -> list[object]:
+    """Keep ALSA and JACK from writing some eighty lines to standard error about cards that are not in use."""
+    text, number = ctypes.c_char_p, ctypes.c_int
+    of_alsa = ctypes.CFUNCTYPE(None, text, number, text, number, text)(lambda *_: None)
+    of_jack = ctypes.CFUNCTYPE(None, text)(lambda _: None)
     setters = {
-        "libasound.so.2": {"snd_lib_error_set_handler": alsa_says},
-        "libjack.so.0": {"jack_set_error_function": jack_says, "jack_set_info_function": jack_says},
+        "libasound.so.2": {"snd_lib_error_set_handler": of_alsa},
+        "libjack.so.0": {"jack_set_error_function": of_jack, "jack_set_info_function": of_jack},
     }
     for name, functions in setters.items():
         try:
@@ -243,7 +233,7 @@ def _hush() -> list[object]:
                 getattr(library, function)(handler)
         except (OSError, AttributeError) as error:
             log.debug("%s stays as loud as it is: %s", name, error)
-    return [alsa_says, jack_says]
+    return [of_alsa, of_jack]
 
 
 def _require_default_device() -> None:
@@ -253,6 +243,6 @@ def _require_default_device() -> None:
         alsa.snd_config_update()
         settings = ctypes.c_void_p.in_dll(alsa, "snd_config")
     except (OSError, ValueError, AttributeError):
-        return  # no ALSA, no such trap
+        return  # without ALSA nothing aborts
     if not settings or alsa.snd_config_search(settings, b"pcm.default", ctypes.byref(ctypes.c_void_p())) < 0:
         raise DeviceFailed("ALSA knows no device 'default': check asound.conf and apt install libasound2-data")

@@ -1,4 +1,4 @@
-"""The ports of the device: protocols that real and simulated hardware follows."""
+"""Ports of the device: protocols that real and simulated hardware follows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 
 
 class Cut(Protocol):
-    """Says whether nobody wants to hear any more what was given to a loudspeaker. For the owner of that."""
+    """Tells the owner of a loudspeaker whether what was written is to be dropped."""
 
     def __call__(self, seconds: float = 0.0, /) -> bool:
-        """Wait so many *seconds* for a cut, and no longer than until there is one; return whether there is."""
+        """Wait for a cut, *seconds* at most; return whether there is one."""
 
 
 def never(seconds: float = 0.0, /) -> bool:
-    """Say that it is wanted to its end."""
+    """The ``Cut`` that never comes."""
     time.sleep(seconds)
     return False
 
@@ -23,43 +23,41 @@ def never(seconds: float = 0.0, /) -> bool:
 class Microphone(Protocol):
     """Sound in, one frame at a time: 20 ms of s16le mono at the rate it was made for."""
 
-    overflows: int
-    """How often the device had to drop sound because nobody read it in time."""
+    overflows: int  # how often the device had to drop sound because it was not read in time
 
     def open(self) -> None:
-        """Raises DeviceFailed with the name of the device and what to do."""
+        """Open the device. The message of a DeviceFailed says which it is and what to do."""
 
     def read(self) -> bytes:
         """Wait for one frame; b"" when there will never be another. Raises DeviceFailed."""
 
     def close(self) -> None:
-        """Give the device back. For its owner; harmless where it never opened."""
+        """Release the device. For its owner; harmless where it never opened."""
 
 
 class Speaker(Protocol):
     """Sound out. What is written may wait in the device for ``latency`` seconds before it is heard."""
 
-    underruns: int
-    """How often the device ran dry in the middle of a reply."""
+    underruns: int  # how often the device ran dry in the middle of a reply
 
     @property
     def latency(self) -> float:
         """Seconds from ``write`` to the ear."""
 
     def open(self) -> None:
-        """Raises DeviceFailed with the name of the device and what to do."""
+        """Open the device. The message of a DeviceFailed says which it is and what to do."""
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Play s16le mono; blocks while the device's buffer is full, until *cut* at most. Raises DeviceFailed."""
+        """Play s16le mono; blocks while the device's buffer is full, until *cut*. Raises DeviceFailed."""
 
     def drain(self, cut: Cut = never) -> None:
         """Wait until everything written has been heard, or until *cut*. Raises DeviceFailed."""
 
     def drop(self) -> None:
-        """Be silent now; forget what was written and not heard."""
+        """Be silent now; drop what was written and not heard. Raises DeviceFailed."""
 
     def close(self) -> None:
-        """Give the device back; what was not heard is lost. For its owner; harmless where it never opened."""
+        """Release the device; what was not heard is lost. For its owner; harmless where it never opened."""
 
 
 class Button(Protocol):
@@ -70,30 +68,28 @@ class Button(Protocol):
 
     @property
     def is_pressed(self) -> bool:
-        """Whether it is held down at this moment."""
+        """Whether it is held down now. For any thread."""
 
     def close(self) -> None:
-        """Give the pin back. May be called twice."""
+        """Release the pin. May be called twice, but not from a callback."""
 
 
 class Controls(Protocol):
     """Volume and mute, by hand."""
 
-    when_turned: Callable[[int], None] | None
-    """Is told of a step: +1 is louder, -1 is quieter."""
-    when_muted: Callable[[bool | None], None] | None
-    """Is told of the position of a switch: True is muted; or None when a button wants it the other way round."""
+    when_turned: Callable[[int], None] | None  # +1: a step louder, -1: quieter
+    when_muted: Callable[[bool | None], None] | None  # position of a switch, True: muted; None: a button toggles it
 
     @property
     def muted(self) -> bool | None:
-        """The position of the switch; None where there is none."""
+        """The position of the switch; None where there is none. For any thread."""
 
     @property
     def held(self) -> list[str]:
-        """Keys of config.yaml of the buttons that are held down at this moment."""
+        """Keys in the configuration of the buttons that are held down now. For any thread."""
 
     def close(self) -> None:
-        """Give the pins back. May be called twice."""
+        """Release the pins. May be called twice, but not from a callback."""
 
 
 class Light(Protocol):
@@ -103,4 +99,4 @@ class Light(Protocol):
         """Show *mood* from now on. Raises DeviceFailed."""
 
     def close(self) -> None:
-        """Be dark, and give the pins back. May be called twice."""
+        """Be dark, and release the pins. May be called twice."""

@@ -1,4 +1,4 @@
-"""A button and a light for a machine without pins: the return key and a line of text."""
+"""Button and light on a terminal: the return key and a line of text."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ from typing import TextIO
 
 log = logging.getLogger(__name__)
 
-BOUNCE_S = 0.03
-"""Between two taps at least; so whatever is piped in, no more than 33 of them come in a second."""
-PATIENCE_S = 1.0
-"""How long ``close`` waits for the thread."""
+MIN_TAP_INTERVAL_S = 0.03  # whatever is piped in, no more than 33 taps come in a second
+RETURN_KEY_STOP_TIMEOUT_S = 1.0
 
 
 class TerminalButton:
     """The return key: each return on *stream* is a tap, a press and at once the release.
 
     A thread of its own watches the stream and runs the callbacks; it ends with its input. The stream should be the
-    terminal or a pipe; one without a file descriptor, or none at all, is a button that nobody presses.
+    terminal or a pipe; without a file descriptor, or a stream, there are no taps.
     """
 
-    is_pressed = False
-    """A return key comes up at once."""
+    is_pressed = False  # a return key comes up at once
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.when_pressed: Callable[[], None] | None = None
@@ -40,14 +37,13 @@ class TerminalButton:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, within a second. May be called twice, but not from a callback."""
         if self._stopping.is_set():
             return
         self._stopping.set()
         os.write(self._wake, b"!")
-        self._thread.join(PATIENCE_S)
+        self._thread.join(RETURN_KEY_STOP_TIMEOUT_S)
         if self._thread.is_alive():
-            log.error("the thread of the return key did not stop")  # and needs its pipe still
+            log.error("the thread of the return key did not stop")  # and still uses its pipe
             return
         os.close(self._wake)
         os.close(self._waker)
@@ -55,7 +51,7 @@ class TerminalButton:
     def _watch(self, descriptor: int | None) -> None:
         if descriptor is None:
             return
-        # To read from the terminal in the background would stop the whole process; like this it is an error to us.
+        # Else reading from the terminal in the background would stop the whole process; so it is an error here.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN})
         poll = select.poll()  # takes files, and descriptors of any number
         poll.register(self._waker, select.POLLIN)
@@ -79,21 +75,17 @@ class TerminalButton:
                     callback()
             except Exception:
                 log.exception("a press of the return key could not be handled")
-        return not self._stopping.wait(BOUNCE_S)
+        return not self._stopping.wait(MIN_TAP_INTERVAL_S)
 
 
 class TerminalLight:
-    """Writes a line on *stream*, standard error by default, for each change of mood.
-
-    All methods belong to one thread.
-    """
+    """Writes a line on *stream*, standard error by default, for each change of mood. Belongs to one thread."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._mood = ""
 
     def show(self, mood: str) -> None:
-        """Write *mood* down, unless it is the last one. Never raises: the agent outlives its terminal."""
         if mood == self._mood:
             return
         self._mood = mood
@@ -101,8 +93,7 @@ class TerminalLight:
             self._stream.write(f"light: {mood}\n")
             self._stream.flush()
 
-    def close(self) -> None:
-        """Leave the stream to its owner."""
+    def close(self) -> None: ...
 
 
 def _descriptor(stream: TextIO | None) -> int | None:

@@ -1,4 +1,4 @@
-"""A microphone that plays a WAV file and a loudspeaker that records one: a room without a sound card.
+"""WAV files as microphone and loudspeaker.
 
 Both keep time like a card: they count from the moment they were opened, not from call to call, so they never drift.
 """
@@ -19,42 +19,34 @@ from ..dsp import resampling
 from .channels import Channels, no_channel
 from .ports import Cut, never
 
-STALL_S = 0.1
-"""Who reads this much too late was not delayed but stopped, and the file has stopped with him."""
-LOOK_S = 0.01
-"""How often it looks, while it waits, whether a reply was cut."""
-BUFFER_S = 0.1
-"""How much sound the loudspeaker takes in advance."""
-PIECE = 16384
-"""How many bytes are read from a file at once, and at least a sample of each channel."""
-LARGEST = 2**32 - 2**12
-"""How many bytes of sound fit into a WAV file, which counts them with 32 bits: a day at 24 kHz."""
-RATES = range(4000, 384001)
-CHANNELS = range(1, 2**16)
-MOST_CHUNKS = 100
-"""How many chunks of other things may stand before the sound in a WAV file."""
+READER_STALLED_S = 0.1  # a reader that is so late has stopped, and the file has stopped with it
+CUT_POLL_S = 0.01
+WAV_BUFFER_S = 0.1  # how much sound the loudspeaker takes in advance
+READ_BYTES = 16384  # at once, and at least a sample of each channel
+MAX_DATA_BYTES = 2**32 - 2**12  # a WAV file counts with 32 bits: a day at 24 kHz
+WAV_RATES = range(4000, 384001)
+WAV_CHANNELS = range(1, 2**16)
+MAX_CHUNKS = 100  # before the sound in a WAV file
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # the kinds of sound in a WAV header
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 class Pace:
-    """Time as these ports use it. Tests have one with hands."""
+    """Time as these ports use it; tests replace it."""
 
     def now(self) -> float:
         """Return seconds of a clock that never jumps."""
         return time.monotonic()
 
     def wait_until(self, moment: float) -> None:
-        """Return when the clock shows *moment*, at once if it is past."""
+        """Wait until the clock shows *moment*."""
         threading.Event().wait(max(0.0, moment - self.now()))
 
 
 def read_wav(path: str) -> tuple[bytes, int, int]:
-    """Return the sound of a whole file as it is in there, how many channels it has, and its rate in Hz.
-
-    Raises DeviceFailed. For any thread.
-    """
+    """Return the interleaved sound of a file, the number of its channels, and its rate in Hz. Raises DeviceFailed. For
+    any thread."""
     try:
         with open(path, "rb") as file:
             form = _read_form(file)
@@ -64,15 +56,14 @@ def read_wav(path: str) -> tuple[bytes, int, int]:
 
 
 class WavMicrophone:
-    """Plays its file once, at the speed of sound, in frames of 20 ms at *rate* Hz; then there is nothing to hear.
+    """Plays its file once, in real time, in frames of 20 ms at *rate* Hz.
 
-    Takes 16 bit PCM at any rate with any number of channels, one of which is heard: the *channel*, from 1, or what
+    Takes 16 bit PCM at any rate with any number of channels, one of which is used: the *channel*, from 1, or what
     ``Channels`` finds. All methods belong to one thread.
     """
 
     def __init__(self, path: str, rate: int, channel: int | None = None, *, pace: Pace | None = None) -> None:
-        self.overflows = 0
-        """Always 0: a file waits."""
+        self.overflows = 0  # always: a file waits
         self._path, self._rate, self._pace = path, rate, pace or Pace()
         self._file: BinaryIO | None = None
         self._channel = channel
@@ -81,14 +72,13 @@ class WavMicrophone:
         self._left = 0  # bytes of the file that were not read yet
         self._resampler = resampling.Resampler(rate, rate)
         self._framer = resampling.Framer(audio.frame_bytes(rate))
-        self._due = 0.0  # when the frame that is played now is complete
+        self._due = 0.0  # when the present frame is complete
 
     def open(self) -> None:
-        """Begin at the beginning of the file. Raises DeviceFailed."""
         self.close()
         try:
             if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is not a file")  # and opening a pipe might take for ever
+                raise ValueError("is not a file")  # opening a pipe might block
             self._file = open(self._path, "rb")  # noqa: SIM115  closed by close
             form = _read_form(self._file)
         except (OSError, ValueError) as error:
@@ -104,18 +94,16 @@ class WavMicrophone:
         self._due = self._pace.now()
 
     def read(self) -> bytes:
-        """Wait for the next frame, 20 ms at most; b"" at once when the file is over. Raises DeviceFailed."""
         frame = self._next()
         if not frame:
             return b""
-        if self._pace.now() > self._due + STALL_S:
+        if self._pace.now() > self._due + READER_STALLED_S:
             self._due = self._pace.now()
         self._due += audio.FRAME_MS / 1000
         self._pace.wait_until(self._due)
         return frame
 
     def close(self) -> None:
-        """Let go of the file. Harmless on a port that is not open."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -135,7 +123,7 @@ class WavMicrophone:
     def _piece(self, file: BinaryIO) -> bytes:
         """Return the next piece of the file as mono, still at the rate of the file."""
         try:
-            raw = file.read(min(max(self._width, PIECE - PIECE % self._width), self._left))
+            raw = file.read(min(max(self._width, READ_BYTES - READ_BYTES % self._width), self._left))
         except OSError as error:
             raise _failed("microphone", self._path, error) from error
         self._left -= len(raw)
@@ -146,14 +134,12 @@ class WavMicrophone:
 class WavSpeaker:
     """Writes a file of what a listener would have heard at *rate* Hz since ``open``, silence included.
 
-    It behaves like a card with a buffer of 100 ms. What waits in the buffer is not in the file yet, so ``drop`` and
-    ``close`` leave out what nobody heard, and a process that is killed leaves a file that is whole up to that moment.
-    All methods belong to one thread.
+    Like a card with a buffer of 100 ms, whose content is not in the file yet, so that ``drop`` and ``close`` leave it
+    out. A process that is killed leaves a valid file. All methods belong to one thread.
     """
 
     def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:
-        self.underruns = 0
-        """How often a ``write`` came too late for what was written before, with no ``drain`` or ``drop`` between."""
+        self.underruns = 0  # writes that came too late for what was written before
         self._path, self._rate, self._pace = path, rate, pace or Pace()
         self._file: BinaryIO | None = None
         self._buffer = bytearray()
@@ -163,11 +149,10 @@ class WavSpeaker:
 
     @property
     def latency(self) -> float:
-        """Seconds from ``write`` to the ear when the buffer is full, as it is in the midst of a reply."""
-        return BUFFER_S
+        return WAV_BUFFER_S
 
     def open(self) -> None:
-        """Begin the file, in place of one that may be there. Raises DeviceFailed."""
+        """Begin the file anew. Raises DeviceFailed."""
         self.close()
         self._opened, self._heard, self._playing = self._pace.now(), 0, False
         try:
@@ -179,39 +164,35 @@ class WavSpeaker:
         self._record(b"", 0)
 
     def write(self, pcm: bytes, cut: Cut = never) -> None:
-        """Play *pcm*; blocks until all but the last 100 ms of it were heard, or until *cut*. Raises DeviceFailed."""
         self._listen()
         if self._playing and not self._buffer:
             self.underruns += 1
         self._playing = True
         self._buffer += pcm
-        self._wait_until(self._end() - BUFFER_S, cut)
+        self._wait_until(self._end() - WAV_BUFFER_S, cut)
 
     def drain(self, cut: Cut = never) -> None:
-        """Wait until everything written has been heard, 100 ms at most, or *cut* is true. Raises DeviceFailed."""
         self._wait_until(self._end(), cut)
         self.drop()
 
     def drop(self) -> None:
-        """Be silent now; what was written and not heard will not be in the file. Raises DeviceFailed."""
         self._listen()
         self._buffer.clear()
         self._playing = False
 
     def close(self) -> None:
-        """End the file at this moment. Harmless on a port that is not open. Raises DeviceFailed."""
         if self._file is None:
             return
         try:
             self.drop()
         finally:
             file, self._file = self._file, None
-            with suppress(OSError):  # it has no news: what could not be written was told by _record
+            with suppress(OSError):  # which _record has raised before
                 file.close()
 
     def _wait_until(self, moment: float, cut: Cut) -> None:
         while (now := self._pace.now()) < moment and not cut():
-            self._pace.wait_until(min(moment, now + LOOK_S))
+            self._pace.wait_until(min(moment, now + CUT_POLL_S))
 
     def _end(self) -> float:
         """Return the moment when everything written has been heard."""
@@ -225,11 +206,11 @@ class WavSpeaker:
         self._record(sound, until)
 
     def _record(self, sound: bytes, until: int) -> None:
-        """Add *sound* to the file, and silence until it has that many samples."""
+        """Add *sound* to the file, and silence up to so many samples."""
         if self._file is None:
             raise DeviceFailed(f"speaker wav:{self._path} is not open: call open first")
         size = 2 * until
-        if size > LARGEST:
+        if size > MAX_DATA_BYTES:
             raise DeviceFailed(f"speaker wav:{self._path} is full at 4 GiB; start again with another one")
         try:
             self._file.seek(_HEADER.size + 2 * self._heard)
@@ -245,7 +226,7 @@ class WavSpeaker:
 
 @dataclass(frozen=True)
 class _Form:
-    """What the header of a WAV file says, in Hz and bytes."""
+    """The header of a WAV file, in Hz and bytes."""
 
     channels: int
     rate: int
@@ -261,13 +242,13 @@ def _header(rate: int, size: int) -> bytes:
 def _read_form(file: BinaryIO) -> _Form:
     """Read up to the first sample. Raises ValueError, which says what is wrong with the file.
 
-    Not by the standard library: before Python 3.12 it does not know the long form of the header.
+    The standard library knows the long form of the header only since Python 3.12.
     """
     riff = file.read(12)
     if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
         raise ValueError("is empty" if not riff else "is not a WAV file")
     channels = rate = 0
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
         start = file.tell()
         if name == b"fmt ":
@@ -275,8 +256,8 @@ def _read_form(file: BinaryIO) -> _Form:
         if name == b"data" and channels:
             rest = file.seek(0, os.SEEK_END) - start
             if not size and not _are_chunks(file, start, start + rest):
-                size = LARGEST  # a recorder that was killed, or wrote into a pipe, did not know it
-            size = min(size, rest)  # or promised more
+                size = MAX_DATA_BYTES  # unknown to a recorder that was killed or wrote into a pipe
+            size = min(size, rest)
             file.seek(start)
             if size >= 2 * channels:
                 return _Form(channels, rate, size)
@@ -285,9 +266,9 @@ def _read_form(file: BinaryIO) -> _Form:
 
 
 def _are_chunks(file: BinaryIO, start: int, end: int) -> bool:
-    """Whether there are chunks and nothing else from *start* to the *end* of the file: each with a printable name, and
-    as long as it says. Sound is not like that."""
-    for _ in range(MOST_CHUNKS):
+    """Whether there are only chunks from *start* to the *end* of the file, with printable names and matching sizes, and
+    no sound."""
+    for _ in range(MAX_CHUNKS):
         if start >= end:
             return True
         file.seek(start)
@@ -295,13 +276,13 @@ def _are_chunks(file: BinaryIO, start: int, end: int) -> bool:
         if not all(32 <= letter < 127 for letter in name):
             return False
         start += 8 + size + size % 2
-        if start > end + 1:  # the last byte of padding is often forgotten
+        if start > end + 1:  # the last byte of padding is often missing
             return False
     return False
 
 
 def _read_kind(form: bytes) -> tuple[int, int]:
-    """Return channels and rate. Raises ValueError where the sound is not what we can play."""
+    """Return channels and rate. Raises ValueError for any other encoding than 16 bit PCM."""
     if len(form) < 16:
         raise ValueError("is damaged")
     kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
@@ -311,13 +292,13 @@ def _read_kind(form: bytes) -> tuple[int, int]:
         raise ValueError(f"is compressed (kind {kind:#x})")
     if (kind, bits) != (_PCM, 16):
         raise ValueError(f"has {bits} bit {'float' if kind == _FLOAT else 'integer'} samples")
-    if channels not in CHANNELS or rate not in RATES:
+    if channels not in WAV_CHANNELS or rate not in WAV_RATES:
         raise ValueError(f"has {channels} channels at {rate} Hz")
     return channels, rate
 
 
 def _failed(port: str, path: str, error: OSError | ValueError) -> DeviceFailed:
-    """Return *error* in words that say what to do about it."""
+    """Return the failure of *port* for *error*, with what to do about it."""
     if isinstance(error, OSError):
         return DeviceFailed(f"{port} wav:{path}: {error.strerror or error}; check the name and the permissions")
     advice = "it should be a WAV file of 16 bit samples; make one with: ffmpeg -i FILE -c:a pcm_s16le NEW.wav"

@@ -66,7 +66,7 @@ class Exporters:
             try:
                 if (neighbour := make(config)) is not None:
                     self._living[name] = neighbour
-                    self._workers.enter_context(Worker(name, neighbour.run, self._tell, nudge=neighbour.wake))
+                    self._workers.enter_context(Worker(name, neighbour.run, self._tell, wake=neighbour.wake))
             except ConfigError as error:
                 log.error("%s; continuing without %s", error, name)
 

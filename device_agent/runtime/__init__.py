@@ -1,0 +1,1 @@
+"""The process and its threads: workers, heartbeat, timers, signals, log, service manager, files and paths."""

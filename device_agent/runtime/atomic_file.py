@@ -1,4 +1,4 @@
-"""Small files that are whole: read with a bound, and replaced so that a power cut leaves the old one or the new one."""
+"""Small files: bounded read, atomic replacement with fsync."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PIPE_S = 2.0
-"""How long who writes into a pipe may take."""
+PIPE_TIMEOUT_S = 2.0
 
 
 def read_whole(path: Path, largest: int) -> bytes:
-    """Return what is in *path*. Looks at the open file, not at its name; a pipe nobody writes to is no reason to wait.
+    """Return what is in *path*, which has to be a regular file: a pipe would block.
 
     Raises OSError, and ValueError where it is not a file or has more than *largest* bytes.
     """
@@ -31,7 +30,7 @@ def read_whole(path: Path, largest: int) -> bytes:
 def read_stream(path: Path, largest: int) -> bytes:
     """Return what is in *path*, a file or a pipe that is being written to: *largest* bytes and one more at most.
 
-    Raises OSError, also where a pipe has no writer or does not end within PIPE_S.
+    Raises OSError, also where a pipe has no writer or does not end within PIPE_TIMEOUT_S.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -44,13 +43,14 @@ def read_stream(path: Path, largest: int) -> bytes:
 
 
 def _drained(file: int, largest: int) -> bytes:
-    raw, until = b"", time.monotonic() + PIPE_S
+    raw, until = b"", time.monotonic() + PIPE_TIMEOUT_S
     while len(raw) < largest:
         try:
             piece = os.read(file, largest - len(raw))
         except BlockingIOError:
             if not select.select([file], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError(errno.ETIMEDOUT, f"this pipe was not closed within {PIPE_S:g} s") from None
+                text = f"this pipe was not closed within {PIPE_TIMEOUT_S:g} s"
+                raise TimeoutError(errno.ETIMEDOUT, text) from None
             continue
         if not piece:
             break
@@ -59,9 +59,9 @@ def _drained(file: int, largest: int) -> bytes:
 
 
 def replace_whole(path: Path, document: bytes) -> None:
-    """Put *document* in place of the file, so that after a power cut there is the one or the other. Raises OSError.
+    """Replace the file by *document*; after a power cut there is the old file or the new one. Raises OSError.
 
-    The new file always has the same name: one that a power cut left behind is in nobody's way. It waits for the disk.
+    Waits for the disk. The new file always has the same temporary name, so that power cuts leave one at most.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
@@ -81,7 +81,7 @@ def replace_whole(path: Path, document: bytes) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """The new name has to reach the disk, too. Some file systems know no such thing."""
+    """Write the new name to the disk, too; some file systems cannot."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""The log: one form for every line, on standard error; and nobody can fill a disk with it."""
+"""Log: one line format on standard error, and a limit on repeated lines, so that the log cannot fill a disk."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ from typing import Any, TextIO
 
 from ..core.printable import printable
 
-LEVELS = ("debug", "info", "warning", "error")
-
-LONGEST = 4000
-"""Characters of a message: what it quotes may be a stranger's."""
-LONGEST_TRACE = 16000
-"""Characters of a traceback; its end says the most."""
-MINUTE_S = 60.0
-MOST_ALIKE = 60
-"""How many lines that are alike are written in a minute; the others are counted."""
-MOST_KINDS = 256
-"""How many kinds of lines are told apart at a time."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_MESSAGE_CHARS = 4000  # a message may quote text from outside
+MAX_TRACEBACK_CHARS = 16000  # its end is kept, which says the most
+REPEAT_WINDOW_S = 60.0
+MAX_ALIKE_LINES = 60  # written in a window; more are counted
+MAX_LINE_KINDS = 256  # told apart at a time
 
 
 def start_log(level: str) -> None:
-    """Send everything at *level* and above to standard error, the way the journal or a person likes it."""
+    """Send everything at *level* and above to standard error, in the form of the journal or for a terminal."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(_ForJournal() if "JOURNAL_STREAM" in os.environ else _ForPerson())
     root = logging.getLogger()
@@ -39,7 +34,7 @@ def start_log(level: str) -> None:
 
 @dataclass
 class _Kind:
-    """Lines that are alike, for a minute."""
+    """Lines that are alike, in one window."""
 
     last: logging.LogRecord
     ends: float
@@ -48,12 +43,11 @@ class _Kind:
 
 
 class RepeatLimit:
-    """Lets MOST_ALIKE lines a minute pass that are alike, and then says how many it held back.
+    """Lets MAX_ALIKE_LINES alike lines pass in each window, and says afterwards how many it held back.
 
-    Alike are lines with the same pattern from the same place, whatever they quote: a service may say the same nonsense
-    a hundred thousand times a second, each time with another number in it. Errors are alike only when their whole text
-    is the same, as long as there are not too many of them. Time is in seconds of any clock that only goes on. For one
-    thread at a time: a handler has a lock.
+    Alike are lines with the same pattern from the same place, whatever values they quote: a service may send nonsense a
+    hundred thousand times a second, each time with another number. Errors are alike only when their whole text is the
+    same, as long as there are not too many kinds. Time is in seconds of a clock that never jumps. For one thread.
     """
 
     def __init__(self) -> None:
@@ -64,34 +58,32 @@ class RepeatLimit:
         lines = self._over(now)
         kind = self._kind(record, now)
         kind.last = record
-        if kind.written < MOST_ALIKE:
+        if kind.written < MAX_ALIKE_LINES:
             kind.written += 1
             lines.append(record)
             return lines
         if not kind.held:
-            lines.append(_about(record, f"{MOST_ALIKE} lines like the last in a minute: more of them are only counted"))
+            text = f"{MAX_ALIKE_LINES} lines like the last in a minute: more of them are only counted"
+            lines.append(_about(record, text))
         kind.held += 1
         return lines
 
     def end(self) -> list[logging.LogRecord]:
-        """Return what is still to be said when no more lines come."""
+        """Return what is still to be written when no more lines come."""
         return self._over(float("inf"))
 
     def _kind(self, record: logging.LogRecord, now: float) -> _Kind:
         key = (record.name, str(record.msg))
-        if record.levelno >= logging.ERROR and len(self._kinds) < MOST_KINDS:
+        if record.levelno >= logging.ERROR and len(self._kinds) < MAX_LINE_KINDS:
             key = (record.name, _text(record))
         if key not in self._kinds:
-            self._kinds[key] = _Kind(record, now + MINUTE_S)
+            self._kinds[key] = _Kind(record, now + REPEAT_WINDOW_S)
         return self._kinds[key]
 
     def _over(self, now: float) -> list[logging.LogRecord]:
-        """Forget the minutes that are over, and the oldest where there are too many; return what is to be said of it.
-
-        Patterns are written by us, so that there are too many should never be; but a library may paint its lines.
-        """
+        """Forget windows that are over, and the oldest where there are too many; return the lines about them."""
         lines = []
-        while self._kinds and (next(iter(self._kinds.values())).ends <= now or len(self._kinds) >= 2 * MOST_KINDS):
+        while self._kinds and (next(iter(self._kinds.values())).ends <= now or len(self._kinds) >= 2 * MAX_LINE_KINDS):
             _, kind = self._kinds.popitem(last=False)
             if kind.held:
                 lines.append(_about(kind.last, f"{kind.held} lines were held back, the last: {_text(kind.last)}"))
@@ -104,11 +96,11 @@ def _about(record: logging.LogRecord, text: str) -> logging.LogRecord:
 
 
 def _text(record: logging.LogRecord) -> str:
-    """Return the message of *record*, LONGEST at most; a pattern that does not fit its values is told as it is."""
+    """Return the bounded message of *record*; its pattern alone where that does not fit its values."""
     try:
-        return record.getMessage()[:LONGEST]
+        return record.getMessage()[:MAX_MESSAGE_CHARS]
     except (TypeError, ValueError):
-        return str(record.msg)[:LONGEST]
+        return str(record.msg)[:MAX_MESSAGE_CHARS]
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -132,7 +124,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _ForPerson(logging.Formatter):
-    """A time, how bad it is, which thread, and what. All of it is printable, and bounded."""
+    """Time, level, thread and message. All of it is printable, and bounded."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(threadName)s: %(message)s", "%H:%M:%S")
@@ -143,7 +135,7 @@ class _ForPerson(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  the name is given
         text = super().formatException(ei)
-        return printable(text if len(text) <= LONGEST_TRACE else f"[...]{text[-LONGEST_TRACE:]}", keep="\n")
+        return printable(text if len(text) <= MAX_TRACEBACK_CHARS else f"[...]{text[-MAX_TRACEBACK_CHARS:]}", keep="\n")
 
 
 _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
@@ -162,6 +154,6 @@ class _ForJournal(_ForPerson):
 
 def _bounded(text: str) -> str:
     """Return *text* bounded, and so that it can neither move a cursor nor pass for another line of the log."""
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}[... {len(text)} characters]"
+    if len(text) > MAX_MESSAGE_CHARS:
+        text = f"{text[:MAX_MESSAGE_CHARS]}[... {len(text)} characters]"
     return printable(text, keep="\n").replace("\n", "\n    ")

@@ -1,4 +1,4 @@
-"""Paths: of the configuration, the state and the status socket, and paths as an owner writes them."""
+"""Paths of configuration, state and status socket, and paths as a user writes them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 
 from ..core.errors import ConfigError
 
-HOMELESS = Path("/nonexistent")
-"""The home directory of a user without one, as Debian's policy writes it: nothing is there, and nothing can be made."""
-INSTALLED, HERE = Path("/etc/device-agent/config.yaml"), Path("config.yaml")
-"""The configuration of the systemd unit, and that of a trial in the working directory."""
+HOMELESS = Path("/nonexistent")  # the home directory of a user without one in Debian's policy
+INSTALLED_CONFIG = Path("/etc/device-agent/config.yaml")  # that of the systemd unit
+LOCAL_CONFIG = Path("config.yaml")  # that of a trial in the working directory
 SOCKET_NAME = "status.sock"
-UNIT_SOCKET = Path("/run/device-agent", SOCKET_NAME)
-"""The status socket of the systemd unit."""
+UNIT_SOCKET = Path("/run/device-agent", SOCKET_NAME)  # the status socket of the systemd unit
 
 
 def expand_user(text: str) -> Path:
@@ -40,8 +38,8 @@ def home_directory() -> Path:
 
 
 def config_path() -> Path:
-    """Return the default path of the configuration: INSTALLED where there is one, or where HERE is not there either."""
-    return INSTALLED if INSTALLED.exists() or not HERE.exists() else HERE
+    """Return the default path of the configuration: LOCAL_CONFIG only where there is that one alone."""
+    return INSTALLED_CONFIG if INSTALLED_CONFIG.exists() or not LOCAL_CONFIG.exists() else LOCAL_CONFIG
 
 
 def state_path() -> Path:
@@ -49,7 +47,7 @@ def state_path() -> Path:
     if given := os.environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return Path(given, "memory.json")
     home = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not home.is_absolute():  # the specification says: ignore it
+    if not home.is_absolute():  # to be ignored, says the XDG Base Directory Specification
         home = home_directory() / ".local" / "state"
     return home / "device-agent" / "memory.json"
 
@@ -64,6 +62,6 @@ def status_path() -> Path:
 
 
 def status_paths() -> list[Path]:
-    """Return the paths that an agent may have its status socket at: those of this user first, then that of the unit."""
+    """Return the paths at which an agent may have its status socket: those of this user first, then the unit's."""
     own = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere", "device-agent", SOCKET_NAME)
     return list(dict.fromkeys([status_path(), own, state_path().with_name(SOCKET_NAME), UNIT_SOCKET]))

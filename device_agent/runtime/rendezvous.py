@@ -1,4 +1,4 @@
-"""A point where two threads wait for each other, for a bounded time."""
+"""Rendezvous: barrier for two threads, with a timeout."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import suppress
 
 
 class Rendezvous:
-    """Where two threads wait for each other, for a moment at most: then each goes on alone."""
+    """Two threads wait for each other, *seconds* at most; then each goes on alone."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._barrier, self._seconds = threading.Barrier(2), seconds
 
-    def call(self) -> None:
-        """Begin anew, whatever became of the last meeting."""
+    def reset(self) -> None:
+        """Prepare the next meeting, whatever became of the last one."""
         self._barrier.reset()
 
     def meet(self) -> None:
-        """Wait until the other is here."""
+        """Wait until the other thread is here."""
         with suppress(threading.BrokenBarrierError):
             self._barrier.wait(self._seconds)

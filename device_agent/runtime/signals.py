@@ -1,4 +1,4 @@
-"""A signal is an event like any other."""
+"""Signals: SIGTERM, SIGINT and SIGHUP as callbacks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
 def asked_by_hangup(ask: Callable[[], None]) -> Iterator[None]:
     """Call *ask* on SIGHUP, which asks a daemon to read its configuration again. For the main thread.
 
-    At a terminal it says that the terminal is gone, and ends the process as usual.
+    At a terminal SIGHUP says that the terminal is gone, and ends the process as usual.
     """
-    if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
+    at_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+    with _handled(lambda *_: ask(), *(() if at_terminal else (signal.SIGHUP,))):
         yield
-        return
-    before = signal.signal(signal.SIGHUP, lambda *_: ask())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
@@ -30,10 +26,15 @@ def stopped_by_signals(stop: Callable[[str], None]) -> Iterator[None]:
 
     *stop* runs inside a signal handler: it may put into a SimpleQueue and hardly more.
     """
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda n, _frame: stop(signal.Signals(n).name)) for number in numbers}
+    with _handled(lambda number, _frame: stop(signal.Signals(number).name), signal.SIGTERM, signal.SIGINT):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -1,7 +1,7 @@
-"""One agent on a machine: the second one says that another runs, as which process, and ends before it opens anything.
+"""Single instance: a second agent on one machine names the first one and ends before it opens anything.
 
-A lock of the kernel on a file in the state directory tells of an agent of the same user. It ends with its process,
-however that ends. An agent with a state directory of its own is another one.
+The kernel's lock on a file in the state directory shows an agent of the same user, and ends with its process. An agent
+with a state directory of its own is another one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ from ..core.errors import AgentError
 from . import systemd
 from .paths import UNIT_SOCKET
 
-NAME = "running.lock"
-"""The file in the state directory. It holds the process id of the agent."""
-ELSEWHERE = ("STATE_DIRECTORY", "XDG_STATE_HOME")
-"""Variables of the environment that give an agent a state directory of its own."""
-ANSWER_S = 1.0
-"""How long the window of the installed speaker may take to let us in."""
+LOCK_NAME = "running.lock"  # in the state directory; holds the process id of the agent
+STATE_VARIABLES = ("STATE_DIRECTORY", "XDG_STATE_HOME")  # give an agent a state directory of its own
+UNIT_CONNECT_TIMEOUT_S = 1.0
 
 
 class Occupied(AgentError):
@@ -33,15 +30,13 @@ class Occupied(AgentError):
 @contextmanager
 def only_agent(state: Path, unit: Path = UNIT_SOCKET) -> Iterator[None]:
     """Be the only agent of the state directory *state*. Raises Occupied where another one runs, also where that is the
-    installed speaker, whose window is *unit*, and nothing says that this is to be one more (ELSEWHERE).
-
-    Where the file cannot be made, there is no lock and no objection: the log tells about the directory anyway.
-    """
-    lock = _opened(state / NAME)
+    installed speaker, whose status socket is *unit*, and none of STATE_VARIABLES is set. Without the file there is no
+    lock and no error: the log reports the directory anyway."""
+    lock = _opened(state / LOCK_NAME)
     try:
         if lock is not None:
             _take(lock)
-        if not any(map(os.environ.get, ELSEWHERE)) and unit.exists():
+        if not any(map(os.environ.get, STATE_VARIABLES)) and unit.exists():
             _ask_unit(unit)
         yield
     finally:
@@ -57,7 +52,7 @@ def _opened(path: Path) -> int | None:
 
 
 def _take(lock: int) -> None:
-    """Lock the file, and write down who has it. Raises Occupied."""
+    """Lock the file, and write this process id into it. Raises Occupied."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -69,15 +64,15 @@ def _take(lock: int) -> None:
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
-def _ask_unit(window: Path) -> None:
+def _ask_unit(path: Path) -> None:
     """Raises Occupied where the installed speaker runs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(UNIT_CONNECT_TIMEOUT_S)
         try:
-            sock.connect(str(window))
-        except PermissionError:  # it is for root and its group; the service manager tells everybody
-            number = systemd.asked("MainPID").get("MainPID", "")
-        except OSError:  # left over from one that has ended
+            sock.connect(str(path))
+        except PermissionError:  # the socket is for root and its group, the service manager for every user
+            number = systemd.unit_properties("MainPID").get("MainPID", "")
+        except OSError:  # left behind by an agent that has ended
             return
         else:
             number = str(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])

@@ -1,4 +1,4 @@
-"""A thread that sleeps until something is due."""
+"""Timer thread: calls a function when its next deadline comes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 1.0
-"""How long ``close`` waits for the thread."""
+TIMER_STOP_TIMEOUT_S = 1.0
 
 
 class TimerThread:
-    """Does *work* when it is time, in a thread of its own.
+    """Calls *work* when it is due, in a thread of its own.
 
     *work* is given the time, in seconds, and returns when it wants to be called again; None: not before ``wake``. An
     error of *work* is logged and counts as None. The methods are for any thread.
@@ -22,7 +21,7 @@ class TimerThread:
 
     def __init__(self, name: str, work: Callable[[float], float | None]) -> None:
         self._work = work
-        self._bell = threading.Event()
+        self._woken = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -33,32 +32,29 @@ class TimerThread:
 
     def wake(self) -> None:
         """Call *work* soon. Never waits."""
-        self._bell.set()
+        self._woken.set()
 
     def close(self) -> None:
-        """End the thread, within PATIENCE_S. May be called twice, but not from *work*."""
+        """End the thread, within TIMER_STOP_TIMEOUT_S. May be called twice, but not from *work*."""
         self._closing = True
-        self._bell.set()
-        self._thread.join(PATIENCE_S)
+        self._woken.set()
+        self._thread.join(TIMER_STOP_TIMEOUT_S)
         if self._thread.is_alive():
             log.error("the thread of the %s did not stop", self._thread.name)
 
     def _run(self) -> None:
         due: float | None = None
         while True:
-            self._bell.wait(None if due is None else max(0.0, due - self.now()))
-            self._bell.clear()
+            self._woken.wait(None if due is None else max(0.0, due - self.now()))
+            self._woken.clear()
             if self._closing:
                 return
-            due = self._next()
-
-    def _next(self) -> float | None:
-        try:
-            return self._work(self.now())
-        except Exception:
-            log.exception("the %s stands still until it is used again", self._thread.name)
-            return None
+            try:
+                due = self._work(self.now())
+            except Exception:
+                due = None
+                log.exception("the %s stands still until it is used again", self._thread.name)
 
 
-ClockworkMaker = Callable[[str, Callable[[float], float | None]], TimerThread]
-"""Makes a clockwork of a name and its work: the class itself, or one whose clock a test moves."""
+TimerThreadFactory = Callable[[str, Callable[[float], float | None]], TimerThread]
+"""Makes a timer of a name and its work: the class itself, or one whose clock a test moves."""

@@ -1,7 +1,6 @@
-"""The time zone of this machine as it is now: it may be set, and get other rules, while the process runs.
+"""Time zone of this machine as it is now: it may be set, and get other rules, while the process runs.
 
-The C library reads it once, and again when it is told to (tzset(3)). It goes by TZ, where that is set, else by
-/etc/localtime.
+The C library reads it once, and again when it is told to (tzset(3)): from TZ, where that is set, else /etc/localtime.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import time
 LOCALTIME = "/etc/localtime"
 ZONES = "/usr/share/zoneinfo"
 
-_Zone = tuple[str | None, tuple[int, ...] | None]
-"""What TZ says, and what the file with the rules looks like."""
+_Zone = tuple[str | None, tuple[int, ...] | None]  # what TZ says, and the identity of the file with the rules
 
 
 class _Follower:
@@ -30,7 +28,7 @@ class _Follower:
             if zone == before:
                 return False
             if zone[0] and zone[0] == before[0]:
-                os.environ["TZ"] = _spelled_anew(zone[0])  # it does not read again what has the same name
+                os.environ["TZ"] = _spelled_anew(zone[0])  # tzset does not read the same name again
                 zone = (os.environ["TZ"], zone[1])
             time.tzset()
             self._zone = zone
@@ -43,7 +41,7 @@ def _zone() -> _Zone:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
-        return name, None  # rules that are spelled out, or UTC
+        return name, None  # TZ spells the rules out, or it is UTC
     return name, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
@@ -56,5 +54,4 @@ def _spelled_anew(name: str) -> str:
 
 
 follow_timezone = _Follower()
-"""Takes over the zone of this machine, if it is another one than before, and returns whether it is. Costs a look at a
-file."""
+"""Adopts the zone of this machine, if it is another one than before, and returns whether it is. Costs one stat(2)."""

@@ -1,12 +1,12 @@
-"""One timer, one alarm, and what rings: when they ring and for how long, by clocks that cannot be trusted.
+"""When one timer or alarm is due, and for how long it rings, by clocks that cannot be trusted.
 
 Two clocks are given, both in seconds. *wall* is the time of day since 1970; on a Raspberry Pi it is wrong from the
-start until the network comes, and then jumps. *steady* only ever goes on, and means nothing after a restart. So:
+start until the network sets it. *steady* never jumps, and means nothing after a restart. So:
 
-- a timer that was set in this process goes by the steady clock, and keeps its length whatever the wall clock does;
-- a timer from before a restart goes by the wall clock, the only thing left, but never takes longer than its length;
+- a timer set in this process goes by the steady clock, and keeps its length whatever the wall clock does;
+- a timer from before a restart goes by the wall clock, the only one left, but never takes longer than its length;
 - an alarm goes by the wall clock and the local time, and waits from the moment it was set or rang last. When the wall
-  clock turns out to have been wrong, it is that *moment* that counts, told by the clock as it is now.
+  clock turns out to have been wrong, that *moment* counts, told by the clock as it is now.
 """
 
 from __future__ import annotations
@@ -20,23 +20,15 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-LONGEST_S = 24 * 3600
-"""Seconds that a timer may take."""
-LONGEST_NAME = 40
-"""Characters."""
-LARGEST_NUMBER = 99
-RINGING_S = 120.0
-"""How long it rings where nobody hushes it; it was heard, or there was no loudspeaker to hear it by."""
-MISSED_S = 3600.0
-"""What should have rung longer ago than this (there was no power, or the clock was wrong) does not ring any more."""
-NOTED_S = 10.0
-"""So often what rings is noted: what is cut short by the power rings longer by no more than this."""
-SLACK_S = 300.0
-"""Smaller corrections of the wall clock let no alarm ring twice."""
-DRIFT_S = 2.0
-"""How wrong the end of a timer may become in the file, before it is written again."""
-LAST_S = 1e11
-"""Of the wall clock: nothing in a file is later than the year 5138."""
+MAX_TIMER_S = 24 * 3600
+MAX_ALARM_NAME_CHARS = 40
+MAX_ALARM_NUMBER = 99
+MAX_RINGING_S = 120.0  # audibly, unless it is stopped
+MISSED_AFTER_S = 3600.0  # what was due longer ago (there was no power, or the clock was wrong) does not ring any more
+RINGING_SAVE_INTERVAL_S = 10.0  # what a power cut interrupts rings longer by no more than this
+CLOCK_SLACK_S = 300.0  # smaller corrections of the wall clock let no alarm ring twice
+TIMER_DRIFT_S = 2.0  # how wrong the end of a timer may become in the file before it is written again
+MAX_WALL_CLOCK_S = 1e11  # nothing in a file is later than the year 5138
 
 
 @dataclass(frozen=True)
@@ -46,18 +38,17 @@ class Timer:
     number: int
     name: str
     seconds: float
-    ends: float
-    """By the wall clock, as it was at the last look."""
+    ends: float  # by the wall clock, as it was at the last look
     over: float | None = None
-    """When its whole length has passed by the steady clock; None until a timer that was loaded is first seen."""
+    """When its whole length has passed by the steady clock; None until a loaded timer is first seen."""
     loaded: bool = False
 
     def seen(self, steady: float) -> Timer:
-        """Return it with everything that only this process can know."""
+        """Return it with its time by the steady clock of this process."""
         return self if self.over is not None else replace(self, over=steady + self.seconds)
 
     def left(self, wall: float, steady: float) -> float:
-        """Return the seconds until it rings, negative when it should have rung."""
+        """Return the seconds until it rings, negative when it is overdue."""
         whole = self.seconds if self.over is None else self.over - steady
         return min(whole, self.ends - wall) if self.loaded else whole
 
@@ -65,31 +56,24 @@ class Timer:
         """Return whether it rings now, and what is left of it."""
         left = self.left(wall, steady)
         if left > 0:
-            moved = not self.loaded and abs(wall + left - self.ends) > DRIFT_S
+            moved = not self.loaded and abs(wall + left - self.ends) > TIMER_DRIFT_S
             return False, replace(self, ends=wall + left) if moved else self
         missed = wall - self.ends
-        if self.loaded and missed > MISSED_S:
+        if self.loaded and missed > MISSED_AFTER_S:
             log.warning("timer %d ended %s ago; it does not ring any more", self.number, _about(missed))
             return False, None
         return True, None
 
     def written(self) -> dict[str, Any]:
-        """Return what a restart has to know."""
-        return {
-            "kind": "timer",
-            "number": self.number,
-            "name": self.name,
-            "seconds": self.seconds,
-            "ends": self.ends,
-        }
+        """Return what is stored."""
+        return {"kind": "timer", "number": self.number, "name": self.name, "seconds": self.seconds, "ends": self.ends}
 
 
 @dataclass(frozen=True)
 class Alarm:
     """Rings at *hour*:*minute* local time, on *days* of the week (0 is Monday; none means any day), *once* or on each.
 
-    An hour that exists twice counts the first time. In an hour that does not exist it rings as if the clocks had not
-    been changed yet: 02:30 is 03:30.
+    An hour that exists twice counts the first time. In an hour that does not exist, 02:30 is 03:30.
     """
 
     number: int
@@ -98,18 +82,17 @@ class Alarm:
     minute: int
     days: frozenset[int]
     once: bool
-    since: float
-    """When it was set or rang last, by the wall clock of then."""
+    since: float  # when it was set or rang last, by the wall clock of then
     waiting: float | None = None
-    """The same, or when it was loaded, by the steady clock; None until an alarm that was loaded is first seen."""
+    """The same, or when it was loaded, by the steady clock; None until a loaded alarm is first seen."""
     loaded: bool = False
 
     def seen(self, steady: float) -> Alarm:
-        """Return it with everything that only this process can know."""
+        """Return it with its time by the steady clock of this process."""
         return self if self.waiting is not None else replace(self, waiting=steady)
 
     def left(self, wall: float, steady: float) -> float:
-        """Return the seconds until it rings, negative when it should have rung."""
+        """Return the seconds until it rings, negative when it is overdue."""
         return self._after(self._since(wall, steady)) - wall
 
     def look(self, wall: float, steady: float) -> tuple[bool, Alarm | None]:
@@ -119,15 +102,15 @@ class Alarm:
         if due > wall:
             return False, self if self.loaded or since == self.since else replace(self, since=since)
         if not self.once:  # of many that were missed the last one may be recent
-            due = self._after(max(since, wall - MISSED_S - 1))
-        rings = wall - MISSED_S <= due <= wall
+            due = self._after(max(since, wall - MISSED_AFTER_S - 1))
+        rings = wall - MISSED_AFTER_S <= due <= wall
         if not rings:
             log.warning("alarm %d of %02d:%02d was missed; it does not ring late", self.number, self.hour, self.minute)
         rest = None if self.once else replace(self, since=wall, waiting=steady, loaded=False)
         return rings, rest
 
     def written(self) -> dict[str, Any]:
-        """Return what a restart has to know."""
+        """Return what is stored."""
         return {
             "kind": "alarm",
             "number": self.number,
@@ -141,15 +124,14 @@ class Alarm:
     def _since(self, wall: float, steady: float) -> float:
         """Return from when on it waits, by the wall clock as it is now.
 
-        What was loaded comes from before this process began: where the clock is ahead of that, the time between was
-        spent without power. Where the clock is behind it, the clock has yet to be set.
+        What was loaded is older than this process: a clock that is behind it has yet to be set.
         """
         if self.waiting is None:
             return min(self.since, wall)
         began = wall - (steady - self.waiting)
         if self.loaded:
-            return self.since if self.since <= began + SLACK_S else began
-        return self.since if abs(began - self.since) <= SLACK_S else began
+            return self.since if self.since <= began + CLOCK_SLACK_S else began
+        return self.since if abs(began - self.since) <= CLOCK_SLACK_S else began
 
     def _after(self, moment: float) -> float:
         """Return the next time it is due after *moment*."""
@@ -165,68 +147,70 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Ringing:
-    """Something that is due rings until it is hushed or has rung RINGING_S, whatever ends the process meanwhile."""
+    """What is due rings until it is stopped or has rung MAX_RINGING_S, over restarts, too."""
 
     name: str
-    at: float
-    """When it rang, by the wall clock: now, or NOTED_S ago at most."""
-    rung: float = 0.0
-    """For how many seconds it was heard."""
-    unheard: float = 0.0
-    """For how many seconds it was not, in this process."""
-    counted: float | None = None
-    """Up to when that is, by the steady clock; None until one that was loaded is first seen."""
+    at: float  # when it rang, by the wall clock: now, or RINGING_SAVE_INTERVAL_S ago at most
+    rung: float = 0.0  # seconds with a loudspeaker
+    unheard: float = 0.0  # seconds without one, in this process
+    counted: float | None = None  # until when, by the steady clock; None until a loaded one is first seen
 
     def rings_again(self, wall: float) -> bool:
-        """Whether one that was loaded is to be taken up: a clock that is behind has yet to be set."""
-        if (missed := wall - self.at) <= MISSED_S:
+        """Whether a loaded one goes on: a clock that is behind has yet to be set."""
+        if (missed := wall - self.at) <= MISSED_AFTER_S:
             return True
         log.warning("an alarm was cut short %s ago; it does not ring any more", _about(missed))
         return False
 
     def heard(self, wall: float, steady: float, *, audible: bool) -> Ringing | None:
-        """Return it as it is now, None where it has rung its time, or was not *audible* for too long."""
+        """Return it as it is now, None where it has rung its time, or was inaudible for too long."""
         passed = max(0.0, steady - self.counted) if self.counted is not None else 0.0
         rung, unheard = (self.rung + passed, self.unheard) if audible else (self.rung, self.unheard + passed)
-        if rung >= RINGING_S or unheard >= MISSED_S:
+        if rung >= MAX_RINGING_S or unheard >= MISSED_AFTER_S:
             return None
-        noted = (rung + unheard) // NOTED_S == (self.rung + self.unheard) // NOTED_S
+        noted = (rung + unheard) // RINGING_SAVE_INTERVAL_S == (self.rung + self.unheard) // RINGING_SAVE_INTERVAL_S
         return replace(self, at=self.at if noted else wall, rung=rung, unheard=unheard, counted=steady)
 
     def written(self) -> dict[str, Any]:
-        """Return what a restart has to know."""
-        return {"name": self.name, "at": self.at, "rung": NOTED_S * (self.rung // NOTED_S)}
+        """Return what is stored."""
+        return {
+            "name": self.name,
+            "at": self.at,
+            "rung": RINGING_SAVE_INTERVAL_S * (self.rung // RINGING_SAVE_INTERVAL_S),
+        }
 
 
 Entry = Timer | Alarm
 
 
 def read(fields: Any) -> Entry:
-    """Return the entry that ``written`` told of. Raises ValueError, which says what is wrong."""
+    """Return the entry that ``written`` made. Raises ValueError, which says what is wrong."""
     if not isinstance(fields, dict):
         raise ValueError("it is not an object")
-    number = _number(fields, "number", 1, LARGEST_NUMBER)
+    number = _number(fields, "number", 1, MAX_ALARM_NUMBER)
     name = fields.get("name")
-    if number != int(number) or not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise ValueError(f"its number should be a whole number, and its name have up to {LONGEST_NAME} characters")
+    if number != int(number) or not isinstance(name, str) or len(name) > MAX_ALARM_NAME_CHARS:
+        raise ValueError(
+            f"its number should be a whole number, and its name have up to {MAX_ALARM_NAME_CHARS} characters"
+        )
     if fields.get("kind") == "timer":
-        seconds = _number(fields, "seconds", 1, LONGEST_S)
-        return Timer(int(number), name, seconds, _number(fields, "ends", 0, LAST_S), loaded=True)
+        seconds = _number(fields, "seconds", 1, MAX_TIMER_S)
+        return Timer(int(number), name, seconds, _number(fields, "ends", 0, MAX_WALL_CLOCK_S), loaded=True)
     if fields.get("kind") == "alarm":
         return _read_alarm(int(number), name, fields)
     raise ValueError("its kind should be timer or alarm")
 
 
 def read_ringing(fields: Any) -> Ringing | None:
-    """Return what ``Ringing.written`` told of, None where nothing rang. Raises ValueError like ``read``."""
+    """Return what ``Ringing.written`` made, None where nothing rang. Raises ValueError like ``read``."""
     if fields is None:
         return None
     if not isinstance(fields, dict):
         raise ValueError("it is not an object")
     name = fields.get("name")
-    if not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise ValueError(f"its name should have up to {LONGEST_NAME} characters")
-    return Ringing(name, _number(fields, "at", 0, LAST_S), _number(fields, "rung", 0, RINGING_S))
+    if not isinstance(name, str) or len(name) > MAX_ALARM_NAME_CHARS:
+        raise ValueError(f"its name should have up to {MAX_ALARM_NAME_CHARS} characters")
+    return Ringing(name, _number(fields, "at", 0, MAX_WALL_CLOCK_S), _number(fields, "rung", 0, MAX_RINGING_S))
 
 
 def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
@@ -238,7 +222,7 @@ def _read_alarm(number: int, name: str, fields: dict[str, Any]) -> Alarm:
         raise ValueError("its days should be days of the week")
     if not isinstance(once, bool) or not (once or days):
         raise ValueError("it should ring once, or name its days")
-    since = _number(fields, "since", 0, LAST_S)
+    since = _number(fields, "since", 0, MAX_WALL_CLOCK_S)
     wanted = frozenset(map(DAYS.index, days))
     return Alarm(number, name, int(match[1]), int(match[2]), wanted, once, since, loaded=True)
 

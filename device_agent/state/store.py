@@ -1,7 +1,6 @@
-"""What survives a restart: a few values in one small file.
+"""State store: values by name in one JSON file that survives restarts and power cuts.
 
-A power cut may come at any moment, so the file is never changed, only replaced by another one that is whole. A memory
-that cannot be read or written is a pity and no reason to be silent: the log tells of it once, and the speaker works.
+A state file that cannot be read or written does not stop the speaker: the log reports it once.
 """
 
 from __future__ import annotations
@@ -18,55 +17,53 @@ from ..runtime.atomic_file import replace_whole as _replace
 
 log = logging.getLogger(__name__)
 
-LARGEST = 64 * 1024
-"""Bytes of the file."""
-LARGEST_FOUND = LARGEST // 2
-"""Bytes of a file from before: there is room for what is put next, which is a quarter of that at most."""
-SETTLE_S = 1.0
-"""The keeper waits so long for more of the same: a knob that is turned is one write, not thirty."""
-AGAIN_S = 60.0
-"""The keeper tries again after so long: a disk that was full may have room."""
+MAX_STATE_BYTES = 64 * 1024
+MAX_LOADED_BYTES = MAX_STATE_BYTES // 2  # leaves room for what is put next, which is a quarter of that at most
+WRITE_DELAY_S = 1.0  # the keeper waits for more of the same: a knob that is turned is one write, not thirty
+WRITE_RETRY_S = 60.0  # a disk that was full may have room again
 
 
 class StateStore:
     """Values by name, any that JSON knows. With a *path* of None they are forgotten at the end.
 
-    All methods belong to any thread. ``get`` and ``put`` never wait for the disk; ``flush`` does, and so whoever cannot
-    wait leaves it to the keeper: ``keep`` is the work of a thread of its own.
+    All methods are for any thread. Only ``flush`` waits for the disk, unless it is left to the keeper: ``keep`` is the
+    work of a thread of its own.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._lock = threading.Lock()  # of the values
         self._disk = threading.Lock()  # one writes at a time; taken before the other lock, never after it
-        self._values = {} if path is None else _read(path)  # as JSON, so that nobody can change them from outside
+        self._values = {} if path is None else _read(path)  # as JSON, so that callers cannot change them
         self._dirty = self._failed = self._kept = False
         self._changed, self._soon = threading.Event(), threading.Event()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the value called *name*, the caller's own, or *default*."""
+        """Return a copy of the value called *name*, or *default*."""
         with self._lock:
             text = self._values.get(name)
         return default if text is None else json.loads(text)
 
     def put(self, name: str, value: Any) -> None:
-        """Remember *value*; it is on the disk after the next ``flush``.
+        """Set *value*; it is on the disk after the next ``flush``.
 
-        Raises TypeError or ValueError for what JSON does not know, and ValueError where the file would become larger
-        than LARGEST; then what was remembered before stays.
+        Raises TypeError or ValueError for what JSON does not know, and ValueError beyond MAX_STATE_BYTES; then the
+        earlier value stays.
         """
         text = json.dumps(value, allow_nan=False)
         with self._lock:
             if self._values.get(name) == text:
                 return
             values = {**self._values, name: text}
-            if len(_document(values)) > LARGEST:
-                raise ValueError(f"{name} is too long to be stored: the limit for everything is {LARGEST} bytes")
+            if len(_document(values)) > MAX_STATE_BYTES:
+                raise ValueError(
+                    f"{name} is too long to be stored: the limit for everything is {MAX_STATE_BYTES} bytes"
+                )
             self._values, self._dirty = values, True
         self._changed.set()
 
     def flush(self) -> None:
-        """Write what is not written yet. Waits for the disk: milliseconds, or seconds where it is a tired SD card."""
+        """Write what is not written yet. Waits for the disk: milliseconds, or seconds on a slow SD card."""
         with self._disk:
             with self._lock:
                 if not self._dirty or self._path is None:
@@ -82,7 +79,7 @@ class StateStore:
                 self._failed = False
 
     def flush_soon(self) -> None:
-        """Have it written by the keeper at once, SETTLE_S or not; where there is no keeper, write it now."""
+        """Let the keeper write without WRITE_DELAY_S; without a keeper, write now."""
         if not self._kept:
             self.flush()
         elif self._dirty:
@@ -93,8 +90,8 @@ class StateStore:
         self._kept = True
         try:
             while not stopping.is_set():
-                self._changed.wait(AGAIN_S)
-                self._soon.wait(SETTLE_S)
+                self._changed.wait(WRITE_RETRY_S)
+                self._soon.wait(WRITE_DELAY_S)
                 self._changed.clear()
                 self._soon.clear()
                 self.flush()
@@ -103,12 +100,12 @@ class StateStore:
             self.flush()
 
     def wake(self) -> None:
-        """Make the keeper look at the world."""
+        """Wake the keeper."""
         self._changed.set()
         self._soon.set()
 
     def _complain(self, path: Path, error: OSError) -> None:
-        """Once for as long as it lasts."""
+        """Log *error*, once for as long as it lasts."""
         if not self._failed:
             log.warning(
                 "%s cannot be written: %s; volume, timers and alarms will not survive a restart. "
@@ -120,20 +117,20 @@ class StateStore:
 
 
 def _document(values: dict[str, str]) -> bytes:
-    """The values are JSON already, and none holds anything but ASCII."""
+    """Return the file: the values are JSON already, in ASCII."""
     lines = ",\n ".join(f"{json.dumps(name)}: {text}" for name, text in values.items())
     return f"{{{lines}}}\n".encode()
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Return what the file remembers; a file that makes no sense is kept aside and forgotten."""
+    """Return the values of the file; an invalid file is moved aside."""
     try:
-        values = json.loads(read_whole(path, LARGEST))
+        values = json.loads(read_whole(path, MAX_STATE_BYTES))
         if not isinstance(values, dict):
             raise ValueError("it is not an object")
         known = {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
-        if len(_document(known)) > LARGEST_FOUND:
-            raise ValueError(f"it has more than {LARGEST_FOUND} bytes")
+        if len(_document(known)) > MAX_LOADED_BYTES:
+            raise ValueError(f"it has more than {MAX_LOADED_BYTES} bytes")
         return known
     except FileNotFoundError:
         return {}
@@ -143,7 +140,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _keep_aside(path: Path) -> str:
-    """The latest file that made no sense stays, for whoever wants to know why. Return a sentence about it."""
+    """Keep the latest invalid file for a later look. Return a sentence about it."""
     aside = path.with_name(f"{path.name}.broken")
     try:
         os.replace(path, aside)

@@ -1,8 +1,7 @@
-"""How long there has been a connection, today and in all: most services charge by the minute.
+"""Usage meter: connected seconds, today and in all, and the daily limit; most services charge by the minute.
 
-Which day it is says a clock that may be wrong: after the start, on a board without one of its own, it is behind until
-the network sets it. So the minutes of several days are kept, and those of a later day count on an earlier one, too,
-until the clock has shown that for an hour: a cap that is used up stays so.
+On a board without a battery the clock is behind until the network sets it. So the seconds of several days are kept, and
+those of a later day count on an earlier one, too, until the clock has shown that day for an hour.
 """
 
 from __future__ import annotations
@@ -12,29 +11,22 @@ from typing import Any
 
 from .store import StateStore
 
-SAVE_S = 60.0
-"""How often a connection that lasts is noted: a power cut costs no more than this, and a card is not worn out."""
-BELIEVED_S = 3600.0
-"""A clock that has shown the same day for so long is right: the network would have set it."""
-MOST_DAYS = 4
-"""So many are kept: those that the clock showed last."""
-LONGEST_DAY = 10
-"""Characters of a date: 2026-11-30."""
-LARGEST_S = 1e9
-"""Seconds that may be noted: thirty years."""
+USAGE_SAVE_INTERVAL_S = 60.0  # what a power cut may cost; more often would wear out the card
+CLOCK_TRUSTED_AFTER_S = 3600.0  # on the same day: the network would have set the clock by then
+MAX_USAGE_DAYS = 4  # the days that the clock showed last
+MAX_DATE_CHARS = 10  # 2026-11-30
+MAX_USAGE_S = 1e9  # thirty years
 
 
 class UsageMeter:
-    """Counts the seconds between ``connected`` and ``disconnected``. Belongs to the main thread.
+    """Counts the seconds between ``connected`` and ``disconnected``. Belongs to the main thread."""
 
-    *daily_minutes* is how many there may be on one day; 0: as many as one likes.
-    """
-
-    def __init__(self, memory: StateStore, daily_minutes: int = 0) -> None:
-        self._memory = memory
+    def __init__(self, store: StateStore, daily_minutes: int = 0) -> None:
+        """*daily_minutes* is the limit of a day; 0: none."""
+        self._store = store
         self.limit = 60.0 * daily_minutes
-        """Seconds that there may be on one day; 0: as many as one likes. Whoever changes it means it at once."""
-        noted = memory.get("connected", {})
+        """Seconds allowed on one day; 0: no limit. A change takes effect at once."""
+        noted = store.get("connected", {})
         noted = noted if isinstance(noted, dict) else {}
         self.today, self.total = _seconds(noted.get("today")), _seconds(noted.get("total"))
         self._days = dict(_days(noted))
@@ -45,7 +37,7 @@ class UsageMeter:
 
     @property
     def spent(self) -> bool:
-        """Whether the minutes of today are used up."""
+        """Whether the limit of today is used up."""
         return 0 < self.limit <= self.today
 
     def connected(self, now: float) -> None:
@@ -54,7 +46,7 @@ class UsageMeter:
             self._since = now
 
     def disconnected(self, now: float) -> None:
-        """It is over, if there was one."""
+        """The connection is over, if there was one."""
         self._count(now)
         if self._since is not None:
             self._since = None
@@ -65,9 +57,9 @@ class UsageMeter:
         self._count(now)
         if day != self._day:
             self._turn_to(day, now)
-        elif self._unsaved >= SAVE_S:
+        elif self._unsaved >= USAGE_SAVE_INTERVAL_S:
             self._save()
-        if self._shown is not None and now - self._shown >= BELIEVED_S:
+        if self._shown is not None and now - self._shown >= CLOCK_TRUSTED_AFTER_S:
             self._shown = None
             self._days = {each: seconds for each, seconds in self._days.items() if each <= day}
             self._save()
@@ -78,7 +70,7 @@ class UsageMeter:
         self.today = max([first, *(seconds for each, seconds in self._days.items() if each >= day)])
         self._days.pop(day, None)
         self._days[day] = self.today
-        while len(self._days) > MOST_DAYS:
+        while len(self._days) > MAX_USAGE_DAYS:
             del self._days[next(iter(self._days))]
         self._day, self._shown = day, now
         self._save()
@@ -99,19 +91,20 @@ class UsageMeter:
         self._unsaved = 0.0
         days = {each: round(seconds) for each, seconds in self._days.items()}
         noted = {"day": self._day, "today": round(self.today), "total": round(self.total), "days": days}
-        self._memory.put("connected", noted)
+        self._store.put("connected", noted)
 
 
 def _days(noted: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield what was noted of each day; before there were several, it was of one."""
+    """Yield the seconds of each stored day; older versions stored one day."""
     days = noted.get("days")
-    several = list(days.items())[-MOST_DAYS:] if isinstance(days, dict) else [(noted.get("day"), noted.get("today"))]
+    one = [(noted.get("day"), noted.get("today"))]
+    several = list(days.items())[-MAX_USAGE_DAYS:] if isinstance(days, dict) else one
     for day, seconds in several:
-        if isinstance(day, str) and 0 < len(day) <= LONGEST_DAY:
+        if isinstance(day, str) and 0 < len(day) <= MAX_DATE_CHARS:
             yield day, _seconds(seconds)
 
 
 def _seconds(noted: Any) -> float:
-    """Return what was noted, 0 where that makes no sense."""
-    known = isinstance(noted, int) and not isinstance(noted, bool) and 0 <= noted <= LARGEST_S
+    """Return what was stored, 0 where that is no valid number."""
+    known = isinstance(noted, int) and not isinstance(noted, bool) and 0 <= noted <= MAX_USAGE_S
     return float(noted) if known else 0.0

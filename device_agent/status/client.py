@@ -130,7 +130,7 @@ def _forbidden(path: Path) -> str:
 
 def _unit() -> Iterator[str]:
     """Yield what systemd says about the unit, if there is one."""
-    told = systemd.asked("LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText")
+    told = systemd.unit_properties("LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText")
     if told.get("LoadState") == "loaded":
         yield from _explained(told)
 
@@ -138,7 +138,7 @@ def _unit() -> Iterator[str]:
 def _explained(told: dict[str, str]) -> Iterator[str]:
     """Say what the properties of the unit mean, and what to do."""
     active = told.get("ActiveState", "unknown")
-    yield f"systemd: {systemd.UNIT}.service is {active} ({told.get('SubState', 'unknown')})" + (
+    yield f"systemd: {systemd.UNIT_NAME}.service is {active} ({told.get('SubState', 'unknown')})" + (
         f', it says "{told["StatusText"]}"' if told.get("StatusText") else ""
     )
     if told.get("ExecMainStatus") == "78":

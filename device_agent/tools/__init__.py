@@ -1,5 +1,4 @@
-"""What the assistant may do on this device. It is told of each tool as a ``Function`` and asks by ``ToolCall``.
+"""Tools: what the assistant may do on this device.
 
-A tool runs off the main thread, several at once. Whatever becomes of it, the assistant gets an answer: a tool that
-fails, hangs or talks too much is a ``ToolResult`` that says so.
+Tools run off the main thread. The ``ToolResult`` of a tool that fails, hangs or returns too much says so.
 """

@@ -1,4 +1,4 @@
-"""Timers and alarms by voice: set, list, cancel."""
+"""Tools that set, list and cancel timers and alarms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..state.alarm_entries import DAYS, LARGEST_NUMBER, LONGEST_S
+from ..state.alarm_entries import DAYS, MAX_ALARM_NUMBER, MAX_TIMER_S
 from ..state.alarms import AlarmRefused, Alarms, Waiting
 from .arguments import Arguments, flag, number, shown, words
 from .base import ToolFailed
@@ -16,16 +16,12 @@ from .time_tools import WEEK, WEEKDAYS, WEEKEND, days, duration, moment
 
 Clock = Callable[[], float]
 
-TIME = re.compile(r"(\d{1,2})(?:[:.h](\d{2}))?(?::\d{2})? ?(?:([ap])\.?m\.?)?", re.IGNORECASE)
+TIME_OF_DAY = re.compile(r"(\d{1,2})(?:[:.h](\d{2}))?(?::\d{2})? ?(?:([ap])\.?m\.?)?", re.IGNORECASE)
 """What models write for a time of day: 07:00, 7.30, 19h30, 7:00 pm, 07:00:00."""
-GROUPS = {
-    "weekday": WEEKDAYS,
-    "weekdays": WEEKDAYS,
-    "weekend": WEEKEND,
-    "weekends": WEEKEND,
-    "day": WEEK,
-    "daily": WEEK,
-    "everyday": WEEK,
+DAY_GROUPS = {
+    **dict.fromkeys(("weekday", "weekdays"), WEEKDAYS),
+    **dict.fromkeys(("weekend", "weekends"), WEEKEND),
+    **dict.fromkeys(("day", "daily", "everyday"), WEEK),
 }
 """What models write for several days, beside the names of days."""
 
@@ -33,18 +29,17 @@ _NAME = {
     "type": "string",
     "description": "What the user calls it, for example pasta. Leave it out if they did not say.",
 }
-_KIND = {"type": "string", "enum": ["timer", "alarm"], "description": "Only timers, or only alarms."}
 
 
 def alarm_tools(alarms: Alarms, wall: Clock = time.time, steady: Clock = time.monotonic) -> list[BuiltinTool]:
-    """Return the tools for *alarms*. *wall* is the time of day, *steady* the clock of whoever calls ``alarms.due``;
+    """Return the tools for *alarms*. *wall* is the time of day, *steady* the clock that ``alarms.due`` is called with;
     both in seconds."""
-    speech = _Speech(alarms, wall, steady)
+    calls = _Calls(alarms, wall, steady)
     return [
-        BuiltinTool(SET_TIMER, speech.set_timer),
-        BuiltinTool(SET_ALARM, speech.set_alarm),
-        BuiltinTool(LIST_ALARMS, speech.list_all),
-        BuiltinTool(CANCEL_ALARM, speech.cancel),
+        BuiltinTool(SET_TIMER, calls.set_timer),
+        BuiltinTool(SET_ALARM, calls.set_alarm),
+        BuiltinTool(LIST_ALARMS, calls.list_all),
+        BuiltinTool(CANCEL_ALARM, calls.cancel),
     ]
 
 
@@ -76,43 +71,36 @@ CANCEL_ALARM = function(
     "What rings already is silenced with stop.",
     number={"type": "integer", "description": "The number that set_timer, set_alarm and list_alarms tell."},
     name={"type": "string", "description": "The name it was given."},
-    kind=_KIND,
+    kind={"type": "string", "enum": ["timer", "alarm"], "description": "Only timers, or only alarms."},
     all={"type": "boolean", "description": "true: cancel all that fit."},
 )
 
 
-class _Speech:
-    """What the assistant says, done; and how it went, in words. Any thread."""
+class _Calls:
+    """The work of the tools. For any thread."""
 
     def __init__(self, alarms: Alarms, wall: Clock, steady: Clock) -> None:
         self._alarms, self._wall, self._steady = alarms, wall, steady
 
     def set_timer(self, arguments: Arguments) -> dict[str, Any]:
         units = (("hours", 3600), ("minutes", 60), ("seconds", 1))
-        given = [(number(arguments, unit, 0, LONGEST_S / size) or 0) * size for unit, size in units]
+        given = [(number(arguments, unit, 0, MAX_TIMER_S / size) or 0) * size for unit, size in units]
         if not sum(given):
             raise ToolFailed("no length was given; ask the user how long the timer should take")
-        name, now = words(arguments, "name"), self._now()
-        try:
-            return _timer(self._alarms.set_timer(sum(given), name, **now), now["wall"])
-        except AlarmRefused as error:
-            raise ToolFailed(f"{error}; tell the user so") from error
+        return self._set(self._alarms.set_timer, sum(given), words(arguments, "name"))
 
     def set_alarm(self, arguments: Arguments) -> dict[str, Any]:
         hour, minute = _time(words(arguments, "time"))
         wanted = sorted(set(_days(arguments.get("days"))))
-        once, name, now = flag(arguments, "once"), words(arguments, "name"), self._now()
-        try:
-            return _alarm(self._alarms.set_alarm(hour, minute, wanted, name, once=once, **now), now["wall"])
-        except AlarmRefused as error:
-            raise ToolFailed(f"{error}; tell the user so") from error
+        once, name = flag(arguments, "once"), words(arguments, "name")
+        return self._set(self._alarms.set_alarm, hour, minute, wanted, name, once=once)
 
     def list_all(self, _arguments: Arguments) -> dict[str, Any]:
         now = self._now()
         waiting = self._alarms.all(**now)
         return {
-            "timers": [_timer(each, now["wall"]) for each in waiting if each.is_timer],
-            "alarms": [_alarm(each, now["wall"]) for each in waiting if not each.is_timer],
+            "timers": [_described(each, now["wall"]) for each in waiting if each.is_timer],
+            "alarms": [_described(each, now["wall"]) for each in waiting if not each.is_timer],
         }
 
     def cancel(self, arguments: Arguments) -> dict[str, Any]:
@@ -120,20 +108,28 @@ class _Speech:
         there = self._alarms.all(**now)
         found = _chosen(arguments, there)
         if not found:
-            known = _told(there, now["wall"])
+            known = _listed(there, now["wall"])
             raise ToolFailed(f"no timer or alarm fits; there is {known}" if there else "there are no timers or alarms")
         if len(found) > 1 and not flag(arguments, "all"):
-            told = _told(found, now["wall"])
-            raise ToolFailed(f"several fit: {told}; ask the user which, then cancel it by its number")
+            raise ToolFailed(
+                f"several fit: {_listed(found, now['wall'])}; ask the user which, then cancel it by its number"
+            )
         gone = self._alarms.cancel([each.number for each in found])
         return {"cancelled": [_named(each) for each in found if each.number in gone]}
+
+    def _set(self, add: Callable[..., Waiting], *arguments: Any, **options: Any) -> dict[str, Any]:
+        now = self._now()
+        try:
+            return _described(add(*arguments, **options, **now), now["wall"])
+        except AlarmRefused as error:
+            raise ToolFailed(f"{error}; tell the user so") from error
 
     def _now(self) -> dict[str, float]:
         return {"wall": self._wall(), "steady": self._steady()}
 
 
 def _chosen(arguments: Arguments, there: list[Waiting]) -> list[Waiting]:
-    wanted, name = number(arguments, "number", 1, LARGEST_NUMBER), words(arguments, "name").casefold()
+    wanted, name = number(arguments, "number", 1, MAX_ALARM_NUMBER), words(arguments, "name").casefold()
     kind = words(arguments, "kind").casefold().removesuffix("s")
     if kind not in {"", "timer", "alarm"}:
         raise ToolFailed(f"kind is {shown(kind)}; it should be timer or alarm")
@@ -150,7 +146,7 @@ def _time(text: str) -> tuple[int, int]:
     """Return hour and minute. Raises ToolFailed."""
     if not text:
         raise ToolFailed("no time was given; ask the user when the alarm should ring")
-    match = TIME.fullmatch(text)
+    match = TIME_OF_DAY.fullmatch(text)
     hour, minute = (int(match[1]), int(match[2] or 0)) if match else (24, 0)
     if match and match[3]:
         hour = hour % 12 + (12 if match[3].lower() == "p" else 0) if 1 <= hour <= 12 else 24
@@ -171,26 +167,22 @@ def _days(value: Any) -> Iterator[int]:
         if word in {"", "and", "every", "each", "once", "none"}:
             continue
         short = [index for index, day in enumerate(DAYS) if word in {day, f"{day}s", day[:3]}]
-        if word not in GROUPS and not short:
+        if word not in DAY_GROUPS and not short:
             raise ToolFailed(
                 f"days has {shown(each)}; it should have names from monday to sunday. "
                 "Leave days out for an alarm that rings once, today or tomorrow"
             )
-        yield from GROUPS.get(word, short)
+        yield from DAY_GROUPS.get(word, short)
 
 
-def _timer(waiting: Waiting, now: float) -> dict[str, Any]:
+def _described(waiting: Waiting, now: float) -> dict[str, Any]:
     return {
         "number": waiting.number,
         **({"name": waiting.name} if waiting.name else {}),
         "rings_in": duration(waiting.left),
         "rings_at": moment(waiting.at, now),
+        **({"repeats": days(waiting.days)} if waiting.days else {}),
     }
-
-
-def _alarm(waiting: Waiting, now: float) -> dict[str, Any]:
-    repeats = {"repeats": days(waiting.days)} if waiting.days else {}
-    return {**_timer(waiting, now), **repeats}
 
 
 def _named(waiting: Waiting) -> str:
@@ -198,5 +190,5 @@ def _named(waiting: Waiting) -> str:
     return f"{kind} {waiting.number}{f' ({waiting.name})' if waiting.name else ''}"
 
 
-def _told(several: list[Waiting], now: float) -> str:
+def _listed(several: list[Waiting], now: float) -> str:
     return ", ".join(f"{_named(each)} at {moment(each.at, now)}" for each in several)

@@ -1,7 +1,6 @@
-"""Reading what a language model wrote where arguments belong: numbers as text, nothing where something was asked for.
+"""Tolerant reading of arguments that a language model wrote: numbers as text, missing values, keys it invented.
 
-What makes no sense is a ``ToolFailed`` whose text tells the assistant what to ask the user or to do instead. Keys that
-nobody asked for are no trouble.
+An invalid value is a ``ToolFailed`` whose text tells the assistant what to ask the user or to do instead.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from .base import ToolFailed
 
 Arguments = dict[str, Any]
 
-LONGEST_SHOWN = 40
-"""How many characters of a wrong value are repeated."""
+MAX_SHOWN_CHARS = 40  # of a wrong value
 
 
 def number(arguments: Arguments, name: str, low: float, high: float) -> float | None:
@@ -37,7 +35,7 @@ def _real(value: Any) -> float:
 
 
 def words(arguments: Arguments, name: str) -> str:
-    """Return the text called *name* with its spaces tidied up, "" where there is none. Raises ToolFailed."""
+    """Return the text called *name* with single spaces, "" where there is none. Raises ToolFailed."""
     value = arguments.get(name)
     if value is None:
         return ""
@@ -47,7 +45,7 @@ def words(arguments: Arguments, name: str) -> str:
 
 
 def flag(arguments: Arguments, name: str) -> bool:
-    """Return whether *name* is true; it is not where there is none. Raises ToolFailed."""
+    """Return whether *name* is true, False where there is none. Raises ToolFailed."""
     value = arguments.get(name)
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False, "none": False}
     found = known.get(str(value).strip().lower())
@@ -57,6 +55,6 @@ def flag(arguments: Arguments, name: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return *value* as it may be repeated: not too much of it."""
+    """Return *value* as text, shortened."""
     text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."

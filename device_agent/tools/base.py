@@ -1,4 +1,4 @@
-"""The contract of a tool."""
+"""Contract of a tool: ``Tool``, ``ToolFailed``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..services.base import Function
 
 
 class ToolFailed(AgentError, RuntimeError):
-    """A tool did not do what it was asked to do. The assistant is told the text."""
+    """A tool call failed. The assistant is told the text."""
 
 
 class Tool(Protocol):
-    """Something that can be done."""
+    """Something that the assistant can do."""
 
     @property
     def function(self) -> Function:
@@ -22,10 +22,8 @@ class Tool(Protocol):
 
     @property
     def quiet(self) -> bool:
-        """Whether the assistant had better say nothing about the outcome."""
+        """Whether the assistant should say nothing about the result."""
 
     def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
-        """Do it; return the outcome as JSON. Runs in a thread of its own, and ends soon when *stopping* is set.
-
-        Raises ToolFailed.
-        """
+        """Do it; return the result as JSON. Runs in a thread of its own, and ends soon when *stopping* is set. Raises
+        ToolFailed."""

@@ -1,4 +1,4 @@
-"""What the assistant can do on every device: be louder or quieter, hear nothing, say nothing, and keep time."""
+"""Built-in tools: volume, mute, stop, alarms and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .time_tools import time_tools
 Tell = Callable[[Event], None]
 
 
-def abilities(
+def builtin_tools(
     names: Iterable[str],
     *,
     tell: Tell,
@@ -29,13 +29,13 @@ def abilities(
 ) -> list[Tool]:
     """Return the tools of the groups *names*, some of ``config.ABILITIES``.
 
-    *tell* takes what is to happen, *volume* returns the percent of now; both are called in any thread. *wall* is the
-    time of day, *steady* the clock of whoever calls ``alarms.due``; both in seconds.
+    *tell* takes the events, *volume* returns the present percent; both are called in any thread. *wall* is the time of
+    day, *steady* the clock that ``alarms.due`` is called with; both in seconds.
     """
     groups: dict[str, Callable[[], list[BuiltinTool]]] = {
         "volume": lambda: [
             BuiltinTool(SET_VOLUME, partial(_set_volume, tell, volume)),
-            BuiltinTool(GET_VOLUME, _told(volume)),
+            BuiltinTool(GET_VOLUME, lambda _arguments: {"volume": volume()}),
         ],
         "mute": lambda: [BuiltinTool(MUTE, partial(_mute, tell))],
         "stop": lambda: [BuiltinTool(STOP, partial(_stop, tell), quiet=True)],
@@ -81,10 +81,6 @@ def _set_volume(tell: Tell, volume: Callable[[], int], arguments: Arguments) -> 
     tell(VolumeAsked(by=by))
     wanted = max(0, min(100, before + by))
     return {"volume": wanted, **({"note": "it was so already"} if wanted == before else {})}
-
-
-def _told(volume: Callable[[], int]) -> Callable[[Arguments], dict[str, Any]]:
-    return lambda _arguments: {"volume": volume()}
 
 
 def _mute(tell: Tell, _arguments: Arguments) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A tool that is a command of the owner's: arguments as JSON on its standard input, its output is the answer."""
+"""Tool that runs a program: arguments as JSON on standard input, its output is the answer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,10 @@ from typing import IO, Any
 from ..services.base import Function
 from .base import ToolFailed
 
-LARGEST = 16 * 1024
-"""Bytes of output that the assistant is told; what says more is stopped."""
-KEPT = ("PATH", "HOME", "LANG", "TZ", "LC_ALL")
-"""What a command sees of our environment: nothing that may be a key."""
-LOOK_S = 0.1
-"""How often a command that runs is looked after."""
-GRACE_S = 0.2
-"""How long we listen on when a command has ended and something that it started still holds its output."""
+MAX_OUTPUT_BYTES = 16 * 1024  # a command that writes more is stopped
+PASSED_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "LC_ALL")  # of the environment: nothing that may be a key
+COMMAND_POLL_S = 0.1
+OUTPUT_GRACE_S = 0.2  # after the end of a command, in which a process that it started may still write
 
 
 @dataclass(frozen=True)
@@ -38,11 +34,11 @@ class Command:
     quiet = False
 
     def run(self, arguments: dict[str, Any], stopping: threading.Event) -> str:
-        """Return what the command wrote, as JSON: its own, or the text as a string. Raises ToolFailed."""
-        patience = _Deadline(self.timeout, stopping)
+        """Return the output as JSON: the command's own, or its text as a string. Raises ToolFailed."""
+        deadline = _Deadline(self.timeout, stopping)
         with _started(self.line) as process:
-            output, complaint = _talk(process, json.dumps(arguments).encode(), patience)
-            status = _end(process, patience)
+            output, complaint = _talk(process, json.dumps(arguments).encode(), deadline)
+            status = _end(process, deadline)
         if status:
             reason = complaint.decode(errors="replace").strip()[-500:] or f"it ended with status {status}"
             raise ToolFailed(reason)
@@ -50,33 +46,33 @@ class Command:
 
 
 class _Deadline:
-    """How long a command may take in all: *timeout* seconds, and no longer than until *stopping* is set."""
+    """End of a command: after *timeout* seconds, or when *stopping* is set."""
 
     def __init__(self, timeout: float, stopping: threading.Event) -> None:
         self._timeout, self._stopping = timeout, stopping
         self._ends = time.monotonic() + timeout
 
     def check(self) -> None:
-        """Raise ToolFailed where it is over."""
+        """Raise ToolFailed where it has passed."""
         if self._stopping.is_set() or time.monotonic() > self._ends:
             raise ToolFailed(f"it took longer than {self._timeout:g} s")
 
 
-def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Deadline) -> tuple[bytes, bytes]:
-    """Write *said* to the command, and read what it writes until it has nothing more to say. Raises ToolFailed."""
+def _talk(process: subprocess.Popen[bytes], sent: bytes, deadline: _Deadline) -> tuple[bytes, bytes]:
+    """Write *sent* to the command, and read what it writes to its end. Raises ToolFailed."""
     assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018  they are pipes
     heard: dict[IO[bytes], bytes] = {process.stdout: b"", process.stderr: b""}
     with selectors.DefaultSelector() as selector:
         for pipe in (process.stdin, *heard):
             os.set_blocking(pipe.fileno(), False)
             selector.register(pipe, selectors.EVENT_WRITE if pipe is process.stdin else selectors.EVENT_READ)
-        for _ in _looks(process, patience):
-            for key, _ in selector.select(LOOK_S):
+        for _ in _looks(process, deadline):
+            for key, _ in selector.select(COMMAND_POLL_S):
                 if key.fileobj is process.stdin:
-                    said = _write(process.stdin, said)
-                    done = not said
+                    sent = _write(process.stdin, sent)
+                    done = not sent
                 else:
-                    done = _read(key.fileobj, heard)  # type: ignore[arg-type]  # the map holds what we put in
+                    done = _read(key.fileobj, heard)  # type: ignore[arg-type]  # one of the pipes above
                 if done:
                     selector.unregister(key.fileobj)
             if not selector.get_map():
@@ -84,32 +80,32 @@ def _talk(process: subprocess.Popen[bytes], said: bytes, patience: _Deadline) ->
     return heard[process.stdout], heard[process.stderr]
 
 
-def _looks(process: subprocess.Popen[bytes], patience: _Deadline) -> Iterator[None]:
-    """Go on until GRACE_S after the command has ended: its pipes may be held by what it started. Raises ToolFailed."""
+def _looks(process: subprocess.Popen[bytes], deadline: _Deadline) -> Iterator[None]:
+    """Go on until OUTPUT_GRACE_S after the end of the command: its children may hold its pipes. Raises ToolFailed."""
     ended = math.inf
-    while time.monotonic() <= ended + GRACE_S:
-        patience.check()
+    while time.monotonic() <= ended + OUTPUT_GRACE_S:
+        deadline.check()
         yield
         if process.poll() is not None:
             ended = min(ended, time.monotonic())
 
 
-def _end(process: subprocess.Popen[bytes], patience: _Deadline) -> int:
-    """Wait for the end of a command that says nothing any more; return its status. Raises ToolFailed."""
+def _end(process: subprocess.Popen[bytes], deadline: _Deadline) -> int:
+    """Wait for the end of a command that has closed its output; return its status. Raises ToolFailed."""
     while True:
         try:
-            return process.wait(LOOK_S)
+            return process.wait(COMMAND_POLL_S)
         except subprocess.TimeoutExpired:
-            patience.check()
+            deadline.check()
 
 
-def _write(pipe: IO[bytes], said: bytes) -> bytes:
+def _write(pipe: IO[bytes], sent: bytes) -> bytes:
     """Return what could not be written yet."""
     try:
-        left = said[os.write(pipe.fileno(), said) :]
+        left = sent[os.write(pipe.fileno(), sent) :]
     except BlockingIOError:
-        return said
-    except BrokenPipeError:  # it does not want to hear
+        return sent
+    except BrokenPipeError:  # it does not read its input
         left = b""
     if not left:
         pipe.close()
@@ -117,21 +113,21 @@ def _write(pipe: IO[bytes], said: bytes) -> bytes:
 
 
 def _read(pipe: IO[bytes], heard: dict[IO[bytes], bytes]) -> bool:
-    """Return whether that was all."""
+    """Read once; return whether that was all."""
     try:
-        piece = os.read(pipe.fileno(), LARGEST)
+        piece = os.read(pipe.fileno(), MAX_OUTPUT_BYTES)
     except BlockingIOError:
         return False
     heard[pipe] += piece
-    if len(heard[pipe]) > LARGEST:
-        raise ToolFailed(f"it said more than {LARGEST} bytes")
+    if len(heard[pipe]) > MAX_OUTPUT_BYTES:
+        raise ToolFailed(f"it said more than {MAX_OUTPUT_BYTES} bytes")
     return not piece
 
 
 @contextmanager
 def _started(line: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the command in a process group of its own, and leave nothing of the group behind. Raises ToolFailed."""
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    """Start the command in a process group of its own, which is killed at the end. Raises ToolFailed."""
+    environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(  # noqa: S603  the owner's own command, and no shell

@@ -1,4 +1,4 @@
-"""The time of day, and how to say times in words that a language model reads well."""
+"""Tool that tells the time, and times in words that a language model reads well."""
 
 from __future__ import annotations
 
@@ -40,14 +40,10 @@ def moment(at: float, now: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return how long that is, by its two largest parts: "1 hour 5 minutes", "9 minutes 30 seconds", "4 seconds"."""
+    """Return *seconds* in words, by the two largest units: "1 hour 5 minutes", "9 minutes 30 seconds", "4 seconds"."""
     whole = max(0, round(seconds))
-    parts = [
-        ("day", whole // 86400),
-        ("hour", whole // 3600 % 24),
-        ("minute", whole // 60 % 60),
-        ("second", whole % 60),
-    ]
+    counts = (whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60)
+    parts = list(zip(("day", "hour", "minute", "second"), counts, strict=True))
     first = next((index for index, (_, count) in enumerate(parts) if count), 3)
     said = [f"{count} {unit}{'' if count == 1 else 's'}" for unit, count in parts[first : first + 2] if count]
     return " ".join(said) or "0 seconds"

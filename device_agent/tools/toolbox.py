@@ -1,4 +1,4 @@
-"""Runs the calls of tools in a bounded pool of threads."""
+"""Toolbox: runs tool calls in a bounded pool of threads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from .base import Tool, ToolFailed
 
 log = logging.getLogger(__name__)
 
-AT_ONCE, WAITING = 4, 16
-"""How many tools run at the same time, and how many calls there may be in all."""
+MAX_RUNNING_CALLS, MAX_PENDING_CALLS = 4, 16  # at the same time; in all
 
 
 class Toolbox:
@@ -25,17 +24,17 @@ class Toolbox:
     def __init__(self, tools: Iterable[Tool]) -> None:
         self.use(tools)
         self._stopping = threading.Event()
-        self._room = threading.BoundedSemaphore(WAITING)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tool")
+        self._room = threading.BoundedSemaphore(MAX_PENDING_CALLS)
+        self._threads = ThreadPoolExecutor(MAX_RUNNING_CALLS, thread_name_prefix="tool")
 
     def use(self, tools: Iterable[Tool]) -> None:
-        """From the next call on, these are the tools."""
+        """Set the tools for the next calls."""
         self._tools = {tool.function.name: tool for tool in tools}
 
     def run(self, call: ToolCall, answer: Callable[[ToolResult], None]) -> None:
-        """Do what *call* asks for, sometime soon; *answer* is called with the outcome, in any thread."""
+        """Do what *call* asks for as soon as there is room; *answer* is called with the result, in any thread."""
         if not self._room.acquire(blocking=False):
-            answer(_failure(call, f"{WAITING} tools are under way already; try again later"))
+            answer(_failure(call, f"{MAX_PENDING_CALLS} tools are under way already; try again later"))
             return
         self._threads.submit(self._work, call, answer)
 

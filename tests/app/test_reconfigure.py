@@ -161,7 +161,7 @@ LIVE = {
     "button.inverted": Proof(True, pulled(17), "down"),
     "light.pin": Proof(4, taken, {"GPIO17", "GPIO4"}),
     "light.rgb": Proof((4, 5, 6), taken, {"GPIO17", "GPIO4", "GPIO5", "GPIO6"}),
-    "light.inverted": Proof(True, lambda parts: parts.panel._light._leds[0].active_high, False),
+    "light.inverted": Proof(True, lambda parts: parts.panel._ports["light"]._leds[0].active_high, False),
     "controls.volume_up": Proof(4, taken, {"GPIO17", "GPIO25", "GPIO4"}),
     "controls.volume_down": Proof(4, taken, {"GPIO17", "GPIO25", "GPIO4"}),
     "controls.volume_inverted": Proof(True, pulled(4), "down", edited(Config(), "controls.volume_up", 4)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device_agent.audio.cues import HEARD, MELODIES, CuePolicy, Cues
+from device_agent.audio.cues import CUE_TONES_HZ, MELODIES, CuePolicy, Cues
 from device_agent.config.model import CUES
 from device_agent.core.actions import Cue
 from device_agent.dsp.correlation import likeness
@@ -34,7 +34,7 @@ def in_a_room(pcm: bytes, rate: int, seed: int, delay_s: float = 0.07) -> bytes:
 
 
 def combed(pcm: bytes, rate: int) -> bytes:
-    comb, size = ToneFilter(rate, HEARD), frame_bytes(rate)
+    comb, size = ToneFilter(rate, CUE_TONES_HZ), frame_bytes(rate)
     return b"".join(comb.clean(pcm[at : at + size]) for at in range(0, len(pcm) - size + 1, size))
 
 
@@ -99,6 +99,6 @@ def test_a_voice_that_begins_under_a_cue_stays_a_voice(rate):
 
 def test_what_passes_by_is_untouched_and_remembered():
     beep = cues().sound(Cue.LISTENING).ljust(10 * frame_bytes(RATE), b"\0")
-    comb, size = ToneFilter(RATE, HEARD), frame_bytes(RATE)
+    comb, size = ToneFilter(RATE, CUE_TONES_HZ), frame_bytes(RATE)
     comb.pass_by(beep[:size])
     assert level(comb.clean(beep[size : 2 * size])) < level(beep[size : 2 * size]) - 25

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from device_agent.audio.cues import CuePolicy, Cues
-from device_agent.audio.echo_control import CUE_ROOM_S, ROOM_S, EchoControl
+from device_agent.audio.echo_control import CUE_ECHO_TAIL_S, ECHO_TAIL_S, EchoControl
 from device_agent.audio.gate import EchoPresence
 from device_agent.audio.playback_buffer import OutputFrame
 from device_agent.core.actions import Cue
@@ -40,7 +40,7 @@ class Canceller:
 def speak(echo: EchoControl, frames: int, now: float) -> float:
     """Let so many frames of a reply sound; return when the last has been handed over, by a device with a buffer."""
     for _ in range(frames):
-        echo.sounds(OutputFrame(VOICE, VOICE), LATENCY, now)
+        echo.played(OutputFrame(VOICE, VOICE), LATENCY, now)
         if echo.unheard(now) > LATENCY:
             now += echo.unheard(now) - LATENCY  # what a write does
     return now
@@ -48,18 +48,18 @@ def speak(echo: EchoControl, frames: int, now: float) -> float:
 
 def test_it_is_deaf_to_a_reply_until_that_has_died_away_in_the_room():
     echo = EchoControl(RATE)
-    assert echo.hear(NOISE, 0.99) == (NOISE, EchoPresence.NONE)
+    assert echo.clean(NOISE, 0.99) == (NOISE, EchoPresence.NONE)
     now = speak(echo, 50, 1.0)
     assert now == pytest.approx(1.9)
     fades = now + LATENCY
     for moment, own in (
-        (now, EchoPresence.LOUD),
-        (fades - 0.01, EchoPresence.LOUD),
-        (fades + 0.01, EchoPresence.FADING),
+        (now, EchoPresence.ACTIVE),
+        (fades - 0.01, EchoPresence.ACTIVE),
+        (fades + 0.01, EchoPresence.TAIL),
     ):
-        assert echo.hear(NOISE, moment) == (NOISE, own)
-    assert echo.hear(NOISE, fades + ROOM_S - 0.01) == (NOISE, EchoPresence.FADING)
-    assert echo.hear(NOISE, fades + ROOM_S + 0.01) == (NOISE, EchoPresence.NONE)
+        assert echo.clean(NOISE, moment) == (NOISE, own)
+    assert echo.clean(NOISE, fades + ECHO_TAIL_S - 0.01) == (NOISE, EchoPresence.TAIL)
+    assert echo.clean(NOISE, fades + ECHO_TAIL_S + 0.01) == (NOISE, EchoPresence.NONE)
 
 
 def test_what_waits_in_the_device_is_not_heard_yet():
@@ -82,8 +82,8 @@ def test_a_cut_ends_the_deafness_but_for_the_room():
     now = speak(echo, 50, 1.0)
     echo.dropped(now)
     assert echo.unheard(now) == 0.0
-    assert echo.hear(NOISE, now + ROOM_S - 0.01)[1] is EchoPresence.FADING
-    assert echo.hear(NOISE, now + ROOM_S + 0.01)[1] is EchoPresence.NONE
+    assert echo.clean(NOISE, now + ECHO_TAIL_S - 0.01)[1] is EchoPresence.TAIL
+    assert echo.clean(NOISE, now + ECHO_TAIL_S + 0.01)[1] is EchoPresence.NONE
 
 
 def test_a_cue_is_taken_out_and_makes_nobody_deaf():
@@ -92,65 +92,65 @@ def test_a_cue_is_taken_out_and_makes_nobody_deaf():
     now = 1.0
     heard = []
     for frame in frames:
-        echo.sounds(OutputFrame(frame, cue=True), LATENCY, now)
-        cleaned, own = echo.hear(frame, now)
+        echo.played(OutputFrame(frame, cue=True), LATENCY, now)
+        cleaned, own = echo.clean(frame, now)
         assert own is EchoPresence.NONE
         heard.append(cleaned)
         now += FRAME_S
     assert level(b"".join(heard)) < level(beep) - 30
-    assert echo.hear(NOISE, now + CUE_ROOM_S - 0.05)[0] != NOISE
-    assert echo.hear(NOISE, now + CUE_ROOM_S + 0.05)[0] == NOISE
+    assert echo.clean(NOISE, now + CUE_ECHO_TAIL_S - 0.05)[0] != NOISE
+    assert echo.clean(NOISE, now + CUE_ECHO_TAIL_S + 0.05)[0] == NOISE
 
 
 def test_a_device_that_cancels_by_itself_is_never_deaf():
     echo = EchoControl(RATE, half_duplex=False)
     now = speak(echo, 50, 1.0)
-    assert echo.hear(NOISE, now) == (NOISE, EchoPresence.NONE)
+    assert echo.clean(NOISE, now) == (NOISE, EchoPresence.NONE)
 
 
 def test_an_edit_may_end_the_deafness_and_bring_it_back():
     echo = EchoControl(RATE)
     now = speak(echo, 50, 1.0)
     echo.tune(half_duplex=False)
-    assert echo.hear(NOISE, now)[1] is EchoPresence.NONE
+    assert echo.clean(NOISE, now)[1] is EchoPresence.NONE
     echo.tune(half_duplex=True)
-    assert echo.hear(NOISE, now)[1] is EchoPresence.LOUD
+    assert echo.clean(NOISE, now)[1] is EchoPresence.ACTIVE
 
 
 def test_a_cut_brings_back_nothing_that_is_over():
     echo = EchoControl(RATE)
     now = speak(echo, 50, 1.0) + LATENCY
-    echo.sounds(OutputFrame(NOISE, cue=True), LATENCY, now)
-    later = now + CUE_ROOM_S + ROOM_S + 1.0
+    echo.played(OutputFrame(NOISE, cue=True), LATENCY, now)
+    later = now + CUE_ECHO_TAIL_S + ECHO_TAIL_S + 1.0
     echo.dropped(later)
-    assert echo.hear(NOISE, later) == (NOISE, EchoPresence.NONE)
+    assert echo.clean(NOISE, later) == (NOISE, EchoPresence.NONE)
 
 
 def test_a_cut_cue_is_taken_out_as_long_as_the_room_sounds():
     echo = EchoControl(RATE)
     for _ in range(50):
-        echo.sounds(OutputFrame(NOISE, cue=True), 1.0, 1.0)
+        echo.played(OutputFrame(NOISE, cue=True), 1.0, 1.0)
     echo.dropped(1.1)
-    echo.hear(NOISE, 1.1)
-    assert echo.hear(NOISE, 1.1 + CUE_ROOM_S - 0.05)[0] != NOISE
-    assert echo.hear(NOISE, 1.1 + CUE_ROOM_S + 0.05)[0] == NOISE
+    echo.clean(NOISE, 1.1)
+    assert echo.clean(NOISE, 1.1 + CUE_ECHO_TAIL_S - 0.05)[0] != NOISE
+    assert echo.clean(NOISE, 1.1 + CUE_ECHO_TAIL_S + 0.05)[0] == NOISE
 
 
 def test_without_a_canceller_nothing_begins_anew():
     echo = EchoControl(RATE)
-    echo.missed()
-    assert echo.hear(NOISE, 1.0) == (NOISE, EchoPresence.NONE)
+    echo.overflowed()
+    assert echo.clean(NOISE, 1.0) == (NOISE, EchoPresence.NONE)
 
 
 def test_a_canceller_hears_the_reply_without_the_cues_and_lets_people_talk_over_it():
     canceller = Canceller()
     echo = EchoControl(RATE, half_duplex=False, canceller=canceller)
-    echo.sounds(OutputFrame(NOISE, VOICE, cue=True), LATENCY, 1.0)
-    echo.sounds(OutputFrame(NOISE, cue=True), LATENCY, 1.02)
+    echo.played(OutputFrame(NOISE, VOICE, cue=True), LATENCY, 1.0)
+    echo.played(OutputFrame(NOISE, cue=True), LATENCY, 1.02)
     echo.dropped(1.03)
-    echo.missed()
+    echo.overflowed()
     assert canceller.reference == [VOICE, bytes(SIZE), b"drop", b"drop"]
-    heard, own = echo.hear(NOISE, 1.04)
+    heard, own = echo.clean(NOISE, 1.04)
     assert own is EchoPresence.NONE
     assert level(heard) < level(NOISE) - 5
 
@@ -160,8 +160,8 @@ def test_until_a_canceller_can_be_trusted_the_device_is_deaf_while_it_speaks():
     echo = EchoControl(RATE, half_duplex=False, canceller=canceller)
     canceller.trusted = False
     now = speak(echo, 5, 1.0)
-    assert echo.hear(NOISE, now)[1] is EchoPresence.LOUD
-    assert echo.hear(NOISE, now + 5.0)[1] is EchoPresence.NONE
+    assert echo.clean(NOISE, now)[1] is EchoPresence.ACTIVE
+    assert echo.clean(NOISE, now + 5.0)[1] is EchoPresence.NONE
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -169,7 +169,7 @@ def test_what_a_sound_server_adds_is_learnt_and_waited_for(cut):
     rng, echo = np.random.default_rng(2), EchoControl(RATE)
     if cut:  # what was handed over and never sounded
         for _ in range(50):
-            echo.sounds(OutputFrame(VOICE, VOICE), LATENCY, 0.98)
+            echo.played(OutputFrame(VOICE, VOICE), LATENCY, 0.98)
         echo.dropped(0.99)
     loud = np.repeat(10 ** rng.uniform(-3, 0, 250), 2)  # words: louder and softer every 40 ms
     noise = rng.standard_normal((len(loud), SIZE // 2))
@@ -181,14 +181,14 @@ def test_what_a_sound_server_adds_is_learnt_and_waited_for(cut):
     now = 1.0
     for n in range(len(words) + server):
         if n < len(words):
-            echo.sounds(OutputFrame(words[n], words[n]), LATENCY, now)
-        echo.hear(words[n - server] if n >= server else bytes(SIZE), now)
+            echo.played(OutputFrame(words[n], words[n]), LATENCY, now)
+        echo.clean(words[n - server] if n >= server else bytes(SIZE), now)
         now += FRAME_S
     speak(echo, 1, now)
-    assert echo.hear(NOISE, now + FRAME_S + 0.26)[1] is EchoPresence.LOUD
-    assert echo.hear(NOISE, now + FRAME_S + 0.36)[1] is EchoPresence.FADING
-    echo.sounds(OutputFrame(NOISE, cue=True), LATENCY, now + 5.0)
+    assert echo.clean(NOISE, now + FRAME_S + 0.26)[1] is EchoPresence.ACTIVE
+    assert echo.clean(NOISE, now + FRAME_S + 0.36)[1] is EchoPresence.TAIL
+    echo.played(OutputFrame(NOISE, cue=True), LATENCY, now + 5.0)
     over = now + 5.0 + FRAME_S
-    echo.hear(NOISE, over)
-    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.26)[0] != NOISE
-    assert echo.hear(NOISE, over + CUE_ROOM_S + 0.36)[0] == NOISE
+    echo.clean(NOISE, over)
+    assert echo.clean(NOISE, over + CUE_ECHO_TAIL_S + 0.26)[0] != NOISE
+    assert echo.clean(NOISE, over + CUE_ECHO_TAIL_S + 0.36)[0] == NOISE

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.gate import ATTACK, LET_GO, LONGEST, NOBODY, WINDOW, EchoPresence, Gate, GatePolicy
+from device_agent.audio.gate import (
+    ATTACK_FRAMES,
+    ATTACK_WINDOW_FRAMES,
+    MAX_TURN_FRAMES,
+    NO_SPEECH_TIMEOUT_FRAMES,
+    RELEASE_TAIL_FRAMES,
+    EchoPresence,
+    Gate,
+    GatePolicy,
+)
 from device_agent.core.actions import GateMode
 from device_agent.core.events import NoSpeech, TalkEnded, TalkStarted
 
@@ -15,7 +24,7 @@ SILENCE, PREROLL = 10, 4
 
 def gate(attention: GateMode = GateMode.BUTTON, *, device_ends: bool = True) -> Gate:
     made = Gate(lambda frame: frame in b"sS", GatePolicy(SILENCE, PREROLL, device_ends))
-    made.attend(attention)
+    made.set_mode(attention)
     return made
 
 
@@ -38,7 +47,7 @@ def test_held_the_button_frames_the_turn_with_a_little_before_and_after():
     g.release()
     after = hear(g, "123456789")
     assert during == "<cdef" + "s" * 20
-    assert after == "123456"[: LET_GO + 1] + ">"
+    assert after == "123456"[: RELEASE_TAIL_FRAMES + 1] + ">"
 
 
 def test_silence_does_not_end_a_turn_while_the_button_is_held():
@@ -81,7 +90,7 @@ def test_a_tap_after_which_nobody_speaks_is_forgotten():
     g = gate()
     g.press()
     g.release(tapped=True)
-    assert hear(g, "." * 2 * NOBODY) == "<" + "." * (NOBODY + 1) + "x"
+    assert hear(g, "." * 2 * NO_SPEECH_TIMEOUT_FRAMES) == "<" + "." * (NO_SPEECH_TIMEOUT_FRAMES + 1) + "x"
 
 
 def test_a_click_after_a_tap_is_no_speech_and_a_syllable_is():
@@ -89,8 +98,8 @@ def test_a_click_after_a_tap_is_no_speech_and_a_syllable_is():
     for g in (click, syllable):
         g.press()
         g.release(tapped=True)
-    assert hear(click, "." + "s" * (ATTACK - 1) + "." * NOBODY).endswith("x")
-    assert hear(syllable, "." + "s" * ATTACK + "." * NOBODY).endswith(">")
+    assert hear(click, "." + "s" * (ATTACK_FRAMES - 1) + "." * NO_SPEECH_TIMEOUT_FRAMES).endswith("x")
+    assert hear(syllable, "." + "s" * ATTACK_FRAMES + "." * NO_SPEECH_TIMEOUT_FRAMES).endswith(">")
 
 
 def test_a_held_button_is_believed_even_when_the_speech_was_not_recognised():
@@ -102,8 +111,8 @@ def test_a_held_button_is_believed_even_when_the_speech_was_not_recognised():
 
 
 def test_speech_opens_a_gate_that_listens_a_little_in_the_past():
-    up = hear(gate(GateMode.VOICE), "abcdefghijklmno" + "s" * ATTACK)
-    assert up == "<" + ("abcdefghijklmno" + "s" * ATTACK)[-(PREROLL + WINDOW) :]
+    up = hear(gate(GateMode.VOICE), "abcdefghijklmno" + "s" * ATTACK_FRAMES)
+    assert up == "<" + ("abcdefghijklmno" + "s" * ATTACK_FRAMES)[-(PREROLL + ATTACK_WINDOW_FRAMES) :]
 
 
 def test_a_click_is_no_speech():
@@ -124,22 +133,22 @@ def test_the_wait_for_more_speech_is_told():
 def test_to_our_own_voice_the_gate_is_deaf_and_keeps_nothing_of_it_but_obeys_the_button():
     g = gate(GateMode.VOICE)
     hear(g, "s")
-    assert hear(g, "s" * 50, EchoPresence.LOUD) == ""
+    assert hear(g, "s" * 50, EchoPresence.ACTIVE) == ""
     g.press()
     assert hear(g, "S") == "<S"
 
 
 def test_a_press_while_our_own_voice_sounds_begins_with_the_frame_of_the_press():
     g = gate()
-    hear(g, "ss", EchoPresence.LOUD)
+    hear(g, "ss", EchoPresence.ACTIVE)
     g.press()
-    assert hear(g, "S", EchoPresence.LOUD) == "<S"
+    assert hear(g, "S", EchoPresence.ACTIVE) == "<S"
 
 
 def test_while_our_voice_dies_away_a_first_syllable_is_kept_although_no_speech_counts():
     g = gate(GateMode.VOICE)
-    hear(g, "s" * 50, EchoPresence.LOUD)
-    assert hear(g, "s" * 50 + "S", EchoPresence.FADING) == ""
+    hear(g, "s" * 50, EchoPresence.ACTIVE)
+    assert hear(g, "s" * 50 + "S", EchoPresence.TAIL) == ""
     g.press()
     assert hear(g, "S") == "<" + "s" * (PREROLL - 1) + "SS"
 
@@ -148,7 +157,7 @@ def test_our_own_voice_is_not_what_somebody_said_after_a_tap():
     g = gate()
     g.press()
     g.release(tapped=True)
-    assert hear(g, "." * 21 + "s" * NOBODY, EchoPresence.LOUD).endswith("x")
+    assert hear(g, "." * 21 + "s" * NO_SPEECH_TIMEOUT_FRAMES, EchoPresence.ACTIVE).endswith("x")
 
 
 def test_what_was_heard_before_a_pause_is_no_preroll_after_it():
@@ -174,19 +183,19 @@ def test_what_went_up_is_no_preroll_of_the_next_turn():
 @pytest.mark.parametrize("between", ["a pause", "our own voice", "nobody listens", "other ears"])
 def test_half_a_syllable_before_and_half_after_are_no_speech(between):
     g = gate(GateMode.VOICE)
-    assert hear(g, "s" * (ATTACK - 1)) == ""
+    assert hear(g, "s" * (ATTACK_FRAMES - 1)) == ""
     match between:
         case "a pause":
             assert list(g.finish()) == []
         case "our own voice":
-            hear(g, "s", EchoPresence.FADING)
+            hear(g, "s", EchoPresence.TAIL)
         case "nobody listens":
-            g.attend(GateMode.BUTTON)
+            g.set_mode(GateMode.BUTTON)
             hear(g, "s")
-            g.attend(GateMode.VOICE)
+            g.set_mode(GateMode.VOICE)
         case "other ears":
             g.tune(None, GatePolicy(SILENCE, PREROLL))
-    assert hear(g, "s" * (ATTACK - 1)) == ""
+    assert hear(g, "s" * (ATTACK_FRAMES - 1)) == ""
     assert hear(g, "s").startswith("<")
 
 
@@ -216,7 +225,7 @@ def test_who_presses_again_wants_to_go_on():
 def test_a_turn_has_a_longest_length():
     g = gate()
     g.press()
-    assert hear(g, "s" * (LONGEST + 50)) == "<" + "s" * (LONGEST + 1) + ">"
+    assert hear(g, "s" * (MAX_TURN_FRAMES + 50)) == "<" + "s" * (MAX_TURN_FRAMES + 1) + ">"
 
 
 def test_a_recording_that_ends_in_the_middle_of_a_turn_ends_it():
@@ -235,9 +244,9 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
     up = ""
     for hand in hands:
         if hand in "sS.":
-            up += hear(g, hand, EchoPresence.LOUD if hand == "S" else EchoPresence.NONE)
+            up += hear(g, hand, EchoPresence.ACTIVE if hand == "S" else EchoPresence.NONE)
         elif hand in {"voice", "button"}:
-            g.attend(GateMode(hand))
+            g.set_mode(GateMode(hand))
         else:
             getattr(g, hand)()
     is_open = False
@@ -252,7 +261,7 @@ def test_markers_frame_the_sound_whatever_the_hands_do(hands, device_ends):
 def test_from_the_next_turn_on_other_rules_hold():
     g = gate(GateMode.VOICE)
     g.tune(None, GatePolicy(3, 1))
-    assert hear(g, "abcdefghijkl" + "s" * ATTACK) == "<" + "ijkl" + "s" * ATTACK, "preroll and the window"
+    assert hear(g, "abcdefghijkl" + "s" * ATTACK_FRAMES) == "<" + "ijkl" + "s" * ATTACK_FRAMES, "preroll and the window"
     assert hear(g, "...ss") == "...>"
 
 
@@ -277,18 +286,18 @@ def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
 
 def test_it_shows_when_somebody_may_be_about_to_speak():
     g = gate(GateMode.VOICE)
-    assert not g.stirs
+    assert not g.engaged
     hear(g, "..s")
-    assert g.stirs
-    hear(g, "." * WINDOW)
-    assert not g.stirs
+    assert g.engaged
+    hear(g, "." * ATTACK_WINDOW_FRAMES)
+    assert not g.engaged
     g.press()
-    assert g.stirs
+    assert g.engaged
     hear(g, ".")
-    assert g.stirs
+    assert g.engaged
     g.close()
     hear(g, ".")
-    assert not g.stirs
+    assert not g.engaged
 
 
 def test_of_two_edits_in_a_row_the_last_one_counts():

@@ -6,10 +6,18 @@ import random
 
 import pytest
 
-from device_agent.audio.jitter import FIRST_S, KNOWN, MARGIN_S, MOST_S, REPLIES, ArrivalLog, JitterEstimator
+from device_agent.audio.jitter import (
+    DEFAULT_PREFILL_S,
+    LEARNED_AFTER_REPLIES,
+    MAX_PREFILL_S,
+    PREFILL_MARGIN_S,
+    REMEMBERED_REPLIES,
+    ArrivalLog,
+    JitterEstimator,
+)
 
 PIECE = 100
-MARGIN, MOST = 1000 * MARGIN_S, 1000 * MOST_S
+MARGIN, MOST = 1000 * PREFILL_MARGIN_S, 1000 * MAX_PREFILL_S
 
 
 def reply(*moments: float, piece: float = PIECE) -> ArrivalLog:
@@ -66,18 +74,18 @@ def test_it_grows_with_the_first_late_piece_and_not_at_the_end_of_the_reply():
 def test_it_holds_for_each_of_the_last_replies_and_shrinks_when_the_worst_of_them_is_long_ago():
     prefill = JitterEstimator()
     assert heard(prefill, reply(0, 260), reply(0, 130), reply(0, 100)) == pytest.approx(180)
-    waits = [heard(prefill, reply(0, 100)) for _ in range(REPLIES)]
-    assert waits == pytest.approx([180] * (REPLIES - 3) + [50] + [MARGIN] * 2)
+    waits = [heard(prefill, reply(0, 100)) for _ in range(REMEMBERED_REPLIES)]
+    assert waits == pytest.approx([180] * (REMEMBERED_REPLIES - 3) + [50] + [MARGIN] * 2)
 
 
 def test_what_is_not_known_yet_costs_no_longer_wait_than_the_worst_that_may_be_learned():
-    assert 0 < JitterEstimator().least <= MOST_S
+    assert 0 < JitterEstimator().least <= MAX_PREFILL_S
 
 
 def test_of_the_first_replies_something_must_be_there_and_then_one_knows():
     prefill = JitterEstimator()
-    for _ in range(KNOWN):
-        assert (prefill.wait, prefill.least) == (0, FIRST_S)
+    for _ in range(LEARNED_AFTER_REPLIES):
+        assert (prefill.wait, prefill.least) == (0, DEFAULT_PREFILL_S)
         heard(prefill, reply(0, 20, 40))
     assert (prefill.wait, prefill.least) == (0, 0)
 

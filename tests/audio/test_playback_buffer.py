@@ -12,8 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.audio.jitter import KNOWN, MARGIN_S, JitterEstimator
-from device_agent.audio.playback_buffer import CAPACITY_S, LULL_MS, STARVED_S, Marker, OutputFrame, PlaybackBuffer
+from device_agent.audio.jitter import LEARNED_AFTER_REPLIES, PREFILL_MARGIN_S, JitterEstimator
+from device_agent.audio.playback_buffer import (
+    CUE_TAIL_MS,
+    PLAYBACK_CAPACITY_S,
+    REPLY_STARVED_S,
+    Marker,
+    OutputFrame,
+    PlaybackBuffer,
+)
 from device_agent.core.events import PlaybackEnded, PlaybackStarted
 
 RATE, FRAME, PREFILL = 1000, 20, 40
@@ -55,8 +62,8 @@ def _readable(p: PlaybackBuffer) -> bool:
     reply = p._replies[0] if p._replies else None
     if reply and (reply.complete or (reply.waiting >= FRAME and p._held(reply) <= 0)):
         return True
-    silence = p._cues._lull and not (reply and reply.flowing)
-    return bool(p._drop or p._cues._waiting or p._cues._ring or silence)
+    silence = p._cues._tail and not (reply and reply.flowing)
+    return bool(p._flush or p._cues._waiting or p._cues._ring or silence)
 
 
 def pcm(items: list[object]) -> bytes:
@@ -146,7 +153,7 @@ def test_after_it_fell_silent_it_waits_for_the_next_to_be_in_time_and_counts_it(
     assert read_all(p) == []
     clock.ms = 119  # 40 ms were heard, and 60 is how late it was; a margin is added to that
     assert read_all(p) == []
-    clock.ms = 40 + 60 + round(1000 * MARGIN_S)
+    clock.ms = 40 + 60 + round(1000 * PREFILL_MARGIN_S)
     assert pcm(read_all(p)) == sound(40, 100)
 
 
@@ -174,12 +181,12 @@ def test_a_later_reply_waits_as_long_as_a_piece_of_an_earlier_one_was_late_even_
     p.finish()
     read_all(p)
     p.write("c", sound(0, 100))
-    assert p._held(p._replies[0]) == p.prefill == pytest.approx(0.15 + MARGIN_S)
+    assert p._held(p._replies[0]) == p.prefill == pytest.approx(0.15 + PREFILL_MARGIN_S)
 
 
 def test_when_it_is_known_that_replies_come_early_the_next_one_begins_with_its_first_piece():
     p = patient(Clock())
-    for number in range(KNOWN):
+    for number in range(LEARNED_AFTER_REPLIES):
         p.write(str(number), sound(0, 30))
         assert read_all(p) == []
         p.write(str(number), sound(30, 30))
@@ -195,7 +202,7 @@ def test_a_cut_is_silence_at_once_and_tells_what_was_heard():
     for _ in range(4):
         p.read()
     assert p.cut() == ("a", 60)
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
 
 
 def test_a_cut_while_the_last_of_a_reply_sounds_still_tells_which_it_was():
@@ -204,7 +211,7 @@ def test_a_cut_while_the_last_of_a_reply_sounds_still_tells_which_it_was():
     p.finish("a")
     assert read_all(p)[-1] == PlaybackEnded("a")
     assert p.cut() == ("a", 100)
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
     assert p.cut() == ("", 0)
 
 
@@ -224,7 +231,7 @@ def test_a_reply_that_begins_before_the_service_knows_of_the_cut_is_dead_too():
     p = playback()
     p.cut()
     p.write("a", sound(0, 100))
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
 
 
 def test_two_cuts_need_to_be_accepted_twice():
@@ -235,7 +242,7 @@ def test_two_cuts_need_to_be_accepted_twice():
     p.write("a", sound(0, 100))
     p.accept()
     p.write("b", sound(0, 40))
-    assert read_all(p)[:2] == [Marker.DROP, PlaybackStarted("b")]
+    assert read_all(p)[:2] == [Marker.FLUSH, PlaybackStarted("b")]
 
 
 def test_a_full_ring_takes_no_more_than_it_holds():
@@ -263,7 +270,7 @@ def test_closing_ends_the_reader():
 
 # Cues --------------------------------------------------------------------------------------------------------------
 
-LULL = [OutputFrame(bytes(2 * FRAME))] * (LULL_MS // 20 - 1) + [Marker.DROP]
+LULL = [OutputFrame(bytes(2 * FRAME))] * (CUE_TAIL_MS // 20 - 1) + [Marker.FLUSH]
 
 
 def cue(count: int, loud: int = 1000) -> bytes:
@@ -321,7 +328,7 @@ def test_a_cut_silences_a_cue_too():
     p.play(cue(100))
     p.read()
     p.cut()
-    assert read_all(p) == [Marker.DROP]
+    assert read_all(p) == [Marker.FLUSH]
 
 
 def test_a_cue_after_a_cut_sounds_although_replies_are_dropped():
@@ -329,7 +336,7 @@ def test_a_cue_after_a_cut_sounds_although_replies_are_dropped():
     p.write("a", sound(0, 100))
     p.cut()
     p.play(cue(FRAME))
-    assert read_all(p) == [Marker.DROP, OutputFrame(cue(FRAME), cue=True), *LULL]
+    assert read_all(p) == [Marker.FLUSH, OutputFrame(cue(FRAME), cue=True), *LULL]
 
 
 def test_cues_wait_for_each_other_up_to_a_limit():
@@ -337,7 +344,7 @@ def test_cues_wait_for_each_other_up_to_a_limit():
     for loud in range(1, 200):
         p.play(cue(5 * FRAME, loud))
     sounds = [item for item in read_all(p) if isinstance(item, OutputFrame) and item.cue]
-    assert len(sounds) == 100  # CUES_S
+    assert len(sounds) == 100  # MAX_QUEUED_CUES_S
     assert sounds[5] == OutputFrame(cue(FRAME, 2), cue=True)
 
 
@@ -346,7 +353,7 @@ def test_an_alarm_rings_until_it_is_hushed_also_over_a_cut():
     p.ring(cue(FRAME))
     assert read_all(p, 50) == [OutputFrame(cue(FRAME), cue=True)] * 50
     p.cut()
-    assert read_all(p, 3) == [Marker.DROP] + [OutputFrame(cue(FRAME), cue=True)] * 2
+    assert read_all(p, 3) == [Marker.FLUSH] + [OutputFrame(cue(FRAME), cue=True)] * 2
     p.ring(b"")
     assert read_all(p) == LULL
 
@@ -383,10 +390,10 @@ def test_a_device_is_opened_again_when_nothing_sounds_or_at_once():
     p = playback()
     p.write("a", sound(0, 40))
     p.finish("a")
-    p.ask_to_reopen(at_once=False)
+    p.request_reopen(at_once=False)
     assert [p.read() for _ in range(5)][3:] == [PlaybackEnded("a"), Marker.REOPEN]
     p.ring(cue(FRAME))
-    p.ask_to_reopen(at_once=True)
+    p.request_reopen(at_once=True)
     assert [p.read(), p.read()] == [Marker.REOPEN, OutputFrame(cue(FRAME), cue=True)]
 
 
@@ -443,14 +450,14 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
 def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
     p = playback()
     cuts: list[bool] = []
-    speaker = threading.Thread(target=lambda: cuts.append(p.silenced(60.0)))
+    speaker = threading.Thread(target=lambda: cuts.append(p.interrupted(60.0)))
     speaker.start()
     p.cut()
     speaker.join(20.0)
     assert cuts == [True]
-    assert p.silenced(60.0)  # until it was read
-    assert p.read() is Marker.DROP
-    assert not p.silenced(0.01)
+    assert p.interrupted(60.0)  # until it was read
+    assert p.read() is Marker.FLUSH
+    assert not p.interrupted(0.01)
 
 
 class Hurdle:
@@ -472,10 +479,10 @@ class Hurdle:
 @pytest.mark.parametrize("seconds", [0.01, 60.0])
 def test_who_waits_for_a_cut_waits_for_as_long_as_it_says_and_who_asks_alone_does_not_wait(seconds):
     p = playback()
-    p._uncut = hurdle = Hurdle(p.cut)
-    assert not p.silenced()
+    p._no_cut = hurdle = Hurdle(p.cut)
+    assert not p.interrupted()
     assert hurdle.waited == []
-    assert p.silenced(seconds)
+    assert p.interrupted(seconds)
     assert hurdle.waited == [seconds]
 
 
@@ -484,8 +491,8 @@ def test_a_cut_that_was_read_is_no_cut_of_what_follows():
     for _ in range(3):
         p.cut()
         p.cut()
-        assert p.read() is Marker.DROP
-        assert not p.silenced()
+        assert p.read() is Marker.FLUSH
+        assert not p.interrupted()
 
 
 def resident() -> int:
@@ -503,7 +510,7 @@ def test_ten_minutes_of_a_reply_have_room_and_their_memory_is_given_back(cut):
     for _ in range(60 * minutes):
         assert p.write("r", second) == len(second)
     held = resident() - before
-    assert 0.9 * 2 * rate * 60 * minutes < held < 2.2 * rate * CAPACITY_S
+    assert 0.9 * 2 * rate * 60 * minutes < held < 2.2 * rate * PLAYBACK_CAPACITY_S
     p.finish("r")
     if cut:
         p.cut()
@@ -564,7 +571,7 @@ def waiting() -> tuple[PlaybackBuffer, Patience]:
         lambda p: p.play(cue(1)),
         lambda p: p.ring(cue(1)),
         PlaybackBuffer.cut,
-        lambda p: p.ask_to_reopen(at_once=False),
+        lambda p: p.request_reopen(at_once=False),
         PlaybackBuffer.close,
     ],
 )
@@ -598,5 +605,5 @@ def test_a_reply_that_sends_nothing_more_is_over_and_what_there_is_of_it_was_hea
     while not items or not isinstance(items[-1], PlaybackEnded):
         items.append(p.read())
     assert b"".join(item.pcm for item in items if isinstance(item, OutputFrame)) == sound(0, PREFILL + rest)
-    assert patience.waited == [STARVED_S]
+    assert patience.waited == [REPLY_STARVED_S]
     assert p.quiet

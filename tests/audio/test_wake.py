@@ -57,7 +57,7 @@ class Listener:
             item = self.playback.read()
             self.items.append(item)
             if isinstance(item, OutputFrame):
-                self.echo.sounds(item, BUFFER / 1000, self.clock())
+                self.echo.played(item, BUFFER / 1000, self.clock())
                 self.holds_until = max(self.clock.ms, self.holds_until) + len(item.pcm) // 2
                 self.clock.ms = max(self.clock.ms, self.holds_until - BUFFER)
             elif isinstance(item, Marker):
@@ -109,7 +109,7 @@ def test_it_goes_again_before_what_comes_after_the_loudspeaker_stopped(ends):
         here.playback.cut()
         here.playback.accept()
     if ends == "reopened":
-        here.playback.ask_to_reopen(at_once=True)
+        here.playback.request_reopen(at_once=True)
     while not isinstance(here.read()[0], (Marker, PlaybackEnded)):
         pass
     here.playback.play(voice(20))
@@ -144,7 +144,7 @@ def test_a_reply_that_comes_in_the_silence_behind_a_cue_finds_the_loudspeaker_aw
     items: list[object] = []
     while PlaybackStarted("a") not in items:
         items += here.read()
-    assert Marker.DROP not in items
+    assert Marker.FLUSH not in items
 
 
 def test_a_cut_in_the_silence_has_heard_nothing_and_leaves_nothing():
@@ -152,7 +152,7 @@ def test_a_cut_in_the_silence_has_heard_nothing_and_leaves_nothing():
     here.playback.write("a", voice(400))
     here.read(10)
     assert here.playback.cut() == ("a", 0)
-    assert here.read() == [Marker.DROP]
+    assert here.read() == [Marker.FLUSH]
     assert here.playback.quiet
 
 

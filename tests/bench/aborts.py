@@ -258,7 +258,7 @@ def presses_in_renewals(count: int, folder: Path, seed: int = 1) -> Found:
         silent = threading.Event()
         listener = threading.Thread(target=_listen, args=(playback, silent), daemon=True)
         listener.start()
-        with closing(outbox), Worker("link", link.run, inbox.put, nudge=link.wake, force=link.abort) as worker:
+        with closing(outbox), Worker("link", link.run, inbox.put, wake=link.wake, force=link.abort) as worker:
             link.dial()
             _wait(inbox, LinkUp, found)
             for n in range(1, count + 1):

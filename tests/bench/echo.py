@@ -81,9 +81,9 @@ def hear(scene: Scene, canceller: Canceller | None) -> Heard:
     echo, heard = EchoControl(scene.rate, canceller=canceller), Heard()
     for at, what, pcm in scene.pieces():
         if what is Happening.PLAYED:
-            echo.sounds(playback_buffer.OutputFrame(pcm, pcm), scene.ahead, at)
+            echo.played(playback_buffer.OutputFrame(pcm, pcm), scene.ahead, at)
         else:
-            heard.frames.append((at, *echo.hear(pcm, at)))
+            heard.frames.append((at, *echo.clean(pcm, at)))
         if heard.trusted_at is None and canceller is not None and canceller.trusted:
             heard.trusted_at = at
     return heard
@@ -93,7 +93,7 @@ def openings(heard: Heard, begin: float = 0.0, end: float = math.inf) -> Iterato
     """Yield when a turn begins in a gate that is opened by voice, and closed again at once: one in SOON_S at most."""
     detector, verdict = VoiceDetector(RATE, 2), False
     gate = Gate(lambda _: verdict, silence=35, preroll=15, device_ends=True)
-    gate.attend(GateMode.VOICE)
+    gate.set_mode(GateMode.VOICE)
     for at, frame, own in heard.frames:
         verdict = detector(frame)  # it learns what is quiet here, also before *begin*
         if begin <= at < end:

@@ -279,7 +279,7 @@ class Device:
 def idle(count: int, attention: GateMode = GateMode.BUTTON) -> float:
     """Nobody speaks."""
     with opened(noise(), count, lambda _: tick()) as device:
-        device.parts.gate.attend(attention)
+        device.parts.gate.set_mode(attention)
         took = device.hear()
         assert not device.told(TalkStarted), "it took noise for a voice"
         return took

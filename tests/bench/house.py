@@ -116,14 +116,14 @@ def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = watc
             (agent, "CHECK_EVERY_S", TICK_S),
             (watcher, "WHOLE_S", TICK_S),
             (watcher, "PROVEN_S", proven_s),
-            (echo_control, "ROOM_S", echo_control.ROOM_S / room.PACE),  # here sound dies away sooner, too
-            (echo_control, "CUE_ROOM_S", echo_control.CUE_ROOM_S / room.PACE),
+            (echo_control, "ECHO_TAIL_S", echo_control.ECHO_TAIL_S / room.PACE),  # here sound dies away sooner, too
+            (echo_control, "CUE_ECHO_TAIL_S", echo_control.CUE_ECHO_TAIL_S / room.PACE),
             (debounce, "BOUNCE_S", debounce.BOUNCE_S / room.PACE),  # and a finger is quicker
-            (front_panel, "TAP_S", tap_s),
+            (front_panel, "MAX_TAP_S", tap_s),
             (
                 device_supervisor,
-                "LOOK_AGAIN_S",
-                tuple(seconds / room.PACE for seconds in device_supervisor.LOOK_AGAIN_S),
+                "DEVICE_RETRY_DELAYS_S",
+                tuple(seconds / room.PACE for seconds in device_supervisor.DEVICE_RETRY_DELAYS_S),
             ),
             (assembly, "open_microphone", house.microphone),
             (assembly, "open_speaker", house.speaker),

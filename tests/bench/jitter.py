@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from device_agent.audio.jitter import KNOWN
+from device_agent.audio.jitter import LEARNED_AFTER_REPLIES
 from tests.bench.beside.card import CARDS, LOOK_S, Failed, Loudspeaker
 from tests.bench.beside.figures import Row, described, machine, middle, table, write
 from tests.bench.beside.peers import PEERS
@@ -69,7 +69,7 @@ class Found:
 
     @property
     def counted(self) -> list[Heard]:
-        return self.replies[KNOWN:]
+        return self.replies[LEARNED_AFTER_REPLIES:]
 
     @property
     def longest(self) -> float | None:
@@ -92,8 +92,8 @@ class Found:
     @property
     def learning(self) -> str:
         """What was heard before anything counts."""
-        gaps = [gap for each in self.replies[:KNOWN] for gap in each.gaps]
-        return f"{len(gaps)} in the first {KNOWN} replies, {1000 * max(gaps, default=0):.0f} ms"
+        gaps = [gap for each in self.replies[:LEARNED_AFTER_REPLIES] for gap in each.gaps]
+        return f"{len(gaps)} in the first {LEARNED_AFTER_REPLIES} replies, {1000 * max(gaps, default=0):.0f} ms"
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.short:
-        options.replies, options.cores = 2 * KNOWN, "calm"
+        options.replies, options.cores = 2 * LEARNED_AFTER_REPLIES, "calm"
     links = [
         (jitter, busy)
         for busy in {"calm": [False], "busy": [True], None: [False, True]}[options.cores]

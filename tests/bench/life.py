@@ -26,7 +26,7 @@ import numpy as np
 
 from device_agent.app.agent import Agent
 from device_agent.app.daemon import Daemon
-from device_agent.audio.echo_control import CUE_ROOM_S
+from device_agent.audio.echo_control import CUE_ECHO_TAIL_S
 from device_agent.config.model import Config, ServiceConfig
 from device_agent.core.actions import Action, Cue, GateMode, OpenGate, Play, StopAlarm
 from device_agent.core.conversation import RESTING, TROUBLE, State
@@ -209,7 +209,7 @@ class LastingHouse(House):
         """Whether no contact bounces."""
         ports = self.agent.device.panel._ports
         found = [port for name in ("button", "controls") if (port := ports.get(name)) is not None]
-        return all(wired.contact.deadline is None for port in found for wired in port._panel._wired)
+        return all(pin.contact.deadline is None for port in found for pin in port._pins._watched)
 
     def tap_button(self) -> None:
         self.tap_pin(self.config.button.pin or 0)
@@ -268,12 +268,12 @@ class LastingHouse(House):
     def calm(self) -> None:
         """Wait until the last of our own voice and notes has died away: until then frames are changed, or not heard."""
         echo = self.agent.device.echo
-        over = max(echo._cue_over + CUE_ROOM_S, echo._voice_over + echo._room) + (echo._delay.seconds or 0.0)
+        over = max(echo._cue_over + CUE_ECHO_TAIL_S, echo._voice_over + echo._room) + (echo._delay.seconds or 0.0)
         threading.Event().wait(max(0.0, over - time.monotonic()))
 
     def listens(self) -> bool:
         """Wait until a voice may open the gate; return False where that is over."""
-        while self.agent.device.gate._attention is not GateMode.VOICE:
+        while self.agent.device.gate._mode is not GateMode.VOICE:
             if self.state is not State.FOLLOW_UP:
                 return False
             threading.Event().wait(0.001)

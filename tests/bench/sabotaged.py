@@ -48,7 +48,7 @@ def obey(orders: int) -> None:
 def wake(thread: threading.Thread) -> None:
     """Let a keeper that may wait for a minute look up; the others look up by themselves."""
     if thread.name == "memory":
-        thread._target.__self__._nudge()  # type: ignore[attr-defined]
+        thread._target.__self__._wake()  # type: ignore[attr-defined]
 
 
 def main() -> NoReturn:

@@ -8,7 +8,7 @@ import pytest
 from tests.bench.beside.card import Loudspeaker
 from tests.bench.beside.service import RATE, Went, voice
 from tests.bench.beside.yard import Log, Turn
-from tests.bench.jitter import KNOWN, REPLY_S, Found, Heard, judge, rows
+from tests.bench.jitter import LEARNED_AFTER_REPLIES, REPLY_S, Found, Heard, judge, rows
 
 MS = RATE // 1000
 REPLY = np.frombuffer(voice(1, REPLY_S), np.int16)
@@ -41,7 +41,10 @@ def test_a_reply_of_which_a_sample_is_lost_or_comes_twice_is_not_whole(wave):
 
 
 def test_the_first_replies_are_told_and_not_counted():
-    replies = [Heard([0.05], 0.1, whole=True)] * KNOWN + [Heard([], 0.02, whole=True), Heard([0.001], 0.04, whole=True)]
+    replies = [Heard([0.05], 0.1, whole=True)] * LEARNED_AFTER_REPLIES + [
+        Heard([], 0.02, whole=True),
+        Heard([0.001], 0.04, whole=True),
+    ]
     longest, count, first = rows({("ours", 60.0, False): Found(replies)}, ["ours"])
     assert (longest.ours, count.ours, first.ours) == pytest.approx((1.0, 60 / REPLY_S / 2, 30.0))
     assert "4 in the first 4 replies, 50 ms" in longest.note

@@ -300,7 +300,7 @@ def test_a_port_that_is_taken_is_said(simulator, capsys):
 def test_every_command_says_which_file_it_reads(tmp_path, monkeypatch, capsys, command):
     installed = tmp_path / "etc.yaml"
     for module in (paths, cli):
-        monkeypatch.setattr(module, "INSTALLED", installed)
+        monkeypatch.setattr(module, "INSTALLED_CONFIG", installed)
     monkeypatch.chdir(tmp_path)
     for path in (Path("config.yaml"), installed):
         path.write_text("talk: {vad: 9}\n")

@@ -24,7 +24,7 @@ from device_agent.services.registry import SERVICES
 from device_agent.services.xai import Xai
 from device_agent.state.alarms import Alarms
 from device_agent.state.store import StateStore
-from device_agent.tools.builtin import abilities
+from device_agent.tools.builtin import builtin_tools
 from tests.support.paths import ROOT
 
 NAMES = yaml_schema.one_of(*SERVICES).wish
@@ -694,8 +694,8 @@ def test_any_bytes_are_a_configuration_or_a_complaint(tmp_path_factory, raw):
 
 def test_the_file_of_the_speaker_that_is_installed_goes_before_the_one_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Path("/etc/device-agent/config.yaml") == paths.INSTALLED
-    monkeypatch.setattr(paths, "INSTALLED", tmp_path / "etc.yaml")
+    assert Path("/etc/device-agent/config.yaml") == paths.INSTALLED_CONFIG
+    monkeypatch.setattr(paths, "INSTALLED_CONFIG", tmp_path / "etc.yaml")
     assert paths.config_path() == tmp_path / "etc.yaml"
     Path("config.yaml").touch()
     assert paths.config_path() == Path("config.yaml")
@@ -848,7 +848,7 @@ def test_a_fallback_has_its_needs_too(complaints):
 
 
 def test_no_name_of_ours_is_reserved():
-    ours = abilities(ABILITIES, tell=lambda _: None, volume=lambda: 50, alarms=Alarms(StateStore(None)))
+    ours = builtin_tools(ABILITIES, tell=lambda _: None, volume=lambda: 50, alarms=Alarms(StateStore(None)))
     taken = {name for names in Xai.reserved.values() for name in names}
     assert taken.isdisjoint(tool.function.name for tool in ours)
 

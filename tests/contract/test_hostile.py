@@ -24,7 +24,7 @@ from contextlib import closing, contextmanager, suppress
 import numpy as np
 import pytest
 
-from device_agent.audio.gate import LONGEST, WINDOW, Gate
+from device_agent.audio.gate import ATTACK_WINDOW_FRAMES, MAX_TURN_FRAMES, Gate
 from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.config.model import ServiceConfig
 from device_agent.core.actions import Action, GateMode, ToolResult
@@ -261,8 +261,8 @@ def test_after_a_hundred_thousand_events_at_once_a_question_is_answered(hostile)
         assert resident() - before < 64 * MIB
     lines = log_.getvalue().splitlines()
     assert any("are only counted" in line for line in lines)
-    assert len(lines) < 3 * logs.MOST_ALIKE
-    assert max(map(len, lines)) < logs.LONGEST + 100
+    assert len(lines) < 3 * logs.MAX_ALIKE_LINES
+    assert max(map(len, lines)) < logs.MAX_MESSAGE_CHARS + 100
 
 
 def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
@@ -516,8 +516,8 @@ def test_what_a_broken_microphone_delivers_is_no_turn_and_a_question_after_it_is
 def test_a_turn_of_noise_that_never_ends_ends():
     """A television opens the gate, and keeps it open no longer than any turn may last."""
     gate = Gate(lambda _frame: True, silence=35, preroll=15, device_ends=True)
-    gate.attend(GateMode.VOICE)
+    gate.set_mode(GateMode.VOICE)
     hour = [item for _ in range(180_000) for item in gate.feed(b"..")]
     ends = [n for n, item in enumerate(hour) if isinstance(item, TalkEnded)]
-    assert len(ends) >= 180_000 // (LONGEST + WINDOW) - 1
-    assert max(b - a for a, b in itertools.pairwise(ends)) <= LONGEST + WINDOW + 2
+    assert len(ends) >= 180_000 // (MAX_TURN_FRAMES + ATTACK_WINDOW_FRAMES) - 1
+    assert max(b - a for a, b in itertools.pairwise(ends)) <= MAX_TURN_FRAMES + ATTACK_WINDOW_FRAMES + 2

@@ -300,7 +300,7 @@ def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monke
     (tmp_path / "pcmC0D0c").touch()
     with somebody("device-agent", tmp_path / "pcmC0D0c", "run") as process:
         monkeypatch.setattr(running_agent, "running_agents", lambda: [process.pid])
-        monkeypatch.setattr(running_agent, "holders", lambda _files: [])  # what others but root see
+        monkeypatch.setattr(running_agent, "device_users", lambda _files: [])  # what others but root see
         monkeypatch.setattr(os, "access", lambda _path, _how: False)
         finding = running_agent.open_failed("microphone", str(tmp_path / "pcm"), BUSY)
         process.stdin.close()
@@ -339,7 +339,7 @@ def test_a_microphone_that_the_agent_has_is_no_failure(tmp_path, monkeypatch):
         raise DeviceFailed("microphone 'default': Device unavailable")
 
     (tmp_path / "pcmC0D0c").touch()
-    monkeypatch.setattr(sound, "CARDS", str(tmp_path / "pcm"))
+    monkeypatch.setattr(sound, "SOUND_DEVICES", str(tmp_path / "pcm"))
     monkeypatch.setattr(sound, "_card", busy)
     steps = sound.SoundCheck(Config(microphone=MicrophoneConfig()), quiet=True, asked=False)
     with somebody("device-agent", tmp_path / "pcmC0D0c", "run") as process:

@@ -13,14 +13,22 @@ from device_agent.audio.gate import Gate, GatePolicy
 from device_agent.core.actions import GateMode
 from device_agent.core.errors import ConfigError
 from device_agent.core.events import TalkStarted
-from device_agent.dsp.aec import AHEAD_S, BEFORE, BLOCKS_A_SECOND, HALF_A_SECOND, LINGER_S, PROOFS, Canceller
+from device_agent.dsp.aec import (
+    BLOCKS_PER_SECOND,
+    ECHO_LINGER_S,
+    JUDGED_BLOCKS,
+    MAX_PLAYBACK_LEAD_S,
+    TRUSTED_AFTER_PROOFS,
+    WARM_UP_BLOCKS,
+    Canceller,
+)
 from device_agent.dsp.pcm import frame_bytes, level
 from device_agent.dsp.vad import VoiceDetector
 from tests.support.echo_room import Happening, Reply, Room, Scene, at_level, erle, hiss, speech, survived, to_pcm, voice
 
 RATE = 24000
 FRAME = frame_bytes(RATE)
-BLOCK = 2 * RATE // BLOCKS_A_SECOND
+BLOCK = 2 * RATE // BLOCKS_PER_SECOND
 KNOWN_S = 9.0
 """Seconds after which the canceller knows any of these rooms, if we began to talk after one."""
 
@@ -119,7 +127,7 @@ def test_of_a_voice_that_talks_at_the_same_time_something_is_left(loss_db, most,
 def begun(there: Scene) -> list[float]:
     """Return when turns begin, as far as the canceller is trusted, in a gate that listens all the time."""
     canceller, gate, times = Canceller(RATE), Gate(VoiceDetector(RATE, 2), GatePolicy(35, 15)), []
-    gate.attend(GateMode.VOICE)
+    gate.set_mode(GateMode.VOICE)
     for at, what, pcm in there.pieces():
         if what is Happening.PLAYED:
             canceller.played(pcm)
@@ -159,7 +167,7 @@ def test_it_rests_when_our_voice_has_died_away():
     engine = Hands()
     canceller, frame = Canceller(RATE, engine), to_pcm(hiss(RATE // 50, -40.0))
     canceller.played(frame)
-    for _ in range(round(LINGER_S * 50) + 1):
+    for _ in range(round(ECHO_LINGER_S * 50) + 1):
         canceller.clean(frame)
     worked = len(engine.calls)
     assert canceller.clean(frame) == frame[BLOCK:] + frame[:BLOCK]
@@ -189,7 +197,7 @@ def test_the_end_of_what_was_heard_last_does_not_come_out_when_we_talk_again():
     canceller, quiet, out = Canceller(RATE, engine), bytes(FRAME), b""
     before, now = to_pcm(hiss(RATE // 50, -20.0)), to_pcm(hiss(10 * RATE // 50, -20.0, seed=2))
     canceller.played(before)
-    for frame in [quiet] * round(LINGER_S * 50) + [before] * 3:  # it stops in the midst of what is heard
+    for frame in [quiet] * round(ECHO_LINGER_S * 50) + [before] * 3:  # it stops in the midst of what is heard
         canceller.clean(frame)
     for _ in range(50):
         canceller.clean(quiet)
@@ -207,8 +215,8 @@ def test_it_hears_the_room_before_it_hears_our_voice():
     canceller.played(to_pcm(hiss(RATE // 50, -20.0)))
     canceller.clean(bytes(FRAME))
     first = engine.calls[: -FRAME // BLOCK]
-    assert len(first) / BLOCKS_A_SECOND >= 0.2  # seconds
-    assert b"".join(heard for _, heard in first) == room[-BEFORE * BLOCK :]
+    assert len(first) / BLOCKS_PER_SECOND >= 0.2  # seconds
+    assert b"".join(heard for _, heard in first) == room[-WARM_UP_BLOCKS * BLOCK :]
     assert not any(any(played) for played, _ in first)
 
 
@@ -220,7 +228,7 @@ def test_what_was_played_while_nobody_listened_is_bounded_and_forgotten():
     canceller, piece = Canceller(RATE, engine), to_pcm(hiss(RATE // 50, -20.0))
     for _ in range(1000):
         canceller.played(piece)
-        assert len(canceller._waiting._pcm) <= 2 * AHEAD_S * RATE
+        assert len(canceller._waiting._pcm) <= 2 * MAX_PLAYBACK_LEAD_S * RATE
     ours = to_pcm(hiss(RATE // 10, -20.0, seed=2))
     for at in range(0, len(ours), FRAME):
         canceller.clean(bytes(FRAME))
@@ -289,7 +297,7 @@ def trusted_after(there: Scene) -> float | None:
 def test_trust_is_earned_by_some_seconds_without_our_voice():
     after = trusted_after(scene())
     assert after is not None
-    assert PROOFS * HALF_A_SECOND / BLOCKS_A_SECOND <= after < 9
+    assert TRUSTED_AFTER_PROOFS * JUDGED_BLOCKS / BLOCKS_PER_SECOND <= after < 9
 
 
 def test_headphones_and_noise_earn_trust_as_well():

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from device_agent.dsp.delay_estimator import KEPT, LAGS, DelayEstimator, _Track
+from device_agent.dsp.delay_estimator import LAG_SLOTS, TRACK_SLOTS, DelayEstimator, _Track
 from device_agent.dsp.pcm import SILENCE_DB, level
 from tests.support.echo_room import FRAME_S, Happening, Piece, Reply, Room, Scene, speech
 
@@ -86,7 +86,7 @@ def test_headphones_teach_nothing_even_when_somebody_talks(seed):
     assert learn(scene(Room(loss_db=NO_ECHO, seed=seed)).pieces()).seconds is None
 
 
-@pytest.mark.parametrize("lag", [0, 1, 15, LAGS - 2])
+@pytest.mark.parametrize("lag", [0, 1, 15, LAG_SLOTS - 2])
 def test_sound_that_lies_in_two_frames_is_found_at_either_of_them(lag):
     levels, delay = np.random.default_rng(3).uniform(-60, -10, 600), DelayEstimator()
     for slot in range(lag + 1, len(levels)):
@@ -145,26 +145,26 @@ def test_single_sounds_in_the_same_rhythm_teach_nothing():
 
 def test_a_track_knows_what_is_too_old_and_what_was_never_there():
     track = _Track(math.nan)
-    for slot in range(1, KEPT + 11):
+    for slot in range(1, TRACK_SLOTS + 11):
         track.put(slot, float(slot))
     assert np.isnan(track.between(1, 11)).all()
     assert track.between(11, 21).tolist() == list(range(11, 21))
-    track.put(KEPT + 15, 1.0)
-    assert np.isnan(track.between(KEPT + 11, KEPT + 15)).all()
-    track.put(KEPT + 14, 2.0)
-    track.cut(KEPT + 5)
-    track.put(KEPT + 8, 3.0)
-    assert np.isnan(track.between(KEPT + 5, KEPT + 8)).all()
-    assert track.between(KEPT + 4, KEPT + 5).tolist() == [KEPT + 4]
-    assert np.isnan(track.between(KEPT + 9, KEPT + 20)).all()
+    track.put(TRACK_SLOTS + 15, 1.0)
+    assert np.isnan(track.between(TRACK_SLOTS + 11, TRACK_SLOTS + 15)).all()
+    track.put(TRACK_SLOTS + 14, 2.0)
+    track.cut(TRACK_SLOTS + 5)
+    track.put(TRACK_SLOTS + 8, 3.0)
+    assert np.isnan(track.between(TRACK_SLOTS + 5, TRACK_SLOTS + 8)).all()
+    assert track.between(TRACK_SLOTS + 4, TRACK_SLOTS + 5).tolist() == [TRACK_SLOTS + 4]
+    assert np.isnan(track.between(TRACK_SLOTS + 9, TRACK_SLOTS + 20)).all()
 
 
 def test_it_remembers_no_more_than_it_needs():
     delay = DelayEstimator()
-    for number in range(3 * KEPT):
+    for number in range(3 * TRACK_SLOTS):
         delay.played(-20.0, number * FRAME_S)
-    assert len(delay._news) == KEPT
-    delay.heard(-20.0, 3 * KEPT * FRAME_S)
+    assert len(delay._news) == TRACK_SLOTS
+    delay.heard(-20.0, 3 * TRACK_SLOTS * FRAME_S)
     assert not delay._news
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.core.errors import DeviceFailed
-from device_agent.hardware.channels import LOOKED_AT, Channels
+from device_agent.hardware.channels import MAX_JUDGED_CHANNELS, Channels
 from tests.support.cards import FifoCard
 from tests.support.echo_room import hiss, speech
 
@@ -67,7 +67,7 @@ LOOPED = np.where(np.arange(4 * RATE) < RATE, 0.3 * speech(RATE, 4.0)[: 4 * RATE
         ("an array whose chip takes all noise out", [GATED, *[FAR] * 5], 1),
         ("an array whose chip also takes its own voice out", [GATED, *[FAR + LOOPED] * 4, LOOPED], 1),
         ("an array whose first two are dead", [DEAD, DEAD, FAR, FAR], 3),
-        ("the one that hears is beyond those that are looked at", [*[DEAD] * LOOKED_AT, VOICE], 1),
+        ("the one that hears is beyond those that are looked at", [*[DEAD] * MAX_JUDGED_CHANNELS, VOICE], 1),
     ],
 )
 def test_the_first_channel_is_heard_unless_it_is_dead(name, waves, heard):

@@ -7,7 +7,15 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.hardware.debounce import AGAIN_S, BOUNCE_S, HELD_S, MOST_REPEATS, SPIKE_S, Debouncer, Repeat
+from device_agent.hardware.debounce import (
+    BOUNCE_S,
+    MAX_REPEATS,
+    REPEAT_DELAY_S,
+    REPEAT_INTERVAL_S,
+    SPIKE_S,
+    Debouncer,
+    Repeat,
+)
 
 # What is meant by the edges of a contact ------------------------------------------------------------------------------
 
@@ -94,21 +102,21 @@ def test_no_tap_is_lost_and_none_is_invented(taps):
 
 def test_a_button_that_is_held_acts_again_and_not_for_ever():
     repeat = Repeat()
-    assert not repeat.strike(0.0)
+    assert not repeat.due(0.0)
     repeat.hold(1.0)
-    assert not repeat.strike(1.0 + HELD_S - 0.001)
+    assert not repeat.due(1.0 + REPEAT_DELAY_S - 0.001)
 
-    assert repeat.strike(1.0 + HELD_S)
-    assert repeat.deadline == 1.0 + HELD_S + AGAIN_S
-    assert repeat.strike(100.0)  # the machine slept
-    assert not repeat.strike(100.1)
-    for _ in range(MOST_REPEATS - 2):
-        assert repeat.strike(repeat.deadline)
+    assert repeat.due(1.0 + REPEAT_DELAY_S)
+    assert repeat.deadline == 1.0 + REPEAT_DELAY_S + REPEAT_INTERVAL_S
+    assert repeat.due(100.0)  # the machine slept
+    assert not repeat.due(100.1)
+    for _ in range(MAX_REPEATS - 2):
+        assert repeat.due(repeat.deadline)
     assert repeat.deadline is None
 
     repeat.hold(200.0)
-    for _ in range(MOST_REPEATS):
-        assert repeat.strike(repeat.deadline)
+    for _ in range(MAX_REPEATS):
+        assert repeat.due(repeat.deadline)
     assert repeat.deadline is None
 
 
@@ -117,4 +125,4 @@ def test_a_button_that_came_up_does_not_act_again():
     repeat.hold(1.0)
     repeat.release()
 
-    assert not repeat.strike(9.0)
+    assert not repeat.due(9.0)

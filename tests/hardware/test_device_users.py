@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from device_agent.hardware.device_users import MOST, holders
+from device_agent.hardware.device_users import MAX_NAMED_USERS, device_users
 
 
 def hold(path) -> subprocess.Popen[bytes]:
@@ -18,23 +18,23 @@ def hold(path) -> subprocess.Popen[bytes]:
 def test_who_has_it_open_is_named(tmp_path):
     (tmp_path / "pcmC0D0p").touch()
     with hold(tmp_path / "pcmC0D0p") as process:
-        (holder,) = holders(str(tmp_path / "pcm"))
+        (holder,) = device_users(str(tmp_path / "pcm"))
         assert holder.endswith(f"({process.pid})")
         assert holder.startswith("python")
         process.stdin.close()
-    assert holders(str(tmp_path / "pcm")) == []
+    assert device_users(str(tmp_path / "pcm")) == []
 
 
 def test_we_do_not_name_ourselves(tmp_path):
     (tmp_path / "pcmC0D0p").touch()
     with open(tmp_path / "pcmC0D0p"):
-        assert holders(str(tmp_path / "pcm")) == []
+        assert device_users(str(tmp_path / "pcm")) == []
 
 
 def test_not_all_of_them_are_named(tmp_path):
     (tmp_path / "pcmC0D0p").touch()
-    several = [hold(tmp_path / "pcmC0D0p") for _ in range(MOST + 1)]
-    assert len(holders(str(tmp_path / "pcm"))) == MOST
+    several = [hold(tmp_path / "pcmC0D0p") for _ in range(MAX_NAMED_USERS + 1)]
+    assert len(device_users(str(tmp_path / "pcm"))) == MAX_NAMED_USERS
     for process in several:
         with process:
             process.stdin.close()

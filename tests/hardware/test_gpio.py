@@ -16,10 +16,10 @@ from gpiozero.pins.mock import MockFactory, MockPin
 from gpiozero.pins.pi import PiPin
 
 from device_agent.core.errors import DeviceFailed
-from device_agent.hardware.debounce import BOUNCE_S, HELD_S, MOST_REPEATS
+from device_agent.hardware.debounce import BOUNCE_S, MAX_REPEATS, REPEAT_DELAY_S
 from device_agent.hardware.gpio import GpioButton, GpioColourLight, GpioControls, GpioLight
 from device_agent.hardware.light_patterns import COLOURS, PATTERNS
-from device_agent.runtime.timer_thread import PATIENCE_S, TimerThread
+from device_agent.runtime.timer_thread import TIMER_STOP_TIMEOUT_S, TimerThread
 
 
 class Pin(MockPin):
@@ -44,20 +44,20 @@ class Board(MockFactory):
         self.now = 100.0
         self.broken = False
         self.writes: Counter[str] = Counter()
-        self.clockworks: list[HandClockwork] = []
+        self.timers: list[HandTimer] = []
         self._late: list[Callable[[], None]] | None = None
 
     def ticks(self) -> float:
         return self.now
 
-    def clockwork(self, name: str, work: Callable[[float], float | None]) -> HandClockwork:
-        self.clockworks.append(HandClockwork(self, work))
-        return self.clockworks[-1]
+    def timer(self, name: str, work: Callable[[float], float | None]) -> HandTimer:
+        self.timers.append(HandTimer(self, work))
+        return self.timers[-1]
 
     def forward(self, seconds: float) -> None:
         """Let time pass, and everything happen that is due in it."""
         end = self.now + seconds
-        while due := [each for each in self.clockworks if each.due is not None and each.due <= end]:
+        while due := [each for each in self.timers if each.due is not None and each.due <= end]:
             first = min(due, key=lambda each: each.due)
             self.now = max(self.now, first.due)
             first.wake()
@@ -79,7 +79,7 @@ class Board(MockFactory):
             edge()
 
 
-class HandClockwork(TimerThread):
+class HandTimer(TimerThread):
     """Works when the board's clock is moved, in the thread that moves it."""
 
     def __init__(self, board: Board, work: Callable[[float], float | None]) -> None:
@@ -111,7 +111,7 @@ def heard() -> list[str]:
 
 @pytest.fixture
 def button(board, heard):
-    opened = GpioButton(17, clockwork=board.clockwork)
+    opened = GpioButton(17, timer=board.timer)
     opened.when_pressed = lambda: heard.append("pressed")
     opened.when_released = lambda: heard.append("released")
     yield opened
@@ -120,7 +120,7 @@ def button(board, heard):
 
 @pytest.fixture
 def light(board):
-    opened = GpioLight(25, clockwork=board.clockwork)
+    opened = GpioLight(25, timer=board.timer)
     yield opened
     opened.close()
 
@@ -132,7 +132,7 @@ def controls(board):
     told: list[object] = []
 
     def make(**pins: object) -> tuple[GpioControls, list[object]]:
-        made.append(GpioControls(**pins, clockwork=board.clockwork))
+        made.append(GpioControls(**pins, timer=board.timer))
         made[-1].when_turned = told.append
         made[-1].when_muted = lambda muted: told.append(("muted", muted))
         return made[-1], told
@@ -208,7 +208,7 @@ def test_a_button_that_is_held_while_the_program_starts_is_not_pressed(board, he
     board.pin(17)._pull = "up"
     board.pin(17)._state = False
     board.pin(17)._set_pull = lambda value: None
-    button = GpioButton(17, clockwork=board.clockwork)
+    button = GpioButton(17, timer=board.timer)
     button.when_pressed = lambda: heard.append("pressed")
     button.when_released = lambda: heard.append("released")
     board.forward(1.0)
@@ -220,7 +220,7 @@ def test_a_button_that_is_held_while_the_program_starts_is_not_pressed(board, he
 
 
 def test_a_button_that_nobody_listens_to_may_be_pressed(board, caplog):
-    button = GpioButton(17, clockwork=board.clockwork)
+    button = GpioButton(17, timer=board.timer)
     board.pin(17).drive_low()
     board.forward(1.0)
     board.pin(17).drive_high()
@@ -264,14 +264,14 @@ def test_an_error_of_a_pin_does_not_reach_the_thread_of_the_pins(board, button, 
 def test_a_closed_button_is_silent_and_its_pin_is_free(board, button, heard):
     board.pin(17).drive_low()
     board.forward(1.0)
-    board.clockworks[0].close = board.pin(17).drive_high  # somebody lets go while it is being closed
+    board.timers[0].close = board.pin(17).drive_high  # somebody lets go while it is being closed
     button.close()
     board.pin(17).drive_low()
 
     assert heard == ["pressed"]
-    del board.clockworks[0].close
+    del board.timers[0].close
     button.close()
-    GpioButton(17, clockwork=board.clockwork).close()
+    GpioButton(17, timer=board.timer).close()
 
 
 def test_the_release_in_the_bouncing_is_told_by_a_real_clock(board):
@@ -300,7 +300,7 @@ def touch_sensor(board: Board, number: int) -> Pin:
 
 
 def test_an_inverted_button_connects_its_pin_to_the_voltage(board, heard):
-    button = GpioButton(17, inverted=True, clockwork=board.clockwork)
+    button = GpioButton(17, inverted=True, timer=board.timer)
     button.when_pressed = lambda: heard.append("pressed")
     button.when_released = lambda: heard.append("released")
     assert board.pin(17).pull == "down"
@@ -322,7 +322,7 @@ def test_an_inverted_button_connects_its_pin_to_the_voltage(board, heard):
 )
 def test_a_touch_sensor_is_pressed_while_it_is_touched_where_the_configuration_says_so(board, heard, inverted, told):
     sensor = touch_sensor(board, 17)
-    button = GpioButton(17, inverted=inverted, clockwork=board.clockwork)
+    button = GpioButton(17, inverted=inverted, timer=board.timer)
     button.when_pressed = lambda: heard.append("pressed")
     button.when_released = lambda: heard.append("released")
     assert button.is_pressed is not inverted
@@ -417,7 +417,7 @@ def test_a_volume_button_that_is_stuck_gives_in(board, controls):
     board.pin(6).drive_low()
     board.forward(3600.0)
 
-    assert told == [-1] * (1 + MOST_REPEATS)
+    assert told == [-1] * (1 + MAX_REPEATS)
 
 
 def turn(board: Board, *pins: int, pause: float = 0.01) -> None:
@@ -510,7 +510,7 @@ def test_an_error_in_a_callback_does_not_end_the_controls(board, controls, caplo
 
     panel.when_turned = told.append
     turn(board, 23, 24)
-    board.forward(HELD_S)
+    board.forward(REPEAT_DELAY_S)
     assert told == [+1, +1]
 
 
@@ -519,7 +519,7 @@ def test_closed_controls_are_silent_and_their_pins_are_free(board, controls):
     board.pin(5).drive_low()
     panel.close()
     panel.close()
-    board.clockworks[0].wake()  # that it is closed has not come round to its thread
+    board.timers[0].wake()  # that it is closed has not come round to its thread
     board.forward(5.0)
     turn(board, 23, 24)
 
@@ -540,9 +540,9 @@ def test_closed_controls_are_silent_and_their_pins_are_free(board, controls):
 )
 def test_a_failure_names_the_key_to_change_and_gives_the_other_pins_back(board, button, pins, sentence):
     with pytest.raises(DeviceFailed, match=sentence) as refusal:
-        GpioControls(**{"volume_up": 5, **pins}, clockwork=board.clockwork)
+        GpioControls(**{"volume_up": 5, **pins}, timer=board.timer)
 
-    GpioLight(5, clockwork=board.clockwork).close()
+    GpioLight(5, timer=board.timer).close()
     del refusal  # which would have kept alive what was left open
 
 
@@ -568,7 +568,7 @@ def watched(board: Board, pins: tuple[int, ...], seconds: float) -> list[tuple[t
     ("make", "pins", "patterns"), [(GpioLight, 25, PATTERNS), (GpioColourLight, (5, 6, 13), COLOURS)]
 )
 def test_a_mood_is_shown_by_its_pattern_again_and_again(board, mood, make, pins, patterns):
-    light = make(pins, clockwork=board.clockwork)
+    light = make(pins, timer=board.timer)
     pattern = patterns[mood]
     light.show(mood)
     pins = (pins,) if isinstance(pins, int) else pins
@@ -589,8 +589,8 @@ def test_a_light_is_dark_until_it_shows_a_mood(board, light):
 
 @pytest.mark.parametrize(("inverted", "on"), [(False, 1), (True, 0)])
 def test_an_inverted_light_is_lit_by_a_low_pin(board, inverted, on):
-    one = GpioLight(25, inverted=inverted, clockwork=board.clockwork)
-    three = GpioColourLight((5, 6, 13), inverted=inverted, clockwork=board.clockwork)
+    one = GpioLight(25, inverted=inverted, timer=board.timer)
+    three = GpioColourLight((5, 6, 13), inverted=inverted, timer=board.timer)
     states = [board.pin(pin) for pin in (25, 5, 6, 13)]
     assert [pin.state for pin in states] == [1 - on] * 4
 
@@ -627,7 +627,7 @@ def test_the_same_mood_again_does_not_begin_its_pattern_again(board, light):
 
 
 def test_a_pin_is_only_written_when_it_changes(board):
-    light = GpioColourLight((5, 6, 13), clockwork=board.clockwork)
+    light = GpioColourLight((5, 6, 13), timer=board.timer)
     light.show("trouble")  # red, and red with green
     board.writes.clear()
     board.forward(5.1)
@@ -660,7 +660,7 @@ def test_a_closed_light_is_dark_and_its_pin_is_free(board, light):
     light.close()
 
     assert not pin.state
-    GpioLight(25, clockwork=board.clockwork).close()
+    GpioLight(25, timer=board.timer).close()
 
 
 def test_a_light_that_fails_is_told_to_who_shows_a_mood(board, light):
@@ -674,7 +674,7 @@ def test_a_light_that_fails_is_told_to_who_shows_a_mood(board, light):
 
 
 def test_a_light_that_fails_does_not_stop_who_closes_it(board, caplog):
-    light = GpioColourLight((5, 6, 13), clockwork=board.clockwork)
+    light = GpioColourLight((5, 6, 13), timer=board.timer)
     light.show("speaking")
     board.broken = True
     light.close()
@@ -735,7 +735,7 @@ def test_an_error_does_not_end_a_clockwork(caplog):
 
 
 def test_a_clockwork_that_hangs_is_left_behind_and_said_so(monkeypatch, caplog):
-    monkeypatch.setattr("device_agent.runtime.timer_thread.PATIENCE_S", PATIENCE_S / 100)
+    monkeypatch.setattr("device_agent.runtime.timer_thread.TIMER_STOP_TIMEOUT_S", TIMER_STOP_TIMEOUT_S / 100)
     hung, go_on = threading.Event(), threading.Event()
 
     def work(_: float) -> None:
@@ -756,7 +756,7 @@ def test_a_clockwork_that_hangs_is_left_behind_and_said_so(monkeypatch, caplog):
 
 def test_a_pin_that_is_taken_names_who_has_it(board, button):
     with pytest.raises(DeviceFailed) as refusal:
-        GpioLight(17, clockwork=board.clockwork)
+        GpioLight(17, timer=board.timer)
 
     assert str(refusal.value).startswith(
         "light on GPIO17: pin GPIO17 is already in use by <gpiozero.DigitalInputDevice"
@@ -767,9 +767,9 @@ def test_a_pin_that_is_taken_names_who_has_it(board, button):
 
 def test_a_colour_that_is_taken_gives_the_others_back(board, button):
     with pytest.raises(DeviceFailed, match="light on GPIO17: .*; choose another light.rgb") as refusal:
-        GpioColourLight((5, 6, 17), clockwork=board.clockwork)
+        GpioColourLight((5, 6, 17), timer=board.timer)
 
-    GpioColourLight((5, 6, 13), clockwork=board.clockwork).close()
+    GpioColourLight((5, 6, 13), timer=board.timer).close()
     del refusal  # which would have kept alive what was left open
 
 
@@ -778,9 +778,9 @@ def test_a_light_without_a_thread_gives_its_pins_back(board):
         raise RuntimeError("can't start new thread")
 
     with pytest.raises(RuntimeError) as refusal:
-        GpioColourLight((5, 6, 13), clockwork=none_left)
+        GpioColourLight((5, 6, 13), timer=none_left)
 
-    GpioColourLight((5, 6, 13), clockwork=board.clockwork).close()
+    GpioColourLight((5, 6, 13), timer=board.timer).close()
     del refusal  # which would have kept alive what was left open
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.core.conversation import MOODS
-from device_agent.hardware.light_patterns import COLOURS, HAIR_S, PATTERNS, Pattern, lit
+from device_agent.hardware.light_patterns import COLOURS, PATTERNS, ROUNDING_S, Pattern, lit
 
 ALL_MOODS = {
     *("starting", "ready", "follow-up", "listening", "thinking"),
@@ -57,7 +57,7 @@ def test_a_pattern_goes_on_for_ever_in_its_order(pattern, elapsed):
         assert (colour, left) == (pattern[0][0], None)
         return
 
-    assert any(step[0] == colour and 0 < left <= step[1] + 2 * HAIR_S for step in pattern)
+    assert any(step[0] == colour and 0 < left <= step[1] + 2 * ROUNDING_S for step in pattern)
     follows = lit(pattern, elapsed + left + 1e-6)[0]
     assert any((colour, follows) == (a[0], b[0]) for a, b in zip(pattern, pattern[1:] + pattern[:1], strict=True))
 

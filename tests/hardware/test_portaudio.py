@@ -11,7 +11,7 @@ import pytest
 from device_agent.core.errors import DeviceFailed
 from device_agent.dsp import correlation, resampling
 from device_agent.dsp import pcm as audio
-from device_agent.hardware import portaudio
+from device_agent.hardware import portaudio_host
 from tests.support.cards import Card, CardProcess, FifoCard, Remote, RemoteMicrophone, RemoteSpeaker, cut_after
 
 pytest.importorskip("pyaudio", reason="needs PyAudio")
@@ -191,7 +191,7 @@ class TestRates:
             process = card.process(CARD_RATES=",".join(map(str, only)))
             of_it = process.object("device_agent.hardware.portaudio_stream:PortAudioStream", "input", "default")
             of_it.ask("open", 24000, 20)
-            found = process.object("device_agent.hardware.portaudio").ask("devices")
+            found = process.object("device_agent.hardware.portaudio_host").ask("devices")
 
             assert of_it.ask("rate") == opened
             assert {each.rates for each in found} == {tuple(sorted(only))}
@@ -402,18 +402,18 @@ class TestCounters:
 
 class TestDevices:
     def test_are_what_the_configuration_says(self, process):
-        found = process.object("device_agent.hardware.portaudio").ask("devices")
+        found = process.object("device_agent.hardware.portaudio_host").ask("devices")
 
         assert [(each.index, each.name, each.inputs > 0, each.outputs > 0) for each in found] == [
             (0, "desk_microphone", True, False),
             (1, "desk_speaker", False, True),
             (2, "default", True, True),
         ]
-        assert {each.rates for each in found} == {portaudio.RATES}
+        assert {each.rates for each in found} == {portaudio_host.CARD_RATES}
 
     def test_tell_the_rates_that_open(self):
         with FifoCard(only_rate=48000) as card:
-            found = card.process().object("device_agent.hardware.portaudio").ask("devices")
+            found = card.process().object("device_agent.hardware.portaudio_host").ask("devices")
 
         assert {each.rates for each in found} == {(48000,)}
 
@@ -465,7 +465,7 @@ PortAudioSpeaker(24000, "E").open()
         (tmp_path / "pyaudio.py").write_text("raise ImportError('libportaudio.so.2: cannot open shared object file')")
         code = (
             f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-            "from device_agent.hardware.portaudio import devices\n"
+            "from device_agent.hardware.portaudio_host import devices\n"
             "try: devices()\n"
             "except OSError as error: print(type(error).__name__, error)"
         )
@@ -479,6 +479,6 @@ PortAudioSpeaker(24000, "E").open()
 
     def test_make_no_noise(self, card):
         """ALSA and JACK write eighty lines about cards that nobody asked for."""
-        said = card.run("from device_agent.hardware.portaudio import devices; print(len(devices()))")
+        said = card.run("from device_agent.hardware.portaudio_host import devices; print(len(devices()))")
 
         assert said == ("3\n", "")

@@ -9,7 +9,7 @@ import pytest
 
 from device_agent.hardware import portaudio_stream
 from device_agent.hardware.period_estimator import PeriodEstimator
-from device_agent.hardware.portaudio_stream import STALLED_S, PortAudioStream
+from device_agent.hardware.portaudio_stream import CARD_STALLED_S, PortAudioStream
 
 RATE, PERIOD = 48000, 960
 ASKED_S = 15e-6
@@ -167,5 +167,5 @@ def test_a_card_that_stands_still_is_asked_seldom_and_then_has_failed(monkeypatc
     world.questions, began = 0, world.now
     with pytest.raises(portaudio_stream.DeviceFailed, match="stood still for 2 s"):
         listened(world, opened, 120.0)
-    assert STALLED_S < world.now - began < 1.5 * STALLED_S
+    assert CARD_STALLED_S < world.now - began < 1.5 * CARD_STALLED_S
     assert world.questions < 100

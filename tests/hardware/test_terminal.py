@@ -141,7 +141,7 @@ def test_a_closed_stream_is_a_button_nobody_presses(keyboard):
 
 @pytest.mark.parametrize("name", ["/dev/null", __file__])
 def test_a_file_in_place_of_the_keyboard_is_read_to_its_end(name, monkeypatch):
-    monkeypatch.setattr("device_agent.hardware.terminal.BOUNCE_S", 0)
+    monkeypatch.setattr("device_agent.hardware.terminal.MIN_TAP_INTERVAL_S", 0)
     with open(name, encoding="utf-8") as file:
         button = TerminalButton(file)
         assert ended(button)

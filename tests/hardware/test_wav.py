@@ -484,7 +484,7 @@ def test_real_time_is_kept_by_the_clock_of_the_system(tmp_path, out):
 @pytest.mark.parametrize("channels", [1, 2, 6, 40, 5000])
 def test_a_file_may_have_any_number_of_channels(monkeypatch, microphone, channels, piece):
     """Its first is heard; it is read in pieces of whole samples, however large those are."""
-    monkeypatch.setattr(wav, "PIECE", piece)
+    monkeypatch.setattr(wav, "READ_BYTES", piece)
     pcm = noise(0.04, channels)
     heard = everything(microphone(header(channels=channels) + b"data" + struct.pack("<I", len(pcm)) + pcm))
 

@@ -133,7 +133,7 @@ def at_home(
     )
     with Room(simulator, watch=(statistics, mqtt)) as room:
         statistics.look_at(room.agent)
-        with Worker("mqtt", mqtt.run, room.agent.tell, nudge=mqtt.wake):
+        with Worker("mqtt", mqtt.run, room.agent.tell, wake=mqtt.wake):
             yield room
 
 

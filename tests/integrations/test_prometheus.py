@@ -41,7 +41,7 @@ def statistics() -> Statistics:
 def metrics(statistics: Statistics) -> Iterator[PrometheusExporter]:
     metrics = PrometheusExporter(free_port(), lambda: statistics.snapshot(time.monotonic()))
     told: list[Event] = []
-    with Worker("metrics", metrics.run, told.append, nudge=metrics.wake):
+    with Worker("metrics", metrics.run, told.append, wake=metrics.wake):
         yield metrics
     assert told == []
 

@@ -9,7 +9,15 @@ import sys
 
 import pytest
 
-from device_agent.runtime.logs import LONGEST, LONGEST_TRACE, MINUTE_S, MOST_ALIKE, MOST_KINDS, RepeatLimit, start_log
+from device_agent.runtime.logs import (
+    MAX_ALIKE_LINES,
+    MAX_LINE_KINDS,
+    MAX_MESSAGE_CHARS,
+    MAX_TRACEBACK_CHARS,
+    REPEAT_WINDOW_S,
+    RepeatLimit,
+    start_log,
+)
 
 
 def record(
@@ -29,24 +37,24 @@ def flood(repeats: RepeatLimit, count: int, now: float, level: int = logging.WAR
 def test_a_flood_is_told_of_counted_and_summed_up_when_its_minute_is_over():
     repeats = RepeatLimit()
     written = flood(repeats, 100_000, now=5.0)
-    assert written[:-1] == [f"nonsense {n}" for n in range(MOST_ALIKE)]
+    assert written[:-1] == [f"nonsense {n}" for n in range(MAX_ALIKE_LINES)]
     assert "only counted" in written[-1]
-    summary, other = texts(repeats.take(record("all is well"), 5.0 + MINUTE_S))
-    assert summary == f"{100_000 - MOST_ALIKE} lines were held back, the last: nonsense 99999"
+    summary, other = texts(repeats.take(record("all is well"), 5.0 + REPEAT_WINDOW_S))
+    assert summary == f"{100_000 - MAX_ALIKE_LINES} lines were held back, the last: nonsense 99999"
     assert other == "all is well"
 
 
 def test_the_next_minute_begins_anew():
     repeats = RepeatLimit()
-    flood(repeats, MOST_ALIKE + 1, now=0.0)
-    assert flood(repeats, 1, now=MINUTE_S)[-1] == "nonsense 0"
+    flood(repeats, MAX_ALIKE_LINES + 1, now=0.0)
+    assert flood(repeats, 1, now=REPEAT_WINDOW_S)[-1] == "nonsense 0"
     assert repeats.end() == []
 
 
 def test_what_is_held_back_when_the_process_ends_is_told():
     repeats = RepeatLimit()
-    flood(repeats, MOST_ALIKE + 3, now=0.0)
-    assert texts(repeats.end()) == [f"3 lines were held back, the last: nonsense {MOST_ALIKE + 2}"]
+    flood(repeats, MAX_ALIKE_LINES + 3, now=0.0)
+    assert texts(repeats.end()) == [f"3 lines were held back, the last: nonsense {MAX_ALIKE_LINES + 2}"]
 
 
 def test_a_flood_holds_nothing_else_back():
@@ -58,9 +66,9 @@ def test_a_flood_holds_nothing_else_back():
 
 def test_errors_that_say_something_else_are_not_lost():
     repeats = RepeatLimit()
-    assert len(flood(repeats, MOST_KINDS, now=0.0, level=logging.ERROR)) == MOST_KINDS
+    assert len(flood(repeats, MAX_LINE_KINDS, now=0.0, level=logging.ERROR)) == MAX_LINE_KINDS
     same = [line for _ in range(1000) for line in repeats.take(record("broken", level=logging.ERROR), 0.0)]
-    assert len(same) == MOST_ALIKE + 1
+    assert len(same) == MAX_ALIKE_LINES + 1
 
 
 def test_what_it_remembers_is_bounded_whatever_is_said():
@@ -69,17 +77,17 @@ def test_what_it_remembers_is_bounded_whatever_is_said():
         repeats.take(record(f"painted {n}"), n / 1e6)
         repeats.take(record("error %d", n, level=logging.ERROR), n / 1e6)
         most = max(most, len(repeats._kinds))
-    assert most <= 2 * MOST_KINDS
-    assert sum(len(line.getMessage()) for line in repeats.end()) < 2 * MOST_KINDS * LONGEST
+    assert most <= 2 * MAX_LINE_KINDS
+    assert sum(len(line.getMessage()) for line in repeats.end()) < 2 * MAX_LINE_KINDS * MAX_MESSAGE_CHARS
 
 
 def test_a_flood_of_different_errors_is_bounded_too():
-    assert len(flood(RepeatLimit(), 100_000, now=0.0, level=logging.ERROR)) <= MOST_KINDS + MOST_ALIKE + 1
+    assert len(flood(RepeatLimit(), 100_000, now=0.0, level=logging.ERROR)) <= MAX_LINE_KINDS + MAX_ALIKE_LINES + 1
 
 
 def test_a_pattern_that_does_not_fit_its_values_is_no_reason_to_fall():
     repeats = RepeatLimit()
-    for _ in range(MOST_ALIKE + 2):
+    for _ in range(MAX_ALIKE_LINES + 2):
         repeats.take(record("%d apples", "no", level=logging.ERROR), 0.0)
     assert "%d apples" in texts(repeats.end())[0]
 
@@ -136,7 +144,7 @@ def test_the_second_line_of_a_message_cannot_pass_for_another_one(log):
 def test_a_message_of_a_megabyte_is_cut_and_says_so(log):
     log.said.warning("the service complains: %s", "x" * 1_000_000)
     (line,) = log.lines()
-    assert len(line) < LONGEST + 100
+    assert len(line) < MAX_MESSAGE_CHARS + 100
     assert line.endswith("[... 1000023 characters]")
 
 
@@ -147,7 +155,7 @@ def test_a_traceback_is_whole_unless_what_it_quotes_is_huge(log):
         log.said.exception("crashed")
     lines = log.lines()
     assert "crashed" in lines[0]
-    assert sum(map(len, lines)) < LONGEST_TRACE + 1000
+    assert sum(map(len, lines)) < MAX_TRACEBACK_CHARS + 1000
     assert lines[-1].endswith("xxx")
     try:
         raise ValueError("\x1b in a short one")
@@ -159,10 +167,10 @@ def test_a_traceback_is_whole_unless_what_it_quotes_is_huge(log):
 
 
 def test_the_handler_holds_back_and_tells_at_the_end(log):
-    for n in itertools.repeat(1, MOST_ALIKE + 10):
+    for n in itertools.repeat(1, MAX_ALIKE_LINES + 10):
         log.said.warning("again %d", n)
     log.handler.close()
     *written, notice, summary = log.lines()
-    assert len(written) == MOST_ALIKE
+    assert len(written) == MAX_ALIKE_LINES
     assert "only counted" in notice
     assert "10 lines were held back" in summary

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.runtime.single_instance import ELSEWHERE, NAME, Occupied, only_agent
+from device_agent.runtime.single_instance import LOCK_NAME, STATE_VARIABLES, Occupied, only_agent
 from device_agent.simulator import Simulator
 from tests.support.agent_process import ROOM, question, running, write_config
 
@@ -32,13 +32,13 @@ def test_a_second_one_names_the_process_of_the_first_until_that_has_ended(tmp_pa
 
 def test_another_state_directory_is_another_agent(tmp_path, no_unit):
     with only_agent(tmp_path / "one", no_unit), only_agent(tmp_path / "two", no_unit):
-        assert (tmp_path / "two" / NAME).read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / "two" / LOCK_NAME).read_text() == f"{os.getpid()}\n"
 
 
 def test_what_an_older_process_wrote_is_no_lock(tmp_path, no_unit):
-    (tmp_path / NAME).write_text("123456789012345\n")
+    (tmp_path / LOCK_NAME).write_text("123456789012345\n")
     with only_agent(tmp_path, no_unit):
-        assert (tmp_path / NAME).read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / LOCK_NAME).read_text() == f"{os.getpid()}\n"
 
 
 def test_where_nothing_can_be_written_it_runs(tmp_path, no_unit):
@@ -58,7 +58,7 @@ def test_the_installed_speaker_is_another_one_unless_this_is_meant_to_be_one_mor
             only_agent(tmp_path, window),
         ):
             pass
-        for name in ELSEWHERE:
+        for name in STATE_VARIABLES:
             monkeypatch.setenv(name, str(tmp_path))
             with only_agent(tmp_path, window):
                 pass

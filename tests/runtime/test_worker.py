@@ -19,7 +19,7 @@ def test_a_worker_stops_when_it_is_told():
 
 
 def test_a_worker_that_sleeps_is_nudged_and_one_that_hangs_is_forced():
-    for hand in ("nudge", "force"):
+    for hand in ("wake", "force"):
         bell = threading.Event()
         with Worker("w", lambda _stopping, bell=bell: bell.wait(10) and None, print, **{hand: bell.set}) as worker:
             pass
@@ -47,15 +47,15 @@ def test_an_error_that_escapes_reaches_the_owner():
 
 def test_a_pulse_tells_work_from_rest_and_from_standstill():
     pulse = Heartbeat()
-    assert pulse.standstill(100.0) == 0.0
-    assert pulse.standstill(200.0) == 0.0  # it rests
+    assert pulse.stalled_for(100.0) == 0.0
+    assert pulse.stalled_for(200.0) == 0.0  # it rests
     pulse.beat()
-    assert pulse.standstill(300.0) == 0.0
-    assert pulse.standstill(304.0) == 4.0
+    assert pulse.stalled_for(300.0) == 0.0
+    assert pulse.stalled_for(304.0) == 4.0
     pulse.beat()
-    assert pulse.standstill(305.0) == 0.0
+    assert pulse.stalled_for(305.0) == 0.0
     pulse.rest()
-    assert pulse.standstill(400.0) == 0.0
+    assert pulse.stalled_for(400.0) == 0.0
 
 
 def test_two_meet_and_go_on_together():
@@ -71,7 +71,7 @@ def test_two_meet_and_go_on_together():
 def test_who_waits_in_vain_goes_on_alone_and_the_next_meeting_is_a_new_one():
     meeting = Rendezvous(0.01)
     meeting.meet()
-    meeting.call()
+    meeting.reset()
     other = threading.Thread(target=meeting.meet)
     other.start()
     meeting.meet()

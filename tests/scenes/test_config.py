@@ -45,7 +45,7 @@ from tests.support.room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, Ro
 def _fast(monkeypatch):
     """Time goes faster here."""
     monkeypatch.setattr(agent_module, "CHECK_EVERY_S", 0.05)
-    monkeypatch.setattr(echo_control, "ROOM_S", echo_control.ROOM_S / 4)
+    monkeypatch.setattr(echo_control, "ECHO_TAIL_S", echo_control.ECHO_TAIL_S / 4)
     monkeypatch.setenv("XAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
 
@@ -249,7 +249,7 @@ def test_a_press_while_the_device_is_assembled_anew_is_done_when_it_works(simula
         home.finger.press()  # the panel outlives the device
         if press != "held":
             if press == "held and let go":
-                time.sleep(front_panel.TAP_S)
+                time.sleep(front_panel.MAX_TAP_S)
             home.finger.release()
         if press == "tapped twice":
             home.finger.tap()

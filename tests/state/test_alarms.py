@@ -15,8 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.core.events import AlarmDue, RingEnded
-from device_agent.state.alarm_entries import LONGEST_NAME, LONGEST_S, MISSED_S, NOTED_S, RINGING_S, SLACK_S
-from device_agent.state.alarms import KEY, MOST, RINGING, AlarmRefused, Alarms
+from device_agent.state.alarm_entries import (
+    CLOCK_SLACK_S,
+    MAX_ALARM_NAME_CHARS,
+    MAX_RINGING_S,
+    MAX_TIMER_S,
+    MISSED_AFTER_S,
+    RINGING_SAVE_INTERVAL_S,
+)
+from device_agent.state.alarms import ALARMS_KEY, MAX_ALARMS, RINGING_KEY, AlarmRefused, Alarms
 from device_agent.state.store import StateStore
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
@@ -57,7 +64,7 @@ class World:
     def look(self) -> list[str]:
         """Look, and press where something rings."""
         names = self.begins()
-        self.alarms.hush()
+        self.alarms.stop_ringing()
         return names
 
     def begins(self) -> list[str]:
@@ -155,13 +162,13 @@ def test_a_power_cut_right_after_it_was_set_loses_no_timer(world):
 
 def test_a_timer_that_ended_without_power_rings_when_it_is_back_if_it_is_not_too_late(world):
     world.timer(600, "tea")
-    assert world.restart(off=600 + MISSED_S) == ["tea"]
+    assert world.restart(off=600 + MISSED_AFTER_S) == ["tea"]
     assert world.restart() == []
 
 
 def test_a_timer_that_ended_long_ago_is_dropped_and_the_log_tells(world, caplog):
     world.timer(600, "tea")
-    assert world.restart(off=600 + MISSED_S + 1) == []
+    assert world.restart(off=600 + MISSED_AFTER_S + 1) == []
     assert world.waiting() == []
     assert "timer 1 ended 1 h ago" in caplog.text
 
@@ -299,8 +306,8 @@ def test_an_alarm_set_by_a_clock_that_was_ahead_rings_at_the_next_such_time(worl
 def test_an_alarm_that_rang_does_not_ring_again_for_a_small_correction(world):
     world.alarm("13:10", EVERY_DAY, "lunch")
     assert world.wait(10 * MINUTE) == ["lunch"]
-    assert world.set_clock(-SLACK_S) == []
-    assert world.wait(SLACK_S) == []
+    assert world.set_clock(-CLOCK_SLACK_S) == []
+    assert world.wait(CLOCK_SLACK_S) == []
     assert world.next_ring() == "Sun 13:10"
 
 
@@ -364,22 +371,22 @@ def test_numbers_stay_small(world):
 
 
 def test_there_is_room_for_twenty(world):
-    for _ in range(MOST):
+    for _ in range(MAX_ALARMS):
         world.timer(600)
     with pytest.raises(AlarmRefused, match="20 timers and alarms"):
         world.timer(600)
     with pytest.raises(AlarmRefused, match="20 timers and alarms"):
         world.alarm("07:00")
     world.restart()
-    assert len(world.wait(600)) == MOST
+    assert len(world.wait(600)) == MAX_ALARMS
     world.timer(600)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.9, -5, LONGEST_S + 1, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [0, 0.9, -5, MAX_TIMER_S + 1, float("nan"), float("inf")])
 def test_a_timer_has_a_shortest_and_a_longest(world, seconds):
     with pytest.raises(AlarmRefused, match="24 hours"):
         world.timer(seconds)
-    world.timer(LONGEST_S)
+    world.timer(MAX_TIMER_S)
 
 
 @pytest.mark.parametrize(("text", "days"), [("24:00", ()), ("07:60", ()), ("-1:00", ()), ("07:00", [7])])
@@ -391,7 +398,7 @@ def test_an_alarm_rings_at_a_time_that_exists(world, text, days):
 def test_names_are_tidy_and_short(world):
     world.timer(60, "  my \n egg  ")
     world.timer(60, "x" * 1000)
-    assert world.wait(60) == ["my egg", "x" * LONGEST_NAME]
+    assert world.wait(60) == ["my egg", "x" * MAX_ALARM_NAME_CHARS]
 
 
 TIMER = {"kind": "timer", "number": 1, "name": "tea", "seconds": 600.0, "ends": at("2026-11-21T12:05:00")}
@@ -413,7 +420,7 @@ JUNK = [
 @pytest.mark.parametrize("junk", JUNK, ids=str)
 def test_a_bad_entry_in_the_file_is_told_of_and_the_others_live(tmp_path, junk, caplog):
     path = tmp_path / "memory.json"
-    path.write_text(json.dumps({KEY: [TIMER, junk, ALARM]}))
+    path.write_text(json.dumps({ALARMS_KEY: [TIMER, junk, ALARM]}))
     world = World(path)
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert world.wait(5 * MINUTE) == ["tea", "up"]
@@ -423,12 +430,12 @@ def test_a_bad_entry_in_the_file_is_told_of_and_the_others_live(tmp_path, junk, 
     ("written", "left"),
     [
         (None, 0), (7, 0), ({}, 0), ("x", 0), ([TIMER, TIMER], 1),
-        ([{**TIMER, "number": number} for number in range(1, 30)], MOST),
+        ([{**TIMER, "number": number} for number in range(1, 30)], MAX_ALARMS),
     ],
 )  # fmt: skip
 def test_a_list_that_makes_no_sense_is_told_of(tmp_path, written, left, caplog):
     path = tmp_path / "memory.json"
-    path.write_text(json.dumps({KEY: written}))
+    path.write_text(json.dumps({ALARMS_KEY: written}))
     world = World(path)
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert len(world.waiting()) == left
@@ -452,7 +459,7 @@ def test_many_threads_may_set_and_cancel_while_the_main_thread_looks(world):
     rang += world.wait(10)
     assert len(rang) + len(cancelled) == 300
     assert world.waiting() == []
-    assert json.loads(world.path.read_text())[KEY] == []
+    assert json.loads(world.path.read_text())[ALARMS_KEY] == []
 
 
 # In every order -------------------------------------------------------------------------------------------------------
@@ -484,7 +491,7 @@ class Expected:
         if not self.by_paper:
             self.on_paper = world.wall + self.ends - world.steady
             return "rings" if world.steady >= self.ends else "waits"
-        if world.wall > self.on_paper + MISSED_S:
+        if world.wall > self.on_paper + MISSED_AFTER_S:
             return "dropped"
         return "rings" if world.wall >= self.on_paper or world.steady >= self.ends else "waits"
 
@@ -498,7 +505,7 @@ def test_every_timer_rings_exactly_once_when_its_time_has_come_unless_cancelled(
         rang: list[str] = []
         match deed:
             case "set":
-                if len(timers) < MOST:
+                if len(timers) < MAX_ALARMS:
                     timers.append(Expected(f"t{count}", value, world))
                     world.timer(value, f"t{count}")
             case "cancel" if timers:
@@ -590,7 +597,7 @@ def test_whatever_the_clock_does_an_alarm_rings_only_near_its_time_and_goes_on(t
     world.alarm(text, EVERY_DAY, "up")
     for deed, value in deeds:
         rang = {"wait": world.wait, "clock": world.set_clock, "restart": world.restart}[deed](value)
-        assert not rang or since_last(world.wall, text) <= MISSED_S
+        assert not rang or since_last(world.wall, text) <= MISSED_AFTER_S
     world.wait(1)
     assert (
         abs(len(world.days_go_by(8 * DAY)) - 8) <= 1
@@ -629,7 +636,7 @@ def begins_again(world: World, off: float = 0.0) -> list[str]:
 
 
 def test_it_rings_its_time_and_is_forgotten(ringing):
-    assert rings_on(ringing, RINGING_S - 2) == []
+    assert rings_on(ringing, MAX_RINGING_S - 2) == []
     assert ringing.alarms.ringing
     rings_on(ringing, 3)
     assert (ringing.alarms.ringing, ringing.ended) == (False, 1)
@@ -637,7 +644,7 @@ def test_it_rings_its_time_and_is_forgotten(ringing):
 
 
 def test_what_was_hushed_is_forgotten(ringing):
-    ringing.alarms.hush()
+    ringing.alarms.stop_ringing()
     assert not ringing.alarms.ringing
     assert begins_again(ringing) == []
 
@@ -646,10 +653,10 @@ def test_what_was_hushed_is_forgotten(ringing):
 def test_what_ends_the_process_does_not_end_the_alarm(ringing, after):
     rings_on(ringing, after)
     assert begins_again(ringing, off=3) == ["pasta"]
-    left = RINGING_S - after
+    left = MAX_RINGING_S - after
     rings_on(ringing, left - 2)
     assert ringing.alarms.ringing
-    rings_on(ringing, NOTED_S + 4)
+    rings_on(ringing, RINGING_SAVE_INTERVAL_S + 4)
     assert (ringing.alarms.ringing, ringing.ended) == (False, 1)
 
 
@@ -658,7 +665,7 @@ def test_a_clock_that_is_behind_after_the_power_cut_lets_it_ring_all_the_same(ri
 
 
 def test_what_was_cut_short_too_long_ago_rings_no_more(ringing, caplog):
-    assert begins_again(ringing, off=MISSED_S + 1) == []
+    assert begins_again(ringing, off=MISSED_AFTER_S + 1) == []
     assert "an alarm was cut short 1 h ago" in caplog.text
     assert "pasta" not in caplog.text
     assert not ringing.alarms.ringing
@@ -666,10 +673,10 @@ def test_what_was_cut_short_too_long_ago_rings_no_more(ringing, caplog):
 
 def test_without_a_loudspeaker_it_waits_to_be_heard(ringing):
     ringing.audible = False
-    rings_on(ringing, 5 * RINGING_S)
+    rings_on(ringing, 5 * MAX_RINGING_S)
     assert ringing.alarms.ringing
     ringing.audible = True
-    rings_on(ringing, RINGING_S - 2)
+    rings_on(ringing, MAX_RINGING_S - 2)
     assert ringing.alarms.ringing
     rings_on(ringing, 3)
     assert not ringing.alarms.ringing
@@ -677,14 +684,14 @@ def test_without_a_loudspeaker_it_waits_to_be_heard(ringing):
 
 def test_it_does_not_wait_for_a_loudspeaker_for_ever(ringing):
     ringing.audible = False
-    rings_on(ringing, MISSED_S + 1)
+    rings_on(ringing, MISSED_AFTER_S + 1)
     assert (ringing.alarms.ringing, ringing.ended) == (False, 1)
 
 
 def test_another_one_rings_its_own_time(ringing):
     ringing.timer(100, "tea")
     assert rings_on(ringing, 101) == ["tea"]
-    rings_on(ringing, RINGING_S - 3)
+    rings_on(ringing, MAX_RINGING_S - 3)
     assert ringing.alarms.ringing
     assert begins_again(ringing) == ["tea"]
 
@@ -696,7 +703,7 @@ def test_another_one_rings_its_own_time(ringing):
 )  # fmt: skip
 def test_nonsense_does_not_ring(tmp_path, caplog, nonsense):
     memory = StateStore(tmp_path / "memory.json")
-    memory.put(RINGING, nonsense)
+    memory.put(RINGING_KEY, nonsense)
     alarms = Alarms(memory)
     assert not alarms.ringing
     assert alarms.due(at("2026-11-21T12:00:00"), 5.0) == []
@@ -708,7 +715,7 @@ def test_nonsense_does_not_ring(tmp_path, caplog, nonsense):
     st.lists(
         st.one_of(
             st.tuples(st.just("rings"), st.integers(1, 60)),
-            st.tuples(st.just("cut"), st.integers(0, round(MISSED_S) // 20)),
+            st.tuples(st.just("cut"), st.integers(0, round(MISSED_AFTER_S) // 20)),
             st.tuples(st.just("clock"), JUMPS),
             st.tuples(st.just("deaf"), st.integers(1, 60)),
         ),
@@ -730,14 +737,14 @@ def test_whatever_comes_between_it_is_heard_for_its_time_and_no_longer_than_that
                 cuts += 1
             case "clock":
                 world.wall += value
-                heard += hears(world, NOTED_S)
+                heard += hears(world, RINGING_SAVE_INTERVAL_S)
             case _:
                 world.audible = deed == "rings"
                 heard += hears(world, value)
                 world.audible = True
-    heard += hears(world, 2 * RINGING_S)
+    heard += hears(world, 2 * MAX_RINGING_S)
     assert not world.alarms.ringing
-    assert RINGING_S - 1 <= heard <= RINGING_S + (NOTED_S + 1) * cuts + 1
+    assert MAX_RINGING_S - 1 <= heard <= MAX_RINGING_S + (RINGING_SAVE_INTERVAL_S + 1) * cuts + 1
     assert world.ended == 1
 
 

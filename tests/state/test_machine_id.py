@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.state.machine_id import KEY, machine_id
+from device_agent.state.machine_id import MACHINE_KEY, machine_id
 from device_agent.state.store import StateStore
 
 
@@ -68,7 +68,7 @@ def test_a_board_without_a_number_is_any_board(tmp_path, board, number):
 )
 def test_nonsense_is_made_anew(kept):
     memory = StateStore(None)
-    memory.put(KEY, kept)
+    memory.put(MACHINE_KEY, kept)
     name = machine_id(memory)
     assert re.fullmatch("[0-9a-f]{8}", name)
     assert machine_id(memory) == name

@@ -26,8 +26,8 @@ from device_agent.core.actions import Mute
 from device_agent.core.redaction import Secret
 from device_agent.runtime.paths import state_path
 from device_agent.state import store as memory_module
-from device_agent.state.alarms import MOST
-from device_agent.state.store import LARGEST, StateStore
+from device_agent.state.alarms import MAX_ALARMS
+from device_agent.state.store import MAX_STATE_BYTES, StateStore
 from tests.support.room import RoomMicrophone, RoomSpeaker
 
 PATIENCE_S = 20.0
@@ -104,7 +104,7 @@ def test_a_value_belongs_to_whoever_got_it():
     "junk",
     [
         b"", b"{", b"[1]", b"3", b"null", b"\xff\xfe", b"\0" * 100, b'{"x": NaN}', b'{"x": 1e999}', b"[" * 9999,
-        b'{"x": "' + b"y" * LARGEST + b'"}', b'{"x": ' + b"9" * 5000 + b"}",
+        b'{"x": "' + b"y" * MAX_STATE_BYTES + b'"}', b'{"x": ' + b"9" * 5000 + b"}",
     ],
     ids=lambda junk: repr(junk[:12]),
 )  # fmt: skip
@@ -193,7 +193,7 @@ def test_a_new_trouble_is_told_again(path, caplog):
 
 def test_there_is_an_end_to_what_can_be_remembered():
     memory = StateStore()
-    memory.put("x", "y" * (LARGEST - 100))
+    memory.put("x", "y" * (MAX_STATE_BYTES - 100))
     with pytest.raises(ValueError, match="too long to be stored"):
         memory.put("z", "y" * 200)
     assert memory.get("z") is None
@@ -329,7 +329,7 @@ def test_the_keeper_writes_what_is_put_and_a_knob_that_turns_is_one_write(path, 
     keeper = threading.Thread(target=memory.keep, args=(stopping,), daemon=True)
     keeper.start()
     memory.put("volume", 1)
-    assert time.waits.get(timeout=PATIENCE_S) == memory_module.SETTLE_S
+    assert time.waits.get(timeout=PATIENCE_S) == memory_module.WRITE_DELAY_S
     for volume in range(2, 30):
         memory.put("volume", volume)
     stopping.set()
@@ -342,7 +342,7 @@ def test_the_keeper_writes_what_is_put_and_a_knob_that_turns_is_one_write(path, 
 
 
 def test_what_cannot_wait_is_written_at_once_and_everything_else_with_it(path, monkeypatch):
-    monkeypatch.setattr(memory_module, "SETTLE_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(memory_module, "WRITE_DELAY_S", 10 * PATIENCE_S)
     disk, memory = Disk(monkeypatch), StateStore(path)
     with Keeper(memory):
         while not memory._kept:
@@ -369,7 +369,7 @@ def test_with_a_keeper_nobody_waits_for_the_disk(path, monkeypatch):
         disk_is_busy.set()
         waited.append(done.wait(PATIENCE_S))
 
-    monkeypatch.setattr(memory_module, "SETTLE_S", 0.0)
+    monkeypatch.setattr(memory_module, "WRITE_DELAY_S", 0.0)
     monkeypatch.setattr(memory_module, "_replace", slow)
     with Keeper(memory):
         memory.put("volume", 1)
@@ -477,14 +477,14 @@ def lives_with(document: bytes, folder: Path) -> None:
         agent._actuator.execute(Mute(False), 0.0)
         agent._actuator.set_volume(7, 0)
         parts.alarms.cancel(range(100))
-        for number in range(MOST):
+        for number in range(MAX_ALARMS):
             parts.alarms.set_timer(60 + number, "\U0001f468" * 40, wall=1.79e9, steady=5.0)
         memory.flush()
     finally:
         parts.outbox.close()
         parts.panel.close()
     again = StateStore(path)
-    assert (again.get("volume"), again.get("muted"), len(again.get("alarms"))) == (7, False, MOST)
+    assert (again.get("volume"), again.get("muted"), len(again.get("alarms"))) == (7, False, MAX_ALARMS)
     assert not path.with_name("memory.json.broken").exists() or path.exists()
 
 

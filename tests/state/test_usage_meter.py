@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.state.store import StateStore
-from device_agent.state.usage_meter import BELIEVED_S, MOST_DAYS, SAVE_S, UsageMeter
+from device_agent.state.usage_meter import CLOCK_TRUSTED_AFTER_S, MAX_USAGE_DAYS, USAGE_SAVE_INTERVAL_S, UsageMeter
 
 
 def meter(daily_minutes: int = 0, memory: StateStore | None = None) -> UsageMeter:
@@ -81,7 +81,7 @@ def test_a_power_cut_in_a_long_connection_costs_a_minute_at_most():
     m.connected(0.0)
     for second in range(1000):
         m.look("monday", float(second))
-    assert 999 - UsageMeter(memory).total <= SAVE_S
+    assert 999 - UsageMeter(memory).total <= USAGE_SAVE_INTERVAL_S
 
 
 def test_however_often_it_looks_it_counts_the_same():
@@ -114,7 +114,7 @@ def test_a_connection_that_lasts_is_noted_once_in_a_while_and_no_connection_neve
         before = memory.written
         m.look("monday", float(second))
         noted += [second] * (memory.written - before)
-    assert noted == list(range(int(SAVE_S), 1000, int(SAVE_S)))
+    assert noted == list(range(int(USAGE_SAVE_INTERVAL_S), 1000, int(USAGE_SAVE_INTERVAL_S)))
     m.disconnected(1000.0)
     before = memory.written
     m.look("monday", 2000.0)
@@ -175,7 +175,7 @@ def test_a_clock_that_is_wrong_after_a_start_gives_no_minutes_back(wrong):
         m.look("2026-11-30", 30.0)
         assert m.spent
     assert m.today == 1801
-    m.look("2026-12-01", 30.0 + BELIEVED_S)
+    m.look("2026-12-01", 30.0 + CLOCK_TRUSTED_AFTER_S)
     assert not m.spent
 
 
@@ -206,7 +206,7 @@ def test_what_is_used_on_a_later_day_is_not_used_on_an_earlier_one_as_well():
     assert m.today == 1800
 
 
-@pytest.mark.parametrize(("others", "kept"), [(MOST_DAYS - 1, True), (MOST_DAYS, False)])
+@pytest.mark.parametrize(("others", "kept"), [(MAX_USAGE_DAYS - 1, True), (MAX_USAGE_DAYS, False)])
 def test_the_days_that_the_clock_showed_last_are_kept(others, kept):
     memory = StateStore(None)
     now = use(UsageMeter(memory, 30), "2026-11-30", 1801)
@@ -220,7 +220,7 @@ def test_the_days_that_the_clock_showed_last_are_kept(others, kept):
 def test_minutes_of_a_day_that_never_was_do_not_count_for_ever():
     memory = StateStore(None)
     use(UsageMeter(memory, 30), "2031-01-01", 1801)  # the clock was ahead
-    for seconds, spent in [(BELIEVED_S - 1, True), (BELIEVED_S, False)]:
+    for seconds, spent in [(CLOCK_TRUSTED_AFTER_S - 1, True), (CLOCK_TRUSTED_AFTER_S, False)]:
         m = UsageMeter(memory, 30)
         m.look("2026-11-30", 5000.0)
         m.look("2026-11-30", 5000.0 + seconds)
@@ -234,7 +234,10 @@ DAYS = ["1970-01-01", *(f"2026-11-{day}" for day in range(25, 31)), "2026-12-01"
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(DAYS), st.integers(1, int(BELIEVED_S) - 1), st.integers(0, 900)), max_size=12)
+    st.lists(
+        st.tuples(st.sampled_from(DAYS), st.integers(1, int(CLOCK_TRUSTED_AFTER_S) - 1), st.integers(0, 900)),
+        max_size=12,
+    )
 )
 def test_a_cap_that_is_used_up_stays_so_whatever_the_clock_says_in_between(starts):
     memory, real = StateStore(None), "2026-11-28"

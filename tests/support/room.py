@@ -17,7 +17,7 @@ import numpy as np
 
 from device_agent.app.agent import Agent, Observer
 from device_agent.app.assembly import Ports, build_device
-from device_agent.audio.echo_control import ROOM_S
+from device_agent.audio.echo_control import ECHO_TAIL_S
 from device_agent.config.model import (
     Config,
     ConnectionConfig,
@@ -34,7 +34,7 @@ from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import frame_bytes, level, samples
 from device_agent.dsp.resampling import resample
 from device_agent.hardware import front_panel
-from device_agent.hardware.front_panel import TAP_S
+from device_agent.hardware.front_panel import MAX_TAP_S
 from device_agent.hardware.ports import Button, Controls, Cut, Light, never
 from device_agent.simulator import QUESTION, Simulator
 from device_agent.state.store import StateStore
@@ -285,8 +285,8 @@ class Room:
         ports = Ports(self.microphone, self.speaker, button or self.finger, light or self.light, controls)
         device = build_device(config, ports, key=Secret(key), memory=memory, patient=patient)
         self.agent = Agent(device, observers=[*watch, self._note])
-        self.agent.device.echo._room = ROOM_S / PACE  # here sound dies away sooner, too
-        front_panel.TAP_S = TAP_S / PACE  # and a finger is quicker
+        self.agent.device.echo._room = ECHO_TAIL_S / PACE  # here sound dies away sooner, too
+        front_panel.MAX_TAP_S = MAX_TAP_S / PACE  # and a finger is quicker
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status: int | None = None
         self._happened = threading.Condition()

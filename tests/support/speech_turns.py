@@ -29,7 +29,7 @@ def turns(sound: np.ndarray, rate: int = RATE) -> list[tuple[float, float]]:
     open when the sound is over has no end."""
     pcm = resample(np.clip(sound, -32768, 32767).astype(np.int16).tobytes(), RATE, rate)
     gate = Gate(VoiceDetector(rate, 2), GatePolicy(35, 15))
-    gate.attend(GateMode.VOICE)
+    gate.set_mode(GateMode.VOICE)
     size, found = frame_bytes(rate), []
     for number in range(len(pcm) // size):
         for item in gate.feed(pcm[number * size : (number + 1) * size]):

@@ -152,7 +152,7 @@ class TestJack:
 
     def test_its_rates_are_told(self):
         with JackCard() as card:
-            found = card.process().object("device_agent.hardware.portaudio").ask("devices")
+            found = card.process().object("device_agent.hardware.portaudio_host").ask("devices")
 
         assert [each.rates for each in found if each.name == "default"] == [(48000,)]
 

@@ -80,7 +80,7 @@ def impatient(monkeypatch) -> None:
     """Let the agent wait for what will not come no longer than a test wants to."""
     for part in ("ACCEPT_PART", "QUICK_START_PART", "SLOW_START_PART"):
         monkeypatch.setattr(f"device_agent.services.response_timeout.{part}", 2.0 / DEFAULT_PATIENCE_S)
-    monkeypatch.setattr("device_agent.audio.playback_buffer.STARVED_S", 2.0)
+    monkeypatch.setattr("device_agent.audio.playback_buffer.REPLY_STARVED_S", 2.0)
 
 
 def room(proxy: Proxy, dialect: str, *, key: str | None = None, model: str | None = None, **parts: Any) -> Room:

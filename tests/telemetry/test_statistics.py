@@ -249,11 +249,11 @@ def test_nothing_is_measured_that_nobody_wants():
     statistics = told(thing=thing)
     microphone, _ = thing.levels
     for level in thing.levels:
-        level.hear(b"\xff\x7f" * 480)
+        level.measure(b"\xff\x7f" * 480)
     assert statistics.levels() == {"microphone": -96.0, "speaker": -96.0}
     statistics.listen(True)
-    microphone.hear(b"\xff\x3f" * 480)
-    microphone.hear(b"\xff\x0f" * 480)
+    microphone.measure(b"\xff\x3f" * 480)
+    microphone.measure(b"\xff\x0f" * 480)
     assert statistics.levels() == {"microphone": -6.0, "speaker": -96.0}
     assert statistics.levels() == {"microphone": -96.0, "speaker": -96.0}
     statistics.listen(False)

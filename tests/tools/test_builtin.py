@@ -20,9 +20,9 @@ from device_agent.services.registry import SERVICES, load
 from device_agent.simulator.services.openai_settings import OpenaiSettings
 from device_agent.simulator.services.ultravox_calls import CALL
 from device_agent.simulator.services.xai_settings import XaiSettings
-from device_agent.state.alarms import MOST, Alarms
+from device_agent.state.alarms import MAX_ALARMS, Alarms
 from device_agent.state.store import StateStore
-from device_agent.tools.builtin import abilities
+from device_agent.tools.builtin import builtin_tools
 from device_agent.tools.time_tools import days, duration, moment
 from device_agent.tools.toolbox import Toolbox
 
@@ -57,7 +57,7 @@ class Speaker:
 
     def abilities(self, *names: str):
         clocks = {"wall": lambda: self.wall, "steady": lambda: self.steady}
-        return abilities(names, tell=self.told.append, volume=lambda: self.volume, alarms=self.alarms, **clocks)
+        return builtin_tools(names, tell=self.told.append, volume=lambda: self.volume, alarms=self.alarms, **clocks)
 
     def __enter__(self) -> Speaker:
         return self
@@ -373,7 +373,7 @@ def test_an_alarm_that_makes_no_sense_is_not_set(speaker, arguments, words):
 
 
 def test_too_many_are_refused_in_words(speaker):
-    for _ in range(MOST):
+    for _ in range(MAX_ALARMS):
         speaker.ask("set_timer", hours=1)
     for name, arguments in (("set_timer", {"hours": 1}), ("set_alarm", {"time": "07:00"})):
         assert "cancel one first; tell the user" in speaker.fail(name, **arguments)

@@ -16,8 +16,8 @@ import pytest
 from device_agent.core.actions import ToolResult
 from device_agent.core.events import ToolCall
 from device_agent.services.base import Function
-from device_agent.tools.command import LARGEST, Command
-from device_agent.tools.toolbox import WAITING, Toolbox
+from device_agent.tools.command import MAX_OUTPUT_BYTES, Command
+from device_agent.tools.toolbox import MAX_PENDING_CALLS, Toolbox
 from tests.support.samples import MORE_THAN_A_PIPE_HOLDS
 
 PATIENCE_S = 20.0
@@ -67,7 +67,7 @@ def test_an_output_that_is_not_json_is_a_string():
         ("import sys; sys.exit('no lamp')", 10.0, "no lamp"),
         ("import sys; sys.exit(3)", 10.0, "status 3"),
         ("import time; time.sleep(60)", 0.5, "longer than 0.5 s"),
-        ("while True: print('x' * 1000)", 10.0, f"more than {LARGEST}"),
+        ("while True: print('x' * 1000)", 10.0, f"more than {MAX_OUTPUT_BYTES}"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", 10.0, "status -11"),
     ],
 )
@@ -131,9 +131,9 @@ def test_who_leaves_somebody_behind_that_holds_its_output_is_answered_all_the_sa
 
 
 def test_what_a_command_said_last_is_heard_although_somebody_holds_its_output():
-    most = f"import subprocess, sys; subprocess.Popen(['sleep', '60']); print('x' * {LARGEST - 1})"
+    most = f"import subprocess, sys; subprocess.Popen(['sleep', '60']); print('x' * {MAX_OUTPUT_BYTES - 1})"
     with Bench(command("t", most, 3600.0)) as bench:
-        assert len(json.loads(bench.answer("t").output)) == LARGEST - 1
+        assert len(json.loads(bench.answer("t").output)) == MAX_OUTPUT_BYTES - 1
 
 
 def test_who_is_left_behind_and_talks_on_does_not_keep_us_either():
@@ -165,7 +165,7 @@ print(1)
 
 def test_too_many_calls_are_told_of_at_once():
     with Bench(command("slow", "import time; time.sleep(60)")) as bench:
-        for _ in range(WAITING + 1):
+        for _ in range(MAX_PENDING_CALLS + 1):
             bench.call("slow")
         assert "under way already" in bench.answers.get(timeout=PATIENCE_S).output
 
