@@ -185,7 +185,7 @@ def test_every_thread_shows_where_it_is_on_request(tmp_path, simulator):
     with running("run", "--config", write_config(tmp_path, simulator.url, sound=ROOM)) as agent:
         agent.says("-> ready")
         agent.process.send_signal(signal.SIGUSR1)
-        agent.says("_attend")
+        agent.says("in _loop")
         assert agent.end(signal.SIGTERM) == 0
 
 
