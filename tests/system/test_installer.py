@@ -153,7 +153,7 @@ def test_the_installer_reads_from_the_settings_which_extras_they_need(tmp_path: 
     asked = f"source={ROOT} config={config} EXTRAS=simulator,mqtt; add_what_the_settings_need; echo =$EXTRAS="
     script = (SYSTEMD / "install.sh").read_text().replace("\nmain\n", f"\n{asked}\n")
     (tmp_path / "install.sh").write_text(script.replace("/usr/bin/python3", sys.executable))
-    for name in ("places.sh", "extras.sh"):
+    for name in ("places.sh", "apt.sh", "extras.sh"):
         shutil.copy(SYSTEMD / name, tmp_path)
     done = shell(f"bash {tmp_path}/install.sh")
     assert done.stderr == ""
