@@ -31,7 +31,7 @@ from ..runtime.signals import stopped_by_signals
 from ..simulator import QUESTION, Simulator
 from ..telemetry.turn_timing import TurnTimer, TurnTimes
 
-KEY = Secret("any-key-will-do")
+SIMULATOR_KEY = Secret("any-key-will-do")
 EX_STOPPED = 130
 PLAYER = "aplay"
 CARDS = Path("/dev/snd")
@@ -80,14 +80,14 @@ class _DemoEnd:
 
 def _talk(config: Config, screen: DemoOutput, end: _DemoEnd, *watch: Observer) -> int:
     """Run an agent that opens on speech against a simulator of its own."""
-    with Simulator(key=KEY.reveal()) as simulator:
+    with Simulator(key=SIMULATOR_KEY.reveal()) as simulator:
         config = replace(
             config,
             service=replace(ServiceConfig(), url=simulator.url),
             talk=replace(config.talk, start="voice"),
             button=ButtonConfig(pin=None),
         )
-        agent = Agent(build_device(config, Ports(light=screen), key=KEY), observers=(screen, *watch))
+        agent = Agent(build_device(config, Ports(light=screen), key=SIMULATOR_KEY), observers=(screen, *watch))
 
         def stop(by: str) -> None:
             end.by = by

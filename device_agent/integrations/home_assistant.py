@@ -19,13 +19,15 @@ from ..core.actions import Action, Connect, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import Announcement, Event, MuteAsked, StopAsked, VolumeAsked
 
-LONGEST_SAID = 1000
+MAX_ANNOUNCEMENT_CHARS = 1000
 """Characters of an announcement."""
-MOST_ANNOUNCEMENTS = 8
+MAX_ANNOUNCEMENTS = 8
 """So many wait until nobody speaks; more are refused."""
-STALE_S = 600.0
+ANNOUNCEMENT_EXPIRY_S = 600.0
 """An announcement that waited so long is news no more."""
-ASKED = "Say the following to everybody in the room, word for word and in its own language, and nothing else: {}"
+ANNOUNCEMENT_PROMPT = (
+    "Say the following to everybody in the room, word for word and in its own language, and nothing else: {}"
+)
 
 _MOODS_AT_REST = frozenset(MOODS[state] for state in RESTING)
 _ON, _OFF = "ON", "OFF"
@@ -163,8 +165,8 @@ class HomeAssistant:
 
 
 def _announcement(text: str) -> str:
-    if not text or len(text) > LONGEST_SAID:
-        raise ValueError(f"an announcement has 1 to {LONGEST_SAID} characters, not {len(text)}")
+    if not text or len(text) > MAX_ANNOUNCEMENT_CHARS:
+        raise ValueError(f"an announcement has 1 to {MAX_ANNOUNCEMENT_CHARS} characters, not {len(text)}")
     return text
 
 
@@ -185,9 +187,9 @@ class Announcements:
     def say(self, text: str, now: float) -> None:
         """Have *text* said. Raises ValueError where too much waits already."""
         with self._lock:
-            if len(self._waiting) >= MOST_ANNOUNCEMENTS:
-                raise ValueError(f"{MOST_ANNOUNCEMENTS} announcements wait already; this one is left out")
-            self._waiting.append((Announcement(ASKED.format(text), text), now))
+            if len(self._waiting) >= MAX_ANNOUNCEMENTS:
+                raise ValueError(f"{MAX_ANNOUNCEMENTS} announcements wait already; this one is left out")
+            self._waiting.append((Announcement(ANNOUNCEMENT_PROMPT.format(text), text), now))
             self._offer(now)
 
     def __call__(self, word: Event | Action, now: float) -> None:
@@ -202,7 +204,7 @@ class Announcements:
                     self._offer(now)
 
     def _offer(self, now: float) -> None:
-        while self._waiting and now - self._waiting[0][1] > STALE_S:
+        while self._waiting and now - self._waiting[0][1] > ANNOUNCEMENT_EXPIRY_S:
             self._waiting.popleft()
         if self._resting and self._offered is None and self._waiting:
             self._offered = self._waiting[0][0]

@@ -16,7 +16,7 @@ from ..core.events import Event
 from ..core.redaction import Secret
 from ..net import tls
 from .home_assistant import Announcements, HomeAssistant
-from .mqtt_limits import LARGEST, LimitedSocket
+from .mqtt_limits import MAX_PACKET_BYTES, LimitedSocket
 
 try:
     from paho.mqtt import client as paho
@@ -28,16 +28,16 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 0.05
+COALESCE_S = 0.05
 """What changes within so long is told together."""
-EVERY_S = 60.0
+REFRESH_S = 60.0
 """What nobody tells of, the minutes of a connection, is looked at so often."""
-FAREWELL_S = 0.4
+LAST_PUBLISH_TIMEOUT_S = 0.4
 """How long the last message may take."""
-KEEPALIVE_S = 30
-AGAIN_S, FLOODED_S = (1, 120), (120, 120)
+MQTT_KEEPALIVE_S = 30
+RECONNECT_DELAY_S, FLOODED_DELAY_S = (1, 120), (120, 120)
 """Seconds to wait before the broker is tried again, the first time and at most; and one that has sent too much."""
-QUEUED = 32
+MAX_QUEUED_MESSAGES = 32
 """Messages that may wait for the broker."""
 
 
@@ -89,18 +89,18 @@ class MqttClient:
 
     def run(self, stopping: threading.Event) -> None:
         """Show what changes, until *stopping*."""
-        self._client.connect_async(*self._address, keepalive=KEEPALIVE_S, properties=_limits())
+        self._client.connect_async(*self._address, keepalive=MQTT_KEEPALIVE_S, properties=_limits())
         self._client.loop_start()
         try:
             while not stopping.is_set():
-                self._changed.wait(EVERY_S)
-                stopping.wait(SETTLE_S)
+                self._changed.wait(REFRESH_S)
+                stopping.wait(COALESCE_S)
                 self._changed.clear()
                 self._show()
         finally:
             last = self._client.publish(self._home.available, "offline", qos=1, retain=True)
             with suppress(ValueError, RuntimeError):  # there is no connection
-                last.wait_for_publish(FAREWELL_S)
+                last.wait_for_publish(LAST_PUBLISH_TIMEOUT_S)
             self._client.disable_logger()  # it takes the end for an error
             self._client.on_connect_fail = self._client.on_disconnect = None  # and nobody is interested any more
             self._client.disconnect()  # the library's thread ends with it, or with the process
@@ -137,7 +137,7 @@ class MqttClient:
     def _refuse(self, why: str) -> None:
         """The broker sends what it must not: it is left, and tried again seldom from now on."""
         self._flooded = True
-        self._client.reconnect_delay_set(*FLOODED_S)
+        self._client.reconnect_delay_set(*FLOODED_DELAY_S)
         self._complain(why)
 
     def _received(self, _client: Any, _userdata: Any, message: Any) -> None:
@@ -174,12 +174,12 @@ def _client(name: str, refuse: Callable[[str], None]) -> paho.Client:
     made.refuse = refuse
     made.suppress_exceptions = True  # it logs them; the device does not end for its home
     made.enable_logger(logging.getLogger("paho"))
-    made.reconnect_delay_set(*AGAIN_S)
-    made.max_queued_messages_set(QUEUED)
+    made.reconnect_delay_set(*RECONNECT_DELAY_S)
+    made.max_queued_messages_set(MAX_QUEUED_MESSAGES)
     return made
 
 
 def _limits() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.MaximumPacketSize = LARGEST
+    properties.MaximumPacketSize = MAX_PACKET_BYTES
     return properties

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-LARGEST = 8192
+MAX_PACKET_BYTES = 8192
 """Bytes of a packet; the broker is told so (Maximum Packet Size)."""
-MOST, WITHIN_S = 200, 10.0
+MAX_PACKETS, PACKET_WINDOW_S = 200, 10.0
 """So many packets within so long are more than a home ever sends."""
-STUCK_S = 30.0
+SEND_STALLED_S = 30.0
 """A broker that talks on and for so long reads nothing of ours makes what waits for it grow."""
 
 CONNACK, PUBLISH = 2, 3
@@ -22,10 +22,10 @@ FROM_BROKER = frozenset({CONNACK, PUBLISH, 4, 5, 6, 7, 9, 11, 13, 14, 15})
 """Kinds of packets that a client may receive: publish and its acknowledgements, subscribed, pong, goodbye, auth."""
 QOS = 0b0110
 """The flags of a PUBLISH that hold its quality of service. We ask for 1 at most: 2 would have to be stored."""
-LONGEST_HEADER = 5
+MAX_HEADER_BYTES = 5
 
 
-class BrokerFloods(ConnectionAbortedError):
+class BrokerLimit(ConnectionAbortedError):
     """The broker sends what it must not, or too much of it."""
 
 
@@ -36,7 +36,7 @@ class PacketLimits:
         self._header = bytearray()
         self._left = 0  # bytes of the packet that has begun
         self._greeted = False
-        self._times: deque[float] = deque(maxlen=MOST)
+        self._times: deque[float] = deque(maxlen=MAX_PACKETS)
 
     def feed(self, data: bytes, now: float) -> None:
         """The broker has sent *data*; *now* is in seconds of a steady clock. Raises BrokerFloods."""
@@ -51,22 +51,22 @@ class PacketLimits:
             at += 1
             if len(self._header) > 1 and self._header[-1] < 0x80:
                 self._begin(now)
-            elif len(self._header) == LONGEST_HEADER:
-                raise BrokerFloods("it sends a packet that does not end")
+            elif len(self._header) == MAX_HEADER_BYTES:
+                raise BrokerLimit("it sends a packet that does not end")
 
     def _begin(self, now: float) -> None:
         kind, flags, size = self._header[0] >> 4, self._header[0] & 0x0F, 0
         for place, byte in enumerate(self._header[1:]):
             size |= (byte & 0x7F) << 7 * place
-        if size + len(self._header) > LARGEST:
-            raise BrokerFloods(f"it sends a packet of {size} bytes, and was told to send {LARGEST} at most")
+        if size + len(self._header) > MAX_PACKET_BYTES:
+            raise BrokerLimit(f"it sends a packet of {size} bytes, and was told to send {MAX_PACKET_BYTES} at most")
         if kind not in FROM_BROKER or (kind == PUBLISH and flags & QOS > 0b0010):
-            raise BrokerFloods(f"it sends a packet of kind {kind}, flags {flags:04b}, that we did not ask for")
+            raise BrokerLimit(f"it sends a packet of kind {kind}, flags {flags:04b}, that we did not ask for")
         if kind == CONNACK and self._greeted:
-            raise BrokerFloods("it repeats its greeting")
+            raise BrokerLimit("it repeats its greeting")
         self._greeted |= kind == CONNACK
-        if len(self._times) == MOST and now - self._times[0] < WITHIN_S:
-            raise BrokerFloods(f"it sends more than {MOST} packets within {WITHIN_S:g} s")
+        if len(self._times) == MAX_PACKETS and now - self._times[0] < PACKET_WINDOW_S:
+            raise BrokerLimit(f"it sends more than {MAX_PACKETS} packets within {PACKET_WINDOW_S:g} s")
         self._times.append(now)
         self._header.clear()
         self._left = size
@@ -89,9 +89,9 @@ class LimitedSocket:
         now = self._clock()
         try:
             self._limits.feed(data, now)
-            if self._stuck is not None and now - self._stuck > STUCK_S:
-                raise BrokerFloods(f"it has read nothing for {STUCK_S:g} s, but keeps sending")
-        except BrokerFloods as error:
+            if self._stuck is not None and now - self._stuck > SEND_STALLED_S:
+                raise BrokerLimit(f"it has read nothing for {SEND_STALLED_S:g} s, but keeps sending")
+        except BrokerLimit as error:
             self._complain(str(error))
             raise
         return data

@@ -27,7 +27,7 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-PATIENCE_S = 0.5
+SCRAPE_TIMEOUT_S = 0.5
 """How long a reader may take to ask, and to take the answer: there is one at a time, and it is on this machine."""
 
 
@@ -57,7 +57,7 @@ class PrometheusExporter:
 
     def wake(self) -> None:
         """Look at the world: somebody wants us to stop."""
-        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), PATIENCE_S):
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), SCRAPE_TIMEOUT_S):
             pass  # who waits for a request gets one
 
 
@@ -74,7 +74,7 @@ class _Server(WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = PATIENCE_S
+    timeout = SCRAPE_TIMEOUT_S
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its name in the base class
         """A scrape every few seconds is no news."""

@@ -13,11 +13,11 @@ from typing import Any
 from ..core.errors import AgentError
 from ..core.printable import printable
 from ..runtime import systemd
-from .server import LONGEST, SNAPSHOT, WATCH
+from .server import MAX_ANSWER_BYTES, SNAPSHOT, WATCH
 
 Snapshot = dict[str, Any]
 
-ANSWER_S = 3.0
+ANSWER_TIMEOUT_S = 3.0
 """How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
 
 
@@ -25,13 +25,13 @@ class StatusUnavailable(AgentError):
     """There is no agent that one could look at."""
 
 
-def ask(at: Sequence[Path]) -> Snapshot:
+def fetch_snapshot(at: Sequence[Path]) -> Snapshot:
     """Return one snapshot. Raises NotSeen."""
     with StatusStream(at, SNAPSHOT) as looking:
         return looking.next()
 
 
-def stream(at: Sequence[Path]) -> Iterator[Snapshot]:
+def watch_snapshots(at: Sequence[Path]) -> Iterator[Snapshot]:
     """Return one snapshot after the other, until the agent ends. Raises NotSeen."""
     with StatusStream(at, WATCH) as looking:
         while True:
@@ -87,14 +87,14 @@ class StatusStream:
             read = self._sock.recv(1 << 16)
         except TimeoutError as error:
             raise StatusUnavailable(
-                f"the device-agent does not answer within {ANSWER_S:g} s: it hangs, or is stopped"
+                f"the device-agent does not answer within {ANSWER_TIMEOUT_S:g} s: it hangs, or is stopped"
             ) from error
         except OSError as error:
             raise StatusUnavailable(f"the connection to the device-agent broke: {error.strerror}") from error
         self._rest += read
         if not read:
             raise StatusUnavailable("the device-agent has ended")
-        if len(self._rest) > LONGEST:
+        if len(self._rest) > MAX_ANSWER_BYTES:
             raise StatusUnavailable("the answer of the device-agent does not end")
 
 
@@ -102,7 +102,7 @@ def _connected(at: Sequence[Path]) -> socket.socket:
     closed: Path | None = None
     for path in at:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(ANSWER_TIMEOUT_S)
         try:
             sock.connect(str(path))
         except OSError as error:  # nobody is there, or the path is too long to be one

@@ -1,6 +1,6 @@
 """``device-agent status``: shows how the running agent is.
 
-Nothing here knows how that looks on a terminal; see ``screen`` and ``live``.
+Nothing here knows how that looks on a terminal; see ``screen`` and ``run_dashboard``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..runtime.paths import status_paths
-from .client import Snapshot, StatusUnavailable, ask, stream
+from .client import Snapshot, StatusUnavailable, fetch_snapshot, watch_snapshots
 
 
 def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Sequence[Path] | None = None) -> int:
@@ -29,7 +29,7 @@ def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Seque
         out.reconfigure(errors="replace")  # a terminal that does not know a letter of a name is no reason to fail
     if watch:
         return _watch(out, at, as_json)
-    snapshot = ask(at)
+    snapshot = fetch_snapshot(at)
     if as_json:
         print(json.dumps(snapshot, indent=2), file=out)
     else:
@@ -42,26 +42,26 @@ def status(out: TextIO, *, as_json: bool = False, watch: bool = False, at: Seque
 def _watch(out: TextIO, at: Sequence[Path], as_json: bool) -> int:
     with suppress(KeyboardInterrupt):
         if as_json:
-            for snapshot in stream(at):
+            for snapshot in watch_snapshots(at):
                 print(json.dumps(snapshot), file=out, flush=True)
         elif out.isatty():
-            from .dashboard import live
+            from .dashboard import run_dashboard
 
-            live(out, sys.stdin, at)
+            run_dashboard(out, sys.stdin, at)
         else:
-            tell_in_lines(out, at)
+            print_changes(out, at)
     return 0
 
 
 # Lines ----------------------------------------------------------------------------------------------------------------
 
 
-def tell_in_lines(out: TextIO, at: Sequence[Path], again_s: float = 1.0) -> None:
+def print_changes(out: TextIO, at: Sequence[Path], again_s: float = 1.0) -> None:
     """Print a line for each change, until somebody interrupts it: for who has no terminal."""
-    lines = Lines()
+    lines = ChangeLines()
     while True:
         try:
-            for snapshot in stream(at):
+            for snapshot in watch_snapshots(at):
                 for line in lines.changes(snapshot):
                     print(line, file=out, flush=True)
         except StatusUnavailable as error:
@@ -70,7 +70,7 @@ def tell_in_lines(out: TextIO, at: Sequence[Path], again_s: float = 1.0) -> None
         threading.Event().wait(again_s)
 
 
-class Lines:
+class ChangeLines:
     """Knows what was told, and what is new."""
 
     def __init__(self) -> None:

@@ -13,16 +13,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from .client import ANSWER_S, StatusStream, StatusUnavailable
+from .client import ANSWER_TIMEOUT_S, StatusStream, StatusUnavailable
 from .page import StatusPage
 
-QUIT = {b"q", b"Q", b"\x03", b""}
+QUIT_KEYS = {b"q", b"Q", b"\x03", b""}
 """Keys that end it; b"" is a terminal that has gone."""
-AGAIN_S = 1.0
+RETRY_S = 1.0
 """An agent that is not there is looked for so often."""
 
 
-def live(out: TextIO, keys: TextIO, at: Sequence[Path]) -> None:
+def run_dashboard(out: TextIO, keys: TextIO, at: Sequence[Path]) -> None:
     """Show the agent whose window is one of *at* on the terminal *out*, until q, Ctrl-C or SIGTERM; wait for it where
     there is none. For the main thread. Raises KeyboardInterrupt on Ctrl-C, with the terminal as it was before."""
     screen = StatusPage(out)
@@ -52,10 +52,10 @@ class _Watcher:
             selector.register(stream, selectors.EVENT_READ)
             self._listen(selector)
             while True:
-                ready = [key.fileobj for key, _ in selector.select(ANSWER_S)]
+                ready = [key.fileobj for key, _ in selector.select(ANSWER_TIMEOUT_S)]
                 if not ready:
                     raise StatusUnavailable(
-                        f"the device-agent has said nothing for {ANSWER_S:g} s: it hangs, or is stopped"
+                        f"the device-agent has said nothing for {ANSWER_TIMEOUT_S:g} s: it hangs, or is stopped"
                     )
                 if self._keyboard in ready and self._enough():
                     return False
@@ -66,7 +66,7 @@ class _Watcher:
         """Wait a moment; return False when somebody has seen enough."""
         with selectors.DefaultSelector() as selector:
             self._listen(selector)
-            until = time.monotonic() + AGAIN_S
+            until = time.monotonic() + RETRY_S
             while (left := until - time.monotonic()) > 0:
                 if selector.select(left) and self._enough():
                     return False
@@ -78,7 +78,7 @@ class _Watcher:
 
     def _enough(self) -> bool:
         try:
-            return self._keyboard is not None and os.read(self._keyboard, 1) in QUIT
+            return self._keyboard is not None and os.read(self._keyboard, 1) in QUIT_KEYS
         except OSError:  # the terminal has gone
             return True
 

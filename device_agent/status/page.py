@@ -14,11 +14,11 @@ from rich.live import Live
 from rich.text import Text
 
 GREEN, GREY, VIOLET, AMBER, BLUE, RED = "#26994d", "#808080", "#9b5de5", "#b87708", "#3a86d0", "#d64550"
-WIDEST, NARROWEST = 120, 40
-PAGE = 80
+MAX_COLUMNS, MIN_COLUMNS = 120, 40
+PAGE_COLUMNS = 80
 """Columns."""
 
-MOODS = {
+MOOD_COLOURS = {
     "listening": GREEN,
     "thinking": VIOLET,
     "speaking": BLUE,
@@ -30,29 +30,35 @@ MOODS = {
     "refused": RED,
     "trouble": RED,
 }
-PARTS = {"listening": GREEN, "silence": GREY, "service": VIOLET, "loudspeaker": AMBER, "speaking": BLUE}
-CALLED = {"listening": "you", "silence": "silence", "service": "service", "loudspeaker": "buffer", "speaking": "answer"}
-OUTCOMES = {"open": "now", "interrupted": "cut short", "given up": "no answer"}
+PART_COLOURS = {"listening": GREEN, "silence": GREY, "service": VIOLET, "loudspeaker": AMBER, "speaking": BLUE}
+PART_LABELS = {
+    "listening": "you",
+    "silence": "silence",
+    "service": "service",
+    "loudspeaker": "buffer",
+    "speaking": "answer",
+}
+OUTCOME_LABELS = {"open": "now", "interrupted": "cut short", "given up": "no answer"}
 OUTCOME_COLOURS = {"open": GREEN, "given up": RED, "interrupted": VIOLET}
-STEPS = {
+STEP_LABELS = {
     "end_of_turn": ("silence that ends a turn", "silence"),
     "acknowledged": ("turn acknowledged", "service"),
     "first_sound": ("first sound arrives", "service"),
     "loudspeaker": ("sound at the loudspeaker", "loudspeaker"),
 }
 """What each is called, and the part of a turn that has its colour."""
-TICKS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+AXIS_TICKS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds between two marks of the axis."""
-SHORTEST_S = 4.0
+MIN_AXIS_S = 4.0
 """The axis is at least so long."""
 LOUDEST_DB, FLOOR_DB = 0.0, -60.0
 LOUDNESS = ((-12.0, GREEN), (-3.0, AMBER), (LOUDEST_DB, RED))
 """Up to so many dBFS, this colour: speech, loud speech, what will clip."""
-FALL_DB = 4.0
+FALL_DB_PER_SNAPSHOT = 4.0
 """How much a level falls from one snapshot to the next, so that an eye can follow."""
-NOTICED_MS = 80
+NOTICEABLE_PREFILL_MS = 80
 """A wait for the beginning of an answer that is worth a word: people notice it, and a bad radio link causes it."""
-TALL = 34
+WAITS_LINES = 34
 """Lines of a terminal that has room for the table of waits."""
 AROUND, FEW = 2, 3
 """Lines around the turns, legend and axis; and how few turns are too few to have anything below them."""
@@ -74,7 +80,7 @@ class StatusPage:
 
     def print(self, snapshot: Snapshot) -> None:
         """Print one page, at most PAGE columns wide."""
-        self._console.width = min(PAGE, self._console.width)
+        self._console.width = min(PAGE_COLUMNS, self._console.width)
         self._console.print(_crop(self.page(snapshot, self._console.width)))
 
     @contextmanager
@@ -98,7 +104,7 @@ class StatusPage:
         self._update(lines)
 
     def _size(self) -> tuple[int, int]:
-        return min(WIDEST, max(NARROWEST, self._console.width)), self._console.height
+        return min(MAX_COLUMNS, max(MIN_COLUMNS, self._console.width)), self._console.height
 
     def _update(self, lines: list[Text]) -> None:
         if self._live is not None:
@@ -119,7 +125,7 @@ class StatusPage:
         """Return what fits on a terminal of this size, and changes while one looks."""
         above = [*self._title(snapshot, width), Text(), *self._meters(snapshot, width), Text()]
         below = [Text(), *self._facts(snapshot, width)]
-        if height >= TALL and snapshot["latency"]["turns"]:
+        if height >= WAITS_LINES and snapshot["latency"]["turns"]:
             below = [Text(), *_waits(snapshot["latency"], width, self._shapes["bar"]), *below]
         below.append(_both("", "q quits", width, GREY))
         room = height - len(above) - len(below) - AROUND
@@ -132,7 +138,7 @@ class StatusPage:
 
     def _title(self, snapshot: Snapshot, width: int) -> list[Text]:
         mood = snapshot["mood"]
-        left = Text.assemble((self._shapes["dot"], MOODS.get(mood, GREEN)), " ", (mood, "bold"))
+        left = Text.assemble((self._shapes["dot"], MOOD_COLOURS.get(mood, GREEN)), " ", (mood, "bold"))
         left.append(f" for {duration(snapshot['mood_s'])}", GREY)
         if snapshot["ringing"]:
             left.append("  an alarm rings", f"bold {AMBER}")
@@ -144,7 +150,7 @@ class StatusPage:
         levels = snapshot["levels"] or {}
         for name, label in (("microphone", "microphone"), ("speaker", "loudspeaker")):
             level = levels.get(name, FLOOR_DB)
-            self._levels[name] = level = max(level, self._levels.get(name, FLOOR_DB) - FALL_DB, FLOOR_DB)
+            self._levels[name] = level = max(level, self._levels.get(name, FLOOR_DB) - FALL_DB_PER_SNAPSHOT, FLOOR_DB)
             yield self._meter(label, level, _note(snapshot, name, level), width)
 
     def _meter(self, label: str, level: float, note: str, width: int) -> Text:
@@ -170,11 +176,11 @@ class StatusPage:
         """Return a legend, a line for each turn, the latest first, and an axis: all to one scale."""
         room = width - 12 - 25
         longest = max(sum(length for _, length in turn["segments"]) for turn in turns)
-        tick = next((tick for tick in TICKS if max(longest, SHORTEST_S) / tick <= room / 9), TICKS[-1])
-        scale = room / max(longest, SHORTEST_S)
+        tick = next((tick for tick in AXIS_TICKS_S if max(longest, MIN_AXIS_S) / tick <= room / 9), AXIS_TICKS_S[-1])
+        scale = room / max(longest, MIN_AXIS_S)
         legend = Text.assemble(("  last turns  ", GREY))
-        for part, colour in PARTS.items():
-            legend.append(self._shapes["bar"], colour).append(f" {CALLED[part]}  ", GREY)
+        for part, colour in PART_COLOURS.items():
+            legend.append(self._shapes["bar"], colour).append(f" {PART_LABELS[part]}  ", GREY)
         rows = [legend, *(self._turn(turn, room, scale) for turn in reversed(turns))]
         return [*rows, self._axis(room, scale, tick)]
 
@@ -183,12 +189,12 @@ class StatusPage:
         at = 0.0
         for part, length in turn["segments"]:
             columns = min(room, round((at + length) * scale)) - min(room, round(at * scale))
-            line.append(self._shapes["bar"] * columns, PARTS.get(part, GREY))
+            line.append(self._shapes["bar"] * columns, PART_COLOURS.get(part, GREY))
             at += length
         line.append(" " * (room - min(room, round(at * scale))))
         line.append(f"{milliseconds(turn['wait_ms']):>10}", "bold")
         outcome = turn["outcome"]
-        return line.append(f"  {OUTCOMES.get(outcome, outcome)}", OUTCOME_COLOURS.get(outcome, GREY))
+        return line.append(f"  {OUTCOME_LABELS.get(outcome, outcome)}", OUTCOME_COLOURS.get(outcome, GREY))
 
     def _axis(self, room: int, scale: float, tick: float) -> Text:
         line = ""
@@ -263,7 +269,7 @@ def _sound(snapshot: Snapshot) -> Text:
     else:
         lost = any(lost["device"] == "microphone" for lost in snapshot["lost"])
         text.append("no microphone" if lost else "microphone open", RED if lost else "")
-    if snapshot["prefill_ms"] >= NOTICED_MS:
+    if snapshot["prefill_ms"] >= NOTICEABLE_PREFILL_MS:
         text.append(f", answers begin {snapshot['prefill_ms']} ms later, or they would stop in the middle", AMBER)
     return text
 
@@ -311,14 +317,14 @@ def _waits(latency: Snapshot, width: int, bar: str) -> list[Text]:
             (f"{'median':>8}  {'99 %':>8}", GREY),
         )
     ]
-    scale = max(0, min(width, WIDEST) - 68) / (steps["whole"]["median_ms"] or 1.0)
+    scale = max(0, min(width, MAX_COLUMNS) - 68) / (steps["whole"]["median_ms"] or 1.0)
     at = 0.0
-    for name, (called, part) in STEPS.items():
+    for name, (called, part) in STEP_LABELS.items():
         length = steps[name]["median_ms"] or 0.0
         begin = round(at * scale)
         end = max(begin + bool(length), round((at + length) * scale))
         at += length
-        rows.append(_step(steps[name], called).append(" " * begin).append(bar * (end - begin), PARTS[part]))
+        rows.append(_step(steps[name], called).append(" " * begin).append(bar * (end - begin), PART_COLOURS[part]))
     rows += [_step(steps[name], "in all") for name in ("device", "service")]
     rows.append(_step({**steps["whole"], "where": "you wait"}, "", "bold"))
     return rows

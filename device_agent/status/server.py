@@ -25,20 +25,20 @@ from ..runtime.paths import status_path
 log = logging.getLogger(__name__)
 
 SNAPSHOT, WATCH = b"snapshot\n", b"watch\n"
-MODE = 0o660
-MOST = 4
+SOCKET_MODE = 0o660
+MAX_VIEWERS = 4
 """So many may look at the same time."""
-ASK_S, TAKE_S = 2.0, 3.0
+REQUEST_TIMEOUT_S, SEND_TIMEOUT_S = 2.0, 3.0
 """How long somebody may take to say what he wants, and to take what he was sent."""
-FULL_S = 1.0
+NO_DESCRIPTOR_PAUSE_S = 1.0
 """How long nobody is let in when the process has too much open."""
-EVERY_S = 0.125
+SNAPSHOT_INTERVAL_S = 0.125
 """Who watches is sent a snapshot so often."""
-LONGEST = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 """Bytes of an answer; a few thousand are usual."""
 
 
-class Shown(Protocol):
+class StatusSource(Protocol):
     """What there is to see. Called by the thread of the window."""
 
     def snapshot(self, now: float) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class StatusServer:
     An agent that cannot have a window says so in the log, and works without.
     """
 
-    def __init__(self, shown: Shown, path: Path | None = None) -> None:
+    def __init__(self, shown: StatusSource, path: Path | None = None) -> None:
         self._shown, self._path = shown, path or status_path()
         self._woken, self._wake = socket.socketpair()
 
@@ -93,9 +93,9 @@ def _opened(path: Path) -> Iterator[socket.socket]:
             os.fchmod(door.fileno(), 0o600)  # before anybody can see it
             door.bind(str(path))
             try:
-                door.listen(MOST)
+                door.listen(MAX_VIEWERS)
                 door.setblocking(False)
-                path.chmod(MODE)  # last: who sees it like this can come in
+                path.chmod(SOCKET_MODE)  # last: who sees it like this can come in
                 yield door
             finally:
                 path.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class _Viewer:
     def __init__(self, sock: socket.socket, now: float) -> None:
         self.sock = sock
         self.watching = False
-        self.deadline: float | None = now + ASK_S
+        self.deadline: float | None = now + REQUEST_TIMEOUT_S
         self._asked = b""
         self._rest = b""  # of what is on its way to him
         self._last = False  # and then goodbye
@@ -140,7 +140,7 @@ class _Viewer:
     def tell(self, line: bytes, now: float, *, last: bool = False) -> None:
         """Send *line*, unless he is busy with another. Raises OSError where he is gone, or was told the *last*."""
         if not self._rest:
-            self._rest, self._last, self.deadline = line, last, now + TAKE_S
+            self._rest, self._last, self.deadline = line, last, now + SEND_TIMEOUT_S
             self.send()
 
     def send(self) -> None:
@@ -158,7 +158,7 @@ class _Viewers:
 
     def __init__(
         self,
-        shown: Shown,
+        shown: StatusSource,
         door: socket.socket,
         woken: socket.socket,
         selector: selectors.BaseSelector,
@@ -213,14 +213,14 @@ class _Viewers:
         try:
             sock, _ = self._door.accept()
         except OSError:  # no descriptor is left for him
-            self._stopping.wait(FULL_S)
+            self._stopping.wait(NO_DESCRIPTOR_PAUSE_S)
             return
         sock.setblocking(False)
         guest = _Viewer(sock, now)
         self._guests.append(guest)
         self._selector.register(sock, selectors.EVENT_READ, guest)
-        if len(self._guests) > MOST:
-            self._tell(guest, _refusal(f"{MOST} others are reading the status already"), now, last=True)
+        if len(self._guests) > MAX_VIEWERS:
+            self._tell(guest, _refusal(f"{MAX_VIEWERS} others are reading the status already"), now, last=True)
 
     def _answer(self, guest: _Viewer, request: bytes, now: float) -> None:
         if request == WATCH:
@@ -235,7 +235,7 @@ class _Viewers:
     def _show(self, now: float) -> None:
         """Show those who watch how things are, when it is time."""
         if self._watched and now >= self._next:
-            self._next = now + EVERY_S
+            self._next = now + SNAPSHOT_INTERVAL_S
             line = _line({**self._shown.snapshot(now), "levels": self._shown.levels()})
             for guest in [guest for guest in self._guests if guest.watching]:
                 self._tell(guest, line, now)

@@ -27,14 +27,14 @@ from ..core.redaction import masked
 
 log = logging.getLogger(__name__)
 
-EVENTS = 200
+MAX_EVENTS = 200
 """How many of the last events and actions are kept."""
-KEPT = 5
+MAX_FILES = 5
 """How many files are; the oldest goes first."""
-LONGEST = 300
+MAX_CHARS = 300
 """Characters of one line."""
-PREFIX = "postmortem-"
-SHOWN = frozenset(
+FILE_PREFIX = "postmortem-"
+SPEECHLESS_FIELDS = frozenset(
     [
         "attention",
         "by",
@@ -68,7 +68,7 @@ class FlightRecorder:
     def __init__(self, config: Config, directory: Path) -> None:
         self.config, self._directory = config, directory
         self._began = time.monotonic()
-        self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS)
+        self._events: deque[tuple[float, str]] = deque(maxlen=MAX_EVENTS)
         self._counts: Counter[str] = Counter()
 
     def __call__(self, word: Event | Action, now: float) -> None:
@@ -77,10 +77,10 @@ class FlightRecorder:
 
     def write(self, reason: str) -> None:
         """Write a file about *reason*; a disk that does not take it is told in the log. Never raises."""
-        name = f"{PREFIX}{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        name = f"{FILE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}.txt"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for old in sorted(self._directory.glob(f"{PREFIX}*.txt"))[: -(KEPT - 1)]:
+            for old in sorted(self._directory.glob(f"{FILE_PREFIX}*.txt"))[: -(MAX_FILES - 1)]:
                 old.unlink()
             path = self._directory / name
             path.touch(mode=0o600)
@@ -103,7 +103,7 @@ class FlightRecorder:
             "threads": list(_stacks()),
             "configuration": pformat(masked(self.config), width=100, sort_dicts=False).splitlines(),
         }
-        return "\n".join(line[:LONGEST] for title, lines in parts.items() for line in (f"== {title}", *lines, ""))
+        return "\n".join(line[:MAX_CHARS] for title, lines in parts.items() for line in (f"== {title}", *lines, ""))
 
     @contextmanager
     def on_signal(self, nudge: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -132,7 +132,7 @@ def described(word: Event | Action) -> str:
 def _shown(name: str, value: object) -> str:
     if isinstance(value, Enum):
         return str(value.value)
-    if name in SHOWN or not isinstance(value, str | bytes):
+    if name in SPEECHLESS_FIELDS or not isinstance(value, str | bytes):
         return repr(value)
     return f"<{len(value)}>"
 

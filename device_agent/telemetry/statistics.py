@@ -37,7 +37,7 @@ from ..core.redaction import quoted
 from ..dsp.level_meter import LevelMeter
 from .turn_timing import NO_ANSWER, STEPS, TurnTimer, TurnTimes
 
-SHOWN = 20
+SNAPSHOT_TURNS = 20
 """How many of the last turns a snapshot shows."""
 COUNTED = (
     "turns",
@@ -72,7 +72,7 @@ class Gauges:
     """Seconds that the beginning of a reply waits."""
 
 
-class Watched(Protocol):
+class MeasuredDevice(Protocol):
     """What an agent shows besides events. Any thread may look."""
 
     def gauges(self) -> Gauges:
@@ -107,7 +107,7 @@ class Statistics:
         self._lost: dict[str, float] = {}  # since when
         self._error: tuple[str, str, float] | None = None
         self._cause: Event | None = None  # the latest event: actions follow from it
-        self._agent: Watched | None = None
+        self._agent: MeasuredDevice | None = None
         self._gaps_before = (0, 0, 0)  # of the agents before this one
         self._listening = False
         self._latency: tuple[int, dict[str, Any]] = (-1, {})
@@ -115,7 +115,7 @@ class Statistics:
 
     # The main thread --------------------------------------------------------------------------------------------------
 
-    def look_at(self, agent: Watched) -> None:
+    def look_at(self, agent: MeasuredDevice) -> None:
         """From now on this is the agent; nothing is going on at one that is new."""
         with self._lock:
             if self._agent is not None:
@@ -267,7 +267,7 @@ class Statistics:
                 "latency": self._measured(),
                 "lost": [{"device": name, "for_s": _seconds(now - since)} for name, since in self._lost.items()],
                 "last_error": self._last_error(now),
-                "turns": [_turn(turn, now) for turn in list(self._stopwatch.turns)[-SHOWN:]],
+                "turns": [_turn(turn, now) for turn in list(self._stopwatch.turns)[-SNAPSHOT_TURNS:]],
                 "levels": None,
             }
 

@@ -9,7 +9,7 @@ from ..core.events import Event, LinkDown, LinkIdle, Refused, ReplyEnded, ReplyT
 
 log = logging.getLogger(__name__)
 
-LONGEST = 10_000
+MAX_REPLY_CHARS = 10_000
 """Characters of one reply that are kept: twenty minutes of speech."""
 
 
@@ -37,7 +37,7 @@ class Transcript:
                 if reply != self._reply:
                     self._flush()
                 self._reply = reply
-                self._text = (self._text + text)[:LONGEST]
+                self._text = (self._text + text)[:MAX_REPLY_CHARS]
             case ReplyEnded() | InterruptReply() | LinkDown() | LinkIdle() | Refused():
                 self._flush()
 

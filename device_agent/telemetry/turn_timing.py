@@ -29,9 +29,9 @@ from ..core.events import (
 
 log = logging.getLogger(__name__)
 
-KEPT = 100
+MAX_TURNS = 100
 """How many of the last turns are remembered."""
-MOST_PARTS = 40
+MAX_PARTS = 40
 """Parts of one turn: an answer that calls tools again and again has many."""
 
 LISTENING, SILENCE, SERVICE, LOUDSPEAKER, SPEAKING = "listening", "silence", "service", "loudspeaker", "speaking"
@@ -102,7 +102,7 @@ class TurnTimes:
 
     def begin(self, part: str, now: float) -> None:
         """A part begins, unless it is what goes on already."""
-        if len(self.parts) < MOST_PARTS and self.part != part:
+        if len(self.parts) < MAX_PARTS and self.part != part:
             insort(self.parts, (now, part), key=itemgetter(0))
 
     @property
@@ -128,7 +128,7 @@ class TurnTimer:
     """
 
     def __init__(self) -> None:
-        self.turns: deque[TurnTimes] = deque(maxlen=KEPT)
+        self.turns: deque[TurnTimes] = deque(maxlen=MAX_TURNS)
         self.sounded = 0
         """How many turns were answered by sound."""
         self._cause: Event | None = None  # the latest event: actions follow from it

@@ -10,10 +10,10 @@ import pytest
 from device_agent.core.actions import Connect, Show
 from device_agent.core.events import Announcement, Event, MuteAsked, Pressed, StopAsked, VolumeAsked
 from device_agent.integrations.home_assistant import (
-    ASKED,
-    LONGEST_SAID,
-    MOST_ANNOUNCEMENTS,
-    STALE_S,
+    ANNOUNCEMENT_EXPIRY_S,
+    ANNOUNCEMENT_PROMPT,
+    MAX_ANNOUNCEMENT_CHARS,
+    MAX_ANNOUNCEMENTS,
     Announcements,
     HomeAssistant,
 )
@@ -85,7 +85,7 @@ def test_what_may_be_asked(topic, payload, asked):
         ("volume/set", b"\xff"),
         ("say", b""),
         ("say", b" "),
-        ("say", b"x" * (LONGEST_SAID + 1)),
+        ("say", b"x" * (MAX_ANNOUNCEMENT_CHARS + 1)),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(topic, payload):
@@ -114,8 +114,8 @@ def test_at_rest_an_announcement_is_made_at_once():
     desk.happens(Show("ready"))
     desk.announcements.say("Dinner", 0.0)
     assert desk.texts == ["Dinner"]
-    assert desk.told == [Announcement(ASKED.format("Dinner"), "Dinner")]
-    assert "word for word" in ASKED
+    assert desk.told == [Announcement(ANNOUNCEMENT_PROMPT.format("Dinner"), "Dinner")]
+    assert "word for word" in ANNOUNCEMENT_PROMPT
 
 
 @pytest.mark.parametrize("mood", ["starting", "listening", "thinking", "speaking"])
@@ -150,9 +150,9 @@ def test_an_announcement_that_comes_too_late_for_rest_is_made_later():
 
 def test_too_many_are_refused_and_the_old_ones_forgotten():
     desk = Desk()
-    for _ in range(MOST_ANNOUNCEMENTS):
+    for _ in range(MAX_ANNOUNCEMENTS):
         desk.announcements.say("Dinner", 0.0)
     with pytest.raises(ValueError, match="wait already"):
         desk.announcements.say("Dinner", 0.0)
-    desk.announcements(Show("ready"), STALE_S + 1)
+    desk.announcements(Show("ready"), ANNOUNCEMENT_EXPIRY_S + 1)
     assert desk.texts == []

@@ -164,7 +164,7 @@ def _light(colour: str) -> float:
 @pytest.mark.parametrize("ground", ["#ffffff", "#fdf6e3", "#000000", "#1e1e1e", "#002b36", "#282c34"])
 def test_each_colour_is_legible_on_dark_and_on_light(ground):
     """The contrast of the Web Content Accessibility Guidelines for large text and graphics is 3 to 1."""
-    for colour in (*page.MOODS.values(), *page.PARTS.values(), page.GREY):
+    for colour in (*page.MOOD_COLOURS.values(), *page.PART_COLOURS.values(), page.GREY):
         brighter, darker = sorted((_light(colour), _light(ground)), reverse=True)
         assert (brighter + 0.05) / (darker + 0.05) >= 3, (colour, ground)
 

@@ -55,7 +55,7 @@ def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
     crashed: list[Event] = []
     with Worker("window", made.run, crashed.append, wake=made.wake):
         for _ in range(1000):
-            if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.MODE:
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.SOCKET_MODE:
                 break
             threading.Event().wait(PATIENCE_S / 1000)
         yield statue

@@ -38,7 +38,7 @@ from device_agent.core.events import (
     UserText,
 )
 from device_agent.dsp.level_meter import LevelMeter
-from device_agent.telemetry.statistics import GAPS, SHOWN, Gauges, Statistics, latency, percentile
+from device_agent.telemetry.statistics import GAPS, SNAPSHOT_TURNS, Gauges, Statistics, latency, percentile
 from device_agent.telemetry.turn_timing import TurnTimes
 
 WALL = 1_800_000_000.0
@@ -172,7 +172,7 @@ def test_without_a_connection_there_is_no_service():
 def test_the_last_turns_are_few():
     story = [word for n in range(30) for word in turn(10.0 * n, f"r{n}")]
     snapshot = told(*story).snapshot(300.0)
-    assert len(snapshot["turns"]) == SHOWN
+    assert len(snapshot["turns"]) == SNAPSHOT_TURNS
     assert snapshot["turns"][-1]["ago_s"] == 10.0
     assert snapshot["latency"]["turns"] == 30
 

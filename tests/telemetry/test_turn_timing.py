@@ -31,7 +31,7 @@ from device_agent.core.events import (
     TurnAcknowledged,
     TurnEndedByService,
 )
-from device_agent.telemetry.turn_timing import KEPT, MOST_PARTS, TurnTimer, TurnTimes
+from device_agent.telemetry.turn_timing import MAX_PARTS, MAX_TURNS, TurnTimer, TurnTimes
 
 
 def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> TurnTimer:
@@ -140,7 +140,7 @@ def test_an_answer_without_end_has_parts_with_one():
         story += [(ReplyStarted(name), now + 0.2), (PlaybackStarted(name), now + 0.3)]
     turn = watched(*story).turn
     assert turn is not None
-    assert len(turn.parts) <= MOST_PARTS + 1
+    assert len(turn.parts) <= MAX_PARTS + 1
 
 
 SPEAKING = [*ANSWERED, (ReplyEnded("r"), 14.0)]
@@ -216,4 +216,4 @@ def test_a_thousand_turns_need_the_room_of_a_hundred():
         watch(InterruptReply(), float(n))
         watch(Connect(), float(n))
         watch(InterruptConfirmed(), float(n))
-    assert len(watch.turns) == KEPT
+    assert len(watch.turns) == MAX_TURNS
