@@ -12,11 +12,9 @@ from ..app.agent import Agent
 from ..app.assembly import Ports, build_device
 from ..app.factories import WAV, open_services
 from ..config.model import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
-from ..core.actions import Action
 from ..core.events import (
     AudioTurn,
     DeadlinePassed,
-    Event,
     LinkDown,
     Refused,
     ReplyEnded,
@@ -26,6 +24,7 @@ from ..core.events import (
     TextTurn,
 )
 from ..core.printable import printable
+from ..core.transition import Transition
 from ..dsp.resampling import resample
 from ..hardware.channels import Channels
 from ..hardware.null_speaker import SilentSpeaker
@@ -50,15 +49,15 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
     ports = Ports(microphone=microphone, speaker=SilentSpeaker() if text_only else None, light=answer)
     agent = Agent(
         build_device(config, ports, text_only=text_only),
-        observers=(answer, lambda what, _now: _begin(what, agent, turn, microphone)),
+        observers=(answer, lambda step: _begin(step, agent, turn, microphone)),
     )
     with stopped_by_signals(agent.stop):
         status = agent.run()
     return answer.end() or status
 
 
-def _begin(what: Event | Action, agent: Agent, turn: TextTurn | AudioTurn, microphone: NoMicrophone) -> None:
-    if isinstance(what, Started):
+def _begin(step: Transition, agent: Agent, turn: TextTurn | AudioTurn, microphone: NoMicrophone) -> None:
+    if isinstance(step.event, Started):
         agent.ask(turn)
         microphone.finish()
 
@@ -98,8 +97,8 @@ class Answer:
         self._reply = ""
         self._trouble = "no answer came"
 
-    def __call__(self, word: Event | Action, _now: float) -> None:
-        match word:
+    def __call__(self, step: Transition) -> None:
+        match step.event:
             case ReplyText(reply, text):
                 apart = "\n" if self._said and reply != self._reply else ""
                 print(apart + printable(text, keep="\n\t"), end="", file=self._out, flush=True)

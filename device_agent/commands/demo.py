@@ -17,14 +17,14 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import TextIO
 
-from ..app.agent import Agent, Observer
+from ..app.agent import Agent
 from ..app.assembly import Ports, build_device
 from ..app.factories import WAV, open_microphone, open_speaker, sound_rate
 from ..config.model import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
-from ..core.actions import Action
-from ..core.events import Event, LinkDown, Refused, ReplyText, ServiceError, UserText
+from ..core.events import LinkDown, Refused, ReplyText, ServiceError, UserText
 from ..core.printable import printable
 from ..core.redaction import Secret
+from ..core.transition import Observer, Transition
 from ..dsp.correlation import likeness
 from ..dsp.pcm import level, seconds
 from ..runtime.signals import stopped_by_signals
@@ -160,8 +160,9 @@ class DemoOutput:
         """Be the light."""
         self._stamped(time.monotonic(), mood)
 
-    def __call__(self, word: Event | Action, now: float) -> None:
-        match word:
+    def __call__(self, step: Transition) -> None:
+        now = step.now
+        match step.event:
             case UserText(_, text, True):
                 self._stamped(now, f"{'':10} you:       {text}")
             case ReplyText(reply, text):

@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..config.credentials import MQTT_PASSWORD, find_password
 from ..config.model import Config
-from ..core.actions import Action
 from ..core.errors import ConfigError
 from ..core.events import Event
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 from ..runtime.worker import Worker
 from ..state.machine_id import machine_id
 from ..state.store import StateStore
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 class Exporter(Protocol):
     """Lives in a thread of its own, and watches the agent in the main thread."""
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         """Something happened, or is done."""
 
     def run(self, stopping: threading.Event) -> None:
@@ -41,16 +42,16 @@ class Exporters:
     """
 
     def __init__(
-        self, snapshot: Callable[[], dict[str, Any]], tell: Callable[[Event], None], memory: StateStore | None = None
+        self, snapshot: Callable[[], StatusSnapshot], tell: Callable[[Event], None], memory: StateStore | None = None
     ) -> None:
         self._snapshot, self._tell, self._memory = snapshot, tell, memory or StateStore(None)
         self._living: dict[str, Exporter] = {}
         self._workers = ExitStack()
         self._wanted: object = None
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         for neighbour in self._living.values():
-            neighbour(word, now)
+            neighbour(step)
 
     def settle(self, config: Config) -> None:
         """Let those live there that *config* wants; nothing if they do. May take a second where some have to leave.

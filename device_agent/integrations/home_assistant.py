@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import __version__
-from ..core.actions import Action, Connect, Show
+from ..core.actions import Connect, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import Announcement, Event, MuteAsked, StopAsked, VolumeAsked
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 
 MAX_ANNOUNCEMENT_CHARS = 1000
 """Characters of an announcement."""
@@ -129,7 +131,7 @@ class HomeAssistant:
             },
         }
 
-    def told(self, snapshot: Mapping[str, Any]) -> str:
+    def told(self, snapshot: StatusSnapshot) -> str:
         """Return the state as the home is told it, from ``Statistics.snapshot``."""
         error = snapshot["last_error"]
         return json.dumps(
@@ -182,7 +184,6 @@ class Announcements:
         self._waiting: deque[tuple[Announcement, float]] = deque()
         self._resting = False
         self._offered: Announcement | None = None  # to the conversation, which may just have begun something else
-        self._cause: Event | None = None
 
     def say(self, text: str, now: float) -> None:
         """Have *text* said. Raises ValueError where too much waits already."""
@@ -192,16 +193,14 @@ class Announcements:
             self._waiting.append((Announcement(ANNOUNCEMENT_PROMPT.format(text), text), now))
             self._offer(now)
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         with self._lock:
-            match word:
-                case Event():
-                    self._cause = word
-                case Connect() if self._cause is self._offered and self._waiting:
-                    self._waiting.popleft()  # it is being said
-                case Show(mood):
-                    self._resting, self._offered = mood in _MOODS_AT_REST, None
-                    self._offer(now)
+            if step.event is self._offered and Connect() in step.actions and self._waiting:
+                self._waiting.popleft()  # it is being said
+            for action in step.actions:
+                if isinstance(action, Show):
+                    self._resting, self._offered = action.mood in _MOODS_AT_REST, None
+                    self._offer(step.now)
 
     def _offer(self, now: float) -> None:
         while self._waiting and now - self._waiting[0][1] > ANNOUNCEMENT_EXPIRY_S:

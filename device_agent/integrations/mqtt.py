@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from ..config.model import MqttConfig
-from ..core.actions import Action
 from ..core.errors import ConfigError, missing
 from ..core.events import Event
 from ..core.redaction import Secret
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 from ..net import tls
 from .home_assistant import Announcements, HomeAssistant
 from .mqtt_limits import MAX_PACKET_BYTES, LimitedSocket
@@ -55,7 +56,7 @@ class MqttClient:
         config: MqttConfig,
         password: Secret | None,
         machine: str,
-        snapshot: Callable[[], dict[str, Any]],
+        snapshot: Callable[[], StatusSnapshot],
         tell: Callable[[Event], None],
     ) -> None:
         self._home = HomeAssistant(config.name or "", config.discovery or "", machine)
@@ -78,9 +79,9 @@ class MqttClient:
         if config.tls:
             self._client.tls_set_context(tls.context(config.ca_file or ""))
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         """Something happened."""
-        self._announcements(word, now)
+        self._announcements(step)
         self._changed.set()
 
     def wake(self) -> None:

@@ -9,13 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from ..core.actions import Action
 from ..core.conversation import MOODS
 from ..core.errors import ConfigError, missing
-from ..core.events import Event
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 
 try:
     from prometheus_client import CollectorRegistry
@@ -38,14 +38,14 @@ class PrometheusExporter:
     Raises ConfigError where the port is taken; so does the import of this module where the library is missing.
     """
 
-    def __init__(self, port: int, snapshot: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, port: int, snapshot: Callable[[], StatusSnapshot]) -> None:
         try:
             self._server = make_server(LOOPBACK, port, _app(snapshot), _Server, _Handler)
         except OSError as error:
             raise ConfigError(f"metrics.port: {port} cannot be used: {error.strerror}; choose another") from error
         self.port: int = self._server.server_port
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         """Whoever scrapes sees it in the figures."""
 
     def run(self, stopping: threading.Event) -> None:
@@ -80,7 +80,7 @@ class _Handler(WSGIRequestHandler):
         """A scrape every few seconds is no news."""
 
 
-def _app(snapshot: Callable[[], dict[str, Any]]) -> Any:
+def _app(snapshot: Callable[[], StatusSnapshot]) -> Any:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(snapshot))
     return make_wsgi_app(registry)
@@ -89,7 +89,7 @@ def _app(snapshot: Callable[[], dict[str, Any]]) -> Any:
 class _Figures:
     """Makes the figures of a moment into those of Prometheus."""
 
-    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, snapshot: Callable[[], StatusSnapshot]) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Any]:
@@ -112,9 +112,9 @@ class _Figures:
         yield CounterMetricFamily(
             "device_agent_connected_seconds", "For how long there was a connection, in all.", value=connected["total_s"]
         )
-        for name, value in now["counts"].items():
+        for name, count in cast("dict[str, int]", now["counts"]).items():
             yield CounterMetricFamily(
-                f"device_agent_{name}", f"{name.replace('_', ' ')}, since the start.", value=value
+                f"device_agent_{name}", f"{name.replace('_', ' ')}, since the start.", value=count
             )
         lost = GaugeMetricFamily("device_agent_device_lost", "Whether a sound device is gone.", labels=["device"])
         for device in ("microphone", "speaker"):
@@ -126,7 +126,7 @@ class _Figures:
             labels=["step", "where", "quantile"],
         )
         for step in latency["steps"]:
-            for quantile, key in (("0.5", "median_ms"), ("0.99", "p99_ms")):
-                if step[key] is not None:
-                    steps.add_metric([step["name"], step["where"], quantile], step[key] / 1000)
+            for quantile, wait_ms in (("0.5", step["median_ms"]), ("0.99", step["p99_ms"])):
+                if wait_ms is not None:
+                    steps.add_metric([step["name"], step["where"], quantile], wait_ms / 1000)
         yield steps

@@ -15,11 +15,12 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from ..core.status_snapshot import Levels, StatusSnapshot
 from ..runtime.paths import status_path
 
 log = logging.getLogger(__name__)
@@ -39,16 +40,16 @@ MAX_ANSWER_BYTES = 1 << 20
 
 
 class StatusSource(Protocol):
-    """What there is to see. Called by the thread of the window."""
+    """Source of the snapshots. Called by the thread of the status server."""
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Return how everything is."""
+    def snapshot(self, now: float) -> StatusSnapshot:
+        """Return the status of now, without levels."""
 
-    def levels(self) -> dict[str, float] | None:
-        """Return how loud it was since the last call."""
+    def levels(self) -> Levels | None:
+        """Return the levels since the last call."""
 
-    def listen(self, wanted: bool) -> None:
-        """Whether ``levels`` will be called."""
+    def measure_levels(self, wanted: bool) -> None:
+        """Measure the levels from now on, or no longer."""
 
 
 class StatusServer:
@@ -225,7 +226,7 @@ class _Viewers:
     def _answer(self, guest: _Viewer, request: bytes, now: float) -> None:
         if request == WATCH:
             guest.watching = True
-            self._shown.listen(True)
+            self._shown.measure_levels(True)
             self._next = now
         elif request == SNAPSHOT:
             guest.tell(_line(self._shown.snapshot(now)), now, last=True)
@@ -236,7 +237,9 @@ class _Viewers:
         """Show those who watch how things are, when it is time."""
         if self._watched and now >= self._next:
             self._next = now + SNAPSHOT_INTERVAL_S
-            line = _line({**self._shown.snapshot(now), "levels": self._shown.levels()})
+            snapshot = self._shown.snapshot(now)
+            snapshot["levels"] = self._shown.levels()
+            line = _line(snapshot)
             for guest in [guest for guest in self._guests if guest.watching]:
                 self._tell(guest, line, now)
 
@@ -263,10 +266,10 @@ class _Viewers:
         self._selector.unregister(guest.sock)
         guest.sock.close()
         if guest.watching and not self._watched:
-            self._shown.listen(False)
+            self._shown.measure_levels(False)
 
 
-def _line(answer: dict[str, Any]) -> bytes:
+def _line(answer: Mapping[str, object]) -> bytes:
     return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
 
 

@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.core.actions import Connect, Show
-from device_agent.core.events import Announcement, Event, MuteAsked, Pressed, StopAsked, VolumeAsked
+from device_agent.core.actions import Action, Connect, Show
+from device_agent.core.conversation import READY
+from device_agent.core.events import (
+    Announcement,
+    Event,
+    MuteAsked,
+    NoSpeech,
+    PlaybackEnded,
+    Pressed,
+    ReplyStarted,
+    Started,
+    StopAsked,
+    VolumeAsked,
+)
+from device_agent.core.transition import Transition
 from device_agent.integrations.home_assistant import (
     ANNOUNCEMENT_EXPIRY_S,
     ANNOUNCEMENT_PROMPT,
@@ -100,9 +113,8 @@ class Desk:
         self.told: list[Event] = []
         self.announcements = Announcements(self.told.append)
 
-    def happens(self, *words: object) -> None:
-        for word in words:
-            self.announcements(word, 0.0)  # type: ignore[arg-type]
+    def happens(self, event: Event, *actions: Action, now: float = 0.0) -> None:
+        self.announcements(Transition(event, actions, READY, READY, now))
 
     @property
     def texts(self) -> list[str]:
@@ -111,7 +123,7 @@ class Desk:
 
 def test_at_rest_an_announcement_is_made_at_once():
     desk = Desk()
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     desk.announcements.say("Dinner", 0.0)
     assert desk.texts == ["Dinner"]
     assert desk.told == [Announcement(ANNOUNCEMENT_PROMPT.format("Dinner"), "Dinner")]
@@ -121,30 +133,33 @@ def test_at_rest_an_announcement_is_made_at_once():
 @pytest.mark.parametrize("mood", ["starting", "listening", "thinking", "speaking"])
 def test_who_speaks_is_not_interrupted(mood):
     desk = Desk()
-    desk.happens(Show(mood))
+    desk.happens(Started(), Show(mood))
     desk.announcements.say("Dinner", 0.0)
     assert desk.texts == []
-    desk.happens(Show("follow-up"))
+    desk.happens(PlaybackEnded("r"), Show("follow-up"))
     assert desk.texts == ["Dinner"]
 
 
 def test_announcements_are_made_one_after_the_other():
     desk = Desk()
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     desk.announcements.say("one", 0.0)
     desk.announcements.say("two", 0.0)
     assert desk.texts == ["one"]
-    desk.happens(desk.told[0], Connect(), Show("thinking"), Show("speaking"))
+    desk.happens(desk.told[0], Connect(), Show("thinking"))
+    desk.happens(ReplyStarted("r"), Show("speaking"))
     assert desk.texts == ["one"]
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     assert desk.texts == ["one", "two"]
 
 
 def test_an_announcement_that_comes_too_late_for_rest_is_made_later():
     desk = Desk()
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     desk.announcements.say("Dinner", 0.0)
-    desk.happens(Pressed(), Connect(), Show("listening"), desk.told[0], Show("ready"))
+    desk.happens(Pressed(), Connect(), Show("listening"))
+    desk.happens(desk.told[0])
+    desk.happens(NoSpeech(), Show("ready"))
     assert desk.texts == ["Dinner", "Dinner"]  # the first was not taken
 
 
@@ -154,5 +169,5 @@ def test_too_many_are_refused_and_the_old_ones_forgotten():
         desk.announcements.say("Dinner", 0.0)
     with pytest.raises(ValueError, match="wait already"):
         desk.announcements.say("Dinner", 0.0)
-    desk.announcements(Show("ready"), ANNOUNCEMENT_EXPIRY_S + 1)
+    desk.happens(Started(), Show("ready"), now=ANNOUNCEMENT_EXPIRY_S + 1)
     assert desk.texts == []

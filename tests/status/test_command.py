@@ -255,7 +255,7 @@ def test_the_running_agent_is_seen(path):
     with Simulator(key="k", think_s=0.05) as simulator:
         room = Room(simulator, memory=memory)
         statistics = Statistics(Path("config.yaml"), 0.06, began=0.0)
-        statistics.look_at(room.agent)
+        statistics.attach(room.agent)
         room.agent._observers = (*room.agent._observers, statistics)
         began = time.monotonic()
         with room, opened(path, statistics):  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ class Statue:
     def levels(self) -> dict[str, float] | None:
         return {"microphone": -20.0, "speaker": -96.0}
 
-    def listen(self, wanted: bool) -> None:
+    def measure_levels(self, wanted: bool) -> None:
         with self.changed:
             self.listening = wanted
             self.changed.notify_all()
