@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from device_agent.core.events import Event
+from device_agent.core.status_snapshot import Counts
 from device_agent.runtime.worker import Worker
-from device_agent.status import page, server
+from device_agent.status import server
 from device_agent.status.server import StatusServer
 from device_agent.telemetry.statistics import latency
 
@@ -95,7 +96,7 @@ QUIET: dict[str, Any] = {
         "cost_today": 0.0,
         "cost_total": 0.0,
     },
-    "counts": dict.fromkeys(("turns", "replies", "interruptions", "nothing_said", "tool_calls", *page.TROUBLES), 0),
+    "counts": dict.fromkeys(Counts.__annotations__, 0),
     "latency": latency([]),
     "lost": [],
     "last_error": None,
