@@ -146,7 +146,7 @@ class Daemon:
         edits = self._edits
         self._recorder.config = edits.config
         self._transcript.tune(edits.config.log.transcript)
-        self._neighbours.settle(edits.config)
+        self._neighbours.apply(edits.config)
         self._statistics.set_config(
             edits.path, edits.config.connection.price_per_minute, edits.state, mistakes=edits.mistakes
         )

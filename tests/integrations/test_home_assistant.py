@@ -49,7 +49,7 @@ def test_without_a_name_it_is_called_as_the_machine_and_without_a_prefix_nobody_
 
 def test_what_it_announces_is_what_home_assistant_asks_for():
     """Required: device with identifiers, origin with a name, and of each part a platform and an id of its own."""
-    said = json.loads(HomeAssistant("Kitchen").announced())
+    said = json.loads(HomeAssistant("Kitchen").discovery_message())
     assert said["device"]["identifiers"]
     assert said["device"]["name"] == "Kitchen"
     assert said["origin"]["name"]
@@ -63,8 +63,8 @@ def test_what_it_announces_is_what_home_assistant_asks_for():
 
 def test_each_value_that_is_announced_is_in_the_state():
     home = HomeAssistant("Kitchen")
-    told = json.loads(home.told(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(1.0)))
-    parts = json.loads(home.announced())["components"].values()
+    told = json.loads(home.state_message(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(1.0)))
+    parts = json.loads(home.discovery_message())["components"].values()
     shown = {part["value_template"].split("value_json.")[1].split(" ")[0] for part in parts if "value_template" in part}
     assert shown <= set(told)
     assert told["mood"] == "starting"
@@ -83,7 +83,7 @@ def test_each_value_that_is_announced_is_in_the_state():
     ],
 )
 def test_what_may_be_asked(topic, payload, asked):
-    assert HomeAssistant("Kitchen").asked(f"device-agent/kitchen/{topic}", payload) == asked
+    assert HomeAssistant("Kitchen").parse_command(f"device-agent/kitchen/{topic}", payload) == asked
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_may_be_asked(topic, payload, asked):
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(topic, payload):
     with pytest.raises(ValueError, match=f"device-agent/kitchen/{topic}|announcement"):
-        HomeAssistant("Kitchen").asked(f"device-agent/kitchen/{topic}", payload)
+        HomeAssistant("Kitchen").parse_command(f"device-agent/kitchen/{topic}", payload)
 
 
 class Desk:
