@@ -1,4 +1,4 @@
-"""One turn without a microphone: a text or a recorded clip goes up, the answer is printed and played."""
+"""``device-agent ask``: sends one question, as text or as a recording, and prints and plays the answer."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from ..runtime.signals import stopped_by_signals
 
 
 def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, text_only: bool) -> int:
-    """Ask once; print the answer as it comes. Return 0 if there was one, else 1 after one line that says why.
+    """Ask *text*, or the recording *audio*, and print the answer as it comes.
 
-    Either *text* or *audio* asks. Raises ConfigError and DeviceFailed. For the main thread.
+    Returns 0 for an answer, else 1 after a line that says why. For the main thread. Raises ConfigError, DeviceFailed.
     """
     rate = open_services(config)[0].rate
     turn = TextTurn(text) if audio is None else AudioTurn(_clip(audio, rate))
@@ -68,7 +68,7 @@ def _clip(path: Path, rate: int) -> bytes:
 
 
 class NoMicrophone:
-    """A microphone that hears nothing and is over when it is told so."""
+    """Microphone without sound, which ends by ``finish``."""
 
     overflows = 0
 
@@ -76,7 +76,7 @@ class NoMicrophone:
         self._over = threading.Event()
 
     def finish(self) -> None:
-        """There will be no frame."""
+        """End the sound."""
         self._over.set()
 
     def open(self) -> None: ...
@@ -89,7 +89,7 @@ class NoMicrophone:
 
 
 class Answer:
-    """Watches an agent, and prints what the assistant says as it comes. It is the light as well, and stays dark."""
+    """Observer that prints the answer as it comes; also the light, which stays dark."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -114,7 +114,7 @@ class Answer:
                 self._trouble = f"{self._trouble}; it took too long"
 
     def end(self) -> int:
-        """Print the end of the line; return 0 if there was an answer, else 1 after a line that says why."""
+        """End the line; return 0 for an answer, else 1 after a line that says why."""
         if self._said:
             print(file=self._out)
         if not self._whole:
