@@ -61,16 +61,13 @@ class StatusStream:
 
     def next(self) -> StatusSnapshot:
         """Wait for the next snapshot."""
-        while b"\n" not in self._rest:
-            self._read()
-        return self._complete()[0]
+        while (snapshot := self.ready()) is None:
+            pass
+        return snapshot
 
     def ready(self) -> StatusSnapshot | None:
         """Read what has arrived; return the latest snapshot, if one is complete."""
         self._read()
-        return self._complete()[-1] if b"\n" in self._rest else None
-
-    def _complete(self) -> list[StatusSnapshot]:
         *lines, self._rest = self._rest.split(b"\n")
         try:
             answers = [_clean(json.loads(line)) for line in lines]
@@ -81,7 +78,7 @@ class StatusStream:
                 raise StatusUnavailable("the answer of the device-agent cannot be understood")
             if "error" in answer:
                 raise StatusUnavailable(f"the device-agent shows no status now: {answer['error']}")
-        return cast("list[StatusSnapshot]", answers)
+        return cast("StatusSnapshot", answers[-1]) if answers else None
 
     def _read(self) -> None:
         try:

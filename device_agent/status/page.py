@@ -29,10 +29,8 @@ GREEN, GREY, VIOLET, AMBER, BLUE, RED = "#26994d", "#808080", "#9b5de5", "#b8770
 MAX_COLUMNS, MIN_COLUMNS, PAGE_COLUMNS = 120, 40, 80
 
 MOOD_COLOURS = {
-    "listening": GREEN,
     "thinking": VIOLET,
     "speaking": BLUE,
-    "follow-up": GREEN,
     "starting": AMBER,
     "muted": AMBER,
     "mistake": AMBER,
@@ -40,6 +38,7 @@ MOOD_COLOURS = {
     "refused": RED,
     "trouble": RED,
 }
+"""Colours of the moods that are not green."""
 PART_COLOURS = {"listening": GREEN, "silence": GREY, "service": VIOLET, "loudspeaker": AMBER, "speaking": BLUE}
 PART_LABELS = dict(zip(PART_COLOURS, ("you", "silence", "service", "buffer", "answer"), strict=True))
 OUTCOME_LABELS = {"open": "now", "interrupted": "cut short", "given up": "no answer"}
