@@ -249,11 +249,8 @@ def _path(options: Namespace) -> Path:
     if options.config:
         return Path(options.config)
     path = config_path()
-    other = (
-        " (for the one in this folder: --config config.yaml)"
-        if path == INSTALLED_CONFIG and LOCAL_CONFIG.exists()
-        else ""
-    )
+    both = path == INSTALLED_CONFIG and LOCAL_CONFIG.exists()
+    other = " (for the one in this folder: --config config.yaml)" if both else ""
     print(printable(f"configuration: {path}{other}"), file=sys.stderr)
     return path
 

@@ -148,7 +148,8 @@ def _notes(text: str, place: Place) -> Iterator[str]:
     if not place.chosen and (whose := issuer(text)) and foreign(text, place.service):
         yield f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED_CONFIG} to that service."
     if not place.wanted:
-        yield f"{INSTALLED_CONFIG} names another place for this key (api_key_file or token_url), which is used instead of it."
+        other = "another place for this key (api_key_file or token_url)"
+        yield f"{INSTALLED_CONFIG} names {other}, which is used instead of it."
 
 
 def _use() -> int:

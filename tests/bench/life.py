@@ -58,7 +58,7 @@ from device_agent.core.transition import Transition
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.runtime.paths import status_path
 from device_agent.services.response_timeout import ACCEPT_PART
-from device_agent.status.command import ask
+from device_agent.status.client import fetch_snapshot
 from tests.bench.house import TICK_S, House, Lost, live, lived_in, settled, until
 from tests.bench.owner import WRONG, Owner
 from tests.support import room
@@ -559,7 +559,7 @@ class Life:
 
     @staticmethod
     def _mood() -> str:
-        return str(ask([status_path()])["mood"])
+        return str(fetch_snapshot([status_path()])["mood"])
 
     # Faults ---------------------------------------------------------------------------------------------------------
 
