@@ -14,12 +14,12 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from typing import Protocol
 
 from ..core.actions import Action, Finish
-from ..core.conversation import FOLLOW_UP, RESTING, STARTING
+from ..core.conversation import FOLLOW_UP, RESTING, STARTING, State
 from ..core.errors import AgentError, DeviceFailed
 from ..core.events import (
     AudioTurn,
@@ -50,6 +50,7 @@ from ..core.events import (
     WakeUp,
     WorkerCrashed,
 )
+from ..core.transition import Observer, Transition
 from ..dsp.level_meter import LevelMeter
 from ..dsp.pcm import FRAME_MS
 from ..runtime import systemd
@@ -61,9 +62,6 @@ from .early import EarlyInput, left_over
 from .health import LINK, Health
 
 log = logging.getLogger(__name__)
-
-Observer = Callable[[Event | Action, float], None]
-"""Is given each event and each action, with the time, in the main thread."""
 
 CHECK_EVERY_S = 1.0
 """How often the main thread checks the other threads."""
@@ -208,7 +206,6 @@ class Agent:
         device = self.device
         if device.conversation.state is STARTING and self._early.keep(event):
             return False
-        self._show_all(event, now)
         started = False
         match event:
             case DeviceReady(worker):
@@ -218,6 +215,7 @@ class Agent:
             case SpeakerLost(reason):
                 started = device.supervisor.lost(Port.SPEAKER, reason, now)
             case MuteAsked(muted):
+                self._observe(event, [], device.conversation.state, now)
                 wanted = not device.conversation.muted if muted is None else muted
                 wanted = wanted or device.panel.muted is True  # a switch on the device goes before any other request
                 return wanted is not device.conversation.muted and self._handle(Muted() if wanted else Unmuted(), now)
@@ -237,11 +235,11 @@ class Agent:
         conversation = self.device.conversation
         before = conversation.state
         actions = conversation.handle(event, now)
+        self._observe(event, actions, before, now)
         if conversation.state is not before:
             log.info("%s -> %s on %s", before.value, conversation.state.value, type(event).__name__)
         self._note(event, now)
         for action in actions:
-            self._show_all(action, now)
             self._actuator.execute(action, now)
         match event:
             case TextTurn() | AudioTurn() if actions:  # no turn is being spoken
@@ -282,9 +280,10 @@ class Agent:
         self._actuator.complaint = complaint
         self._actuator.tell_status()
 
-    def _show_all(self, what: Event | Action, now: float) -> None:
+    def _observe(self, event: Event, actions: list[Action], before: State, now: float) -> None:
+        step = Transition(event, tuple(actions), before, self.device.conversation.state, now)
         for observer in self._observers:
-            observer(what, now)
+            observer(step)
 
     # Edits of the configuration ---------------------------------------------------------------------------------------
 

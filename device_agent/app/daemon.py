@@ -120,7 +120,7 @@ class Daemon:
             except (ConfigError, DeviceFailed) as error:
                 self._edits.go_back(error)
             else:
-                self._statistics.look_at(agent)
+                self._statistics.attach(agent)
                 self._agent = agent
                 if self._stopped_by:
                     agent.stop(self._stopped_by)
@@ -146,7 +146,7 @@ class Daemon:
         edits = self._edits
         self._recorder.config = edits.config
         self._transcript.tune(edits.config.log.transcript)
-        self._neighbours.settle(edits.config)
-        self._statistics.configured(
+        self._neighbours.apply(edits.config)
+        self._statistics.set_config(
             edits.path, edits.config.connection.price_per_minute, edits.state, mistakes=edits.mistakes
         )

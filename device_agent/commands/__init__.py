@@ -1,0 +1,1 @@
+"""Commands: ``ask``, ``demo``, ``key`` and ``token`` of the command line."""

@@ -1,4 +1,4 @@
-"""One turn without a microphone: a text or a recorded clip goes up, the answer is printed and played."""
+"""``device-agent ask``: sends one question, as text or as a recording, and prints and plays the answer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from ..app.agent import Agent
 from ..app.assembly import Ports, build_device
 from ..app.factories import WAV, open_services
 from ..config.model import ButtonConfig, Config, ControlsConfig, CuesConfig, SpeakerConfig
-from ..core.actions import Action
 from ..core.events import (
     AudioTurn,
     DeadlinePassed,
-    Event,
     LinkDown,
     Refused,
     ReplyEnded,
@@ -26,6 +24,7 @@ from ..core.events import (
     TextTurn,
 )
 from ..core.printable import printable
+from ..core.transition import Transition
 from ..dsp.resampling import resample
 from ..hardware.channels import Channels
 from ..hardware.null_speaker import SilentSpeaker
@@ -34,9 +33,9 @@ from ..runtime.signals import stopped_by_signals
 
 
 def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, text_only: bool) -> int:
-    """Ask once; print the answer as it comes. Return 0 if there was one, else 1 after one line that says why.
+    """Ask *text*, or the recording *audio*, and print the answer as it comes.
 
-    Either *text* or *audio* asks. Raises ConfigError and DeviceFailed. For the main thread.
+    Returns 0 for an answer, else 1 after a line that says why. For the main thread. Raises ConfigError, DeviceFailed.
     """
     rate = open_services(config)[0].rate
     turn = TextTurn(text) if audio is None else AudioTurn(_clip(audio, rate))
@@ -50,15 +49,15 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
     ports = Ports(microphone=microphone, speaker=SilentSpeaker() if text_only else None, light=answer)
     agent = Agent(
         build_device(config, ports, text_only=text_only),
-        observers=(answer, lambda what, _now: _begin(what, agent, turn, microphone)),
+        observers=(answer, lambda step: _begin(step, agent, turn, microphone)),
     )
     with stopped_by_signals(agent.stop):
         status = agent.run()
     return answer.end() or status
 
 
-def _begin(what: Event | Action, agent: Agent, turn: TextTurn | AudioTurn, microphone: NoMicrophone) -> None:
-    if isinstance(what, Started):
+def _begin(step: Transition, agent: Agent, turn: TextTurn | AudioTurn, microphone: NoMicrophone) -> None:
+    if isinstance(step.event, Started):
         agent.ask(turn)
         microphone.finish()
 
@@ -69,7 +68,7 @@ def _clip(path: Path, rate: int) -> bytes:
 
 
 class NoMicrophone:
-    """A microphone that hears nothing and is over when it is told so."""
+    """Microphone without sound, which ends by ``finish``."""
 
     overflows = 0
 
@@ -77,7 +76,7 @@ class NoMicrophone:
         self._over = threading.Event()
 
     def finish(self) -> None:
-        """There will be no frame."""
+        """End the sound."""
         self._over.set()
 
     def open(self) -> None: ...
@@ -90,7 +89,7 @@ class NoMicrophone:
 
 
 class Answer:
-    """Watches an agent, and prints what the assistant says as it comes. It is the light as well, and stays dark."""
+    """Observer that prints the answer as it comes; also the light, which stays dark."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -98,8 +97,8 @@ class Answer:
         self._reply = ""
         self._trouble = "no answer came"
 
-    def __call__(self, word: Event | Action, _now: float) -> None:
-        match word:
+    def __call__(self, step: Transition) -> None:
+        match step.event:
             case ReplyText(reply, text):
                 apart = "\n" if self._said and reply != self._reply else ""
                 print(apart + printable(text, keep="\n\t"), end="", file=self._out, flush=True)
@@ -115,7 +114,7 @@ class Answer:
                 self._trouble = f"{self._trouble}; it took too long"
 
     def end(self) -> int:
-        """Print the end of the line; return 0 if there was an answer, else 1 after a line that says why."""
+        """End the line; return 0 for an answer, else 1 after a line that says why."""
         if self._said:
             print(file=self._out)
         if not self._whole:

@@ -1,7 +1,7 @@
-"""The rehearsal: simulator and agent in one process, shown on the terminal.
+"""``device-agent demo``: an agent and a simulated service in one process, shown on the terminal.
 
-``rehearse`` plays a recorded question to the agent and measures the answer; ``converse`` lets a person talk through
-the sound card. The simulator answers with the question itself, so an ear can judge the whole way of the sound.
+``rehearse`` plays a recorded question to the agent and measures the answer; ``converse`` uses the sound card. The
+simulator answers with the question itself, so that the whole path of the sound can be compared.
 """
 
 from __future__ import annotations
@@ -10,99 +10,96 @@ import shutil
 import subprocess
 import sys
 import time
-import wave
 from contextlib import closing
 from dataclasses import replace
 from importlib.resources import as_file
 from pathlib import Path
 from typing import TextIO
 
-from ..app.agent import Agent, Observer
+from ..app.agent import Agent
 from ..app.assembly import Ports, build_device
 from ..app.factories import WAV, open_microphone, open_speaker, sound_rate
 from ..config.model import ButtonConfig, Config, CuesConfig, MicrophoneConfig, ServiceConfig, SpeakerConfig
-from ..core.actions import Action
-from ..core.events import Event, LinkDown, Refused, ReplyText, ServiceError, UserText
+from ..core.events import LinkDown, Refused, ReplyText, ServiceError, UserText
 from ..core.printable import printable
 from ..core.redaction import Secret
+from ..core.transition import Observer, Transition
 from ..dsp.correlation import likeness
 from ..dsp.pcm import level, seconds
+from ..hardware.wav import read_wav
 from ..runtime.signals import stopped_by_signals
 from ..simulator import QUESTION, Simulator
 from ..telemetry.turn_timing import TurnTimer, TurnTimes
 
-KEY = Secret("any-key-will-do")
+SIMULATOR_KEY = Secret("any-key-will-do")
 EX_STOPPED = 130
 PLAYER = "aplay"
 CARDS = Path("/dev/snd")
 
 
 def rehearse(save: Path) -> int:
-    """Ask the recorded question, write what a listener would have heard to *save*, and show the times; return the exit
-    status."""
-    screen, stopwatch, end = DemoOutput(sys.stdout), TurnTimer(), _DemoEnd()
+    """Ask the recorded question, record the answer into *save*, and show the times; return the exit status."""
+    output, timer = DemoOutput(sys.stdout), TurnTimer()
     with as_file(QUESTION) as question:
         config = Config(
             microphone=MicrophoneConfig(device=f"{WAV}{question}"),
             speaker=SpeakerConfig(device=f"{WAV}{save}", volume=100),
-            cues=CuesConfig(volume=0),  # what is measured is the reply alone
+            cues=CuesConfig(volume=0),  # only the reply is measured
         )
-        status = _talk(config, screen, end, stopwatch)
-        if end.by:
-            screen.line("Stopped: the demo was not finished, and nothing was measured.")
+        status, stopped = _talk(config, output, timer)
+        if stopped:
+            output.line("Stopped: the demo was not finished, and nothing was measured.")
             return EX_STOPPED
-        if status == 0 and stopwatch.turn is not None:
-            _report(screen, stopwatch.turn, question, save)
-            _offer(screen, save)
+        if status == 0 and timer.turn is not None:
+            _report(output, timer.turn, question, save)
+            _offer(output, save)
     return status
 
 
 def converse(config: Config) -> int:
-    """Let a person talk to the simulator through the sound card that *config* names, until Ctrl-C; return the exit
-    status. Raises DeviceFailed where there is no card."""
+    """Let the user talk to the simulator through the sound card of *config*, until Ctrl-C; return the exit status.
+
+    Raises DeviceFailed.
+    """
     rate = sound_rate(config)
     for port in (open_microphone(config.microphone, rate), open_speaker(config.speaker.device, rate)):
         with closing(port):
-            port.open()  # nobody is asked to speak where nothing hears it
-    screen, end = DemoOutput(sys.stdout), _DemoEnd()
-    screen.line("Say something: you will hear yourself. Ctrl-C ends.")
-    status = _talk(config, screen, end)
-    if end.by:
-        screen.line("Stopped.")
+            port.open()  # fails before the user is asked to speak
+    output = DemoOutput(sys.stdout)
+    output.line("Say something: you will hear yourself. Ctrl-C ends.")
+    status, stopped = _talk(config, output)
+    if stopped:
+        output.line("Stopped.")
     return status
 
 
-class _DemoEnd:
-    """Which signal ended it, if any."""
-
-    by = ""
-
-
-def _talk(config: Config, screen: DemoOutput, end: _DemoEnd, *watch: Observer) -> int:
-    """Run an agent that opens on speech against a simulator of its own."""
-    with Simulator(key=KEY.reveal()) as simulator:
+def _talk(config: Config, output: DemoOutput, *observers: Observer) -> tuple[int, bool]:
+    """Run an agent that starts on speech against a simulator; return its exit status, and if a signal stopped it."""
+    signals = []
+    with Simulator(key=SIMULATOR_KEY.reveal()) as simulator:
         config = replace(
             config,
             service=replace(ServiceConfig(), url=simulator.url),
             talk=replace(config.talk, start="voice"),
             button=ButtonConfig(pin=None),
         )
-        agent = Agent(build_device(config, Ports(light=screen), key=KEY), observers=(screen, *watch))
+        device = build_device(config, Ports(light=output), key=SIMULATOR_KEY)
+        agent = Agent(device, observers=(output, *observers))
 
         def stop(by: str) -> None:
-            end.by = by
+            signals.append(by)
             agent.stop(by)
 
         with stopped_by_signals(stop):
-            return agent.run()
+            return agent.run(), bool(signals)
 
 
-def _offer(screen: DemoOutput, save: Path) -> None:
-    """Say how to hear the recording; on a terminal of a machine with a sound card, offer to play it."""
-    screen.line("")
+def _offer(output: DemoOutput, save: Path) -> None:
+    """Show how to play the recording, or offer to play it on a terminal of a machine with a sound card."""
+    output.line("")
     can = shutil.which(PLAYER) and any(CARDS.glob("pcm*p"))
     if not (can and sys.stdin.isatty() and sys.stdout.isatty()):
-        screen.line(f"To hear the answer: {PLAYER} {save}")
+        output.line(f"To hear the answer: {PLAYER} {save}")
         return
     try:
         answer = input(f"Play the answer now ({PLAYER} {save})? [y/N] ")
@@ -112,25 +109,20 @@ def _offer(screen: DemoOutput, save: Path) -> None:
         subprocess.run([PLAYER, "--quiet", str(save)], check=False)  # noqa: S603
 
 
-def _report(screen: DemoOutput, turn: TurnTimes, question: Path, save: Path) -> None:
-    asked, rate = _read(question)
-    heard, _ = _read(save)
+def _report(output: DemoOutput, turn: TurnTimes, question: Path, save: Path) -> None:
+    asked, _, rate = read_wav(str(question))
+    heard, _, _ = read_wav(str(save))
     fit, at = likeness(_loud(asked, rate), heard)
-    screen.line("")
     reply = _loud(heard, rate)
-    screen.line(f"What a listener heard is in {save}, {seconds(heard, rate):.1f} s long.")
-    screen.line(
+    output.line("")
+    output.line(f"What a listener heard is in {save}, {seconds(heard, rate):.1f} s long.")
+    output.line(
         f"The reply in it lasts {seconds(reply, rate):.1f} s at {level(reply):.0f} dBFS. It repeats the question"
     )
-    screen.line(f"from {at / rate:.2f} s on, with a likeness of {fit:.3f}; 1 means the same sound.")
-    screen.line("")
+    output.line(f"from {at / rate:.2f} s on, with a likeness of {fit:.3f}; 1 means the same sound.")
+    output.line("")
     for name, length in turn.steps():
-        screen.line(f"  {name:48} {1000 * length:7.1f} ms")
-
-
-def _read(path: Path) -> tuple[bytes, int]:
-    with wave.open(str(path)) as wav:
-        return wav.readframes(wav.getnframes()), wav.getframerate()
+        output.line(f"  {name:48} {1000 * length:7.1f} ms")
 
 
 def _loud(pcm: bytes, rate: int) -> bytes:
@@ -141,27 +133,25 @@ def _loud(pcm: bytes, rate: int) -> bytes:
 
 
 class DemoOutput:
-    """Watches an agent and shows a person what happens: a line for each change, and words as they come.
-
-    It is the agent's light as well. Belongs to the main thread.
-    """
+    """Observer, and light, that prints a line for each change, and text as it arrives. For the main thread."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._began = time.monotonic()
-        self._reply = ""  # the reply whose words are on the line that is still open
+        self._reply = ""  # whose text is on the line that is open
 
     def line(self, text: str) -> None:
-        """Print a whole line."""
+        """Print *text* as a line."""
         self.close()
         print(text, file=self._out, flush=True)
 
     def show(self, mood: str) -> None:
-        """Be the light."""
+        """Print *mood*."""
         self._stamped(time.monotonic(), mood)
 
-    def __call__(self, word: Event | Action, now: float) -> None:
-        match word:
+    def __call__(self, step: Transition) -> None:
+        now = step.now
+        match step.event:
             case UserText(_, text, True):
                 self._stamped(now, f"{'':10} you:       {text}")
             case ReplyText(reply, text):
@@ -184,7 +174,7 @@ class DemoOutput:
         print(printable(text), end="", file=self._out, flush=True)
 
     def close(self) -> None:
-        """End the line that is open."""
+        """End the open line."""
         if self._reply:
             print(file=self._out)
         self._reply = ""

@@ -1,7 +1,7 @@
-"""``device-agent key``: puts the key of a voice service where the installed speaker takes it from.
+"""``device-agent key``: stores the key of a voice service for the installed speaker.
 
-The key comes from the terminal, a file or a pipe. It is never an argument, which every process on the machine may see,
-and no message shows it.
+The key comes from the terminal, a file or a pipe; never from an argument, which any process on the machine can read. No
+message shows it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ..runtime.paths import INSTALLED_CONFIG
 
 NONE_YET = "There is no key yet. When you have one: sudo device-agent key"
 RUNNING = {"active", "activating", "reloading"}
-"""States of the unit in which it would go on with the old key, or without one."""
+"""States of the unit in which it needs a restart to use another key."""
 
 
 def put_key(
@@ -32,8 +33,8 @@ def put_key(
 ) -> int:
     """Store a key for *service*, or for the first one in *settings*; return the exit status.
 
-    It is read from *file* (``-`` is standard input), or typed. *if_none*: do nothing where there is a usable one.
-    *restart*: a speaker that runs is restarted, because it reads its key when it starts. Raises AgentError.
+    The key is read from *file* (``-`` is standard input), or typed. *if_none*: do nothing if a usable one is stored.
+    *restart*: restart a running speaker, which reads its key when it starts. Raises AgentError.
     """
     if os.geteuid() != 0:
         raise AgentError("You are not root. Repeat with sudo: sudo device-agent key")
@@ -55,25 +56,25 @@ def put_key(
 
 @dataclass(frozen=True)
 class Place:
-    """Where the key of a service is kept."""
+    """The file for the key of a service."""
 
     path: Path
     service: str
     chosen: bool
-    """Whether the owner has said which service it is to be; at the first installation there are no settings yet."""
+    """Whether an argument or the settings name the service; at the first installation there are no settings."""
     direct: bool
-    """Whether the service is at its company's own address, whose keys have a known form."""
+    """Whether the service is at the address of its company, whose keys have a known form."""
     wanted: bool = True
-    """Whether the service takes its key from here."""
+    """Whether the service reads its key from this file."""
 
     def flaw(self, raw: bytes) -> str:
-        """Return why *raw* cannot be the key, as the end of a sentence; "" where it may be."""
+        """Return why *raw* cannot be the key, as the end of a sentence; "" if it can."""
         if (wrong := flaw(raw)) or not (self.chosen and self.direct):
             return wrong
         return foreign(text_of(raw), self.service) or short(text_of(raw), self.service)
 
     def kept(self) -> bytes:
-        """Return what is stored; nothing where it cannot be read."""
+        """Return the stored key; b"" if it cannot be read."""
         try:
             return read_stream(self.path, LONGEST)
         except OSError:
@@ -81,14 +82,14 @@ class Place:
 
 
 def _place(service: str, settings: Path) -> Place:
-    """Return where the key of *service* belongs; where none is named, that of the first one in *settings*."""
+    """Return the place for the key of *service*, or, if that is "", of the first service in *settings*."""
     config = _settings(settings)
     services = (config.service, *config.fallback) if config else ()
     first = services[0] if services else ServiceConfig()
     meant = next((each for each in services if each.name == service), ServiceConfig(service)) if service else first
     named, unnamed = (credentials.STORE / STORED.format(name) for name in credential_names(meant.name))
     return Place(
-        named if service or named.exists() else unnamed,  # of the two, the unit takes that with the name first
+        named if service or named.exists() else unnamed,  # of the two, the unit prefers the one with the name
         meant.name,
         chosen=bool(service or services),
         direct=meant.url is None,
@@ -97,7 +98,7 @@ def _place(service: str, settings: Path) -> Place:
 
 
 def _settings(path: Path) -> Config | None:
-    """Return what the owner has written; None where that is nothing, or is wrong, which the doctor tells."""
+    """Return the settings; None if there are none, or wrong ones, which ``device-agent check`` reports."""
     try:
         return load(path)
     except ConfigError:
@@ -112,7 +113,7 @@ def _read(file: str) -> bytes:
 
 
 def _typed(place: Place) -> bytes | None:
-    """Ask until what is typed may be a key; return it, or None after a mere return: there is no key yet."""
+    """Ask until a possible key is typed; return it, or None for an empty line: there is no key yet."""
     while True:
         try:
             raw = getpass.getpass(
@@ -142,23 +143,17 @@ def _store(raw: bytes, place: Place, *, restart: bool) -> int:
     return _use() if restart else 0
 
 
-def _notes(text: str, place: Place) -> list[str]:
-    """Return what else has to be done before the key is used."""
-    notes = []
+def _notes(text: str, place: Place) -> Iterator[str]:
+    """Yield what remains to be done before the key is used."""
     if not place.chosen and (whose := issuer(text)) and foreign(text, place.service):
-        notes.append(
-            f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED_CONFIG} to that service."
-        )
+        yield f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED_CONFIG} to that service."
     if not place.wanted:
-        notes.append(
-            f"{INSTALLED_CONFIG} names another place for this key (api_key_file or token_url), "
-            "which is used instead of it."
-        )
-    return notes
+        other = "another place for this key (api_key_file or token_url)"
+        yield f"{INSTALLED_CONFIG} names {other}, which is used instead of it."
 
 
 def _use() -> int:
-    """Let the running speaker take the key, which it reads when it starts; return the exit status."""
+    """Restart a running speaker, so that it reads the key; return the exit status."""
     told = systemd.unit_properties("LoadState", "ActiveState")
     if told.get("ActiveState") not in RUNNING:
         ready = told.get("LoadState") == "loaded"

@@ -1,4 +1,4 @@
-"""``device-agent token``."""
+"""``device-agent token``: fetches a short-lived token of the first service."""
 
 from __future__ import annotations
 

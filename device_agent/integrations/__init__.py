@@ -1,0 +1,1 @@
+"""Integrations: the status of the device for Prometheus, and its control by an MQTT broker."""

@@ -1,4 +1,4 @@
-"""Who lives beside the agent and shows it to others, if the configuration wants it: Prometheus, and a home's broker."""
+"""Exporters: start and stop of the Prometheus endpoint and of the MQTT client, as the configuration asks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..config.credentials import MQTT_PASSWORD, find_password
 from ..config.model import Config
-from ..core.actions import Action
 from ..core.errors import ConfigError
 from ..core.events import Event
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 from ..runtime.worker import Worker
 from ..state.machine_id import machine_id
 from ..state.store import StateStore
@@ -21,60 +22,59 @@ log = logging.getLogger(__name__)
 
 
 class Exporter(Protocol):
-    """Lives in a thread of its own, and watches the agent in the main thread."""
+    """Observer with a thread of its own."""
 
-    def __call__(self, word: Event | Action, now: float) -> None:
-        """Something happened, or is done."""
+    def __call__(self, step: Transition) -> None:
+        """Observe *step*, in the main thread."""
 
     def run(self, stopping: threading.Event) -> None:
-        """Live until *stopping* is set and ``wake`` is called."""
+        """Work until *stopping* is set and ``wake`` is called."""
 
     def wake(self) -> None:
-        """Look at the world. For any thread."""
+        """Make ``run`` look at *stopping*. For any thread."""
 
 
 class Exporters:
-    """All methods belong to the main thread. It is a Watch itself: whoever lives there is shown what happens.
+    """Observer that passes each transition on to the exporters that run. All methods belong to the main thread.
 
-    *snapshot* returns what there is to show, and *tell* puts into the inbox; both are called by any thread. What this
-    machine is called is kept in *memory*.
+    *snapshot* and *tell*, which puts an event into the inbox, are called by any thread. *store* holds the machine's id.
     """
 
     def __init__(
-        self, snapshot: Callable[[], dict[str, Any]], tell: Callable[[Event], None], memory: StateStore | None = None
+        self, snapshot: Callable[[], StatusSnapshot], tell: Callable[[Event], None], store: StateStore | None = None
     ) -> None:
-        self._snapshot, self._tell, self._memory = snapshot, tell, memory or StateStore(None)
-        self._living: dict[str, Exporter] = {}
+        self._snapshot, self._tell, self._store = snapshot, tell, store or StateStore(None)
+        self._running: dict[str, Exporter] = {}
         self._workers = ExitStack()
-        self._wanted: object = None
+        self._config: object = None
 
-    def __call__(self, word: Event | Action, now: float) -> None:
-        for neighbour in self._living.values():
-            neighbour(word, now)
+    def __call__(self, step: Transition) -> None:
+        for exporter in self._running.values():
+            exporter(step)
 
-    def settle(self, config: Config) -> None:
-        """Let those live there that *config* wants; nothing if they do. May take a second where some have to leave.
+    def apply(self, config: Config) -> None:
+        """Run the exporters of *config*. If they change, it may take a second to stop those that run.
 
-        One who cannot is told of in the log, and the agent goes on without.
+        One that cannot start is logged, and the agent goes on without it.
         """
         wanted = (config.metrics, config.mqtt)
-        if wanted == self._wanted:
+        if wanted == self._config:
             return
         self.close()
-        self._wanted = wanted
+        self._config = wanted
         for name, make in (("metrics", self._metrics), ("mqtt", self._mqtt)):
             try:
-                if (neighbour := make(config)) is not None:
-                    self._living[name] = neighbour
-                    self._workers.enter_context(Worker(name, neighbour.run, self._tell, wake=neighbour.wake))
+                if (exporter := make(config)) is not None:
+                    self._running[name] = exporter
+                    self._workers.enter_context(Worker(name, exporter.run, self._tell, wake=exporter.wake))
             except ConfigError as error:
                 log.error("%s; continuing without %s", error, name)
 
     def close(self) -> None:
-        """All of them leave."""
+        """Stop all exporters."""
         self._workers.close()
-        self._living.clear()
-        self._wanted = None
+        self._running.clear()
+        self._config = None
 
     def _metrics(self, config: Config) -> Exporter | None:
         if config.metrics.port is None:
@@ -89,4 +89,4 @@ class Exporters:
         from .mqtt import MqttClient
 
         password = find_password(config.mqtt.password_file, MQTT_PASSWORD)
-        return MqttClient(config.mqtt, password, machine_id(self._memory), self._snapshot, self._tell)
+        return MqttClient(config.mqtt, password, machine_id(self._store), self._snapshot, self._tell)

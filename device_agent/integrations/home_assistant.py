@@ -1,7 +1,7 @@
-"""What a home sees of the speaker, and what it may ask for: topics and texts as Home Assistant likes them.
+"""Home Assistant: discovery message, state, commands and announcements, as topics and texts for an MQTT broker.
 
-Pure: ``mqtt`` carries it. The form is that of Home Assistant's MQTT discovery, one message for the whole device
-(https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload, since 2024.11).
+Pure: ``mqtt`` carries them. The form is that of MQTT discovery, one message for the whole device, since 2024.11
+(https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload).
 """
 
 from __future__ import annotations
@@ -11,29 +11,34 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
-from ..core.actions import Action, Connect, Show
+from ..core.actions import Connect, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import Announcement, Event, MuteAsked, StopAsked, VolumeAsked
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 
-LONGEST_SAID = 1000
-"""Characters of an announcement."""
-MOST_ANNOUNCEMENTS = 8
-"""So many wait until nobody speaks; more are refused."""
-STALE_S = 600.0
-"""An announcement that waited so long is news no more."""
-ASKED = "Say the following to everybody in the room, word for word and in its own language, and nothing else: {}"
+MAX_ANNOUNCEMENT_CHARS = 1000
+MAX_ANNOUNCEMENTS = 8
+"""Announcements that may wait; more are refused."""
+ANNOUNCEMENT_EXPIRY_S = 600.0
+"""An announcement that has waited longer is dropped."""
+ANNOUNCEMENT_PROMPT = (
+    "Say the following to everybody in the room, word for word and in its own language, and nothing else: {}"
+)
+MAX_STATE_CHARS = 255
+"""Longest state in Home Assistant."""
 
-_MOODS_AT_REST = frozenset(MOODS[state] for state in RESTING)
+_RESTING_MOODS = frozenset(MOODS[state] for state in RESTING)
 _ON, _OFF = "ON", "OFF"
 
 
 class HomeAssistant:
-    """The names of one speaker in its home: *name* is for people and topics, *prefix* where the home looks for new
-    devices. *machine* is what tells two speakers of one name apart: broker and home know them by it, too."""
+    """Topics and messages of one speaker. *name* is shown and is part of the topics, *prefix* is where Home Assistant
+    looks for new devices, and *machine* distinguishes two speakers of one name."""
 
     def __init__(self, name: str = "", prefix: str = "homeassistant", machine: str = "") -> None:
         self.name = name or socket.gethostname()
@@ -43,18 +48,18 @@ class HomeAssistant:
         self.state = f"{base}/state"
         self.available = f"{base}/available"
         self.discovery = f"{prefix}/device/device-agent-{self.unique}/config" if prefix else ""
-        self.former = f"{prefix}/device/device-agent-{self.id}/config" if prefix and machine else ""
-        """Where a version before this one announced it: nothing is to be left there."""
+        self.former_discovery = f"{prefix}/device/device-agent-{self.id}/config" if prefix and machine else ""
+        """Topic of earlier versions, to be cleared."""
         self.mute, self.volume = f"{base}/mute/set", f"{base}/volume/set"
         self.say, self.stop = f"{base}/say", f"{base}/stop"
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The topics that somebody else writes to."""
+        """The topics to subscribe to."""
         return self.mute, self.volume, self.say, self.stop
 
-    def announced(self) -> str:
-        """Return the message that makes the speaker known."""
+    def discovery_message(self) -> str:
+        """Return the message that describes the speaker."""
         return json.dumps(
             {
                 "device": {
@@ -67,68 +72,40 @@ class HomeAssistant:
                 "origin": {"name": "device_agent", "sw_version": __version__},
                 "availability_topic": self.available,
                 "state_topic": self.state,
-                "components": {f"{self.id}_{key}": self._part(key, part) for key, part in self._parts().items()},
+                "components": dict(self._components()),
             }
         )
 
-    def _part(self, key: str, part: Mapping[str, Any]) -> dict[str, Any]:
-        return {"unique_id": f"device-agent-{self.unique}-{key}", **part}
+    def _components(self) -> list[tuple[str, dict[str, Any]]]:
+        part, diagnostic = self._component, {"entity_category": "diagnostic"}
+        moods: dict[str, Any] = {"device_class": "enum", "options": sorted(set(MOODS.values()))}
+        percent = {"min": 0, "max": 100, "unit_of_measurement": "%"}
+        minutes = {"state_class": "total_increasing", "unit_of_measurement": "min", **diagnostic}
+        online = {"device_class": "connectivity", **diagnostic}
+        return [
+            part("mood", "sensor", "Mood", icon="mdi:account-voice", value="mood", **moods),
+            part("muted", "switch", "Muted", icon="mdi:microphone-off", value="muted", command=self.mute),
+            part("volume", "number", "Volume", icon="mdi:volume-high", value="volume", command=self.volume, **percent),
+            part("say", "notify", "Say", command=self.say),
+            part("stop", "button", "Stop", icon="mdi:stop", command=self.stop),
+            part("connected", "binary_sensor", "Connected to its service", value="connected", **online),
+            part("minutes", "sensor", "Minutes connected today", value="minutes_today", **minutes),
+            part("trouble", "sensor", "Last error", value="last_error", **diagnostic),
+        ]
 
-    def _parts(self) -> dict[str, dict[str, Any]]:
-        moods = sorted(set(MOODS.values()))
-        return {
-            "mood": {
-                "platform": "sensor",
-                "name": "Mood",
-                "icon": "mdi:account-voice",
-                "device_class": "enum",
-                "options": moods,
-                "value_template": "{{ value_json.mood }}",
-            },
-            "muted": {
-                "platform": "switch",
-                "name": "Muted",
-                "icon": "mdi:microphone-off",
-                "command_topic": self.mute,
-                "value_template": "{{ value_json.muted }}",
-            },
-            "volume": {
-                "platform": "number",
-                "name": "Volume",
-                "icon": "mdi:volume-high",
-                "command_topic": self.volume,
-                "min": 0,
-                "max": 100,
-                "unit_of_measurement": "%",
-                "value_template": "{{ value_json.volume }}",
-            },
-            "say": {"platform": "notify", "name": "Say", "command_topic": self.say},
-            "stop": {"platform": "button", "name": "Stop", "icon": "mdi:stop", "command_topic": self.stop},
-            "connected": {
-                "platform": "binary_sensor",
-                "name": "Connected to its service",
-                "device_class": "connectivity",
-                "entity_category": "diagnostic",
-                "value_template": "{{ value_json.connected }}",
-            },
-            "minutes": {
-                "platform": "sensor",
-                "name": "Minutes connected today",
-                "state_class": "total_increasing",
-                "unit_of_measurement": "min",
-                "entity_category": "diagnostic",
-                "value_template": "{{ value_json.minutes_today }}",
-            },
-            "trouble": {
-                "platform": "sensor",
-                "name": "Last error",
-                "entity_category": "diagnostic",
-                "value_template": "{{ value_json.last_error }}",
-            },
-        }
+    def _component(
+        self, key: str, platform: str, name: str, *, value: str = "", command: str = "", **more: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Return name and description of a component; *value* is its field of ``state_message``."""
+        made = {"unique_id": f"device-agent-{self.unique}-{key}", "platform": platform, "name": name, **more}
+        if value:
+            made["value_template"] = f"{{{{ value_json.{value} }}}}"
+        if command:
+            made["command_topic"] = command
+        return f"{self.id}_{key}", made
 
-    def told(self, snapshot: Mapping[str, Any]) -> str:
-        """Return the state as the home is told it, from ``Statistics.snapshot``."""
+    def state_message(self, snapshot: StatusSnapshot) -> str:
+        """Return the state."""
         error = snapshot["last_error"]
         return json.dumps(
             {
@@ -138,21 +115,23 @@ class HomeAssistant:
                 "connected": _ON if snapshot["connected"]["now"] else _OFF,
                 "minutes_today": round(snapshot["connected"]["today_s"] / 60),
                 "turns": snapshot["counts"]["turns"],
-                "last_error": error["text"][:255] if error else "",  # the longest state there is in Home Assistant
+                "last_error": error["text"][:MAX_STATE_CHARS] if error else "",
             }
         )
 
-    def asked(self, topic: str, payload: bytes) -> Event | str:
-        """Return what a message on one of ``commands`` asks for: an event, or words to be said.
+    def parse_command(self, topic: str, payload: bytes) -> Event | str:
+        """Return the meaning of a message on one of ``commands``: an event, or the text of an announcement.
 
-        Raises ValueError with a sentence for who sent it.
+        Raises ValueError with a sentence for the log.
         """
         try:
             text = payload.decode().strip()
         except UnicodeDecodeError:
             raise ValueError(f"the message on {topic} is not UTF-8") from None
         if topic == self.say:
-            return _announcement(text)
+            if not text or len(text) > MAX_ANNOUNCEMENT_CHARS:
+                raise ValueError(f"an announcement has 1 to {MAX_ANNOUNCEMENT_CHARS} characters, not {len(text)}")
+            return text
         if topic == self.stop:
             return StopAsked()
         if topic == self.mute and text.upper() in (_ON, _OFF):
@@ -162,16 +141,10 @@ class HomeAssistant:
         raise ValueError(f"the message on {topic} is neither ON, OFF nor a number from 0 to 100")
 
 
-def _announcement(text: str) -> str:
-    if not text or len(text) > LONGEST_SAID:
-        raise ValueError(f"an announcement has 1 to {LONGEST_SAID} characters, not {len(text)}")
-    return text
-
-
 class Announcements:
-    """Has words said when nobody speaks, one after the other. It watches the agent, in the main thread.
+    """Observer that queues announcements, and puts one into the inbox by *tell* when the conversation rests.
 
-    ``say`` belongs to any thread; *tell* puts an event into the inbox.
+    ``say`` is for any thread.
     """
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
@@ -179,30 +152,27 @@ class Announcements:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Announcement, float]] = deque()
         self._resting = False
-        self._offered: Announcement | None = None  # to the conversation, which may just have begun something else
-        self._cause: Event | None = None
+        self._offered: Announcement | None = None  # to the conversation, which may be in another turn by then
 
     def say(self, text: str, now: float) -> None:
-        """Have *text* said. Raises ValueError where too much waits already."""
+        """Queue *text*. Raises ValueError if too many wait already."""
         with self._lock:
-            if len(self._waiting) >= MOST_ANNOUNCEMENTS:
-                raise ValueError(f"{MOST_ANNOUNCEMENTS} announcements wait already; this one is left out")
-            self._waiting.append((Announcement(ASKED.format(text), text), now))
+            if len(self._waiting) >= MAX_ANNOUNCEMENTS:
+                raise ValueError(f"{MAX_ANNOUNCEMENTS} announcements wait already; this one is left out")
+            self._waiting.append((Announcement(ANNOUNCEMENT_PROMPT.format(text), text), now))
             self._offer(now)
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         with self._lock:
-            match word:
-                case Event():
-                    self._cause = word
-                case Connect() if self._cause is self._offered and self._waiting:
-                    self._waiting.popleft()  # it is being said
-                case Show(mood):
-                    self._resting, self._offered = mood in _MOODS_AT_REST, None
-                    self._offer(now)
+            if step.event is self._offered and Connect() in step.actions and self._waiting:
+                self._waiting.popleft()  # it is being said
+            for action in step.actions:
+                if isinstance(action, Show):
+                    self._resting, self._offered = action.mood in _RESTING_MOODS, None
+                    self._offer(step.now)
 
     def _offer(self, now: float) -> None:
-        while self._waiting and now - self._waiting[0][1] > STALE_S:
+        while self._waiting and now - self._waiting[0][1] > ANNOUNCEMENT_EXPIRY_S:
             self._waiting.popleft()
         if self._resting and self._offered is None and self._waiting:
             self._offered = self._waiting[0][0]

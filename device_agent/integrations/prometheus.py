@@ -1,4 +1,4 @@
-"""Figures for Prometheus, on a port of this machine alone. The only file that knows prometheus-client."""
+"""Prometheus endpoint: metrics on a port of this machine. The only file that imports prometheus-client."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from ..core.actions import Action
 from ..core.conversation import MOODS
 from ..core.errors import ConfigError, missing
-from ..core.events import Event
+from ..core.status_snapshot import StatusSnapshot
+from ..core.transition import Transition
 
 try:
     from prometheus_client import CollectorRegistry
@@ -27,42 +27,49 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-PATIENCE_S = 0.5
-"""How long a reader may take to ask, and to take the answer: there is one at a time, and it is on this machine."""
+SCRAPE_TIMEOUT_S = 0.5
+"""Time for a request and for its answer: clients are served one at a time, and are on this machine."""
 
 
 class PrometheusExporter:
-    """Answers who scrapes ``http://127.0.0.1:PORT/metrics``. ``run`` is the work of a thread of its own.
+    """HTTP server for ``http://127.0.0.1:PORT/metrics``, with a thread of its own, which calls ``run``.
 
-    *snapshot* returns ``Statistics.snapshot`` of the moment; it is called when somebody scrapes, never otherwise.
-    Raises ConfigError where the port is taken; so does the import of this module where the library is missing.
+    *snapshot* is called for each request. Raises ConfigError if the port is taken; so does the import of this module
+    if the library is missing.
     """
 
-    def __init__(self, port: int, snapshot: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, port: int, snapshot: Callable[[], StatusSnapshot]) -> None:
+        self._snapshot = snapshot
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
         try:
-            self._server = make_server(LOOPBACK, port, _app(snapshot), _Server, _Handler)
+            self._server = make_server(LOOPBACK, port, make_wsgi_app(registry), _Server, _Handler)
         except OSError as error:
             raise ConfigError(f"metrics.port: {port} cannot be used: {error.strerror}; choose another") from error
         self.port: int = self._server.server_port
 
-    def __call__(self, word: Event | Action, now: float) -> None:
-        """Whoever scrapes sees it in the figures."""
+    def __call__(self, step: Transition) -> None:
+        """Do nothing: the snapshot has it."""
+
+    def collect(self) -> Iterator[Any]:
+        """Return the metrics of now, for the registry."""
+        return families(self._snapshot())
 
     def run(self, stopping: threading.Event) -> None:
-        """Answer, one at a time, until *stopping* is set and ``wake`` is called."""
+        """Answer requests until *stopping* is set and ``wake`` is called."""
         log.info("figures for Prometheus are at http://%s:%d/metrics", LOOPBACK, self.port)
         with self._server:
             while not stopping.is_set():
                 self._server.handle_request()
 
     def wake(self) -> None:
-        """Look at the world: somebody wants us to stop."""
-        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), PATIENCE_S):
-            pass  # who waits for a request gets one
+        """Make ``run`` look at *stopping*, by a connection without a request."""
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), SCRAPE_TIMEOUT_S):
+            pass
 
 
 class _Server(WSGIServer):
-    """Looks nobody up, and makes no fuss about a reader who goes or says nothing."""
+    """HTTP server that looks up no host name, and logs a broken connection only for debugging."""
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)
@@ -74,59 +81,45 @@ class _Server(WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = PATIENCE_S
+    timeout = SCRAPE_TIMEOUT_S
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its name in the base class
-        """A scrape every few seconds is no news."""
+        """Log nothing: a scrape comes every few seconds."""
 
 
-def _app(snapshot: Callable[[], dict[str, Any]]) -> Any:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(snapshot))
-    return make_wsgi_app(registry)
-
-
-class _Figures:
-    """Makes the figures of a moment into those of Prometheus."""
-
-    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterator[Any]:
-        now = self._snapshot()
-        connected, latency = now["connected"], now["latency"]
-        yield InfoMetricFamily("device_agent", "What this is.", value={"version": now["version"]})
-        moods = {mood: mood == now["mood"] for mood in MOODS.values()}
-        yield StateSetMetricFamily("device_agent_mood", "What the light shows.", value=moods)
-        for name, text, value in (
-            ("uptime_seconds", "Since the agent started.", now["uptime_s"]),
-            ("volume_percent", "The volume.", now["volume"]),
-            ("muted", "Whether the microphone is closed.", now["muted"]),
-            ("connected", "Whether there is a connection to a service.", connected["now"]),
-            ("connected_today_seconds", "For how long there was a connection today.", connected["today_s"]),
-            ("daily_limit_reached", "Whether connection.daily_minutes are used up.", connected["spent"]),
-            ("configuration_wrong", "Whether the saved configuration is wrong.", now["config"]["state"] != "in use"),
-            ("latency_turns", "How many of the last turns the latency covers.", latency["turns"]),
-        ):
-            yield GaugeMetricFamily(f"device_agent_{name}", text, value=float(value))
-        yield CounterMetricFamily(
-            "device_agent_connected_seconds", "For how long there was a connection, in all.", value=connected["total_s"]
-        )
-        for name, value in now["counts"].items():
-            yield CounterMetricFamily(
-                f"device_agent_{name}", f"{name.replace('_', ' ')}, since the start.", value=value
-            )
-        lost = GaugeMetricFamily("device_agent_device_lost", "Whether a sound device is gone.", labels=["device"])
-        for device in ("microphone", "speaker"):
-            lost.add_metric([device], float(any(each["device"] == device for each in now["lost"])))
-        yield lost
-        steps = GaugeMetricFamily(
-            "device_agent_latency_seconds",
-            "The parts of the wait from the end of speech to the first sound, of the last turns.",
-            labels=["step", "where", "quantile"],
-        )
-        for step in latency["steps"]:
-            for quantile, key in (("0.5", "median_ms"), ("0.99", "p99_ms")):
-                if step[key] is not None:
-                    steps.add_metric([step["name"], step["where"], quantile], step[key] / 1000)
-        yield steps
+def families(now: StatusSnapshot) -> Iterator[Any]:
+    """Yield the metric families of a snapshot."""
+    connected, latency = now["connected"], now["latency"]
+    yield InfoMetricFamily("device_agent", "What this is.", value={"version": now["version"]})
+    moods = {mood: mood == now["mood"] for mood in MOODS.values()}
+    yield StateSetMetricFamily("device_agent_mood", "What the light shows.", value=moods)
+    for name, text, value in (
+        ("uptime_seconds", "Since the agent started.", now["uptime_s"]),
+        ("volume_percent", "The volume.", now["volume"]),
+        ("muted", "Whether the microphone is closed.", now["muted"]),
+        ("connected", "Whether there is a connection to a service.", connected["now"]),
+        ("connected_today_seconds", "For how long there was a connection today.", connected["today_s"]),
+        ("daily_limit_reached", "Whether connection.daily_minutes are used up.", connected["spent"]),
+        ("configuration_wrong", "Whether the saved configuration is wrong.", now["config"]["state"] != "in use"),
+        ("latency_turns", "How many of the last turns the latency covers.", latency["turns"]),
+    ):
+        yield GaugeMetricFamily(f"device_agent_{name}", text, value=float(value))
+    in_all = "For how long there was a connection, in all."
+    yield CounterMetricFamily("device_agent_connected_seconds", in_all, value=connected["total_s"])
+    for name, count in cast("dict[str, int]", now["counts"]).items():
+        text = f"{name.replace('_', ' ')}, since the start."
+        yield CounterMetricFamily(f"device_agent_{name}", text, value=count)
+    lost = GaugeMetricFamily("device_agent_device_lost", "Whether a sound device is gone.", labels=["device"])
+    for device in ("microphone", "speaker"):
+        lost.add_metric([device], float(any(each["device"] == device for each in now["lost"])))
+    yield lost
+    steps = GaugeMetricFamily(
+        "device_agent_latency_seconds",
+        "The parts of the wait from the end of speech to the first sound, of the last turns.",
+        labels=["step", "where", "quantile"],
+    )
+    for step in latency["steps"]:
+        for quantile, wait_ms in (("0.5", step["median_ms"]), ("0.99", step["p99_ms"])):
+            if wait_ms is not None:
+                steps.add_metric([step["name"], step["where"], quantile], wait_ms / 1000)
+    yield steps

@@ -1,4 +1,4 @@
-"""Looks through the window of a running agent, from another process."""
+"""Status client: reads snapshots from the socket of a running agent."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..core.errors import AgentError
 from ..core.printable import printable
+from ..core.status_snapshot import StatusSnapshot
 from ..runtime import systemd
-from .server import LONGEST, SNAPSHOT, WATCH
+from .server import MAX_ANSWER_BYTES, SNAPSHOT, WATCH
 
-Snapshot = dict[str, Any]
-
-ANSWER_S = 3.0
-"""How long an agent may take to answer; and, when it is watched, to send the next snapshot."""
+ANSWER_TIMEOUT_S = 3.0
+"""Longest wait for an answer, and for the next snapshot of a stream."""
 
 
 class StatusUnavailable(AgentError):
-    """There is no agent that one could look at."""
+    """No running agent answers."""
 
 
-def ask(at: Sequence[Path]) -> Snapshot:
-    """Return one snapshot. Raises NotSeen."""
-    with StatusStream(at, SNAPSHOT) as looking:
-        return looking.next()
+def fetch_snapshot(paths: Sequence[Path]) -> StatusSnapshot:
+    """Return one snapshot. Raises StatusUnavailable."""
+    with StatusStream(paths, SNAPSHOT) as stream:
+        return stream.next()
 
 
-def stream(at: Sequence[Path]) -> Iterator[Snapshot]:
-    """Return one snapshot after the other, until the agent ends. Raises NotSeen."""
-    with StatusStream(at, WATCH) as looking:
+def watch_snapshots(paths: Sequence[Path]) -> Iterator[StatusSnapshot]:
+    """Yield snapshots until the agent ends. Raises StatusUnavailable."""
+    with StatusStream(paths) as stream:
         while True:
-            yield looking.next()
+            yield stream.next()
 
 
 class StatusStream:
-    """A look through the window. Belongs to one thread."""
+    """Connection to the first of *paths* at which an agent listens. Belongs to one thread.
 
-    def __init__(self, at: Sequence[Path], request: bytes = WATCH) -> None:
-        """Connect to the first of the windows *at* that is open. Raises NotSeen."""
-        self._sock = _connected(at)
+    The constructor, ``next`` and ``ready`` raise StatusUnavailable.
+    """
+
+    def __init__(self, paths: Sequence[Path], request: bytes = WATCH) -> None:
+        self._sock = _connected(paths)
         self._rest = b""
-        with suppress(OSError):  # we were shown the door; what is to be read says why
+        with suppress(OSError):  # closed by the server; what it sent before says why
             self._sock.sendall(request)
 
     def __enter__(self) -> StatusStream:
@@ -58,18 +59,15 @@ class StatusStream:
         """For select."""
         return self._sock.fileno()
 
-    def next(self) -> Snapshot:
-        """Wait for the next snapshot. Raises NotSeen where none comes."""
-        while b"\n" not in self._rest:
-            self._read()
-        return self._taken()[0]
+    def next(self) -> StatusSnapshot:
+        """Wait for the next snapshot."""
+        while (snapshot := self.ready()) is None:
+            pass
+        return snapshot
 
-    def ready(self) -> Snapshot | None:
-        """There is something to read: return the latest snapshot, if one is complete. Raises NotSeen."""
+    def ready(self) -> StatusSnapshot | None:
+        """Read what has arrived; return the latest snapshot, if one is complete."""
         self._read()
-        return self._taken()[-1] if b"\n" in self._rest else None
-
-    def _taken(self) -> list[Snapshot]:
         *lines, self._rest = self._rest.split(b"\n")
         try:
             answers = [_clean(json.loads(line)) for line in lines]
@@ -80,44 +78,48 @@ class StatusStream:
                 raise StatusUnavailable("the answer of the device-agent cannot be understood")
             if "error" in answer:
                 raise StatusUnavailable(f"the device-agent shows no status now: {answer['error']}")
-        return answers
+        return cast("StatusSnapshot", answers[-1]) if answers else None
 
     def _read(self) -> None:
         try:
             read = self._sock.recv(1 << 16)
         except TimeoutError as error:
             raise StatusUnavailable(
-                f"the device-agent does not answer within {ANSWER_S:g} s: it hangs, or is stopped"
+                f"the device-agent does not answer within {ANSWER_TIMEOUT_S:g} s: it hangs, or is stopped"
             ) from error
         except OSError as error:
             raise StatusUnavailable(f"the connection to the device-agent broke: {error.strerror}") from error
         self._rest += read
         if not read:
             raise StatusUnavailable("the device-agent has ended")
-        if len(self._rest) > LONGEST:
+        if len(self._rest) > MAX_ANSWER_BYTES:
             raise StatusUnavailable("the answer of the device-agent does not end")
 
 
-def _connected(at: Sequence[Path]) -> socket.socket:
-    closed: Path | None = None
-    for path in at:
+def _connected(paths: Sequence[Path]) -> socket.socket:
+    forbidden: Path | None = None
+    for path in paths:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(ANSWER_TIMEOUT_S)
         try:
             sock.connect(str(path))
-        except OSError as error:  # nobody is there, or the path is too long to be one
+        except OSError as error:  # no agent listens, or the path is too long for a socket
             sock.close()
             if isinstance(error, BlockingIOError | TimeoutError):
                 raise StatusUnavailable("the device-agent accepts no connection: it hangs, or is stopped") from error
             if isinstance(error, PermissionError):
-                closed = closed or path
+                forbidden = forbidden or path
         else:
             return sock
-    raise StatusUnavailable(_forbidden(closed) if closed else "\n".join(["no device-agent is running here", *_unit()]))
+    if forbidden:
+        raise StatusUnavailable(_forbidden(forbidden))
+    unit = systemd.unit_properties("LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText")
+    about_unit = _explained(unit) if unit.get("LoadState") == "loaded" else ()
+    raise StatusUnavailable("\n".join(["no device-agent is running here", *about_unit]))
 
 
 def _forbidden(path: Path) -> str:
-    """Say who may look through the window at *path*."""
+    """Return which group may connect to *path*."""
     try:
         group = grp.getgrgid(path.stat().st_gid).gr_name
     except (OSError, KeyError):
@@ -128,20 +130,12 @@ def _forbidden(path: Path) -> str:
     )
 
 
-def _unit() -> Iterator[str]:
-    """Yield what systemd says about the unit, if there is one."""
-    told = systemd.unit_properties("LoadState", "ActiveState", "SubState", "ExecMainStatus", "StatusText")
-    if told.get("LoadState") == "loaded":
-        yield from _explained(told)
-
-
-def _explained(told: dict[str, str]) -> Iterator[str]:
-    """Say what the properties of the unit mean, and what to do."""
-    active = told.get("ActiveState", "unknown")
-    yield f"systemd: {systemd.UNIT_NAME}.service is {active} ({told.get('SubState', 'unknown')})" + (
-        f', it says "{told["StatusText"]}"' if told.get("StatusText") else ""
-    )
-    if told.get("ExecMainStatus") == "78":
+def _explained(unit: dict[str, str]) -> Iterator[str]:
+    """Yield the meaning of the properties of the systemd unit, and what to do."""
+    active = unit.get("ActiveState", "unknown")
+    text = f', it says "{unit["StatusText"]}"' if unit.get("StatusText") else ""
+    yield f"systemd: {systemd.UNIT_NAME}.service is {active} ({unit.get('SubState', 'unknown')}){text}"
+    if unit.get("ExecMainStatus") == "78":
         yield "Its configuration or its key is wrong. What is wrong, and what to do: sudo device-agent check"
     elif active == "inactive":
         yield "Start it: sudo systemctl start device-agent"
@@ -150,7 +144,7 @@ def _explained(told: dict[str, str]) -> Iterator[str]:
 
 
 def _clean(value: Any) -> Any:
-    """Return *value* without what a terminal would obey."""
+    """Return *value* without control characters, which a terminal would obey."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""``device-agent status --watch`` on a terminal: shows the agent until somebody presses q."""
+"""Dashboard: ``device-agent status --watch`` on a terminal."""
 
 from __future__ import annotations
 
@@ -13,79 +13,78 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from .client import ANSWER_S, StatusStream, StatusUnavailable
+from .client import ANSWER_TIMEOUT_S, StatusStream, StatusUnavailable
 from .page import StatusPage
 
-QUIT = {b"q", b"Q", b"\x03", b""}
-"""Keys that end it; b"" is a terminal that has gone."""
-AGAIN_S = 1.0
-"""An agent that is not there is looked for so often."""
+QUIT_KEYS = {b"q", b"Q", b"\x03", b""}
+"""An empty read means that the terminal has gone."""
+RETRY_S = 1.0
+"""Pause between two attempts to reach an agent."""
 
 
-def live(out: TextIO, keys: TextIO, at: Sequence[Path]) -> None:
-    """Show the agent whose window is one of *at* on the terminal *out*, until q, Ctrl-C or SIGTERM; wait for it where
-    there is none. For the main thread. Raises KeyboardInterrupt on Ctrl-C, with the terminal as it was before."""
-    screen = StatusPage(out)
-    with _ended_by_signals(), _keyboard(keys) as keyboard, screen.live():
-        watcher = _Watcher(screen, keyboard, at)
-        while watcher.goes_on():
+def run_dashboard(out: TextIO, keys: TextIO, at: Sequence[Path]) -> None:
+    """Show the agent at one of the sockets *at* on the terminal *out*, until q, Ctrl-C or SIGTERM; wait for an agent
+    if there is none. For the main thread. Raises KeyboardInterrupt on Ctrl-C, with the terminal restored."""
+    page = StatusPage(out)
+    with _signals_raise_interrupt(), _cbreak(keys) as keyboard, page.live():
+        dashboard = _Dashboard(page, keyboard, at)
+        while dashboard.show_agent() and dashboard.pause():
             pass
 
 
-class _Watcher:
-    """What is looked at, and what is shown of it."""
+class _Dashboard:
+    """One page, and the keyboard that ends it. The methods return False once a key has."""
 
-    def __init__(self, screen: StatusPage, keyboard: int | None, at: Sequence[Path]) -> None:
-        self._screen, self._keyboard, self._at = screen, keyboard, at
+    def __init__(self, page: StatusPage, keyboard: int | None, at: Sequence[Path]) -> None:
+        self._page, self._keyboard, self._at = page, keyboard, at
 
-    def goes_on(self) -> bool:
-        """Show one agent until it ends, or that there is none; return False when somebody has seen enough."""
+    def show_agent(self) -> bool:
+        """Show one agent until it ends, or that there is none."""
         try:
-            with StatusStream(self._at) as stream:
-                return self._show(stream)
+            with StatusStream(self._at) as stream, self._selector() as selector:
+                selector.register(stream, selectors.EVENT_READ)
+                return self._show(stream, selector)
         except StatusUnavailable as error:
-            self._screen.wait(str(error))
-        return self._wait()
+            self._page.wait(str(error))
+        return True
 
-    def _show(self, stream: StatusStream) -> bool:
-        with selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
-            self._listen(selector)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select(ANSWER_S)]
-                if not ready:
-                    raise StatusUnavailable(
-                        f"the device-agent has said nothing for {ANSWER_S:g} s: it hangs, or is stopped"
-                    )
-                if self._keyboard in ready and self._enough():
-                    return False
-                if stream in ready and (snapshot := stream.ready()):
-                    self._screen.show(snapshot)
+    def _show(self, stream: StatusStream, selector: selectors.BaseSelector) -> bool:
+        while True:
+            ready = [key.fileobj for key, _ in selector.select(ANSWER_TIMEOUT_S)]
+            if not ready:
+                raise StatusUnavailable(
+                    f"the device-agent has said nothing for {ANSWER_TIMEOUT_S:g} s: it hangs, or is stopped"
+                )
+            if self._keyboard in ready and self._quit():
+                return False
+            if stream in ready and (snapshot := stream.ready()):
+                self._page.show(snapshot)
 
-    def _wait(self) -> bool:
-        """Wait a moment; return False when somebody has seen enough."""
-        with selectors.DefaultSelector() as selector:
-            self._listen(selector)
-            until = time.monotonic() + AGAIN_S
+    def pause(self) -> bool:
+        """Wait before the next attempt."""
+        with self._selector() as selector:
+            until = time.monotonic() + RETRY_S
             while (left := until - time.monotonic()) > 0:
-                if selector.select(left) and self._enough():
+                if selector.select(left) and self._quit():
                     return False
         return True
 
-    def _listen(self, selector: selectors.BaseSelector) -> None:
+    def _selector(self) -> selectors.BaseSelector:
+        selector = selectors.DefaultSelector()
         if self._keyboard is not None:
             selector.register(self._keyboard, selectors.EVENT_READ)
+        return selector
 
-    def _enough(self) -> bool:
+    def _quit(self) -> bool:
         try:
-            return self._keyboard is not None and os.read(self._keyboard, 1) in QUIT
+            return self._keyboard is not None and os.read(self._keyboard, 1) in QUIT_KEYS
         except OSError:  # the terminal has gone
             return True
 
 
 @contextmanager
-def _keyboard(keys: TextIO) -> Iterator[int | None]:
-    """Read single keys, without showing them; afterwards the terminal is as it was. None where there is no terminal."""
+def _cbreak(keys: TextIO) -> Iterator[int | None]:
+    """Read single keys without echo, and restore the terminal afterwards. Yields None where *keys* is no terminal."""
     if not keys.isatty():
         yield None
         return
@@ -98,11 +97,11 @@ def _keyboard(keys: TextIO) -> Iterator[int | None]:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end it like Ctrl-C; Ctrl-Z would leave the terminal as it is now, and does nothing."""
+def _signals_raise_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP act like Ctrl-C, and ignore Ctrl-Z, which would not restore the terminal."""
     with ExitStack() as restored:
         for number, handler in (
-            (signal.SIGINT, signal.default_int_handler),  # who begins in the background begins without
+            (signal.SIGINT, signal.default_int_handler),  # a process started in the background ignores it otherwise
             (signal.SIGTERM, signal.default_int_handler),
             (signal.SIGHUP, signal.default_int_handler),
             (signal.SIGTSTP, signal.SIG_IGN),

@@ -1,8 +1,7 @@
-"""A window in the running agent: a unix socket through which one may look and nothing else.
+"""Status server: a unix socket that sends snapshots as lines of JSON, and takes no orders.
 
-Who connects says ``snapshot`` or ``watch`` and a newline, and is answered with one line of JSON, or with one after the
-other: snapshots of the statistics, or ``{"error": ...}``. The socket belongs to the group of the agent's user; nobody
-else may look.
+A client sends ``snapshot`` or ``watch`` and a newline, and gets one snapshot, or one after the other; or
+``{"error": ...}``. Only the user and the group of the agent can connect.
 """
 
 from __future__ import annotations
@@ -15,88 +14,89 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from ..core.status_snapshot import Levels, StatusSnapshot
 from ..runtime.paths import status_path
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT, WATCH = b"snapshot\n", b"watch\n"
-MODE = 0o660
-MOST = 4
-"""So many may look at the same time."""
-ASK_S, TAKE_S = 2.0, 3.0
-"""How long somebody may take to say what he wants, and to take what he was sent."""
-FULL_S = 1.0
-"""How long nobody is let in when the process has too much open."""
-EVERY_S = 0.125
-"""Who watches is sent a snapshot so often."""
-LONGEST = 1 << 20
-"""Bytes of an answer; a few thousand are usual."""
+MAX_REQUEST_BYTES = 64
+MAX_ANSWER_BYTES = 1 << 20
+"""A few thousand are usual."""
+SOCKET_MODE = 0o660
+MAX_VIEWERS = 4
+REQUEST_TIMEOUT_S, SEND_TIMEOUT_S = 2.0, 3.0
+"""A viewer that takes longer to send its request, or to receive a line, is disconnected."""
+NO_DESCRIPTOR_PAUSE_S = 1.0
+"""Pause before the next connection is accepted when the process has too many open files."""
+SNAPSHOT_INTERVAL_S = 0.125
 
 
-class Shown(Protocol):
-    """What there is to see. Called by the thread of the window."""
+class StatusSource(Protocol):
+    """Source of the snapshots. Called by the thread of the server."""
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Return how everything is."""
+    def snapshot(self, now: float) -> StatusSnapshot:
+        """Return the status of now, without levels."""
 
-    def levels(self) -> dict[str, float] | None:
-        """Return how loud it was since the last call."""
+    def levels(self) -> Levels | None:
+        """Return the levels since the last call."""
 
-    def listen(self, wanted: bool) -> None:
-        """Whether ``levels`` will be called."""
+    def measure_levels(self, wanted: bool) -> None:
+        """Measure the levels from now on, or no longer."""
 
 
 class StatusServer:
-    """``run`` is the work of a thread of its own; ``wake`` may be called from any.
+    """Server with a thread of its own, which calls ``run``; ``wake`` is for any thread.
 
-    An agent that cannot have a window says so in the log, and works without.
+    If the socket cannot be opened, a line of the log says so, and the agent works without it.
     """
 
-    def __init__(self, shown: Shown, path: Path | None = None) -> None:
-        self._shown, self._path = shown, path or status_path()
+    def __init__(self, source: StatusSource, path: Path | None = None) -> None:
+        self._source, self._path = source, path or status_path()
         self._woken, self._wake = socket.socketpair()
 
     def wake(self) -> None:
-        """Look at the world: somebody wants us to stop."""
-        with suppress(OSError):  # it is over already
+        """Make ``run`` look at *stopping*."""
+        with suppress(OSError):  # it has returned
             self._wake.send(b"\0")
 
     def run(self, stopping: threading.Event) -> None:
-        """Let people look until *stopping* is set and ``wake`` is called."""
+        """Serve until *stopping* is set and ``wake`` is called."""
         with closing(self._woken), closing(self._wake):
             try:
-                with _opened(self._path) as door, selectors.DefaultSelector() as selector:
-                    _Viewers(self._shown, door, self._woken, selector, stopping).attend()
+                with _listening(self._path) as listener, selectors.DefaultSelector() as selector:
+                    selector.register(self._woken, selectors.EVENT_READ)
+                    _Viewers(self._source, listener, selector, stopping).serve()
             except OSError as error:
                 why = error.strerror or error
                 log.warning("device-agent status will show nothing: %s cannot be opened: %s", self._path, why)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[socket.socket]:
-    """Open the socket at *path*, in place of one that a crashed process left. Raises OSError.
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """Listen at *path*, in place of a socket that a crashed process left. Raises OSError.
 
-    A file beside it is locked for as long as it is open: so a socket without a lock is left over from an agent that has
-    ended, and one in use is never taken away. Only this user can open that file, so no other can lock it.
+    A file beside it stays locked meanwhile: a socket without a lock is left over, and one in use is never replaced.
+    Only this user can open that file, so no other user can lock it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _lock(lock)
         path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as door:
-            os.fchmod(door.fileno(), 0o600)  # before anybody can see it
-            door.bind(str(path))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
+            os.fchmod(listener.fileno(), 0o600)  # before it can be seen
+            listener.bind(str(path))
             try:
-                door.listen(MOST)
-                door.setblocking(False)
-                path.chmod(MODE)  # last: who sees it like this can come in
-                yield door
+                listener.listen(MAX_VIEWERS)
+                listener.setblocking(False)
+                path.chmod(SOCKET_MODE)  # last: from now on the group can connect
+                yield listener
             finally:
                 path.unlink(missing_ok=True)
     finally:
@@ -111,164 +111,146 @@ def _lock(file: int) -> None:
 
 
 class _Viewer:
-    """Somebody who looks."""
+    """One connection. Its methods raise OSError when it is over."""
 
     def __init__(self, sock: socket.socket, now: float) -> None:
         self.sock = sock
         self.watching = False
-        self.deadline: float | None = now + ASK_S
-        self._asked = b""
-        self._rest = b""  # of what is on its way to him
-        self._last = False  # and then goodbye
+        self.deadline: float | None = now + REQUEST_TIMEOUT_S
+        self._request = self._unsent = b""
+        self._last = False  # the connection ends with what is unsent
 
     @property
-    def busy(self) -> bool:
-        """Whether he has not taken all of what he was sent."""
-        return bool(self._rest)
+    def events(self) -> int:
+        """What to wait for."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
 
-    def hear(self) -> bytes:
-        """Return his request when it is complete. Raises OSError where he is gone, or says too much."""
-        heard = self.sock.recv(64)
-        self._asked += heard
-        if not heard or self.watching or self._last:
+    def receive(self) -> bytes:
+        """Return the request once it is complete."""
+        received = self.sock.recv(MAX_REQUEST_BYTES)
+        self._request += received
+        if not received or self.watching or self._last:
             raise ConnectionError("the client closed the connection or sent more than one request")
-        if not self._asked.endswith(b"\n") and len(self._asked) < 64:
+        if not self._request.endswith(b"\n") and len(self._request) < MAX_REQUEST_BYTES:
             return b""
         self.deadline = None
-        return self._asked
+        return self._request
 
-    def tell(self, line: bytes, now: float, *, last: bool = False) -> None:
-        """Send *line*, unless he is busy with another. Raises OSError where he is gone, or was told the *last*."""
-        if not self._rest:
-            self._rest, self._last, self.deadline = line, last, now + TAKE_S
-            self.send()
+    def send(self, line: bytes, now: float, *, last: bool = False) -> None:
+        """Send *line*, unless the line before it is still being sent."""
+        if not self._unsent:
+            self._unsent, self._last, self.deadline = line, last, now + SEND_TIMEOUT_S
+            self.flush()
 
-    def send(self) -> None:
-        """Send what he takes of it. Raises OSError like ``tell``."""
+    def flush(self) -> None:
+        """Send as much as the socket takes."""
         with suppress(BlockingIOError):
-            self._rest = self._rest[self.sock.send(self._rest) :]
-        if not self._rest:
+            self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        if not self._unsent:
             self.deadline = None
             if self._last:
                 raise ConnectionError("the client has received everything")
 
 
 class _Viewers:
-    """Behind the window: who looks at the moment, and what they are sent."""
+    """All connections."""
 
     def __init__(
         self,
-        shown: Shown,
-        door: socket.socket,
-        woken: socket.socket,
+        source: StatusSource,
+        listener: socket.socket,
         selector: selectors.BaseSelector,
         stopping: threading.Event,
     ) -> None:
-        self._shown, self._door, self._selector, self._stopping = shown, door, selector, stopping
-        self._guests: list[_Viewer] = []
-        self._next = 0.0  # snapshot for those who watch
-        selector.register(door, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
+        self._source, self._listener, self._selector, self._stopping = source, listener, selector, stopping
+        self._viewers: list[_Viewer] = []
+        self._next = 0.0  # when the next snapshot is due for those that watch
+        selector.register(listener, selectors.EVENT_READ)
 
-    def attend(self) -> None:
-        """Serve everybody until it is time to stop."""
+    def serve(self) -> None:
+        """Serve all viewers until it is time to stop."""
         try:
             while not self._stopping.is_set():
-                ready = self._selector.select(self._patience(time.monotonic()))
+                ready = self._selector.select(self._timeout(time.monotonic()))
                 now = time.monotonic()
                 for key, events in ready:
-                    self._serve(key, events, now)
-                self._show(now)
-                self._part(now)
+                    if key.fileobj is self._listener:
+                        self._accept(now)
+                    elif isinstance(viewer := key.data, _Viewer):
+                        with self._served(viewer):
+                            self._answer(viewer, events, now)
+                self._send_snapshot(now)
+                for viewer in [each for each in self._viewers if each.deadline is not None and now >= each.deadline]:
+                    self._close(viewer)
         finally:
-            for guest in list(self._guests):
-                self._leave(guest)
+            for viewer in list(self._viewers):
+                self._close(viewer)
 
-    def _patience(self, now: float) -> float | None:
-        """Return how long nothing can be due; None: for ever."""
-        due = [guest.deadline for guest in self._guests if guest.deadline is not None]
+    def _timeout(self, now: float) -> float | None:
+        """Return the seconds until something is due; None for never."""
+        due = [viewer.deadline for viewer in self._viewers if viewer.deadline is not None]
         if self._watched:
             due.append(self._next)
         return max(0.0, min(due) - now) if due else None
 
     @property
     def _watched(self) -> bool:
-        return any(guest.watching for guest in self._guests)
+        return any(viewer.watching for viewer in self._viewers)
 
-    def _serve(self, key: selectors.SelectorKey, events: int, now: float) -> None:
-        if key.fileobj is self._door:
-            self._welcome(now)
-        elif isinstance(key.data, _Viewer):
-            try:
-                if events & selectors.EVENT_WRITE:
-                    key.data.send()
-                if events & selectors.EVENT_READ:
-                    self._answer(key.data, key.data.hear(), now)
-            except OSError:
-                self._leave(key.data)
-            else:
-                self._await(key.data)
-
-    def _welcome(self, now: float) -> None:
+    def _accept(self, now: float) -> None:
         try:
-            sock, _ = self._door.accept()
-        except OSError:  # no descriptor is left for him
-            self._stopping.wait(FULL_S)
+            sock, _ = self._listener.accept()
+        except OSError:  # no descriptor is left
+            self._stopping.wait(NO_DESCRIPTOR_PAUSE_S)
             return
         sock.setblocking(False)
-        guest = _Viewer(sock, now)
-        self._guests.append(guest)
-        self._selector.register(sock, selectors.EVENT_READ, guest)
-        if len(self._guests) > MOST:
-            self._tell(guest, _refusal(f"{MOST} others are reading the status already"), now, last=True)
+        viewer = _Viewer(sock, now)
+        self._viewers.append(viewer)
+        self._selector.register(sock, selectors.EVENT_READ, viewer)
+        if len(self._viewers) > MAX_VIEWERS:
+            refusal = _line({"error": f"{MAX_VIEWERS} others are reading the status already"})
+            with self._served(viewer):
+                viewer.send(refusal, now, last=True)
 
-    def _answer(self, guest: _Viewer, request: bytes, now: float) -> None:
+    def _answer(self, viewer: _Viewer, events: int, now: float) -> None:
+        if events & selectors.EVENT_WRITE:
+            viewer.flush()
+        request = viewer.receive() if events & selectors.EVENT_READ else b""
         if request == WATCH:
-            guest.watching = True
-            self._shown.listen(True)
+            viewer.watching = True
+            self._source.measure_levels(True)
             self._next = now
         elif request == SNAPSHOT:
-            guest.tell(_line(self._shown.snapshot(now)), now, last=True)
+            viewer.send(_line(self._source.snapshot(now)), now, last=True)
         elif request:
-            guest.tell(_refusal("ask for snapshot or watch"), now, last=True)
+            viewer.send(_line({"error": "ask for snapshot or watch"}), now, last=True)
 
-    def _show(self, now: float) -> None:
-        """Show those who watch how things are, when it is time."""
+    def _send_snapshot(self, now: float) -> None:
+        """Send a snapshot with levels to the viewers that watch, when it is due."""
         if self._watched and now >= self._next:
-            self._next = now + EVERY_S
-            line = _line({**self._shown.snapshot(now), "levels": self._shown.levels()})
-            for guest in [guest for guest in self._guests if guest.watching]:
-                self._tell(guest, line, now)
+            self._next = now + SNAPSHOT_INTERVAL_S
+            line = _line({**self._source.snapshot(now), "levels": self._source.levels()})
+            for viewer in [viewer for viewer in self._viewers if viewer.watching]:
+                with self._served(viewer):
+                    viewer.send(line, now)
 
-    def _tell(self, guest: _Viewer, line: bytes, now: float, *, last: bool = False) -> None:
+    @contextmanager
+    def _served(self, viewer: _Viewer) -> Iterator[None]:
+        """Close the connection if it is over, else wait for its next event."""
         try:
-            guest.tell(line, now, last=last)
+            yield
         except OSError:
-            self._leave(guest)
+            self._close(viewer)
         else:
-            self._await(guest)
+            self._selector.modify(viewer.sock, viewer.events, viewer)
 
-    def _await(self, guest: _Viewer) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if guest.busy else 0)
-        self._selector.modify(guest.sock, events, guest)
-
-    def _part(self, now: float) -> None:
-        """Part from those who take too long."""
-        for guest in list(self._guests):
-            if guest.deadline is not None and now >= guest.deadline:
-                self._leave(guest)
-
-    def _leave(self, guest: _Viewer) -> None:
-        self._guests.remove(guest)
-        self._selector.unregister(guest.sock)
-        guest.sock.close()
-        if guest.watching and not self._watched:
-            self._shown.listen(False)
+    def _close(self, viewer: _Viewer) -> None:
+        self._viewers.remove(viewer)
+        self._selector.unregister(viewer.sock)
+        viewer.sock.close()
+        if viewer.watching and not self._watched:
+            self._source.measure_levels(False)
 
 
-def _line(answer: dict[str, Any]) -> bytes:
+def _line(answer: Mapping[str, object]) -> bytes:
     return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
-
-
-def _refusal(why: str) -> bytes:
-    return _line({"error": why})

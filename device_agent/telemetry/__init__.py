@@ -1,0 +1,1 @@
+"""Telemetry: observers that measure, count, log and record what the device does."""

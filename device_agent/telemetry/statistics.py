@@ -1,7 +1,4 @@
-"""What the agent does and has done, as figures: for ``device-agent status`` and whoever else wants to show them.
-
-No word of what was said is here, and no key.
-"""
+"""Statistics: counters, gauges and the status snapshot. They hold no speech and no key."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from .. import __version__
 from ..core.actions import Action, InterruptReply, Play, Show, StartAlarm, StopAlarm
-from ..core.conversation import MOODS, STARTING
+from ..core.conversation import MOODS, STARTING, State
 from ..core.events import (
     DeviceReady,
     Event,
@@ -34,30 +31,27 @@ from ..core.events import (
     ToolCall,
 )
 from ..core.redaction import quoted
+from ..core.status_snapshot import (
+    ConnectionStatus,
+    Counts,
+    LastError,
+    Latency,
+    LatencyStep,
+    Levels,
+    StatusSnapshot,
+    TurnSummary,
+)
+from ..core.transition import Transition
 from ..dsp.level_meter import LevelMeter
 from .turn_timing import NO_ANSWER, STEPS, TurnTimer, TurnTimes
 
-SHOWN = 20
-"""How many of the last turns a snapshot shows."""
-COUNTED = (
-    "turns",
-    "replies",
-    "interruptions",
-    "given_up",
-    "nothing_said",
-    "tool_calls",
-    "connections",
-    "reconnects",
-    "refusals",
-    "service_errors",
-    "device_losses",
-)
-GAPS = ("overflows", "underruns", "starved")
+SNAPSHOT_TURNS = 20
+"""Turns in a snapshot, the latest."""
 
 
 @dataclass(frozen=True)
 class Gauges:
-    """What nobody tells, and one has to look at."""
+    """Values that no event reports."""
 
     state: str = STARTING.value
     volume: int = 0
@@ -67,16 +61,16 @@ class Gauges:
     total: float = 0.0
     cap: float = 0.0
     gaps: tuple[int, int, int] = (0, 0, 0)
-    """In the microphone, in the loudspeaker, in what came of replies."""
+    """In the microphone, at the loudspeaker, in replies."""
     prefill: float = 0.0
-    """Seconds that the beginning of a reply waits."""
+    """Seconds by which the beginning of a reply is delayed."""
 
 
-class Watched(Protocol):
-    """What an agent shows besides events. Any thread may look."""
+class MeasuredDevice(Protocol):
+    """The values of an agent that are read and not reported. For any thread."""
 
     def gauges(self) -> Gauges:
-        """Return how things are."""
+        """Return the values of now."""
 
     @property
     def levels(self) -> tuple[LevelMeter, LevelMeter]:
@@ -84,63 +78,54 @@ class Watched(Protocol):
 
 
 class Statistics:
-    """Watches agents, one after the other, as long as the process lives.
+    """Observer that counts for as long as the process lives, of one agent after the other.
 
-    It is shown what happens by the main thread, which also calls ``look_at`` and ``configured``; ``snapshot``,
-    ``listen`` and ``levels`` belong to any thread. ``now`` is in seconds of one clock that never jumps; *wall* is the
-    time of day.
+    Calls, ``attach`` and ``set_config`` belong to the main thread; ``snapshot``, ``measure_levels`` and ``levels`` to
+    any. ``now`` is in seconds of the monotonic clock; *wall* returns the time of day.
     """
 
     def __init__(self, file: Path, price: float, began: float, wall: Callable[[], float] = time.time) -> None:
-        """*file* is the configuration; *price* is what a connected minute costs, 0 if that is not known."""
+        """*file* is the configuration; *price* is that of a connected minute, 0 if unknown."""
+        self._lock = threading.Lock()
         self._began, self._wall = began, wall
-        self._file, self._price = file, price
-        self._state = "in use"
-        self._mistakes: list[str] = []
-        self._stopwatch = TurnTimer()
+        self.set_config(file, price)
+        self._timer = TurnTimer()
         self._counted: TurnTimes | None = None  # the latest turn that is in the count
-        self._counts = dict.fromkeys(COUNTED, 0)
+        self._counts = cast("Counts", dict.fromkeys(Counts.__annotations__, 0))  # gaps: of the agents before this one
         self._mood, self._mood_since = MOODS[STARTING], began
         self._ringing = False
         self._service = ""
         self._connected_at: float | None = None
         self._lost: dict[str, float] = {}  # since when
         self._error: tuple[str, str, float] | None = None
-        self._cause: Event | None = None  # the latest event: actions follow from it
-        self._agent: Watched | None = None
-        self._gaps_before = (0, 0, 0)  # of the agents before this one
-        self._listening = False
-        self._latency: tuple[int, dict[str, Any]] = (-1, {})
-        self._lock = threading.Lock()
+        self._agent: MeasuredDevice | None = None
+        self._measuring = False
+        self._latency: tuple[int, Latency] = (0, latency(()))
 
     # The main thread --------------------------------------------------------------------------------------------------
 
-    def look_at(self, agent: Watched) -> None:
-        """From now on this is the agent; nothing is going on at one that is new."""
+    def attach(self, agent: MeasuredDevice) -> None:
+        """Observe *agent*, which is new, from now on."""
         with self._lock:
-            if self._agent is not None:
-                gaps = zip(self._gaps_before, self._agent.gauges().gaps, strict=True)
-                self._gaps_before = tuple(sum(pair) for pair in gaps)  # type: ignore[assignment]
+            self._counts = self._counts_with(self._gauges())
             self._agent = agent
             self._service, self._connected_at, self._ringing = "", None, False
             self._lost.clear()
-            self._stopwatch.renew()
-            self._want(self._listening)
+            self._timer.renew()
+            self._set_meters(self._measuring)
 
-    def configured(self, file: Path, price: float, state: str = "in use", mistakes: Iterable[str] = ()) -> None:
-        """The configuration is another one, or there are *mistakes* in its file, and *state* says what is used."""
+    def set_config(self, file: Path, price: float, state: str = "in use", mistakes: Iterable[str] = ()) -> None:
+        """Show *file*, the *mistakes* in it, and *state*: which version of it is in use."""
         with self._lock:
             self._file, self._price, self._state, self._mistakes = file, price, state, list(mistakes)
 
-    def __call__(self, word: Event | Action, now: float) -> None:
+    def __call__(self, step: Transition) -> None:
         with self._lock:
-            self._stopwatch(word, now)
-            if isinstance(word, Event):
-                self._cause = word
-                self._note_event(word, now)
-            else:
-                self._note_action(word, now)
-            turn = self._stopwatch.turn
+            self._timer(step)
+            self._note_event(step.event, step.now)
+            for action in step.actions:
+                self._note_action(action, step)
+            turn = self._timer.turn
             if turn is not None and turn is not self._counted and turn.said:
                 self._counted = turn
                 self._counts["turns"] += 1
@@ -158,8 +143,12 @@ class Statistics:
             case ServiceError(problem) | ReplyEnded(_, problem) if problem:
                 self._counts["service_errors"] += 1
                 self._error = ("service", problem, now)
-            case MicrophoneLost() | SpeakerLost() | DeviceReady():
-                self._note_device(event, now)
+            case MicrophoneLost(reason):
+                self._note_lost(Port.MICROPHONE, reason, now)
+            case SpeakerLost(reason):
+                self._note_lost(Port.SPEAKER, reason, now)
+            case DeviceReady(port):
+                self._lost.pop(port, None)
 
     def _note_link(self, event: LinkUp | LinkIdle | LinkDown | Refused, now: float) -> None:
         self._service, self._connected_at = "", None
@@ -174,21 +163,17 @@ class Statistics:
                 self._counts["refusals"] += 1
                 self._error = ("refused", reason, now)
 
-    def _note_device(self, event: MicrophoneLost | SpeakerLost | DeviceReady, now: float) -> None:
-        if isinstance(event, DeviceReady):
-            self._lost.pop(event.worker, None)
-            return
-        device = Port.MICROPHONE if isinstance(event, MicrophoneLost) else Port.SPEAKER
-        if device not in self._lost:
-            self._lost[device] = now
+    def _note_lost(self, port: Port, reason: str, now: float) -> None:
+        if port not in self._lost:
+            self._lost[port] = now
             self._counts["device_losses"] += 1
-        self._error = (device, event.reason, now)
+        self._error = (port, reason, now)
 
-    def _note_action(self, action: Action, now: float) -> None:
+    def _note_action(self, action: Action, step: Transition) -> None:
         match action:
             case Show(mood):
-                self._mood, self._mood_since = mood, now
-            case InterruptReply() if self._mood == "speaking" and not isinstance(self._cause, SpeakerLost):
+                self._mood, self._mood_since = mood, step.now
+            case InterruptReply() if step.before is State.SPEAKING and not isinstance(step.event, SpeakerLost):
                 self._counts["interruptions"] += 1
             case Play(cue) if cue in NO_ANSWER:
                 self._counts["given_up"] += 1
@@ -197,56 +182,25 @@ class Statistics:
 
     # Any thread -------------------------------------------------------------------------------------------------------
 
-    def listen(self, wanted: bool) -> None:
-        """Whether ``levels`` will be asked from now on."""
+    def measure_levels(self, wanted: bool) -> None:
+        """Measure the levels from now on, or no longer."""
         with self._lock:
-            self._listening = wanted
-            self._want(wanted)
+            self._measuring = wanted
+            self._set_meters(wanted)
 
-    def levels(self) -> dict[str, float] | None:
-        """Return how loud it was since the last call, in dBFS; None where there is no agent."""
+    def levels(self) -> Levels | None:
+        """Return the levels since the last call; None without an agent."""
         agent = self._agent
         if agent is None:
             return None
-        return {
-            name: round(level.take(), 1)
-            for name, level in zip((Port.MICROPHONE, Port.SPEAKER), agent.levels, strict=True)
-        }
+        microphone, speaker = (round(meter.take(), 1) for meter in agent.levels)
+        return {"microphone": microphone, "speaker": speaker}
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Return everything, as values that JSON knows:
-
-        ==================================  ============================================================================
-        ``at``, ``since``, ``uptime_s``     seconds since 1970 of this snapshot and of the start; seconds between them
-        ``version``, ``pid``                of device-agent, and of its process
-        ``mood``, ``mood_s``                what the light shows, and for how many seconds
-        ``state``                           of the conversation, finer than the mood: sending, thinking, late
-        ``ringing``                         whether an alarm rings
-        ``service``                         who we are connected to, for people; "" for nobody
-        ``volume``, ``muted``               percent; bool
-        ``prefill_ms``                      how long the beginning of a reply waits that comes as fast as it sounds
-        ``config``                          ``file``; ``state``: "in use", "wrong edit" (an older version is in use) or
-                                            "last good" (it began with a copy); ``mistakes``: a list of lines
-        ``connected``                       ``now``: bool; ``for_s``: this connection; ``today_s``, ``total_s``: kept
-                                            over restarts; ``cap_s``: of a day, 0 for none; ``spent``: bool;
-                                            ``price_per_minute``, ``cost_today``, ``cost_total``
-        ``counts``                          COUNTED and GAPS; each only grows
-        ``latency``                         ``turns``: how many of the last 100 were answered by sound; ``steps``: a
-                                            list of ``name`` (STEPS, and the sums "device" and "service"), ``where``
-                                            ("device", "service" or "whole"), ``text``, ``median_ms``, ``p99_ms``
-                                            (both None without any) and ``count``
-        ``lost``                            a list of ``device`` and ``for_s``
-        ``last_error``                      None, or ``kind`` (link, refused, service, microphone, speaker), ``text``
-                                            and ``age_s``
-        ``turns``                           the last SHOWN, oldest first: ``ago_s`` since it began, ``segments`` (pairs
-                                            of a part and its seconds), ``outcome``, ``wait_ms`` (None before a sound)
-        ``levels``                          None; in the stream of ``status --watch`` ``microphone`` and ``speaker``
-        ==================================  ============================================================================
-        """
+    def snapshot(self, now: float) -> StatusSnapshot:
+        """Return the status of now, without levels."""
         with self._lock:
-            gauges = self._agent.gauges() if self._agent is not None else Gauges()
+            gauges = self._gauges()
             at, uptime = self._wall(), now - self._began
-            gaps = (before + more for before, more in zip(self._gaps_before, gauges.gaps, strict=True))
             return {
                 "at": round(at, 3),
                 "since": round(at - uptime, 3),
@@ -263,21 +217,33 @@ class Statistics:
                 "prefill_ms": round(1000 * gauges.prefill),
                 "config": {"file": str(self._file), "state": self._state, "mistakes": list(self._mistakes)},
                 "connected": self._connection(gauges, now),
-                "counts": {**self._counts, **dict(zip(GAPS, gaps, strict=True))},
-                "latency": self._measured(),
-                "lost": [{"device": name, "for_s": _seconds(now - since)} for name, since in self._lost.items()],
+                "counts": self._counts_with(gauges),
+                "latency": self._current_latency(),
+                "lost": [{"device": port, "for_s": _seconds(now - since)} for port, since in self._lost.items()],
                 "last_error": self._last_error(now),
-                "turns": [_turn(turn, now) for turn in list(self._stopwatch.turns)[-SHOWN:]],
+                "turns": [_turn(turn, now) for turn in list(self._timer.turns)[-SNAPSHOT_TURNS:]],
                 "levels": None,
             }
 
     # Under the lock ---------------------------------------------------------------------------------------------------
 
-    def _want(self, wanted: bool) -> None:
-        for level in self._agent.levels if self._agent is not None else ():
-            level.wanted = wanted
+    def _gauges(self) -> Gauges:
+        return self._agent.gauges() if self._agent is not None else Gauges()
 
-    def _connection(self, gauges: Gauges, now: float) -> dict[str, Any]:
+    def _set_meters(self, wanted: bool) -> None:
+        for meter in self._agent.levels if self._agent is not None else ():
+            meter.wanted = wanted
+
+    def _counts_with(self, gauges: Gauges) -> Counts:
+        """Return the counts, with the gaps of the agent of now."""
+        counts = self._counts.copy()
+        overflows, underruns, starved = gauges.gaps
+        counts["overflows"] += overflows
+        counts["underruns"] += underruns
+        counts["starved"] += starved
+        return counts
+
+    def _connection(self, gauges: Gauges, now: float) -> ConnectionStatus:
         return {
             "now": self._connected_at is not None,
             "for_s": 0.0 if self._connected_at is None else _seconds(now - self._connected_at),
@@ -290,21 +256,21 @@ class Statistics:
             "cost_total": round(self._price * gauges.total / 60, 4),
         }
 
-    def _measured(self) -> dict[str, Any]:
-        """Sort only when there is something new: whoever watches asks many times a second."""
-        if self._latency[0] != self._stopwatch.sounded:
-            self._latency = self._stopwatch.sounded, latency(self._stopwatch.turns)
+    def _current_latency(self) -> Latency:
+        """Return the latency, sorted again only after another turn: a viewer asks many times a second."""
+        if self._latency[0] != self._timer.sounded:
+            self._latency = self._timer.sounded, latency(self._timer.turns)
         return self._latency[1]
 
-    def _last_error(self, now: float) -> dict[str, Any] | None:
+    def _last_error(self, now: float) -> LastError | None:
         if self._error is None:
             return None
         kind, text, at = self._error
         return {"kind": kind, "text": quoted(text), "age_s": _seconds(now - at)}
 
 
-def latency(turns: Iterable[TurnTimes]) -> dict[str, Any]:
-    """Return median and 99th percentile of what the waits of *turns* were made of, split into device and service."""
+def latency(turns: Iterable[TurnTimes]) -> Latency:
+    """Return median and 99th percentile of the waits of *turns*, by step, and in sum for device and service."""
     waits = [wait for wait in (turn.waits() for turn in turns) if "whole" in wait]
     steps = [
         _step(name, where, text, [wait[name] for wait in waits if name in wait])
@@ -316,7 +282,7 @@ def latency(turns: Iterable[TurnTimes]) -> dict[str, Any]:
     return {"turns": len(waits), "steps": steps}
 
 
-def _step(name: str, where: str, text: str, values: Sequence[float]) -> dict[str, Any]:
+def _step(name: str, where: str, text: str, values: Sequence[float]) -> LatencyStep:
     return {
         "name": name,
         "where": where,
@@ -328,13 +294,13 @@ def _step(name: str, where: str, text: str, values: Sequence[float]) -> dict[str
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Return in ms the smallest of *values*, in seconds, that so many *percent* do not exceed; None without any."""
+    """Return in ms the smallest of *values*, in seconds, that *percent* of them do not exceed; None without any."""
     if not values:
         return None
     return round(1000 * sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1], 1)
 
 
-def _turn(turn: TurnTimes, now: float) -> dict[str, Any]:
+def _turn(turn: TurnTimes, now: float) -> TurnSummary:
     wait = turn.waits().get("whole")
     return {
         "ago_s": _seconds(now - turn.began),

@@ -266,7 +266,7 @@ def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
     daemon, settled = Daemon(tmp_path / "config.yaml"), []
-    daemon._neighbours = SimpleNamespace(settle=settled.append)
+    daemon._neighbours = SimpleNamespace(apply=settled.append)
     new = replace(Config(), metrics=MetricsConfig(9101), mqtt=MqttConfig("broker"))
     assert not begins_anew(Config(), new)
     daemon._edits.take(LoadedConfig(new, "", {}))

@@ -34,9 +34,9 @@ import numpy as np
 from device_agent.app.agent import Agent
 from device_agent.app.assembly import Ports, build_device
 from device_agent.config.load import load
-from device_agent.core.actions import Action
-from device_agent.core.events import AudioTurn, Event, NoSpeech, PlaybackStarted, ReplyEnded, Started, TextTurn
+from device_agent.core.events import AudioTurn, NoSpeech, PlaybackStarted, ReplyEnded, Started, TextTurn
 from device_agent.core.redaction import Secret
+from device_agent.core.transition import Transition
 from device_agent.dsp.pcm import samples
 from device_agent.simulator import Simulator
 from device_agent.simulator.engine.reply_audio import melody
@@ -162,9 +162,9 @@ class Child:
     def _pause(self, seconds: float) -> None:
         threading.Event().wait(seconds)
 
-    def _watch(self, word: Event | Action, _now: float) -> None:
+    def _watch(self, step: Transition) -> None:
         with self._changed:
-            self._seen[type(word)] += 1
+            self._seen.update(type(word) for word in step.words)
             self._changed.notify_all()
 
     def _tell(self, **words: Any) -> None:

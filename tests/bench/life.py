@@ -54,10 +54,11 @@ from device_agent.core.events import (
     Unmuted,
     VolumeAsked,
 )
+from device_agent.core.transition import Transition
 from device_agent.dsp.pcm import frame_bytes
 from device_agent.runtime.paths import status_path
 from device_agent.services.response_timeout import ACCEPT_PART
-from device_agent.status.command import ask
+from device_agent.status.client import fetch_snapshot
 from tests.bench.house import TICK_S, House, Lost, live, lived_in, settled, until
 from tests.bench.owner import WRONG, Owner
 from tests.support import room
@@ -151,7 +152,7 @@ class LastingHouse(House):
 
     def watch(self, agent: Agent) -> None:
         """See what a device hears and does, and when it goes."""
-        agent._observers += (self._note,)
+        agent._observers += (self._observe,)
         agent.device.playback._buffer.fill(0)  # else it becomes memory page by page, with the first minutes of replies
         tell, take_care = agent.device.capture._tell, agent._restarts
 
@@ -175,6 +176,10 @@ class LastingHouse(House):
             self.moves += 1
             self.gone_at = time.monotonic()
             self._happened.notify_all()
+
+    def _observe(self, step: Transition) -> None:
+        for word in step.words:
+            self._note(word, step.now)
 
     def _note(self, word: Event | Action, now: float) -> None:
         with self._happened:
@@ -554,7 +559,7 @@ class Life:
 
     @staticmethod
     def _mood() -> str:
-        return str(ask([status_path()])["mood"])
+        return str(fetch_snapshot([status_path()])["mood"])
 
     # Faults ---------------------------------------------------------------------------------------------------------
 

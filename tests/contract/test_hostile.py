@@ -269,7 +269,7 @@ def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
     with Watched(service=ServiceConfig(url=hostile.url), mode="always") as room:
         room.happened(LinkUp)
         idle = threading.Event()
-        room.agent._observers = (lambda _word, _now: idle.wait(PATIENCE_S) and None,)
+        room.agent._observers = (lambda _step: idle.wait(PATIENCE_S) and None,)
         flood = threading.Thread(target=hostile.say, args=(frame("{") * MANY,), daemon=True)
         flood.start()
         inbox, before, ends = room.agent.device.inbox, -1, time.monotonic() + PATIENCE_S

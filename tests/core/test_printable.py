@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from device_agent.cli import main
 from device_agent.commands.ask import Answer
 from device_agent.commands.demo import DemoOutput
+from device_agent.core.conversation import READY
 from device_agent.core.events import LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, UserText
 from device_agent.core.printable import OBEYED, printable
+from device_agent.core.transition import Transition
 from device_agent.doctor.findings import Finding, Mark, Now
 from device_agent.doctor.report import TextReport
 
@@ -49,7 +51,7 @@ def test_all_that_is_writing_stays_as_it_is(text):
 def told_by_ask(word: object, capsys) -> str:
     out = io.StringIO()
     answer = Answer(out)
-    answer(word, 0.0)
+    answer(Transition(word, (), READY, READY, 0.0))
     answer.end()
     return out.getvalue() + capsys.readouterr().err
 
@@ -74,7 +76,7 @@ def test_the_lines_of_an_answer_stay_lines(capsys):
 )
 def test_so_does_the_demo(word):
     out = io.StringIO()
-    DemoOutput(out)(word, 0.0)
+    DemoOutput(out)(Transition(word, (), READY, READY, 0.0))
     assert SHOWN in out.getvalue()
 
 

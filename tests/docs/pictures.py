@@ -35,7 +35,7 @@ def status() -> str:
     snapshot: dict[str, Any] = json.loads((FOLDER / "status.json").read_text())
     console = _console()
     drawing = page.StatusPage(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    console.print(page._crop(drawing.view(snapshot, COLUMNS, LINES)))
+    console.print(drawing.view(snapshot, COLUMNS, LINES))
     return _svg(console, "device-agent status --watch")
 
 

@@ -347,7 +347,7 @@ def test_the_topics_of_a_home_are_those_of_the_table():
     told = [row[0].strip("`") for row in rows("docs/home.md", "topic")]
     home = HomeAssistant("Kitchen", machine="…")
     assert sorted(told) == sorted([home.state, home.available, home.discovery, *home.commands])
-    state = json.loads(home.told(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(time.monotonic())))
+    state = json.loads(home.state_message(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(time.monotonic())))
     (about,) = (row[2] for row in rows("docs/home.md", "topic") if "/state" in row[0])
     assert set(re.findall(r"`(\w+)`", about)) == set(state)
 
@@ -355,7 +355,7 @@ def test_the_topics_of_a_home_are_those_of_the_table():
 def test_the_figures_for_prometheus_are_those_of_the_table():
     metrics = pytest.importorskip("device_agent.integrations.prometheus", exc_type=ConfigError)
     snapshot = Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(time.monotonic())
-    families = list(metrics._Figures(lambda: snapshot).collect())
+    families = list(metrics.families(snapshot))
     known = {f"{each.name}_total" if each.type == "counter" else each.name for each in families}
     told = [name for row in rows("docs/home.md", "figure") for name in re.findall(r"`(\w+)`", row[0])]
     assert told

@@ -43,40 +43,40 @@ def living() -> set[str]:
 
 
 def test_nobody_lives_there_unless_wanted(neighbours):
-    neighbours.settle(Config())
+    neighbours.apply(Config())
     assert living() == set()
 
 
 def test_an_edit_brings_them_and_sends_them_away(neighbours):
     first, second = free_port(), free_port()
-    neighbours.settle(Config(metrics=MetricsConfig(first)))
+    neighbours.apply(Config(metrics=MetricsConfig(first)))
     assert b"device_agent_uptime" in urlopen(f"http://127.0.0.1:{first}/metrics").read()
-    neighbours.settle(Config(metrics=MetricsConfig(second)))
+    neighbours.apply(Config(metrics=MetricsConfig(second)))
     assert b"device_agent_uptime" in urlopen(f"http://127.0.0.1:{second}/metrics").read()
     with pytest.raises(OSError, match="refused"):
         urlopen(f"http://127.0.0.1:{first}/metrics")
-    neighbours.settle(Config())
+    neighbours.apply(Config())
     assert living() == set()
 
 
 def test_another_edit_leaves_them_alone(neighbours):
     config = Config(metrics=MetricsConfig(free_port()))
-    neighbours.settle(config)
-    before = neighbours._living["metrics"]
-    neighbours.settle(replace(config, abilities=()))
-    assert neighbours._living["metrics"] is before
+    neighbours.apply(config)
+    before = neighbours._running["metrics"]
+    neighbours.apply(replace(config, abilities=()))
+    assert neighbours._running["metrics"] is before
 
 
 def test_who_cannot_live_there_is_told_of_and_the_others_do(neighbours, caplog):
     missing = MqttConfig(host="127.0.0.1", port=1, user="kitchen", password_file="/nowhere/password")  # noqa: S106
     with caplog.at_level(logging.ERROR):
-        neighbours.settle(Config(metrics=MetricsConfig(free_port()), mqtt=missing))
+        neighbours.apply(Config(metrics=MetricsConfig(free_port()), mqtt=missing))
     assert living() == {"metrics"}
     assert "/nowhere/password cannot be read: No such file or directory; continuing without mqtt" in caplog.text
 
 
 def test_a_broker_that_is_not_there_keeps_nobody_from_leaving(neighbours, caplog):
-    neighbours.settle(Config(mqtt=MqttConfig(host="127.0.0.1", port=free_port())))
+    neighbours.apply(Config(mqtt=MqttConfig(host="127.0.0.1", port=free_port())))
     assert living() == {"mqtt"}
     neighbours.close()
     assert living() == set()

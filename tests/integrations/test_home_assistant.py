@@ -7,13 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.core.actions import Connect, Show
-from device_agent.core.events import Announcement, Event, MuteAsked, Pressed, StopAsked, VolumeAsked
+from device_agent.core.actions import Action, Connect, Show
+from device_agent.core.conversation import READY
+from device_agent.core.events import (
+    Announcement,
+    Event,
+    MuteAsked,
+    NoSpeech,
+    PlaybackEnded,
+    Pressed,
+    ReplyStarted,
+    Started,
+    StopAsked,
+    VolumeAsked,
+)
+from device_agent.core.transition import Transition
 from device_agent.integrations.home_assistant import (
-    ASKED,
-    LONGEST_SAID,
-    MOST_ANNOUNCEMENTS,
-    STALE_S,
+    ANNOUNCEMENT_EXPIRY_S,
+    ANNOUNCEMENT_PROMPT,
+    MAX_ANNOUNCEMENT_CHARS,
+    MAX_ANNOUNCEMENTS,
     Announcements,
     HomeAssistant,
 )
@@ -36,7 +49,7 @@ def test_without_a_name_it_is_called_as_the_machine_and_without_a_prefix_nobody_
 
 def test_what_it_announces_is_what_home_assistant_asks_for():
     """Required: device with identifiers, origin with a name, and of each part a platform and an id of its own."""
-    said = json.loads(HomeAssistant("Kitchen").announced())
+    said = json.loads(HomeAssistant("Kitchen").discovery_message())
     assert said["device"]["identifiers"]
     assert said["device"]["name"] == "Kitchen"
     assert said["origin"]["name"]
@@ -50,8 +63,8 @@ def test_what_it_announces_is_what_home_assistant_asks_for():
 
 def test_each_value_that_is_announced_is_in_the_state():
     home = HomeAssistant("Kitchen")
-    told = json.loads(home.told(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(1.0)))
-    parts = json.loads(home.announced())["components"].values()
+    told = json.loads(home.state_message(Statistics(Path("config.yaml"), 0.0, began=0.0).snapshot(1.0)))
+    parts = json.loads(home.discovery_message())["components"].values()
     shown = {part["value_template"].split("value_json.")[1].split(" ")[0] for part in parts if "value_template" in part}
     assert shown <= set(told)
     assert told["mood"] == "starting"
@@ -70,7 +83,7 @@ def test_each_value_that_is_announced_is_in_the_state():
     ],
 )
 def test_what_may_be_asked(topic, payload, asked):
-    assert HomeAssistant("Kitchen").asked(f"device-agent/kitchen/{topic}", payload) == asked
+    assert HomeAssistant("Kitchen").parse_command(f"device-agent/kitchen/{topic}", payload) == asked
 
 
 @pytest.mark.parametrize(
@@ -85,12 +98,12 @@ def test_what_may_be_asked(topic, payload, asked):
         ("volume/set", b"\xff"),
         ("say", b""),
         ("say", b" "),
-        ("say", b"x" * (LONGEST_SAID + 1)),
+        ("say", b"x" * (MAX_ANNOUNCEMENT_CHARS + 1)),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(topic, payload):
     with pytest.raises(ValueError, match=f"device-agent/kitchen/{topic}|announcement"):
-        HomeAssistant("Kitchen").asked(f"device-agent/kitchen/{topic}", payload)
+        HomeAssistant("Kitchen").parse_command(f"device-agent/kitchen/{topic}", payload)
 
 
 class Desk:
@@ -100,9 +113,8 @@ class Desk:
         self.told: list[Event] = []
         self.announcements = Announcements(self.told.append)
 
-    def happens(self, *words: object) -> None:
-        for word in words:
-            self.announcements(word, 0.0)  # type: ignore[arg-type]
+    def happens(self, event: Event, *actions: Action, now: float = 0.0) -> None:
+        self.announcements(Transition(event, actions, READY, READY, now))
 
     @property
     def texts(self) -> list[str]:
@@ -111,48 +123,51 @@ class Desk:
 
 def test_at_rest_an_announcement_is_made_at_once():
     desk = Desk()
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     desk.announcements.say("Dinner", 0.0)
     assert desk.texts == ["Dinner"]
-    assert desk.told == [Announcement(ASKED.format("Dinner"), "Dinner")]
-    assert "word for word" in ASKED
+    assert desk.told == [Announcement(ANNOUNCEMENT_PROMPT.format("Dinner"), "Dinner")]
+    assert "word for word" in ANNOUNCEMENT_PROMPT
 
 
 @pytest.mark.parametrize("mood", ["starting", "listening", "thinking", "speaking"])
 def test_who_speaks_is_not_interrupted(mood):
     desk = Desk()
-    desk.happens(Show(mood))
+    desk.happens(Started(), Show(mood))
     desk.announcements.say("Dinner", 0.0)
     assert desk.texts == []
-    desk.happens(Show("follow-up"))
+    desk.happens(PlaybackEnded("r"), Show("follow-up"))
     assert desk.texts == ["Dinner"]
 
 
 def test_announcements_are_made_one_after_the_other():
     desk = Desk()
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     desk.announcements.say("one", 0.0)
     desk.announcements.say("two", 0.0)
     assert desk.texts == ["one"]
-    desk.happens(desk.told[0], Connect(), Show("thinking"), Show("speaking"))
+    desk.happens(desk.told[0], Connect(), Show("thinking"))
+    desk.happens(ReplyStarted("r"), Show("speaking"))
     assert desk.texts == ["one"]
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     assert desk.texts == ["one", "two"]
 
 
 def test_an_announcement_that_comes_too_late_for_rest_is_made_later():
     desk = Desk()
-    desk.happens(Show("ready"))
+    desk.happens(Started(), Show("ready"))
     desk.announcements.say("Dinner", 0.0)
-    desk.happens(Pressed(), Connect(), Show("listening"), desk.told[0], Show("ready"))
+    desk.happens(Pressed(), Connect(), Show("listening"))
+    desk.happens(desk.told[0])
+    desk.happens(NoSpeech(), Show("ready"))
     assert desk.texts == ["Dinner", "Dinner"]  # the first was not taken
 
 
 def test_too_many_are_refused_and_the_old_ones_forgotten():
     desk = Desk()
-    for _ in range(MOST_ANNOUNCEMENTS):
+    for _ in range(MAX_ANNOUNCEMENTS):
         desk.announcements.say("Dinner", 0.0)
     with pytest.raises(ValueError, match="wait already"):
         desk.announcements.say("Dinner", 0.0)
-    desk.announcements(Show("ready"), STALE_S + 1)
+    desk.happens(Started(), Show("ready"), now=ANNOUNCEMENT_EXPIRY_S + 1)
     assert desk.texts == []

@@ -132,7 +132,7 @@ def at_home(
         lambda event: room.agent.tell(event),
     )
     with Room(simulator, watch=(statistics, mqtt)) as room:
-        statistics.look_at(room.agent)
+        statistics.attach(room.agent)
         with Worker("mqtt", mqtt.run, room.agent.tell, wake=mqtt.wake):
             yield room
 

@@ -63,7 +63,7 @@ def figures(text: str) -> dict[str, float]:
 
 def test_a_turn_is_in_the_figures(statistics, metrics):
     with Simulator(think_s=0.05, pace=40) as simulator, Room(simulator, watch=[statistics]) as room:
-        statistics.look_at(room.agent)
+        statistics.attach(room.agent)
         before = figures(scrape(metrics.port))
         assert before["device_agent_mood ready"] == 1
         assert before["device_agent_turns_total"] == 0

@@ -75,7 +75,7 @@ class Home(Room):
         ports = Ports(self.microphone, self.speaker, self.finger, self.light)
         self.parts.append(build_device(self.edits.config, ports, before=self.parts[-1] if self.parts else None))
         self.reconfigurer = Reconfigurer(self.edits, self.parts[-1])
-        self.agent = Agent(self.parts[-1], observers=[self._note], reconfigurer=self.reconfigurer)
+        self.agent = Agent(self.parts[-1], observers=[self._observe], reconfigurer=self.reconfigurer)
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
         self.status = None
 

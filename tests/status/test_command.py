@@ -26,9 +26,9 @@ from device_agent.simulator import Simulator
 from device_agent.state.store import StateStore
 from device_agent.status import client as guest
 from device_agent.status import command
-from device_agent.status.client import StatusUnavailable, ask
-from device_agent.status.command import Lines
-from device_agent.status.server import MOST, WATCH
+from device_agent.status.client import StatusUnavailable, fetch_snapshot
+from device_agent.status.command import ChangeLines
+from device_agent.status.server import MAX_VIEWERS, WATCH
 from device_agent.telemetry.statistics import Statistics
 from tests.support.agent_process import ROOM, running, write_config
 from tests.support.room import Room
@@ -65,20 +65,20 @@ def test_what_a_crashed_agent_left_is_no_agent(path):
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
     with pytest.raises(StatusUnavailable, match="no device-agent is running here"):
-        ask(paths.status_paths())
+        fetch_snapshot(paths.status_paths())
 
 
 def test_the_agent_of_the_unit_is_seen_where_there_is_none_of_ours(path, tmp_path):
     with opened(tmp_path / "unit.sock"):
-        assert ask(paths.status_paths())["number"] == 1
+        assert fetch_snapshot(paths.status_paths())["number"] == 1
         with opened(path, Talker(number="ours")):
-            assert ask(paths.status_paths())["number"] == "ours"
+            assert fetch_snapshot(paths.status_paths())["number"] == "ours"
 
 
 def test_who_may_not_look_hears_who_may(path):
     with opened(path), nobody(path):
         with pytest.raises(StatusUnavailable) as told:
-            ask([path])
+            fetch_snapshot([path])
     assert str(told.value).startswith("You are not root. Repeat with sudo: sudo device-agent status ")
     assert "\n" not in str(told.value)
     assert "usermod -aG" in str(told.value)
@@ -102,11 +102,11 @@ def nobody(path: Path) -> Iterator[None]:
 
 def test_too_many_hear_why_they_see_nothing(path):
     with opened(path) as statue:
-        streams = [guest.StatusStream([path], WATCH) for _ in range(MOST)]
+        streams = [guest.StatusStream([path], WATCH) for _ in range(MAX_VIEWERS)]
         for stream in streams:
             stream.next()
-        with pytest.raises(StatusUnavailable, match=f"{MOST} others are reading the status already"):
-            ask([path])
+        with pytest.raises(StatusUnavailable, match=f"{MAX_VIEWERS} others are reading the status already"):
+            fetch_snapshot([path])
         for stream in streams:
             with stream:
                 pass
@@ -147,13 +147,13 @@ def stranger(path: Path, says: bytes, *, leaves: bool = True) -> Iterator[None]:
 )
 def test_a_stranger_is_not_believed(path, says, told):
     with stranger(path, says), pytest.raises(StatusUnavailable, match=told):
-        ask([path])
+        fetch_snapshot([path])
 
 
 def test_an_agent_that_hangs_is_not_waited_for(path, monkeypatch):
-    monkeypatch.setattr(guest, "ANSWER_S", 0.05)
+    monkeypatch.setattr(guest, "ANSWER_TIMEOUT_S", 0.05)
     with stranger(path, b"", leaves=False), pytest.raises(StatusUnavailable, match="does not answer within 0.05 s"):
-        ask([path])
+        fetch_snapshot([path])
 
 
 def test_an_agent_that_lets_nobody_in_hangs(path):
@@ -168,14 +168,14 @@ def test_an_agent_that_lets_nobody_in_hangs(path):
 
 
 def test_an_answer_without_end_is_not_read(path, monkeypatch):
-    monkeypatch.setattr(guest, "LONGEST", 10_000)
+    monkeypatch.setattr(guest, "MAX_ANSWER_BYTES", 10_000)
     with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(StatusUnavailable, match="does not end"):
-        ask([path])
+        fetch_snapshot([path])
 
 
 def test_no_terminal_is_given_orders(path):
     with opened(path, Talker(service="\x1b[2Jxai", turns=[{"outcome": "a\x07b"}])):
-        snapshot = ask([path])
+        snapshot = fetch_snapshot([path])
     assert snapshot["service"] == r"\x1b[2Jxai"
     assert snapshot["turns"] == [{"outcome": r"a\x07b"}]
 
@@ -219,12 +219,12 @@ def seen(uptime: float, mood: str = "ready", *turns: tuple[float, str], service:
     }
 
 
-def told(lines: Lines, snapshot: dict[str, Any]) -> list[str]:
+def told(lines: ChangeLines, snapshot: dict[str, Any]) -> list[str]:
     return [line[10:] for line in lines.changes(snapshot)]
 
 
 def test_each_change_is_a_line():
-    lines = Lines()
+    lines = ChangeLines()
     assert told(lines, seen(10.0, "ready", (5.0, "answered"))) == ["ready"]  # what was before is no news
     assert told(lines, seen(11.0, "ready", (5.0, "answered"))) == []
     assert told(lines, seen(12.0, "listening", (5.0, "answered"), (11.9, "open"), service="xai")) == ["listening, xai"]
@@ -236,7 +236,7 @@ def test_each_change_is_a_line():
 
 
 def test_another_agent_is_news():
-    lines = Lines()
+    lines = ChangeLines()
     assert told(lines, seen(1000.0, "ready", (900.0, "answered"))) == ["ready"]
     assert lines.gone("the device-agent has ended", 0.0)[10:] == "the device-agent has ended"
     assert lines.gone("the device-agent has ended", 1.0) == ""
@@ -255,7 +255,7 @@ def test_the_running_agent_is_seen(path):
     with Simulator(key="k", think_s=0.05) as simulator:
         room = Room(simulator, memory=memory)
         statistics = Statistics(Path("config.yaml"), 0.06, began=0.0)
-        statistics.look_at(room.agent)
+        statistics.attach(room.agent)
         room.agent._observers = (*room.agent._observers, statistics)
         began = time.monotonic()
         with room, opened(path, statistics):  # type: ignore[arg-type]
@@ -269,7 +269,7 @@ def test_the_running_agent_is_seen(path):
             assert loudest["speaker"] > -40
             out = io.StringIO()
             assert command.status(out) == 0
-            assert ask([path])["counts"]["turns"] == 1
+            assert fetch_snapshot([path])["counts"]["turns"] == 1
     noted = memory.get("connected")["total"]  # the agent has ended in the middle of a connection
     assert 1 <= noted <= time.monotonic() - began + 1
     page = out.getvalue()
@@ -282,7 +282,7 @@ def wait_until_seen(at: list[Path]) -> None:
     """Wait until there is an agent that answers."""
     for _ in range(500):
         with suppress(StatusUnavailable):
-            ask(at)
+            fetch_snapshot(at)
             return
         threading.Event().wait(0.02)
 

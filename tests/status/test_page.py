@@ -67,7 +67,7 @@ def drawn(snapshot: dict[str, Any], width: int, height: int = 0, encoding: str =
     made._console.width = width
     if height:
         made._console.height = height
-        made._console.print(page._crop(made.view(snapshot, *made._size())))
+        made._console.print(made.view(snapshot, min(120, max(40, width)), height))
     else:
         made.print(snapshot)
     out.seek(0)
@@ -145,7 +145,7 @@ def test_a_level_falls_slowly_and_rises_at_once():
     lengths = []
     for level in (-96.0, -6.0, -96.0, -96.0):
         snapshot = {**QUIET, "levels": {"microphone": level, "speaker": -96.0}}
-        lengths.append(str(next(iter(made._meters(snapshot, 80)))).count("━"))
+        lengths.append(sum(segment.text.count("━") for line in made.view(snapshot, 80, 24).lines for segment in line))
     assert lengths[0] == 0
     assert lengths[1] > lengths[2] > lengths[3] > lengths[1] / 2
 
@@ -164,7 +164,7 @@ def _light(colour: str) -> float:
 @pytest.mark.parametrize("ground", ["#ffffff", "#fdf6e3", "#000000", "#1e1e1e", "#002b36", "#282c34"])
 def test_each_colour_is_legible_on_dark_and_on_light(ground):
     """The contrast of the Web Content Accessibility Guidelines for large text and graphics is 3 to 1."""
-    for colour in (*page.MOODS.values(), *page.PARTS.values(), page.GREY):
+    for colour in (*page.MOOD_COLOURS.values(), *page.PART_COLOURS.values(), page.GREY):
         brighter, darker = sorted((_light(colour), _light(ground)), reverse=True)
         assert (brighter + 0.05) / (darker + 0.05) >= 3, (colour, ground)
 

@@ -16,7 +16,7 @@ import pytest
 
 from device_agent.runtime import paths
 from device_agent.status import server
-from device_agent.status.server import MOST, SNAPSHOT, WATCH, StatusServer
+from device_agent.status.server import MAX_VIEWERS, SNAPSHOT, WATCH, StatusServer
 from tests.support.status import PATIENCE_S, Statue, opened
 
 
@@ -79,7 +79,7 @@ def test_levels_are_for_those_who_watch(path):
 
 def test_those_who_watch_are_shown_the_same(path):
     with opened(path) as statue:
-        guests = [Guest(path, WATCH) for _ in range(MOST)]
+        guests = [Guest(path, WATCH) for _ in range(MAX_VIEWERS)]
         for guest in guests:
             assert guest.hears()
         guests[0].leaves()
@@ -98,11 +98,11 @@ def test_nothing_is_made_while_nobody_watches(path):
 
 def test_only_a_few_may_look(path):
     with opened(path):
-        guests = [Guest(path, WATCH) for _ in range(MOST)]
+        guests = [Guest(path, WATCH) for _ in range(MAX_VIEWERS)]
         for guest in guests:
             guest.hears()
         late = Guest(path)
-        assert late.hears() == {"error": f"{MOST} others are reading the status already"}
+        assert late.hears() == {"error": f"{MAX_VIEWERS} others are reading the status already"}
         assert late.hears() is None
         guests[0].leaves()
         answers = (Guest(path, SNAPSHOT).hears() for _ in range(100))  # soon the window has seen that he left
@@ -113,7 +113,7 @@ def test_only_a_few_may_look(path):
     "garbage", [b"mute\n", b"\n", b"{}\n", b"snapshot", b"x" * 64, b"watch\nwatch\n", os.urandom(60) + b"\n"]
 )
 def test_nothing_else_can_be_said(path, garbage, monkeypatch):
-    monkeypatch.setattr(server, "ASK_S", 0.05)
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.05)
     with opened(path) as statue:
         guest = Guest(path, garbage)
         assert guest.hears() in (None, {"error": "ask for snapshot or watch"})
@@ -141,7 +141,7 @@ def test_a_request_may_come_in_pieces(path):
 
 def test_who_takes_nothing_holds_up_nobody(path, monkeypatch):
     """The snapshot is larger than what a socket holds; the slow one is left behind, the other sees all."""
-    monkeypatch.setattr(server, "TAKE_S", 0.5)
+    monkeypatch.setattr(server, "SEND_TIMEOUT_S", 0.5)
     with opened(path, Statue(size=1_000_000)) as statue:
         slow = Guest(path, WATCH)
         statue.until(lambda: statue.shown > 0)
@@ -168,7 +168,7 @@ def test_what_a_crashed_process_left_is_replaced(path):
         crashed.bind(str(path))
     with pytest.raises(ConnectionRefusedError):
         Guest(path)
-    path.chmod(server.MODE - 0o200)
+    path.chmod(server.SOCKET_MODE - 0o200)
     with opened(path):
         assert Guest(path, SNAPSHOT).hears()
 

@@ -15,7 +15,7 @@ from importlib.resources import as_file
 
 import numpy as np
 
-from device_agent.app.agent import Agent, Observer
+from device_agent.app.agent import Agent
 from device_agent.app.assembly import Ports, build_device
 from device_agent.audio.echo_control import ECHO_TAIL_S
 from device_agent.config.model import (
@@ -30,6 +30,7 @@ from device_agent.config.model import (
 from device_agent.core.actions import Action
 from device_agent.core.events import Event, Started
 from device_agent.core.redaction import Secret
+from device_agent.core.transition import Observer, Transition
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import frame_bytes, level, samples
 from device_agent.dsp.resampling import resample
@@ -284,7 +285,7 @@ class Room:
         self.words: list[Event | Action] = []
         ports = Ports(self.microphone, self.speaker, button or self.finger, light or self.light, controls)
         device = build_device(config, ports, key=Secret(key), memory=memory, patient=patient)
-        self.agent = Agent(device, observers=[*watch, self._note])
+        self.agent = Agent(device, observers=[*watch, self._observe])
         self.agent.device.echo._room = ECHO_TAIL_S / PACE  # here sound dies away sooner, too
         front_panel.MAX_TAP_S = MAX_TAP_S / PACE  # and a finger is quicker
         self._thread = threading.Thread(target=self._run, name="main of the agent", daemon=True)
@@ -350,6 +351,10 @@ class Room:
     @property
     def silent(self) -> bool:
         return level(self.speaker.heard) < -90
+
+    def _observe(self, step: Transition) -> None:
+        for word in step.words:
+            self._note(word, step.now)
 
     def _note(self, word: Event | Action, _now: float) -> None:
         with self._happened:

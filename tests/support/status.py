@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from device_agent.core.events import Event
+from device_agent.core.status_snapshot import Counts
 from device_agent.runtime.worker import Worker
-from device_agent.status import page, server
+from device_agent.status import server
 from device_agent.status.server import StatusServer
 from device_agent.telemetry.statistics import latency
 
@@ -37,7 +38,7 @@ class Statue:
     def levels(self) -> dict[str, float] | None:
         return {"microphone": -20.0, "speaker": -96.0}
 
-    def listen(self, wanted: bool) -> None:
+    def measure_levels(self, wanted: bool) -> None:
         with self.changed:
             self.listening = wanted
             self.changed.notify_all()
@@ -55,7 +56,7 @@ def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
     crashed: list[Event] = []
     with Worker("window", made.run, crashed.append, wake=made.wake):
         for _ in range(1000):
-            if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.MODE:
+            if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.SOCKET_MODE:
                 break
             threading.Event().wait(PATIENCE_S / 1000)
         yield statue
@@ -95,7 +96,7 @@ QUIET: dict[str, Any] = {
         "cost_today": 0.0,
         "cost_total": 0.0,
     },
-    "counts": dict.fromkeys(("turns", "replies", "interruptions", "nothing_said", "tool_calls", *page.TROUBLES), 0),
+    "counts": dict.fromkeys(Counts.__annotations__, 0),
     "latency": latency([]),
     "lost": [],
     "last_error": None,

@@ -11,13 +11,29 @@ import pytest
 
 from device_agent.config.model import Config, ServiceConfig
 from device_agent.core.actions import Cue, Play
-from device_agent.core.events import AlarmDue, LinkDown, Pressed, ReplyText, TextTurn, ToolCall, UserText, WorkerCrashed
-from device_agent.telemetry.flight_recorder import EVENTS, KEPT, FlightRecorder, described
+from device_agent.core.conversation import READY
+from device_agent.core.events import (
+    AlarmDue,
+    Event,
+    LinkDown,
+    Pressed,
+    ReplyText,
+    TextTurn,
+    ToolCall,
+    UserText,
+    WorkerCrashed,
+)
+from device_agent.core.transition import Transition
+from device_agent.telemetry.flight_recorder import MAX_EVENTS, MAX_FILES, FlightRecorder, described
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> FlightRecorder:
     return FlightRecorder(Config(), tmp_path / "state")
+
+
+def seen(event: Event) -> Transition:
+    return Transition(event, (), READY, READY, 1.0)
 
 
 def written(tmp_path: Path) -> list[Path]:
@@ -35,7 +51,7 @@ def written(tmp_path: Path) -> list[Path]:
     ],
 )
 def test_what_was_said_is_not_in_it(recorder, word):
-    recorder(word, 1.0)
+    recorder(seen(word))
     text = recorder.text("x").partition("== threads")[0]  # where this line stands
     assert "doctor" not in text
     assert type(word).__name__ in text
@@ -49,24 +65,24 @@ def test_what_happened_is():
 
 
 def test_it_tells_the_last_events_all_threads_versions_and_settings(recorder):
-    for number in range(EVENTS + 100):
-        recorder(LinkDown(f"number {number}.", 0.0), 1.0)
+    for number in range(MAX_EVENTS + 100):
+        recorder(seen(LinkDown(f"number {number}.", 0.0)))
     text = recorder.text("the cat")
     assert "the cat" in text
     assert "number 99." not in text
-    assert f"number {EVENTS + 99}." in text
-    assert f"{EVENTS + 100} LinkDown" in text
+    assert f"number {MAX_EVENTS + 99}." in text
+    assert f"{MAX_EVENTS + 100} LinkDown" in text
     assert "MainThread:" in text
     assert "websocket-client" in text
     assert "'silence_ms': 700" in text
 
 
 def test_a_few_are_kept_and_only_their_owner_reads_them(recorder, tmp_path, monkeypatch):
-    for number in range(KEPT + 3):
+    for number in range(MAX_FILES + 3):
         monkeypatch.setattr("time.strftime", lambda _form, number=number: f"2026010{number}-000000")
         recorder.write("x")
     names = [path.name for path in written(tmp_path)]
-    assert names == [f"postmortem-2026010{number}-000000.txt" for number in range(3, KEPT + 3)]
+    assert names == [f"postmortem-2026010{number}-000000.txt" for number in range(3, MAX_FILES + 3)]
     assert {path.stat().st_mode & 0o777 for path in written(tmp_path)} == {0o600}
 
 
@@ -77,7 +93,7 @@ def test_a_disk_that_does_not_take_it_is_told(recorder, tmp_path, caplog):
 
 
 def test_somebody_may_ask_for_one(recorder, tmp_path):
-    recorder(Pressed(), 1.0)
+    recorder(seen(Pressed()))
     nudged = threading.Event()
     with recorder.on_signal(nudged.set):
         os.kill(os.getpid(), signal.SIGUSR2)

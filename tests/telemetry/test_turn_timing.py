@@ -6,14 +6,15 @@ import logging
 
 import pytest
 
-from device_agent.core.actions import Connect, ForgetTurn, InterruptReply
-from device_agent.core.conversation import Conversation, TurnPolicy
+from device_agent.core.actions import Connect, InterruptReply
+from device_agent.core.conversation import SENDING, Conversation, TurnPolicy
 from device_agent.core.events import (
     DeadlinePassed,
     Event,
     InterruptConfirmed,
     LinkDown,
     LinkUp,
+    Muted,
     NoSpeech,
     PlaybackEnded,
     PlaybackStarted,
@@ -31,16 +32,17 @@ from device_agent.core.events import (
     TurnAcknowledged,
     TurnEndedByService,
 )
-from device_agent.telemetry.turn_timing import KEPT, MOST_PARTS, TurnTimer, TurnTimes
+from device_agent.core.transition import Transition
+from device_agent.telemetry.turn_timing import MAX_PARTS, MAX_TURNS, TurnTimer, TurnTimes
 
 
 def watched(*story: tuple[Event, float], follow_up: float = 0.0) -> TurnTimer:
     """Tell *story* to a real conversation, and show a stopwatch what the agent would."""
     watch, conversation = TurnTimer(), Conversation(TurnPolicy(follow_up_s=follow_up))
     for event, now in ((Started(), 0.0), *story):
-        watch(event, now)
-        for action in conversation.handle(event, now):
-            watch(action, now)
+        before = conversation.state
+        actions = tuple(conversation.handle(event, now))
+        watch(Transition(event, actions, before, conversation.state, now))
     return watch
 
 
@@ -68,14 +70,17 @@ def test_the_wait_is_taken_apart():
 
 
 def test_the_wait_of_an_unanswered_turn_has_fewer_parts():
-    watch = TurnTimer()
-    watch(ReplyStarted("before any turn"), 1.0)
-    assert watch.turn is None
-    watch(TalkStarted(), 2.0)
-    assert watch.turn is not None
-    assert watch.turn.steps() == []
-    watch(TalkEnded(0.5), 3.0)
-    assert [seconds for _, seconds in watch.turn.steps()] == pytest.approx([0.5])
+    before: list[tuple[Event, float]] = [
+        (ReplyStarted("before any turn"), 1.0),
+        (PlaybackEnded("before any turn"), 1.5),
+    ]
+    assert watched(*before).turn is None
+    begun = watched(*before, (TalkStarted(), 2.0)).turn
+    assert begun is not None
+    assert begun.steps() == []
+    ended = watched(*before, (TalkStarted(), 2.0), (TalkEnded(0.5), 3.0)).turn
+    assert ended is not None
+    assert [seconds for _, seconds in ended.steps()] == pytest.approx([0.5])
 
 
 def test_one_line_for_each_answer(caplog):
@@ -140,7 +145,7 @@ def test_an_answer_without_end_has_parts_with_one():
         story += [(ReplyStarted(name), now + 0.2), (PlaybackStarted(name), now + 0.3)]
     turn = watched(*story).turn
     assert turn is not None
-    assert len(turn.parts) <= MOST_PARTS + 1
+    assert len(turn.parts) <= MAX_PARTS + 1
 
 
 SPEAKING = [*ANSWERED, (ReplyEnded("r"), 14.0)]
@@ -202,18 +207,13 @@ def test_words_that_nobody_takes_are_none():
 
 
 def test_a_word_into_a_closed_microphone_is_dropped():
-    watch = TurnTimer()
-    for word in (TalkStarted(), ForgetTurn(), TalkEnded(0.1)):
-        watch(word, 1.0)
-    assert watch.turn is not None
-    assert watch.turn.outcome == "dropped"
+    turn = watched((Muted(), 1.0), (TalkStarted(), 2.0), (TalkEnded(0.1), 2.1)).turn
+    assert turn is not None
+    assert turn.outcome == "dropped"
 
 
 def test_a_thousand_turns_need_the_room_of_a_hundred():
     watch = TurnTimer()
     for n in range(1000):
-        watch(TextTurn("x"), float(n))
-        watch(InterruptReply(), float(n))
-        watch(Connect(), float(n))
-        watch(InterruptConfirmed(), float(n))
-    assert len(watch.turns) == KEPT
+        watch(Transition(TextTurn("x"), (InterruptReply(), Connect()), SENDING, SENDING, float(n)))
+    assert len(watch.turns) == MAX_TURNS
