@@ -176,8 +176,9 @@ def test_every_command_is_one(document, capsys):
 
 
 def check_script(arguments: list[str]) -> None:
-    """pytest and python run files of ours, with options that are theirs."""
-    (script,) = (each for each in arguments if each.endswith(".py"))
+    """pytest and python run files of the project, with options that those have."""
+    module = arguments[1].replace(".", "/") + ".py" if arguments[0] == "-m" else ""
+    (script,) = (each for each in (*arguments, module) if each.endswith(".py"))
     source = (ROOT / script).read_text()
     assert all(each in source for each in arguments if each.startswith("--"))
 
