@@ -278,6 +278,8 @@ def keeps_a_key(root: Root) -> str:
 
 def uninstalls(root: Root) -> str:
     """What the owner wrote is what stays."""
+    with root.file(CONFIG).open("a") as settings:
+        settings.write("# of the owner\n")
     root.file(STATE).mkdir(mode=0o700)
     root.file(f"{STATE}/memory.json").write_text("{}")
     root.run("chown", "-R", "device-agent:", STATE)
