@@ -372,4 +372,4 @@ def load(name: str) -> Any:
     if name not in SERVICES:
         raise ValueError(f"there is no simulator for {name!r}; there is one for: {', '.join(SERVICES)}")
     module, _, cls = SERVICES[name].partition(":")
-    return getattr(import_module(f".{module}", __package__), cls)
+    return getattr(import_module(f".services.{module}", __package__), cls)
