@@ -442,7 +442,7 @@ def test_nobody_comes_in_without_a_key() -> None:
 
 def test_the_header_of_the_beta_is_noticed() -> None:
     voice = come_in(Openai(), "k", headers={"openai-beta": "realtime=v1"})
-    voice.greet(0.0)
+    voice.connected(0.0)
     assert any(isinstance(item, Goodbye) for item in voice.outgoing())
 
 
@@ -457,7 +457,7 @@ def test_a_token_opens_until_it_expires_and_brings_its_settings() -> None:
     assert answer.body["session"]["instructions"] == "Sing."
     token = answer.body["value"]
     voice = come_in(service, token, at=39.0)
-    voice.greet(39.0)
+    voice.connected(39.0)
     created = next(json.loads(item) for item in voice.outgoing() if isinstance(item, str))
     assert created["session"]["instructions"] == "Sing."
     assert created["session"]["model"] == "gpt-realtime-mini"
@@ -561,7 +561,7 @@ ITEMS = st.fixed_dictionaries(
         "arguments": st.just("{}") | JUNK,
     },
 )
-KINDS = [*OpenaiSession._HANDLERS, "unheard.of"]
+KINDS = [*OpenaiSession.HANDLERS, "unheard.of"]
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | JUNK},
     optional={

@@ -1,4 +1,4 @@
-"""``device-agent simulate``."""
+"""Command ``device-agent simulate``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .engine.behaviour import VARIANTS, Variant
 from .faults import FAULTS
 from .simulator import Simulator
 
-MAX_LINES = 1000
-"""How many lines may wait for a slow terminal; more are dropped."""
+MAX_WAITING_LINES = 1000
+"""Lines that may wait for a slow terminal; more are dropped."""
 
 
 def print_now(line: str) -> None:
-    """Print a *line* that is seen at once, by a pipe too."""
+    """Print *line* and flush, for a pipe."""
     print(line, flush=True)
 
 
@@ -38,7 +38,7 @@ def serve(
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal handler may put into this kind of queue
 
     def say(line: str) -> None:
-        if lines.qsize() < MAX_LINES:
+        if lines.qsize() < MAX_WAITING_LINES:
             lines.put(printable(line))
 
     before = {sign: signal.signal(sign, lambda *_: lines.put(None)) for sign in (signal.SIGINT, signal.SIGTERM)}
