@@ -120,7 +120,6 @@ def test_an_update_changes_only_what_it_names() -> None:
         ({"type": "realtime", "instructions": None}, "invalid_type", "session.instructions"),
         ({"type": "realtime", "output_modalities": ["text", "audio"]}, "invalid_value", "session.output_modalities"),
         ({"type": "realtime", "output_modalities": []}, "invalid_value", "session.output_modalities"),
-        ({"type": "realtime", "model": "gpt-other"}, "invalid_value", "session.model"),
         ({"type": "realtime", "tools": [{"type": "web_search"}]}, "invalid_value", "session.tools[0].type"),
         ({"type": "realtime", "tools": [{**FUNCTION, "meta": 1}]}, "unknown_parameter", "session.tools[0].meta"),
         ("realtime", "invalid_type", "session"),
@@ -174,15 +173,6 @@ def test_wrong_audio_is_refused_with_its_path(side: str, wrong: dict[str, Any], 
     assert (error["code"], error["param"]) == (code, f"session.audio.{side}.{param}")
 
 
-def test_the_voice_is_fixed_after_the_first_sound() -> None:
-    client = Client()
-    client.configure({**MANUAL, "output": {"voice": "marin"}})
-    client.say("response.create")
-    client.wait()
-    assert refusal(client.configure({"output": {"voice": "cedar"}})) == "cannot_update_voice"
-    assert types(client.configure({"output": {"voice": "marin"}})) == ["session.updated"]
-
-
 def test_a_message_with_one_key_too_many_is_refused() -> None:
     client = Client()
     client.configure()
@@ -231,7 +221,6 @@ def test_a_spoken_turn_comes_back_sample_for_sample_in_the_recorded_order() -> N
         {"type": "output_audio", "transcript": "You said: (2.5 seconds of speech)."}
     ]
     assert only(news, "response.content_part.done")["part"]["type"] == "audio"
-    assert done["usage"]["output_token_details"]["audio_tokens"] == round(50 * len(question()) / 48000)
     assert done["status_details"] is None
     assert done["output_modalities"] == ["audio"]
 

@@ -5,9 +5,9 @@ tests, ``serve`` for the command line.
 """
 
 from .command import listed, serve
-from .contract import SERVICES, Behaviour, ConnectionLog, Turn
+from .contract import SERVICES, ConnectionLog, Turn
 from .engine.behaviour import VARIANTS, Variant
-from .faults import FAULTS, Fault
+from .faults import FAULTS
 from .simulator import QUESTION, Simulator
 
 __all__ = [
@@ -15,9 +15,7 @@ __all__ = [
     "QUESTION",
     "SERVICES",
     "VARIANTS",
-    "Behaviour",
     "ConnectionLog",
-    "Fault",
     "Simulator",
     "Turn",
     "Variant",

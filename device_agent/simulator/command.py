@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import signal
-import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..core.printable import printable
@@ -17,24 +17,20 @@ MAX_WAITING_LINES = 1000
 """Lines that may wait for a slow terminal; more are dropped."""
 
 
-def print_now(line: str) -> None:
-    """Print *line* and flush, for a pipe."""
-    print(line, flush=True)
-
-
 def serve(
     service: str = "xai",
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    key: str | None = None,
-    manner: Iterable[str] = (),
-    faults: Iterable[str] = (),
-    tls: ssl.SSLContext | None = None,
-    show: Callable[[str], object] = print_now,
+    manner: Collection[str] = (),
+    faults: Collection[str] = (),
     **options: Any,
 ) -> None:
-    """Run a simulator until SIGINT or SIGTERM, and *show* a line for each thing that happens. Main thread only."""
+    """Run a simulator until SIGINT or SIGTERM, and print a line for each thing that happens. Main thread only.
+
+    *options* are those of ``Simulator``.
+    """
+    show = functools.partial(print, flush=True)  # a pipe sees a line at once
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal handler may put into this kind of queue
 
     def say(line: str) -> None:
@@ -42,11 +38,8 @@ def serve(
             lines.put(printable(line))
 
     before = {sign: signal.signal(sign, lambda *_: lines.put(None)) for sign in (signal.SIGINT, signal.SIGTERM)}
-    manner, faults = list(manner), list(faults)
     try:
-        with Simulator(
-            service, host, port, key, manner=manner, faults=faults, tls=tls, say=say, **options
-        ) as simulator:
+        with Simulator(service, host, port, manner=manner, faults=faults, say=say, **options) as simulator:
             show(f"listening on {simulator.url}")
             for name in manner:
                 show(f"manner {name}: {VARIANTS[name].says}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, ClassVar, Literal
@@ -46,8 +46,7 @@ class Behaviour:
     expires_s: float = 0.0  # openai: end of the session as told in session.created; 0: as it is
     sessions: int = 0  # openai: how many sessions there can be at a time; 0: any number
     rewriters: tuple[str, ...] = ()  # names in ``REWRITERS`` of what the events go through
-    tool: str = ""
-    """The tool that every spoken turn calls, if the client offers it; *: the first one that is offered."""
+    tool: str = ""  # what every spoken turn calls, if the client offers it; *: the first one that is offered
     tool_arguments: str = "{}"  # of that tool, as JSON
 
     commits: Literal["usual", "answered", "asked"] = "usual"
@@ -284,7 +283,7 @@ Handler = Callable[[Asked, Behaviour, ConnectionLog], Answer | ServiceSession]
 
 
 class Service:
-    """One simulated service. Many threads call it at once; what it stores, it guards with a lock.
+    """One simulated service. The server calls its handlers one at a time.
 
     *key* None accepts any key that is not empty, *models* None any model. *wall* is Unix time at 0 of the sessions'
     clock, for time stamps.
@@ -295,10 +294,8 @@ class Service:
     token_prefix: ClassVar[str] = ""
     """How its short-lived tokens begin."""
 
-    def __init__(
-        self, *, key: str | None = None, models: frozenset[str] | None = None, seed: int = 1, wall: float = 0.0
-    ) -> None:
-        self._key, self._models, self._seed, self._wall = key, models, seed, wall
+    def __init__(self, *, key: str | None = None, models: Collection[str] | None = None, wall: float = 0.0) -> None:
+        self._key, self._models, self._wall = key, models, wall
         self.routes: dict[tuple[str, str], Handler] = {}
         """Method and path -> handler. A path may end in ``/*``: one more part."""
 
@@ -316,7 +313,7 @@ class Service:
 
     def _random(self, log: ConnectionLog) -> random.Random:
         """Return the generator for one connection: the same in each run."""
-        return random.Random(f"{self._seed}/{log.number}")
+        return random.Random(log.number)
 
 
 def find_route(routes: Mapping[tuple[str, str], Handler], method: str, path: str) -> Handler | int:

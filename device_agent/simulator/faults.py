@@ -210,8 +210,9 @@ class FaultSwitches:
         """*service* is the name of the simulated service, *variants* are names of ``VARIANTS``. Raises ValueError."""
         self._service = service
         self._lock = threading.Lock()
-        self._usual = self._behaviour = behaviour.changed([self._find(name, VARIANTS).changes for name in variants])
-        self._on: dict[str, Variant] = {}
+        self._usual = self.behaviour = behaviour.changed([self._find(name, VARIANTS).changes for name in variants])
+        self.on: Mapping[str, Variant] = {}
+        """What is switched on, by name."""
         self.refused: int | None = None
         """The HTTP status that answers handshakes, whatever the faults say."""
         self.hanging = False
@@ -221,10 +222,9 @@ class FaultSwitches:
         """Turn the fault or variant called *name* on or off. Raises ValueError."""
         found = self._find(name, {**VARIANTS, **FAULTS})
         with self._lock:
-            self._on.pop(name, None)
-            if on:
-                self._on[name] = found
-            self._behaviour = self._usual.changed([each.changes for each in self._on.values()])
+            others = {other: entry for other, entry in self.on.items() if other != name}
+            self.on = {**others, name: found} if on else others
+            self.behaviour = self._usual.changed([each.changes for each in self.on.values()])
 
     def _find(self, name: str, table: Mapping[str, Variant]) -> Variant:
         if name not in table:
@@ -235,21 +235,8 @@ class FaultSwitches:
         return table[name]
 
     @property
-    def names(self) -> list[str]:
-        """What is switched on."""
-        with self._lock:
-            return list(self._on)
-
-    @property
     def _faults(self) -> list[Fault]:
-        with self._lock:
-            return [each for each in self._on.values() if isinstance(each, Fault)]
-
-    @property
-    def behaviour(self) -> Behaviour:
-        """How the service behaves now."""
-        with self._lock:
-            return self._behaviour
+        return [each for each in self.on.values() if isinstance(each, Fault)]
 
     @property
     def status(self) -> int:

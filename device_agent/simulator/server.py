@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import select
 import socket
@@ -17,7 +18,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from http.client import responses
 from json import dumps
 from urllib.parse import parse_qsl, urlsplit
@@ -57,11 +57,6 @@ PAUSE_UNSENT = 1 << 20
 MAX_UNSENT = 64 << 20
 """With so many bytes unsent, the connection is given up."""
 
-HTTP_TIMEOUT_S = 30.0
-"""How long a connection may be silent before it is a WebSocket."""
-PING_S = 20.0
-WEBSOCKET_TIMEOUT_S = 65.0
-"""How long a WebSocket may be silent although it is pinged."""
 CLOSE_TIMEOUT_S = 2.0
 """How long a client may take to answer a close, or to read an answer."""
 LAST_CLOSE_TIMEOUT_S = 0.3
@@ -79,15 +74,11 @@ class Stream:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self._unsent = bytearray()
+        self.unsent = bytearray()
+        """What the client has not read yet."""
         self._tls_writes_first = False
         self.ended = ""
         """Why nothing more can be read or written."""
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes the client has not read yet."""
-        return len(self._unsent)
 
     def wake(self) -> None:
         """End the wait of ``exchange``, now or next time. Any thread may call it."""
@@ -96,7 +87,7 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         """Write *data* when the client is ready for it."""
-        self._unsent += data
+        self.unsent += data
 
     def exchange(self, timeout: float, *, mute: bool) -> bytes:
         """Wait at most *timeout* seconds for something to do; return what was read. *mute*: write nothing."""
@@ -111,18 +102,18 @@ class Stream:
 
     def _wait(self, timeout: float, mute: bool) -> None:
         poll = select.poll()
-        write = select.POLLOUT if (self._unsent and not mute) or self._tls_writes_first else 0
+        write = select.POLLOUT if (self.unsent and not mute) or self._tls_writes_first else 0
         poll.register(self._sock, select.POLLIN | write)
         poll.register(self._wake_in, select.POLLIN)
         held_back = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
-        poll.poll(0 if held_back else max(0.0, timeout) * 1000)
+        poll.poll(0 if held_back else None if timeout == math.inf else max(0.0, timeout) * 1000)
         with contextlib.suppress(BlockingIOError):
             self._wake_in.recv(4096)
 
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            while self._unsent:
-                del self._unsent[: self._sock.send(self._unsent[:READ_SIZE])]
+            while self.unsent:
+                del self.unsent[: self._sock.send(self.unsent[:READ_SIZE])]
 
     def _read(self) -> bytes:
         self._tls_writes_first = False
@@ -151,15 +142,15 @@ class Stream:
             each.close()
 
 
-class Connection:
-    """One client: first HTTP, then perhaps a WebSocket with a session behind it."""
+class Connection(threading.Thread):
+    """The thread of one client: first HTTP, then perhaps a WebSocket with a session behind it."""
 
     def __init__(self, server: Server, sock: socket.socket, name: str) -> None:
+        super().__init__(name=name, daemon=True)
         self._server = server
         self._stream = Stream(sock)
         self._acts: queue.SimpleQueue[Act] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._http = h11.Connection(h11.SERVER)
         self._request: h11.Request | None = None
         self._body = bytearray()
@@ -167,42 +158,24 @@ class Connection:
         self._session: ServiceSession | None = None
         self._parts: list[Message] = []  # of a message that comes in several frames
         self._hangs = self._stalled = False
-        self._close_by: float | None = None
-        self._received_at = self._pinged_at = time.monotonic()
-
-    # For any thread ---------------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Serve the client in a thread of its own."""
-        self._thread.start()
+        self._close_by = math.inf
 
     def do(self, act: Act) -> None:
-        """Let *act* happen to this connection."""
+        """Let *act* happen to this connection. Any thread may call it."""
         self._acts.put(act)
         self._stream.wake()
 
-    def wake(self) -> None:
-        """Look at the switches again."""
-        self._stream.wake()
-
     def ask_to_stop(self) -> None:
-        """Begin to close; ``join`` waits for the end."""
+        """Begin to close; ``join`` waits for the end. Any thread may call it."""
         self._stopping.set()
         self._stream.wake()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the end; return whether it came."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    # The thread -------------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             while not self._stream.ended:
                 self._step()
         except Exception:
-            log.exception("%s crashed", self._thread.name)
+            log.exception("%s crashed", self.name)
             self._stream.ended = "the simulator has a bug"
         finally:
             self._stream.close()
@@ -227,8 +200,7 @@ class Connection:
         self._check_limits(now)
         if self._stream.ended:
             return
-        if data := self._stream.exchange(min(self._due()) - now, mute=mute):
-            self._received_at = time.monotonic()
+        if data := self._stream.exchange(min(self._due(), self._close_by) - now, mute=mute):
             self._take(data)
 
     def _do(self, act: Act) -> None:
@@ -244,42 +216,24 @@ class Connection:
 
     def _tick(self, now: float) -> None:
         """Run the session if a step is due and the client keeps up."""
-        if self._session is None:
-            return
-        if self._session.deadline is not None and now >= self._session.deadline and self._stream.unsent < PAUSE_UNSENT:
+        if self._session and now >= self._due():
             self._session.behaviour = self._server.switches.behaviour
             self._session.tick(now)
             self._send_outgoing()
-        if now >= self._pinged_at + PING_S:
-            self._pinged_at = now
-            self._send(Ping())
 
-    @property
-    def _silent_until(self) -> float:
-        """When the silence of the client has lasted too long."""
-        return self._received_at + (WEBSOCKET_TIMEOUT_S if self._session else HTTP_TIMEOUT_S)
-
-    def _due(self) -> list[float]:
-        """Return when there is something to do."""
-        due = [self._silent_until]
-        if self._session:
-            due.append(self._pinged_at + PING_S)
-            if self._session.deadline is not None and self._stream.unsent < PAUSE_UNSENT:
-                due.append(self._session.deadline)
-        if self._close_by is not None:
-            due.append(self._close_by)
-        return due
+    def _due(self) -> float:
+        """Return when a step of the session is due; with a full buffer, and without a session, it is never."""
+        deadline = self._session.deadline if self._session else None
+        return math.inf if deadline is None or len(self._stream.unsent) >= PAUSE_UNSENT else deadline
 
     def _check_limits(self, now: float) -> None:
-        """End the connection that is over, silent or does not read."""
+        """End the connection that is over or does not read."""
         if self._stream.ended:
             return
         closed = self._websocket is None or self._websocket.state is ConnectionState.CLOSED
-        if self._close_by is not None and (now >= self._close_by or (closed and not self._stream.unsent)):
+        if now >= self._close_by or (self._close_by < math.inf and closed and not self._stream.unsent):
             self._stream.ended = "over"
-        elif now >= self._silent_until:
-            self._stream.ended = "client fell silent"
-        elif self._stream.unsent > MAX_UNSENT:
+        elif len(self._stream.unsent) > MAX_UNSENT:
             self._stream.ended = "client does not read"
 
     def _take(self, data: bytes) -> None:
@@ -295,7 +249,7 @@ class Connection:
     def _take_http(self, data: bytes) -> None:
         try:
             self._http.receive_data(data)
-            while self._close_by is None and self._websocket is None:
+            while self._close_by == math.inf and self._websocket is None:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     return
@@ -339,9 +293,8 @@ class Connection:
     def _answer(self, answer: Answer) -> None:
         body = b"" if answer.body is None else dumps(answer.body).encode()
         kind = {} if answer.body is None else {"Content-Type": "application/json"}
-        length = {} if answer.status == HTTPStatus.NO_CONTENT else {"Content-Length": str(len(body))}
-        headers = {**kind, **length, **answer.headers}
-        reason = phrase(answer.status).encode()
+        headers = {**kind, "Content-Length": str(len(body)), **answer.headers}
+        reason = responses.get(answer.status, "Refused").encode()
         response = h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason)
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self._stream.write(self._http.send(event) or b"")
@@ -351,15 +304,13 @@ class Connection:
             self._close_soon()
 
     def _close_soon(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        close_by = time.monotonic() + timeout_s
-        self._close_by = close_by if self._close_by is None else min(close_by, self._close_by)
+        self._close_by = min(self._close_by, time.monotonic() + timeout_s)
 
     def _begin_session(self, handshake: H11Handshake, session: ServiceSession) -> None:
         # Without compression: the live services have none, and it would cost 15 % of the CPU.
         self._stream.write(handshake.send(AcceptConnection()))
         self._websocket = handshake.connection
         self._session = session
-        self._pinged_at = time.monotonic()
         session.connected(time.monotonic())
         self._send_outgoing()
         early, _ = self._http.trailing_data
@@ -401,7 +352,7 @@ class Connection:
             self._take_message(whole)
 
     def _take_message(self, message: Message) -> None:
-        if self._session is None or self._close_by is not None:
+        if self._session is None or self._close_by < math.inf:
             return
         self._session.behaviour = self._server.switches.behaviour
         self._session.receive(message, time.monotonic())
@@ -468,11 +419,6 @@ def asked_for(request: h11.Request, body: bytes, scheme: str) -> Asked:
     )
 
 
-def phrase(status: int) -> str:
-    """Return the usual words for an HTTP status."""
-    return responses.get(status, "Refused")
-
-
 class Server:
     """Listens, and owns the threads of all connections. *report* is called with a line for what happens."""
 
@@ -490,21 +436,16 @@ class Server:
         self.changed = threading.Condition()
         """Notified whenever a connection received or sent something."""
         self.logs: list[ConnectionLog] = []
+        self.scheme = "wss" if tls else "ws"
+        """The beginning of a WebSocket's address here."""
         self._service, self._tls, self._report = service, tls, report
         self._count = 0
         self._open: set[Connection] = set()
         self._stopping = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-        self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self._wake_in, self._wake_out = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, name="simulator", daemon=True)
-
-    @property
-    def scheme(self) -> str:
-        """The beginning of a WebSocket's address here."""
-        return "wss" if self._tls else "ws"
 
     def start(self) -> None:
         """Begin to accept connections."""
@@ -513,16 +454,16 @@ class Server:
     def stop(self) -> None:
         """Close all connections and end all threads, within a few seconds."""
         self._stopping.set()
-        self._wake_out.send(b"\0")
+        self._listener.shutdown(socket.SHUT_RDWR)  # it ends the wait for a connection
         self._thread.join(STOP_S)
+        self._listener.close()
         for connection in (connections := self.connections()):
             connection.ask_to_stop()
         until = time.monotonic() + STOP_S
         for connection in connections:
-            if not connection.join(max(0.0, until - time.monotonic())):
+            connection.join(max(0.0, until - time.monotonic()))
+            if connection.is_alive():
                 log.error("a connection of the simulator did not stop")
-        for each in (self._listener, self._wake_in, self._wake_out):
-            each.close()
 
     def connections(self) -> list[Connection]:
         """Return the connections that are open now, WebSockets or not."""
@@ -534,7 +475,7 @@ class Server:
     def answer(self, asked: Asked) -> Answer | ServiceSession:
         """Return the answer of the service to *asked*."""
         if status := self.switches.status:
-            reason = phrase(status)
+            reason = responses.get(status, "Refused")
             return Answer(status, {"code": reason.lower().replace(" ", "_"), "error": f"{reason}, on request."})
         route = find_route(self._service.routes, asked.method, asked.path)
         if isinstance(route, int):
@@ -567,12 +508,8 @@ class Server:
     # The accepting thread ---------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._wake_in, select.POLLIN)
         count = 0
         while not self._stopping.is_set():
-            poll.poll(60_000)
             with contextlib.suppress(OSError):  # the client has left, or too many files are open: try the next
                 sock, _ = self._listener.accept()
                 count += 1
@@ -584,6 +521,7 @@ class Server:
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._tls:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         connection = Connection(self, sock, name)

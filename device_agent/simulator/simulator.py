@@ -33,7 +33,6 @@ class Simulator:
         key: str | None = None,
         *,
         models: Collection[str] | None = None,
-        seed: int = 1,
         manner: Iterable[str] = (),
         faults: Iterable[str] = (),
         tls: ssl.SSLContext | None = None,
@@ -45,9 +44,8 @@ class Simulator:
         self._switches = FaultSwitches(Behaviour(**behaviour), service, manner)
         for name in faults:
             self._switches.switch(name, True)
-        known = None if models is None else frozenset(models)
         wall = time.time() - time.monotonic()
-        self._service = load(service)(key=key, models=known, seed=seed, wall=wall)
+        self._service = load(service)(key=key, models=models, wall=wall)
         self._server = Server(self._service, self._switches, host=host, port=port, tls=tls, report=say)
         shown = f"[{host}]" if ":" in host else host
         self._address = f"{'s' if tls else ''}://{shown}:{self._server.port}"
@@ -114,12 +112,11 @@ class Simulator:
 
     def heal(self) -> None:
         """Switch everything off that was switched on. What was dropped stays dropped."""
-        for name in self._switches.names:
+        for name in list(self._switches.on):
             self._switches.switch(name, False)
         self.refuse(None)
         self.hang_handshake(False)
         self.stall(False)
-        self._act(Stall(False))
 
     def refuse(self, status: int | None) -> None:
         """Answer handshakes, and any request, with this HTTP *status*; None: accept them again."""
@@ -132,8 +129,7 @@ class Simulator:
     def stall(self, on: bool = True) -> None:
         """Send nothing, not even a pong; when that ends, everything held back is sent."""
         self._switches.stalling = on
-        for connection in self._server.connections():
-            connection.wake()
+        self._act(Stall(on))
 
     def drop(self) -> None:
         """Reset the TCP connection of every client."""

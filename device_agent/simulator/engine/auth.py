@@ -1,9 +1,8 @@
-"""Short-lived tokens of one service. Any thread may call anything here."""
+"""Short-lived tokens of one service. Pure."""
 
 from __future__ import annotations
 
 import random
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,23 +21,20 @@ class Token:
 class Tokens:
     """The tokens of one service, which begin with *prefix*."""
 
-    def __init__(self, prefix: str, seed: int) -> None:
+    def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._chance = random.Random(f"{seed}/tokens")
-        self._lock = threading.Lock()
+        self._chance = random.Random(prefix)
         self._tokens: dict[str, Token] = {}
 
     def find(self, given: str, now: float) -> Token | None:
         """Return the token *given*, if it is valid *now*."""
-        with self._lock:
-            found = self._tokens.get(given)
+        found = self._tokens.get(given)
         return found if found and now < found.until else None
 
     def mint(self, until: float, session: Any = None) -> str:
         """Return a token that is valid *until* then."""
-        with self._lock:
-            value = f"{self._prefix}{self._chance.getrandbits(128):032x}"
-            self._tokens[value] = Token(until, session)
-            while len(self._tokens) > MAX_TOKENS:
-                del self._tokens[next(iter(self._tokens))]
+        value = f"{self._prefix}{self._chance.getrandbits(128):032x}"
+        self._tokens[value] = Token(until, session)
+        while len(self._tokens) > MAX_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
         return value

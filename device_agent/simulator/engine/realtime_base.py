@@ -12,7 +12,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -69,13 +69,14 @@ class RealtimeBase(SpeechSession, ABC):
     """How long a session lasts."""
     PART_TYPES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Role of a message -> the types that its parts may have."""
+    ERROR_TYPES: ClassVar[Mapping[str, str]] = {}
+    """Code of a refusal -> type of the error, unless it is invalid_request_error."""
     HANDLERS: ClassVar[Mapping[str, str]] = {
         "session.update": "_session_update",
         "input_audio_buffer.append": "_append",
         "input_audio_buffer.commit": "_commit",
         "input_audio_buffer.clear": "_clear",
         "conversation.item.create": "_item_create",
-        "conversation.item.delete": "_item_delete",
         "conversation.item.truncate": "_item_truncate",
         "response.create": "_response_create",
         "response.cancel": "_response_cancel",
@@ -165,25 +166,22 @@ class RealtimeBase(SpeechSession, ABC):
 
     def _refuse(self, refusal: Refusal, event: Mapping[str, Any]) -> None:
         """Answer *event* with an ``error``; the session goes on."""
-        name = event.get("event_id")
-        self._emit_error(self._error_type(refusal), refusal.code, str(refusal), refusal.param, name)
+        kind, name = self.ERROR_TYPES.get(refusal.code, "invalid_request_error"), event.get("event_id")
+        self._emit_error(kind, refusal.code, str(refusal), refusal.param, name)
         self._report("trouble", f"refused {str(event.get('type', 'a message'))[:60]}: {refusal}")
 
     def _emit_error(
-        self, kind: str, code: str, message: str, param: str | None = None, event_id: object = None
+        self, kind: str, code: str | None, message: str, param: str | None = None, event_id: object = None
     ) -> None:
         name = event_id if isinstance(event_id, str) else None
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": name}
         self._emit("error", error=error)
 
-    def _end_session(self, kind: str, code: str, message: str, close_code: int, reason: str) -> None:
+    def _end_session(self, kind: str, code: str | None, message: str, close_code: int, reason: str) -> None:
         """Say why in an ``error``, and close."""
         self._emit_error(kind, code, message)
-        self._report("trouble", f"{code}: {message}")
+        self._report("trouble", f"{code or kind}: {message}")
         self._close(close_code, reason)
-
-    def _error_type(self, _refusal: Refusal) -> str:
-        return "invalid_request_error"
 
     # How each service says it -----------------------------------------------------------------------------------------
 
@@ -202,7 +200,7 @@ class RealtimeBase(SpeechSession, ABC):
     def _emit_settings(self, echo: dict[str, Any]) -> None: ...
 
     @abstractmethod
-    def _emit_added(self, item: Item, status: str, content: list[Any] | None = None, **fields: Any) -> None: ...
+    def _emit_added(self, item: Item, status: str, **fields: Any) -> None: ...
 
     @abstractmethod
     def _emit_speech_started(self, item: str, at: int) -> None: ...
@@ -216,7 +214,8 @@ class RealtimeBase(SpeechSession, ABC):
         """Emit the end of a turn that the client has committed."""
 
     @abstractmethod
-    def _emit_reply_created(self, reply: Reply) -> None: ...
+    def _response(self, reply: Reply, status: str, output: Sequence[Any], details: Any) -> dict[str, Any]:
+        """Return *reply* as it is shown."""
 
     @abstractmethod
     def _begin_item(self) -> None:
@@ -365,11 +364,9 @@ class RealtimeBase(SpeechSession, ABC):
 
     # The items of the conversation ------------------------------------------------------------------------------------
 
-    def _add(
-        self, item: Item, status: str, content: list[Any] | None = None, *, behind: str | None = None, **fields: Any
-    ) -> None:
+    def _add(self, item: Item, status: str, behind: str | None = None, **fields: Any) -> None:
         self._items.add(item, behind)
-        self._emit_added(item, status, content, **fields)
+        self._emit_added(item, status, **fields)
 
     def _item_create(self, event: dict[str, Any]) -> None:
         given = event.get("item")
@@ -394,14 +391,14 @@ class RealtimeBase(SpeechSession, ABC):
         where = "item.content.audio"
         pcm = b"".join(self._decode(bytes_of(clip, where), where) for clip in clips)
         shown = [{k: v for k, v in part.items() if k != "audio"} for part in content or []]
-        self._add(item, "completed", shown, behind=behind)
+        self._add(item, "completed", behind, content=shown)
         if role == "user" and pcm:
             item.typed = False
             self._take_turn(item_id, pcm, self._measure(pcm))
 
     def _create_call(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
         call = {name: str(given.get(name))[:MAX_TEXT] for name in ("call_id", "name", "arguments")}
-        self._add(Item(item_id, "function_call", "tool", call=call), "completed", None, behind=behind, **call)
+        self._add(Item(item_id, "function_call", "tool", call=call), "completed", behind, **call)
 
     def _create_output(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
         call = {}
@@ -410,13 +407,8 @@ class RealtimeBase(SpeechSession, ABC):
                 raise Refusal(f"item.{name} must be a string", code="invalid_type", param=f"item.{name}")
             call[name] = given[name][:MAX_TEXT]
         item = Item(item_id, "function_call_output", "tool", text=call["output"], call=call)
-        self._add(item, "completed", behind=behind, call_id=given["call_id"], output=given["output"])
+        self._add(item, "completed", behind, call_id=given["call_id"], output=given["output"])
         self._report("turn", f"told by a tool: {item.text[:200]}")
-
-    def _item_delete(self, event: dict[str, Any]) -> None:
-        item = self._find(event)
-        del self._items[item.id]
-        self._emit("conversation.item.deleted", item_id=item.id)
 
     def _item_truncate(self, event: dict[str, Any]) -> None:
         """Also while the reply is under way: what is sent afterwards counts again."""
@@ -521,7 +513,7 @@ class RealtimeBase(SpeechSession, ABC):
         """Announce *reply*, and schedule what follows."""
         delay_s, failure = self.behaviour.think_s, self._failure()
         if failure in ("", "server_error"):  # the others are noticed before there is anything to announce
-            self._emit_reply_created(reply)
+            self._emit("response.created", response=self._response(reply, "in_progress", [], None))
         if failure:
             self._after(delay_s, lambda: self._end_reply("failed", failure), reply)
             return
@@ -613,7 +605,3 @@ class RealtimeBase(SpeechSession, ABC):
 
     def _place(self, reply: Reply) -> dict[str, Any]:
         return {"response_id": reply.id, "item_id": reply.item.id, "output_index": 0, "content_index": 0}
-
-    def _tokens(self, reply: Reply) -> tuple[int, int]:
-        """Return the tokens of text and of sound of a reply, as recorded: about one for a word, fifty for a second."""
-        return len(reply.said.split()), round(50 * reply.sent / (2 * reply.output.rate))

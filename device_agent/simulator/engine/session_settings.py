@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 DEFAULT_RATE = 24000
 G711_RATE = 8000
@@ -27,19 +27,14 @@ class Format:
     """Format of sound in one direction."""
 
     rate: int = DEFAULT_RATE
-    codec: Literal["pcm", "pcmu", "pcma"] = "pcm"
+    codec: str = "pcm"  # or pcmu, pcma
 
 
 def format_of(asked: Mapping[str, Any] | None) -> Format:
     """Return the format in a checked ``format`` object: G.711 has one rate, PCM the one that is named."""
     asked = asked or {}
-    match asked.get("type"):
-        case "audio/pcmu":
-            return Format(G711_RATE, "pcmu")
-        case "audio/pcma":
-            return Format(G711_RATE, "pcma")
-        case _:
-            return Format(int(asked.get("rate", DEFAULT_RATE)))
+    codec = str(asked.get("type", "audio/pcm")).removeprefix("audio/")
+    return Format(int(asked.get("rate", DEFAULT_RATE)) if codec == "pcm" else G711_RATE, codec)
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Settings(ABC):
     @property
     def voice(self) -> str:
         """The voice of the replies."""
-        return str(self.asked.get("voice", ""))
+        return str(self.asked.get("voice", "as usual"))
 
     @abstractmethod
     def updated(self, session: Any) -> Self:

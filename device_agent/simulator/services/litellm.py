@@ -56,7 +56,7 @@ class Litellm(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._upstreams = {name: load(name)(seed=self._seed, wall=self._wall) for name in UPSTREAMS}
+        self._upstreams = {name: load(name)(wall=self._wall) for name in UPSTREAMS}
         self.routes = {
             **{("GET", path): lambda _asked, _behaviour, _log: Answer(403, None) for path in ("/*", "/v1/*")},
             **{("GET", path): self._realtime for path in (self.path, "/realtime", "/openai/v1/realtime")},

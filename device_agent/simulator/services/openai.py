@@ -1,39 +1,37 @@
 """Simulated OpenAI realtime service, ``/v1/realtime``, as of general availability. Pure.
 
-Names, order and shapes of the events are as recorded from the live service in July 2026. A tool of type ``mcp`` waits
-for an approval, which is not taken here, unless ``require_approval`` says never; what it would answer is not known.
+Names, order and shapes of the events are as recorded from the live service in July 2026.
 
-Not imitated: replies beside the conversation, idle timeouts, images, the list of the tools of an MCP server,
-transcription sessions, WebRTC.
+Not imitated: replies beside the conversation, idle timeouts, images, transcription sessions, WebRTC, the list of the
+tools of an MCP server, and approvals: a tool of type ``mcp`` is used only if ``require_approval`` says never.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import random
 import string
-import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from ...dsp.pcm import seconds
-from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, Goodbye, Message, Service, ServiceSession
-from ..engine.answers import Thought, call_for, sung
+from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, Service, ServiceSession
+from ..engine.answers import call_for, sung
 from ..engine.auth import Tokens
 from ..engine.items import Item
 from ..engine.parsing import Refusal, parse
 from ..engine.realtime_base import RealtimeBase, Reply
 from ..engine.reply_audio import Piece
 from ..engine.schedule import Step
-from ..engine.session_settings import Format, Settings, TurnDetection
-from .openai_settings import EVENTS, PCM, TOKEN, USUAL_DETECTION, OpenaiSettings, functions
+from ..engine.session_settings import Format, TurnDetection
+from .openai_settings import EVENTS, PCM, TOKEN, USUAL, USUAL_DETECTION, OpenaiSettings, functions
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 USUAL_TOKEN_S = 600
 BETA_GONE = "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API."
+NO_SLOT = "All session slots are in use"
 LETTERS = string.ascii_letters + string.digits
 
 TRANSCRIPT_S = 0.1
@@ -56,8 +54,7 @@ class Openai(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._tokens = Tokens(self.token_prefix, self._seed)
-        self._lock = threading.Lock()
+        self._tokens = Tokens(self.token_prefix)
         self._sessions: list[OpenaiSession] = []
         self.routes = {
             ("GET", self.path): self._realtime,
@@ -77,16 +74,11 @@ class Openai(Service):
         settings = OpenaiSettings().updated(brought) if brought else OpenaiSettings()
         beta = "realtime=v1" in asked.headers.get("openai-beta", "")
         session = OpenaiSession(behaviour, log, self._random(log), settings, self._wall, beta=beta)
-        return session if self._has_slot(session, asked.at) else TurnedAway(behaviour, log)
-
-    def _has_slot(self, session: OpenaiSession, now: float) -> bool:
-        """Keep *session*, if there is a slot for it."""
-        with self._lock:
-            self._sessions = [each for each in self._sessions if now < each.left + SLOT_S]
-            free = not session.behaviour.sessions or len(self._sessions) < session.behaviour.sessions
-            if free:
-                self._sessions.append(session)
-        return free
+        self._sessions = [each for each in self._sessions if asked.at < each.left + SLOT_S]
+        session.has_slot = not behaviour.sessions or len(self._sessions) < behaviour.sessions
+        if session.has_slot:
+            self._sessions.append(session)
+        return session
 
     def _client_secret(self, asked: Asked, _behaviour: Behaviour, _log: ConnectionLog) -> Answer:
         """Return a token, and the settings that a connection with it begins with."""
@@ -109,18 +101,6 @@ def refused(status: int, code: str, message: str, param: str | None = None) -> A
     """Return a refusal in the service's shape."""
     error = {"message": message, "type": "invalid_request_error", "code": code, "param": param}
     return Answer(status, {"error": error})
-
-
-class TurnedAway(ServiceSession):
-    """A connection for which there is no slot, as some self-hosted servers refuse it."""
-
-    def connected(self, now: float) -> None:
-        text = "All session slots are in use"
-        error = {"type": "session_limit_reached", "code": None, "message": f"{text}.", "param": None}
-        self._outgoing += [json.dumps({"type": "error", "event_id": "event_0", "error": error}), Goodbye(1008, text)]
-
-    def receive(self, message: Message, now: float) -> None:
-        """Ignore everything."""
 
 
 class OpenaiSession(RealtimeBase):
@@ -149,10 +129,8 @@ class OpenaiSession(RealtimeBase):
         super().__init__(behaviour, log, chance, settings or OpenaiSettings(), wall)
         self._beta = beta
         self._session, self._conversation = self._id("sess"), self._id("conv")
-        self._spoke = False
-        self._expires_at = math.inf
-        self.left = math.inf
-        """When the connection ended."""
+        self._expires_at = self.left = math.inf  # left: when the connection ended
+        self.has_slot = True
 
     def disconnected(self, now: float) -> None:
         self.left = now
@@ -162,10 +140,6 @@ class OpenaiSession(RealtimeBase):
     def _id(self, kind: str) -> str:
         return f"{kind}_{''.join(self._chance.choices(LETTERS, k=21))}"
 
-    def _padding(self) -> str:
-        """Return what was recorded on every delta, so that its length does not betray its words."""
-        return "".join(self._chance.choices(LETTERS, k=self._chance.randint(8, 16)))
-
     def connected(self, now: float) -> None:
         self._expires_at = now + (self.behaviour.expires_s or self.behaviour.session_s or self.SESSION_S)
         super().connected(now)
@@ -174,6 +148,8 @@ class OpenaiSession(RealtimeBase):
         if self._beta:
             code = "beta_api_shape_disabled"
             self._end_session("invalid_request_error", code, BETA_GONE, 4000, f"invalid_request_error.{code}")
+        elif not self.has_slot:  # as some self-hosted servers refuse it
+            self._end_session("session_limit_reached", None, f"{NO_SLOT}.", 1008, NO_SLOT)
         elif self.behaviour.greeting == "full":
             self._emit("session.created", session=self._shown_session())
         elif self.behaviour.greeting == "conversation":
@@ -208,14 +184,6 @@ class OpenaiSession(RealtimeBase):
         if self.behaviour.output_rate:
             self._settings = replace(self._settings, output=Format(self.behaviour.output_rate))
 
-    def _refuse_settings(self, settings: Settings) -> None:
-        super()._refuse_settings(settings)
-        if settings.asked.get("model", self.log.model) != self.log.model:
-            raise Refusal("The model of a session cannot be changed.", param="session.model")
-        if self._spoke and settings.voice != self._settings.voice:
-            text = "Cannot update a conversation's voice if assistant audio is present."
-            raise Refusal(text, code="cannot_update_voice", param="session.audio.output.voice")
-
     @property
     def _detection(self) -> TurnDetection | None:
         return self._settings.turn_detection or (USUAL_DETECTION if self.behaviour.automatic else None)
@@ -231,7 +199,7 @@ class OpenaiSession(RealtimeBase):
 
     def _emit_committed(self, item: str, text: str) -> None:
         self._emit("input_audio_buffer.committed", item_id=item, previous_item_id=self._items.last)
-        self._add(Item(item, "message", "user"), "completed", [{"type": "input_audio", "transcript": None}])
+        self._add(Item(item, "message", "user"), "completed", content=[{"type": "input_audio", "transcript": None}])
         if self._settings.transcribes:
             self._after(TRANSCRIPT_S, lambda: self._transcribe(item, text))
 
@@ -245,7 +213,7 @@ class OpenaiSession(RealtimeBase):
             return
         for index, word in enumerate(text.split(" ")):
             delta = f" {word}" if index else word
-            self._emit(f"{kind}.delta", **place, delta=delta, obfuscation=self._padding())
+            self._emit(f"{kind}.delta", **place, delta=delta)
         known = self._items.get(item)
         if known:
             known.shown["content"] = [{"type": "input_audio", "transcript": text}]
@@ -263,9 +231,7 @@ class OpenaiSession(RealtimeBase):
     def _item_retrieve(self, event: dict[str, Any]) -> None:
         self._emit("conversation.item.retrieved", item=self._find(event).shown)
 
-    def _emit_added(self, item: Item, status: str, content: list[Any] | None = None, **fields: Any) -> None:
-        if content is not None:
-            fields["content"] = content
+    def _emit_added(self, item: Item, status: str, **fields: Any) -> None:
         shown = self._shown(item, status, **fields)
         self._emit("conversation.item.added", previous_item_id=self._items.before(item.id), item=shown)
         if status == "completed":
@@ -291,8 +257,8 @@ class OpenaiSession(RealtimeBase):
         return self._modalities(options) == ["audio"]
 
     def _modalities(self, options: Mapping[str, Any]) -> list[str]:
-        assert isinstance(self._settings, OpenaiSettings), "they were made here"  # noqa: S101
-        return list(options.get("output_modalities", self._settings.modalities))
+        usual = self._settings.asked.get("output_modalities", USUAL["output_modalities"])
+        return list(options.get("output_modalities", usual))
 
     def _functions(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return functions(self._tools(options), options.get("tool_choice", self._settings.asked.get("tool_choice")))
@@ -300,27 +266,22 @@ class OpenaiSession(RealtimeBase):
     def _tools(self, options: Mapping[str, Any]) -> list[Any]:
         return list(options.get("tools", self._settings.asked.get("tools", [])))
 
-    def _response(self, reply: Reply, status: str, **fields: Any) -> dict[str, Any]:
-        """Return a response as it is shown."""
+    def _response(self, reply: Reply, status: str, output: Sequence[Any], details: Any) -> dict[str, Any]:
         settings = self._settings.echo(self.log.model)
         audio = {"format": settings["audio"]["output"]["format"], "voice": self._settings.voice}
         return {
             "object": "realtime.response",
             "id": reply.id,
             "status": status,
-            "status_details": None,
-            "output": [],
+            "status_details": details,
+            "output": output,
             "conversation_id": self._conversation,
             "output_modalities": self._modalities(reply.options),
             "max_output_tokens": reply.options.get("max_output_tokens", settings["max_output_tokens"]),
             "audio": {"output": audio},
             "usage": None,
             "metadata": reply.options.get("metadata"),
-            **fields,
         }
-
-    def _emit_reply_created(self, reply: Reply) -> None:
-        self._emit("response.created", response=self._response(reply, "in_progress"))
 
     def _begin_item(self) -> None:
         """A written reply that calls a function has no words, as recorded."""
@@ -345,7 +306,6 @@ class OpenaiSession(RealtimeBase):
         return {**super()._place(reply), "output_index": len(reply.done)}
 
     def _emit_sound(self, reply: Reply, piece: Piece) -> None:
-        self._spoke = True
         delta = base64.b64encode(self._encode(piece.pcm, reply)).decode()
         self._emit("response.output_audio.delta", **self._place(reply), delta=delta)
 
@@ -355,7 +315,7 @@ class OpenaiSession(RealtimeBase):
 
     def _emit_words(self, reply: Reply, piece: Piece) -> None:
         kind = "response.output_audio_transcript.delta" if reply.aloud else "response.output_text.delta"
-        self._emit(kind, **self._place(reply), delta=piece.words, obfuscation=self._padding())
+        self._emit(kind, **self._place(reply), delta=piece.words)
         if not reply.aloud and reply.said == piece.words:
             self._report("replying")
 
@@ -404,7 +364,7 @@ class OpenaiSession(RealtimeBase):
         self._emit_begun(reply, item, self._shown(item, "in_progress", **call, arguments=""))
         for start in range(0, len(arguments), ARGUMENTS_AT_ONCE):
             delta = arguments[start : start + ARGUMENTS_AT_ONCE]
-            more = {"call_id": call["call_id"], "delta": delta, "obfuscation": self._padding()}
+            more = {"call_id": call["call_id"], "delta": delta}
             self._emit("response.function_call_arguments.delta", **place, **more)
         self._emit("response.function_call_arguments.done", **place, **call, arguments=arguments)
         self._emit_finished(reply, item, self._shown(item, "completed", **call, arguments=arguments))
@@ -414,27 +374,12 @@ class OpenaiSession(RealtimeBase):
 
     def _answer(self, options: Mapping[str, Any]) -> None:
         asked = self._items.to_answer()
-        servers = {tool["server_label"]: tool for tool in self._tools(options) if tool["type"] == "mcp"}
-        call = call_for(asked, list(servers), self.behaviour) if asked else None
+        tools = [tool for tool in self._tools(options) if tool.get("require_approval") == "never"]
+        call = call_for(asked, [tool["server_label"] for tool in tools], self.behaviour) if asked else None
         if call is None:
             super()._answer(options)
-            return
-        details = {"server_label": call[0], "name": "search", "arguments": call[1]}
-        if servers[call[0]].get("require_approval") == "never":
-            self._use_server(details, options)
         else:
-            steps: list[tuple[float, Step]] = [
-                (0.0, lambda: self._request_approval(details)),
-                (0.0, lambda: self._end_reply("completed")),
-            ]
-            self._begin_reply(Thought(b"", ""), options, before=steps)
-
-    def _request_approval(self, details: dict[str, str]) -> None:
-        reply, item = self._running(), Item(self._id("mcpr"), "mcp_approval_request", "tool", call=details)
-        shown = self._shown(item, "completed", **details)
-        self._emit_begun(reply, item, shown)
-        self._emit_finished(reply, item, shown)
-        self._report("replying", f"asks whether it may call {details['name']} at {details['server_label']}")
+            self._use_server({"server_label": call[0], "name": "search", "arguments": call[1]}, options)
 
     def _use_server(self, details: dict[str, str], options: Mapping[str, Any]) -> None:
         """Begin a reply with the call of a tool at the service."""
@@ -454,8 +399,6 @@ class OpenaiSession(RealtimeBase):
     def _begin_server_call(self, item: Item) -> None:
         reply = self._running()
         self._emit_begun(reply, item, self._shown(item, "in_progress", **item.call))
-        place = {"response_id": reply.id, "item_id": item.id, "output_index": len(reply.done)}
-        self._emit("response.mcp_call_arguments.done", **place, arguments=item.call["arguments"])
         self._emit_progress(item, "in_progress")
 
     def _end_server_call(self, item: Item) -> None:
@@ -468,18 +411,6 @@ class OpenaiSession(RealtimeBase):
         details = {"type": status, "reason": reason} if reason else None
         if status == "failed":
             details = self._failed_with(reason)
-        response = self._response(reply, status, status_details=details, output=reply.done, usage=self._usage(reply))
-        self._emit("response.done", response=response)
+        self._emit("response.done", response=self._response(reply, status, reply.done, details))
         limit = {"name": "tokens", "limit": 15_000_000, "remaining": 14_999_000, "reset_seconds": 0.004}
         self._emit("rate_limits.updated", rate_limits=[limit])
-
-    def _usage(self, reply: Reply) -> dict[str, Any]:
-        text, sound = self._tokens(reply)
-        cached = {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0}
-        return {
-            "total_tokens": text + sound,
-            "input_tokens": 0,
-            "output_tokens": text + sound,
-            "input_token_details": {**cached, "cached_tokens": 0, "cached_tokens_details": cached},
-            "output_token_details": {"text_tokens": text, "audio_tokens": sound},
-        }

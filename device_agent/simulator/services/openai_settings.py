@@ -74,11 +74,6 @@ class OpenaiSettings(Settings):
         voice = self.side("output")["voice"]
         return str(voice["id"] if isinstance(voice, dict) else voice)
 
-    @property
-    def modalities(self) -> list[str]:
-        """What a reply is, unless it is asked for otherwise: audio or text."""
-        return list(self.asked.get("output_modalities", USUAL["output_modalities"]))
-
     def side(self, side: str) -> dict[str, Any]:
         """Return the settings of one direction of sound, "input" or "output"."""
         return {**USUAL_SIDES[side], **self.asked.get("audio", {}).get(side, {})}
@@ -237,7 +232,6 @@ EVENTS: dict[str, Check] = {
     "input_audio_buffer.commit": _event(),
     "input_audio_buffer.clear": _event(),
     "conversation.item.create": _event("item", previous_item_id=or_null(text), item=ITEM),
-    "conversation.item.delete": _event("item_id", item_id=text),
     "conversation.item.retrieve": _event("item_id", item_id=text),
     "conversation.item.truncate": _event(
         *("item_id", "content_index", "audio_end_ms"), item_id=text, content_index=one_of(0), audio_end_ms=anything

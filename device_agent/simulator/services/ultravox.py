@@ -5,12 +5,11 @@ nowhere; here a call ends with 1000, and an address that is used up is answered 
 not answer in time is called once more, and its late result is ignored.
 
 Not imitated: other media, stored agents, call stages, tools that run at the service, data connections, messages that
-are off unless asked for (``dataMessages``), messages to users who say nothing, to show and to delete calls.
+are off unless asked for (``dataMessages``), messages to silent users, to show and to delete calls.
 """
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +33,6 @@ class Ultravox(Service):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._chance = self._random(ConnectionLog())
-        self._lock = threading.Lock()
         self._calls: dict[str, Call] = {}
         self.routes = {
             ("POST", self.path): self._create,
@@ -56,15 +54,14 @@ class Ultravox(Service):
         CALL(wish, "")
         if not self.has_model(wish.get("model", DEFAULT_MODEL)):
             raise Refusal("There is no such model.", param="model")
-        with self._lock:
-            settings = {**self._prior(wish, prior), **wish}
-            if "medium" not in settings:
-                # The live service would make a WebRTC call of it, at whose address no plain WebSocket finds sound.
-                raise Refusal("medium.serverWebSocket is needed: this simulator knows no WebRTC", param="medium")
-            name = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
-            self._calls[name] = call = Call(name, f"{self._chance.getrandbits(128):032x}", settings, now, prior or "")
-            while len(self._calls) > MAX_CALLS:
-                del self._calls[next(iter(self._calls))]
+        settings = {**self._prior(wish, prior), **wish}
+        if "medium" not in settings:
+            # The live service would make a WebRTC call of it, at whose address no plain WebSocket finds sound.
+            raise Refusal("medium.serverWebSocket is needed: this simulator knows no WebRTC", param="medium")
+        name = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        self._calls[name] = call = Call(name, f"{self._chance.getrandbits(128):032x}", settings, now, prior or "")
+        while len(self._calls) > MAX_CALLS:
+            del self._calls[next(iter(self._calls))]
         return call
 
     def _prior(self, wish: Mapping[str, Any], prior: str | None) -> Mapping[str, Any]:
@@ -81,11 +78,10 @@ class Ultravox(Service):
         if not asked.upgrade:
             return UPGRADE
         secret = asked.path.rpartition("/")[2]
-        with self._lock:
-            call = next((call for call in self._calls.values() if call.secret == secret), None)
-            if call is None or call.joined or asked.at > call.created + JOIN_S:
-                return Answer(410, {"detail": "This address cannot be joined (any more)."})
-            call.joined = True
+        call = next((call for call in self._calls.values() if call.secret == secret), None)
+        if call is None or call.joined or asked.at > call.created + JOIN_S:
+            return Answer(410, {"detail": "This address cannot be joined (any more)."})
+        call.joined = True
         log.model = str(call.settings.get("model") or DEFAULT_MODEL)
         log.goes_on = bool(call.prior)
         return UltravoxSession(behaviour, log, self._random(log), call)

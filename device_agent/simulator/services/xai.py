@@ -11,10 +11,9 @@ the user speaks.
 from __future__ import annotations
 
 import base64
-import math
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -49,7 +48,7 @@ class Xai(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._tokens = Tokens(self.token_prefix, self._seed)
+        self._tokens = Tokens(self.token_prefix)
         self._store = ConversationStore()
         self.routes = {
             ("GET", self.path): self._realtime,
@@ -100,6 +99,7 @@ class XaiSession(RealtimeBase):
 
     SESSION_S: ClassVar[float] = 120 * 60.0
     PART_TYPES: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("user", "assistant", "system"), PART_TYPES)
+    ERROR_TYPES: ClassVar[Mapping[str, str]] = {"invalid_event": "invalid_event"}
     ITEM_HANDLERS: ClassVar[Mapping[str, str]] = {
         **RealtimeBase.ITEM_HANDLERS,
         "force_message": "_create_spoken",
@@ -127,7 +127,6 @@ class XaiSession(RealtimeBase):
         self._committed: Commit | None = None
         self._answered = False  # the latest input was committed speech, and its answer has begun
         self._stopped: Commit | None = None  # a turn whose end may still be taken back
-        self._billed_s = 0.0
 
     # The connection ---------------------------------------------------------------------------------------------------
 
@@ -143,22 +142,11 @@ class XaiSession(RealtimeBase):
         if self.behaviour.greeting == "none":
             return
         if self.behaviour.greeting == "full":
-            self._emit(
-                "session.created",
-                session={
-                    "id": self._id("sess").replace("-", ""),
-                    "object": "realtime.session",
-                    "instructions": "",
-                    "voice": "ara",
-                    "modalities": ["audio"],
-                    "turn_detection": {"type": None},
-                    "tools": [],
-                    "model": self.log.model,
-                },
-            )
-        self._emit(
-            "conversation.created", conversation={"id": self._conversation.id, "object": "realtime.conversation"}
-        )
+            session = {"id": self._id("sess").replace("-", ""), "object": "realtime.session", "model": self.log.model}
+            usual = {"voice": "ara", "modalities": ["audio"], "turn_detection": {"type": None}, "tools": []}
+            self._emit("session.created", session={**session, "instructions": "", **usual})
+        conversation = {"id": self._conversation.id, "object": "realtime.conversation"}
+        self._emit("conversation.created", conversation=conversation)
         if self.behaviour.greeting == "full":
             self._emit("ping", timestamp=self._stamp())
         self._start_pings()
@@ -183,15 +171,11 @@ class XaiSession(RealtimeBase):
     def disconnected(self, now: float) -> None:
         self._conversation.left = now
 
-    def _error_type(self, refusal: Refusal) -> str:
-        return "invalid_event" if refusal.code == "invalid_event" else "invalid_request_error"
-
     # Settings, and a conversation that goes on ------------------------------------------------------------------------
 
     def _emit_settings(self, echo: dict[str, Any]) -> None:
         self._start_pings()
-        assert isinstance(self._settings, XaiSettings), "they were made here"  # noqa: S101
-        if self._settings.resumes:
+        if (self._settings.asked.get("resumption") or {}).get("enabled"):
             self._replay()
             self._store.keep(self._conversation)
         self._emit("session.updated", session=echo)
@@ -203,17 +187,13 @@ class XaiSession(RealtimeBase):
             if old.type == "message" and old.text and not old.typed:
                 kind = "text" if old.role == "assistant" else "input_text"
                 item = Item(self._id("item"), old.type, old.role, old.text)
-                self._add(item, "completed", [{"type": kind, "text": old.text}])
+                self._add(item, "completed", content=[{"type": kind, "text": old.text}])
 
     # The user's turns, found by server VAD ----------------------------------------------------------------------------
 
     @property
     def _reports_speech(self) -> bool:
-        return self._answers_commits
-
-    @property
-    def _answers_commits(self) -> bool:
-        """Whether speech is answered as soon as it is committed."""
+        """It is where speech is answered as soon as it is committed."""
         wish = self.behaviour.commits
         return self.ANSWERS_COMMITS if wish == "usual" else wish == "answered"
 
@@ -234,7 +214,7 @@ class XaiSession(RealtimeBase):
     def _emit_speech_started(self, item: str, at: int) -> None:
         self._emit("input_audio_buffer.speech_started", item_id=item, audio_start_ms=at)
         if self._vad.listening:
-            self._add(Item(item, "message", "user"), "in_progress", [{"type": "input_audio", "transcript": ""}])
+            self._add(Item(item, "message", "user"), "in_progress", content=[{"type": "input_audio", "transcript": ""}])
 
     def _transcript(self, what: str, item: str, text: str, **fields: Any) -> None:
         if self._settings.transcribes:
@@ -278,7 +258,7 @@ class XaiSession(RealtimeBase):
         """Speech joins the conversation after a moment. A commit of silence is not answered."""
         if self._vad.listening:
             return  # server VAD decides; the live service does not even answer
-        if not self._answers_commits:
+        if not self._reports_speech:
             super()._commit(event)
         elif self._vad.speaking:
             self._committed = commit = self._take_buffer()
@@ -327,7 +307,7 @@ class XaiSession(RealtimeBase):
 
     def _emit_committed(self, item: str, text: str) -> None:
         self._emit("input_audio_buffer.committed", item_id=item, previous_item_id=self._items.last)
-        self._add(Item(item, "message", "user"), "completed", [{"type": "input_audio", "transcript": ""}])
+        self._add(Item(item, "message", "user"), "completed", content=[{"type": "input_audio", "transcript": ""}])
         self._transcript("updated", item, text)
         self._transcript("completed", item, text, status="in_progress")
         self._transcript("completed", item, text, status="completed")
@@ -342,9 +322,7 @@ class XaiSession(RealtimeBase):
         shown = {"id": item.id, "object": "realtime.item", "type": item.type, "status": status, "role": item.role}
         return {**shown, **fields}
 
-    def _emit_added(self, item: Item, status: str, content: list[Any] | None = None, **fields: Any) -> None:
-        if content is not None:
-            fields["content"] = content
+    def _emit_added(self, item: Item, status: str, **fields: Any) -> None:
         shown = self._shown(item, status, **fields)
         self._emit("conversation.item.added", item=shown, previous_item_id=self._items.before(item.id))
 
@@ -361,21 +339,18 @@ class XaiSession(RealtimeBase):
 
     # The reply --------------------------------------------------------------------------------------------------------
 
-    def _response(self, reply: Reply, status: str, output: list[Any], details: Any) -> dict[str, Any]:
-        """Return a response as it is shown. Where others have an object, details are a string: recorded so."""
+    def _response(self, reply: Reply, status: str, output: Sequence[Any], details: Any) -> dict[str, Any]:
+        """Where others have an object, details are a string: recorded so."""
         metadata = {"metadata": reply.options["metadata"]} if "metadata" in reply.options else {}
         response = {"id": reply.id, "object": "realtime.response", "output": output, "status": status}
         return {**response, "status_details": details or "unimplemented", "usage": {}, **metadata}
-
-    def _emit_reply_created(self, reply: Reply) -> None:
-        self._emit("response.created", response=self._response(reply, "in_progress", [], None))
 
     def _begin_item(self) -> None:
         reply = self._running()
         reply.begun = True
         shown = self._shown(reply.item, "in_progress")
         self._emit("response.output_item.added", item=shown, response_id=reply.id, output_index=0)
-        self._add(reply.item, "in_progress", [])
+        self._add(reply.item, "in_progress", content=[])
         part = {"type": "audio", "transcript": ""}
         self._emit("response.content_part.added", **self._place(reply), part=part, previous_item_id="0")
 
@@ -415,7 +390,7 @@ class XaiSession(RealtimeBase):
         place = {"response_id": reply.id, "output_index": 0}
         user = Item(item.id, item.type, "user")
         self._emit("response.output_item.added", item=self._shown(user, "in_progress", **call, arguments=""), **place)
-        self._add(item, "in_progress", None, **call, arguments="")
+        self._add(item, "in_progress", **call, arguments="")
         ids = {"item_id": item.id, "response_id": reply.id, "call_id": call["call_id"]}
         self._emit("response.function_call_arguments.delta", **ids, delta=arguments)
         self._emit("response.function_call_arguments.done", **ids, output_index=0, name=name, arguments=arguments)
@@ -431,18 +406,4 @@ class XaiSession(RealtimeBase):
         spoken = [self._shown(reply.item, item_status, content=content)] if reply.begun else []
         details = self._failed_with(reason) if status == "failed" else None
         response = self._response(reply, status, [*spoken, *reply.done], details)
-        self._emit("response.done", response=response, response_id=reply.id, usage=self._usage(reply))
-
-    def _usage(self, reply: Reply) -> dict[str, Any]:
-        """Return what stands beside the response; the seconds that are billed are the sum so far."""
-        text, sound = self._tokens(reply)
-        self._billed_s += reply.item.spoken_s
-        return {
-            "input_tokens": 0,
-            "input_token_details": {"text_tokens": 0, "audio_tokens": 0, "grok_tokens": 0},
-            "output_tokens": text + sound,
-            "output_token_details": {"text_tokens": text, "audio_tokens": sound, "grok_tokens": 0},
-            "total_tokens": text + sound,
-            "output_audio_seconds": reply.item.spoken_s,
-            "billable_audio_seconds": math.ceil(self._billed_s),
-        }
+        self._emit("response.done", response=response, response_id=reply.id)

@@ -17,14 +17,17 @@ from typing import Any, ClassVar, Self
 from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, Received, Service, ServiceSession
 from ..engine.parsing import Refusal
 from ..engine.session_settings import Settings, TurnDetection, function_name, vad_of
-from ..engine.validation import Check, fields, flag, list_of, mapping, number, one_of, or_null, text
+from ..engine.validation import Check, fields, list_of, one_of, or_null, text
 from .xai import XaiSession
+from .xai_settings import DETECTION
 
 DEFAULT_MODEL = "grok-3-live"
 VOICES = ("alloy", "echo", "fable", "onyx", "nova", "shimmer")
 USUAL = TurnDetection(threshold=0.5)
 AUTH_S = 10.0
 """How long a client may take to show its key."""
+AUTH = "auth"
+"""Owner of the step that ends a session without a key."""
 
 EVENTS = {
     "response.output_audio.delta": ("response.audio.delta", ("delta",)),
@@ -37,7 +40,7 @@ EVENTS = {
 
 
 class XaiLive(Service):
-    """The service. Anybody may connect: the key comes later."""
+    """The service. Any client may connect: the key comes later."""
 
     path = "/v1/live"
 
@@ -57,10 +60,8 @@ class LiveSettings(Settings):
     turn_detection: TurnDetection | None = USUAL
 
     def updated(self, session: Any) -> Self:
-        asked = {name: value for name, value in mapping(session, "session").items() if name in _CHECKS}
-        for name, value in asked.items():
-            _CHECKS[name](value, f"session.{name}")
-        asked = {**self.asked, **asked}
+        fields(strict=False, **FIELDS)(session, "session")
+        asked = {**self.asked, **{name: value for name, value in session.items() if name in FIELDS}}
         detection = asked.get("turn_detection", {"type": "server_vad"}) or {}
         return replace(
             self,
@@ -73,20 +74,11 @@ class LiveSettings(Settings):
         return {"model": model, **self.asked}
 
 
-_CHECKS: dict[str, Check] = {
+FIELDS: dict[str, Check] = {
     "model": text,
     "voice": one_of(*VOICES),
     "instructions": text,
-    "turn_detection": or_null(
-        fields(
-            type=one_of("server_vad", None),
-            threshold=number(0, 1),
-            silence_duration_ms=number(0, 10_000, whole=True),
-            prefix_padding_ms=number(0, 10_000, whole=True),
-            create_response=flag,
-            interrupt_response=flag,
-        )
-    ),
+    "turn_detection": or_null(DETECTION),
     "tools": list_of(fields(name=text, function=fields(name=text)), 128),
 }
 
@@ -95,7 +87,6 @@ class XaiLiveSession(XaiSession):
     """One connection to *service*."""
 
     ANSWERS_COMMITS: ClassVar[bool] = False
-    HANDLERS: ClassVar[Mapping[str, str]] = {**XaiSession.HANDLERS, "auth": "_auth_again"}
 
     def __init__(self, behaviour: Behaviour, log: ConnectionLog, chance: random.Random, service: XaiLive) -> None:
         super().__init__(behaviour, log, chance, LiveSettings())
@@ -103,15 +94,11 @@ class XaiLiveSession(XaiSession):
         self._authenticated = False
 
     def _emit_greeting(self) -> None:
-        self._after(AUTH_S, self._time_out)
-
-    def _time_out(self) -> None:
-        if not self._authenticated:
-            self._turn_away("Authentication timed out")
+        self._after(AUTH_S, lambda: self._turn_away("Authentication timed out"), AUTH)
 
     def _expire(self) -> None:
-        self._emit("error", error="The session has reached its maximum duration.")
-        self._close(1000, "")  # "normal", which is all that is documented of closing
+        text = "The session has reached its maximum duration."
+        self._end_session("max_duration", None, text, 1000, "")  # "normal", which is all that is documented of closing
 
     def _handle(self, event: dict[str, Any]) -> None:
         if self._authenticated:
@@ -124,11 +111,10 @@ class XaiLiveSession(XaiSession):
             self._turn_away("Invalid API key")
         else:
             self._authenticated = True
+            self._schedule.cancel(AUTH)
 
     def _turn_away(self, why: str) -> None:
-        self._emit("error", error=why)
-        self._report("trouble", why)
-        self._close(1008, why)
+        self._end_session("auth", None, why, 1008, why)
 
     def _emit(self, kind: str, **fields: Any) -> None:
         if kind in EVENTS:
@@ -136,11 +122,15 @@ class XaiLiveSession(XaiSession):
             self._outgoing.append(json.dumps({"type": name, **{field: fields[field] for field in shown}}))
 
     def _refuse(self, refusal: Refusal, event: Mapping[str, Any]) -> None:
-        if not self._authenticated:
+        if self._authenticated:
+            super()._refuse(refusal, event)
+        else:
             self._turn_away(str(refusal))
-            return
-        self._emit("error", error=str(refusal))
-        self._report("trouble", f"refused {str(event.get('type', 'a message'))[:60]}: {refusal}")
+
+    def _emit_error(
+        self, _kind: str, _code: str | None, message: str, _param: str | None = None, _event_id: object = None
+    ) -> None:
+        self._emit("error", error=message)
 
     def _session_update(self, event: dict[str, Any]) -> None:
         model = self._settings.updated(event.get("session")).asked.get("model", DEFAULT_MODEL)
@@ -151,6 +141,3 @@ class XaiLiveSession(XaiSession):
 
     def _emit_settings(self, echo: dict[str, Any]) -> None:
         """Nothing is acknowledged."""
-
-    def _auth_again(self, event: dict[str, Any]) -> None:
-        raise Refusal("Already authenticated")

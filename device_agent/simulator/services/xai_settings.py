@@ -19,7 +19,6 @@ from ..engine.validation import (
     fields,
     flag,
     list_of,
-    mapping,
     matching,
     number,
     one_of,
@@ -34,20 +33,9 @@ RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 class XaiSettings(Settings):
     """The settings of one session. Manual turns until asked otherwise, as recorded."""
 
-    @property
-    def voice(self) -> str:
-        return str(self.asked.get("voice", "ara"))
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the conversation is to outlive its connection."""
-        return bool((self.asked.get("resumption") or {}).get("enabled"))
-
     def updated(self, session: Any) -> Self:
-        session = mapping(session, "session")
-        asked = {name: session[name] for name in _CHECKS if name in session}
-        for name, value in asked.items():
-            _CHECKS[name](value, f"session.{name}")
+        fields(strict=False, **FIELDS)(session, "session")
+        asked = {name: value for name, value in session.items() if name in FIELDS}
         audio = {side: self._side(asked, side) for side in ("input", "output")}
         tools = asked.get("tools", self.asked.get("tools", []))
         nested = (asked.get("audio") or {}).get("input") or {}
@@ -134,7 +122,7 @@ _FORMAT = fields(type=one_of("audio/pcm", "audio/pcmu", "audio/pcma"), rate=one_
 _TRANSCRIPTION = fields(
     model=or_null(text), language_hint=or_null(text), keyterms=or_null(list_of(matching(".{,50}"), 100))
 )
-_DETECTION = fields(
+DETECTION = fields(
     type=one_of("server_vad", None),
     threshold=number(0.1, 0.9),
     silence_duration_ms=number(0, 10_000, whole=True),
@@ -152,16 +140,16 @@ _TOOL = by_type(
         "mcp": fields("server_url", "server_label"),
     }
 )
-_CHECKS: dict[str, Check] = {
+FIELDS: dict[str, Check] = {
     "instructions": text,
     "voice": text,
-    "turn_detection": or_null(_DETECTION),
+    "turn_detection": or_null(DETECTION),
     "audio": fields(
         input=fields(
             format=_FORMAT,
             transport=one_of("json"),
             transcription=or_null(_TRANSCRIPTION),
-            turn_detection=or_null(_DETECTION),
+            turn_detection=or_null(DETECTION),
         ),
         output=fields(format=_FORMAT, transport=one_of("json"), speed=number(0.7, 1.5)),
     ),
