@@ -23,7 +23,7 @@ class Tokens:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._chance = random.Random(prefix)
+        self._rng = random.Random(prefix)
         self._tokens: dict[str, Token] = {}
 
     def find(self, given: str, now: float) -> Token | None:
@@ -33,7 +33,7 @@ class Tokens:
 
     def mint(self, until: float, session: Any = None) -> str:
         """Return a token that is valid *until* then."""
-        value = f"{self._prefix}{self._chance.getrandbits(128):032x}"
+        value = f"{self._prefix}{self._rng.getrandbits(128):032x}"
         self._tokens[value] = Token(until, session)
         while len(self._tokens) > MAX_TOKENS:
             del self._tokens[next(iter(self._tokens))]

@@ -90,9 +90,9 @@ class RealtimeBase(SpeechSession, ABC):
     """The type of an item -> the method that puts it into the conversation."""
 
     def __init__(
-        self, behaviour: Behaviour, log: ConnectionLog, chance: random.Random, settings: Settings, wall: float = 0.0
+        self, behaviour: Behaviour, log: ConnectionLog, rng: random.Random, settings: Settings, wall: float = 0.0
     ) -> None:
-        super().__init__(behaviour, log, chance, settings.input.rate)
+        super().__init__(behaviour, log, rng, settings.input.rate)
         self._wall = wall
         self._idle_at = math.inf
         self._early: deque[Message] | None = None  # what came before the service reads
@@ -313,7 +313,7 @@ class RealtimeBase(SpeechSession, ABC):
         if self._vad.seconds + seconds(pcm, self._vad.rate) > MAX_BUFFER_S:
             text = f"The input audio buffer holds {MAX_BUFFER_S:g} seconds at most; commit or clear it"
             raise Refusal(text, code="input_audio_buffer_full")
-        self._hear(pcm)
+        self._append_sound(pcm)
 
     def _decode(self, data: bytes, where: str) -> bytes:
         """Return sound of the client as PCM."""
@@ -537,9 +537,9 @@ class RealtimeBase(SpeechSession, ABC):
         """Schedule the pieces of *reply*, the first one in *delay_s*."""
         pace = self.behaviour.pace
         if reply.aloud:
-            pieces = cut(reply.pcm, reply.text, reply.output.rate, pace, self._chance)
+            pieces = cut(reply.pcm, reply.text, reply.output.rate, pace, self._rng)
         else:
-            pieces = typed(reply.text, pace, self._chance)
+            pieces = typed(reply.text, pace, self._rng)
         if self.behaviour.voice_s:
             pieces = words_first(pieces, self.behaviour.voice_s)
         steps: list[tuple[float, Step]] = [(piece.at, functools.partial(self._send_piece, piece)) for piece in pieces]

@@ -37,13 +37,13 @@ class Piece:
     words: str = ""
 
 
-def cut(pcm: bytes, text: str, rate: int, pace: float, chance: random.Random) -> list[Piece]:
+def cut(pcm: bytes, text: str, rate: int, pace: float, rng: random.Random) -> list[Piece]:
     """Return a reply in the order it is sent: sound in pieces of uneven length, words behind their sound."""
-    lengths = iter(lambda: chance.uniform(MIN_PIECE_S, MAX_PIECE_S), None)
-    return _cut(pcm, _phrases(text, chance), rate, lengths, lambda start, _end: start / pace)
+    lengths = iter(lambda: rng.uniform(MIN_PIECE_S, MAX_PIECE_S), None)
+    return _cut(pcm, _phrases(text, rng), rate, lengths, lambda start, _end: start / pace)
 
 
-def streamed(pcm: bytes, text: str, rate: int, pace: float, ahead_s: float, chance: random.Random) -> list[Piece]:
+def streamed(pcm: bytes, text: str, rate: int, pace: float, ahead_s: float, rng: random.Random) -> list[Piece]:
     """Return a reply in pieces of one length for a client with a buffer of *ahead_s*, with its words in between.
 
     What was sent is never more than *ahead_s* ahead of what the client has played.
@@ -51,7 +51,7 @@ def streamed(pcm: bytes, text: str, rate: int, pace: float, ahead_s: float, chan
     length = min(STREAMED_PIECE_S, max(ahead_s / 3, MIN_STREAMED_PIECE_S))
     return _cut(
         pcm,
-        _phrases(text, chance),
+        _phrases(text, rng),
         rate,
         itertools.repeat(length),
         lambda start, end: max(start / pace, end - ahead_s),
@@ -84,20 +84,20 @@ def words_first(pieces: list[Piece], late_s: float) -> list[Piece]:
     return words + [replace(piece, at=piece.at + late_s) for piece in pieces if piece.pcm]
 
 
-def _phrases(text: str, chance: random.Random) -> list[str]:
+def _phrases(text: str, rng: random.Random) -> list[str]:
     """Return *text* in pieces of a few words; joined they are *text*."""
     words = text.split(" ")
     phrases: list[str] = []
     while words:
-        count = chance.randint(1, MAX_WORDS)
+        count = rng.randint(1, MAX_WORDS)
         phrases.append((" " if phrases else "") + " ".join(words[:count]))
         words = words[count:]
     return phrases
 
 
-def typed(text: str, pace: float, chance: random.Random) -> list[Piece]:
+def typed(text: str, pace: float, rng: random.Random) -> list[Piece]:
     """Return a written reply in pieces: a few words at a time, as fast as they could be spoken at *pace*."""
-    return [Piece(PHRASE_S * index / pace, 0.0, words=phrase) for index, phrase in enumerate(_phrases(text, chance))]
+    return [Piece(PHRASE_S * index / pace, 0.0, words=phrase) for index, phrase in enumerate(_phrases(text, rng))]
 
 
 def melody(text: str, rate: int) -> bytes:

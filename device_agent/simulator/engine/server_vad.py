@@ -82,7 +82,7 @@ class ServerVad:
         """The sound in the buffer."""
         return bytes(self._sound)
 
-    def hear(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
+    def append(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
         """Append *pcm*; return what was detected: nothing unless *listening* or *watching*."""
         self._sound += pcm
         detected: list[SpeechStarted | SpeechStopped] = []

@@ -28,9 +28,9 @@ class Progress:
 class SpeechSession(ServiceSession):
     """A session that takes speech. *rate* is the sample rate of the input."""
 
-    def __init__(self, behaviour: Behaviour, log: ConnectionLog, chance: random.Random, rate: int) -> None:
+    def __init__(self, behaviour: Behaviour, log: ConnectionLog, rng: random.Random, rate: int) -> None:
         super().__init__(behaviour, log)
-        self._chance = chance
+        self._rng = rng
         self._schedule = Schedule()
         self._vad = ServerVad(rate)
 
@@ -51,9 +51,9 @@ class SpeechSession(ServiceSession):
 
     # Speech of the user -----------------------------------------------------------------------------------------------
 
-    def _hear(self, pcm: bytes) -> None:
+    def _append_sound(self, pcm: bytes) -> None:
         """Put *pcm* into the input buffer."""
-        for detected in self._vad.hear(pcm):
+        for detected in self._vad.append(pcm):
             if isinstance(detected, SpeechStarted):
                 self._speech_started(detected)
             else:

@@ -120,13 +120,13 @@ class OpenaiSession(RealtimeBase):
         self,
         behaviour: Behaviour,
         log: ConnectionLog,
-        chance: random.Random,
+        rng: random.Random,
         settings: OpenaiSettings | None = None,
         wall: float = 0.0,
         *,
         beta: bool = False,
     ) -> None:
-        super().__init__(behaviour, log, chance, settings or OpenaiSettings(), wall)
+        super().__init__(behaviour, log, rng, settings or OpenaiSettings(), wall)
         self._beta = beta
         self._session, self._conversation = self._id("sess"), self._id("conv")
         self._expires_at = self.left = math.inf  # left: when the connection ended
@@ -138,7 +138,7 @@ class OpenaiSession(RealtimeBase):
     # The connection ---------------------------------------------------------------------------------------------------
 
     def _id(self, kind: str) -> str:
-        return f"{kind}_{''.join(self._chance.choices(LETTERS, k=21))}"
+        return f"{kind}_{''.join(self._rng.choices(LETTERS, k=21))}"
 
     def connected(self, now: float) -> None:
         self._expires_at = now + (self.behaviour.expires_s or self.behaviour.session_s or self.SESSION_S)

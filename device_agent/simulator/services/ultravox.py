@@ -32,7 +32,7 @@ class Ultravox(Service):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._chance = self._random(ConnectionLog())
+        self._rng = self._random(ConnectionLog())
         self._calls: dict[str, Call] = {}
         self.routes = {
             ("POST", self.path): self._create,
@@ -58,8 +58,8 @@ class Ultravox(Service):
         if "medium" not in settings:
             # The live service would make a WebRTC call of it, at whose address no plain WebSocket finds sound.
             raise Refusal("medium.serverWebSocket is needed: this simulator knows no WebRTC", param="medium")
-        name = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
-        self._calls[name] = call = Call(name, f"{self._chance.getrandbits(128):032x}", settings, now, prior or "")
+        name = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        self._calls[name] = call = Call(name, f"{self._rng.getrandbits(128):032x}", settings, now, prior or "")
         while len(self._calls) > MAX_CALLS:
             del self._calls[next(iter(self._calls))]
         return call

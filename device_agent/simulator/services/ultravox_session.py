@@ -49,8 +49,8 @@ class Invocation:
 class UltravoxSession(SpeechSession):
     """The service's end of one call."""
 
-    def __init__(self, behaviour: Behaviour, log: ConnectionLog, chance: random.Random, call: Call) -> None:
-        super().__init__(behaviour, log, chance, call.input_rate)
+    def __init__(self, behaviour: Behaviour, log: ConnectionLog, rng: random.Random, call: Call) -> None:
+        super().__init__(behaviour, log, rng, call.input_rate)
         self._call = call
         self._state = ""
         self._ordinal = 0
@@ -131,7 +131,7 @@ class UltravoxSession(SpeechSession):
         self.log.add_message(Received(self._now, {"type": "binary frame"}, sound))
         pcm = self._within_pace(sound[: len(sound) & ~1])
         self._sound_at = self._now
-        self._hear(pcm)
+        self._append_sound(pcm)
 
     def _within_pace(self, pcm: bytes) -> bytes:
         """Return *pcm* without what comes too fast."""
@@ -236,7 +236,7 @@ class UltravoxSession(SpeechSession):
         self._schedule.cancel(ANSWER)
 
     def _invoke(self, name: str, parameters: Mapping[str, Any], *, again: bool = False) -> None:
-        invocation = Invocation(f"{self._chance.getrandbits(64):016x}", name, parameters, again)
+        invocation = Invocation(f"{self._rng.getrandbits(64):016x}", name, parameters, again)
         self._invocation = invocation
         self._after(self._call.client_tools[name], self._give_up, invocation)
         self._report_call(name, json.dumps(parameters))
@@ -265,9 +265,9 @@ class UltravoxSession(SpeechSession):
         """Begin to say something. It lasts until the client has played it, which is longer than it takes to send it."""
         rate, pace = self._call.output_rate, self.behaviour.pace
         pieces = (
-            streamed(thought.pcm, thought.text, rate, pace, self._call.ahead_s, self._chance)
+            streamed(thought.pcm, thought.text, rate, pace, self._call.ahead_s, self._rng)
             if self._aloud
-            else typed(thought.text, pace, self._chance)
+            else typed(thought.text, pace, self._rng)
         )
         utterance = Utterance(ordinal=self._next_ordinal(), total=len(thought.pcm))
         self._utterance = utterance

@@ -111,14 +111,14 @@ class XaiSession(RealtimeBase):
         self,
         behaviour: Behaviour,
         log: ConnectionLog,
-        chance: random.Random,
+        rng: random.Random,
         settings: Settings | None = None,
         wall: float = 0.0,
         *,
         store: ConversationStore | None = None,
         before: Conversation | None = None,
     ) -> None:
-        super().__init__(behaviour, log, chance, settings or XaiSettings(), wall)
+        super().__init__(behaviour, log, rng, settings or XaiSettings(), wall)
         self._store = store or ConversationStore()
         self._before = before
         log.goes_on = before is not None
@@ -131,7 +131,7 @@ class XaiSession(RealtimeBase):
     # The connection ---------------------------------------------------------------------------------------------------
 
     def _id(self, kind: str) -> str:
-        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
     def _emit(self, kind: str, **fields: Any) -> None:
         if kind != "session.created":
@@ -209,7 +209,7 @@ class XaiSession(RealtimeBase):
         if self._vad.watching and self._reply:
             self._drop_reply()
             if self._committed:
-                self._join(self._committed)
+                self._add_speech(self._committed)
 
     def _emit_speech_started(self, item: str, at: int) -> None:
         self._emit("input_audio_buffer.speech_started", item_id=item, audio_start_ms=at)
@@ -231,22 +231,22 @@ class XaiSession(RealtimeBase):
         self._stopped = stopped = Commit(self._now + TAKEN_BACK_S, item, pcm)
         self._emit("input_audio_buffer.speech_stopped", item_id=item, audio_end_ms=detected.at)
         self._items.keep_sound(item, pcm, self._vad.rate, self._measure(pcm))
-        self._after(TAKEN_BACK_S, lambda: self._settle(stopped))
+        self._after(TAKEN_BACK_S, lambda: self._confirm_stop(stopped))
         self._answer_when_free()
 
-    def _settle(self, stopped: Commit) -> None:
+    def _confirm_stop(self, stopped: Commit) -> None:
         """Commit a turn whose end was not taken back."""
         if self._stopped is stopped:
             self._stopped = None
             text = self._measure(stopped.pcm)
-            self._emit_taken(stopped.item, text)
+            self._emit_turn_complete(stopped.item, text)
             self._take_turn(stopped.item, stopped.pcm, text)
 
     def _emit_speech_stopped(self, item: str, at: int, text: str) -> None:
         self._emit("input_audio_buffer.speech_stopped", item_id=item, audio_end_ms=at)
-        self._emit_taken(item, text)
+        self._emit_turn_complete(item, text)
 
-    def _emit_taken(self, item: str, text: str) -> None:
+    def _emit_turn_complete(self, item: str, text: str) -> None:
         """Emit that a turn that server VAD has ended is complete."""
         self._transcript("completed", item, text, status="in_progress")
         self._emit("input_audio_buffer.committed", item_id=item)
@@ -263,21 +263,21 @@ class XaiSession(RealtimeBase):
         elif self._vad.speaking:
             self._committed = commit = self._take_buffer()
             if self.behaviour.commit_s:
-                self._after(self.behaviour.commit_s, lambda: self._land(commit))
+                self._after(self.behaviour.commit_s, lambda: self._answer_commit(commit))
             else:
-                self._land(commit)
+                self._answer_commit(commit)
 
     def _take_buffer(self) -> Commit:
         item, self._user_item = self._user_item or self._id("item"), ""
         return Commit(self._now + self.behaviour.commit_s, item, self._vad.take())
 
-    def _land(self, commit: Commit) -> None:
+    def _answer_commit(self, commit: Commit) -> None:
         """Let the speech join the conversation, and answer it; behind a reply that overtook it."""
         if self._committed is commit and not self._reply:
-            self._join(commit)
+            self._add_speech(commit)
             self._answer({})
 
-    def _join(self, commit: Commit) -> None:
+    def _add_speech(self, commit: Commit) -> None:
         self._committed, self._answered = None, True
         text = self._measure(commit.pcm)
         self._emit_committed(commit.item, text)
@@ -286,7 +286,7 @@ class XaiSession(RealtimeBase):
     def _end_reply(self, status: str, reason: str = "") -> None:
         super()._end_reply(status, reason)
         if (commit := self._committed) and self._now >= commit.at and not self._closed:
-            self._land(commit)
+            self._answer_commit(commit)
 
     def _clear(self, event: dict[str, Any]) -> None:
         """Right after a commit this cancels the answer, too."""
@@ -302,7 +302,7 @@ class XaiSession(RealtimeBase):
             if self._answered:
                 return
             if self._vad.speaking and not self._reply:
-                self._join(self._take_buffer())
+                self._add_speech(self._take_buffer())
         super()._response_create(event)
 
     def _emit_committed(self, item: str, text: str) -> None:

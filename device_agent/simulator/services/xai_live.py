@@ -88,8 +88,8 @@ class XaiLiveSession(XaiSession):
 
     ANSWERS_COMMITS: ClassVar[bool] = False
 
-    def __init__(self, behaviour: Behaviour, log: ConnectionLog, chance: random.Random, service: XaiLive) -> None:
-        super().__init__(behaviour, log, chance, LiveSettings())
+    def __init__(self, behaviour: Behaviour, log: ConnectionLog, rng: random.Random, service: XaiLive) -> None:
+        super().__init__(behaviour, log, rng, LiveSettings())
         self._service = service
         self._authenticated = False
 
