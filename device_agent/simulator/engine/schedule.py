@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 Step = Callable[[], None]
 
+MAX_STEPS = 50_000
+
 
 class Schedule:
     """Steps and when each is due; steps of the same time run in the order in which they were added."""
@@ -16,16 +18,15 @@ class Schedule:
         self._steps: list[tuple[float, int, object, Step]] = []
         self._order = itertools.count()
 
-    def __len__(self) -> int:
-        return len(self._steps)
-
     @property
     def due(self) -> float | None:
         """When the next step is due."""
         return self._steps[0][0] if self._steps else None
 
     def add(self, due: float, step: Step, owner: object = None) -> None:
-        """Let *step* be run at *due*, unless *owner* is cancelled before."""
+        """Let *step* be run at *due*, unless *owner* is cancelled before. With too many steps the next is run early."""
+        if len(self._steps) >= MAX_STEPS:
+            self.take()()
         heapq.heappush(self._steps, (due, next(self._order), owner, step))
 
     def cancel(self, owner: object) -> None:

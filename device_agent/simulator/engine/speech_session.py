@@ -12,9 +12,6 @@ from .answers import measured
 from .schedule import Schedule, Step
 from .server_vad import ServerVad, SpeechStarted, SpeechStopped
 
-MAX_STEPS = 50_000
-"""Steps that may wait; with more, the next one is run early."""
-
 
 @dataclass(kw_only=True)
 class Progress:
@@ -45,8 +42,6 @@ class SpeechSession(ServiceSession):
 
     def _after(self, delay_s: float, step: Step, owner: object = None) -> None:
         """Run *step* in *delay_s*, unless *owner* is cancelled before."""
-        if len(self._schedule) >= MAX_STEPS:
-            self._schedule.take()()
         self._schedule.add(self._now + delay_s, step, owner)
 
     # Speech of the user -----------------------------------------------------------------------------------------------
