@@ -312,8 +312,8 @@ class Service:
         return self._models is None or name in self._models
 
     def _random(self, log: ConnectionLog) -> random.Random:
-        """Return the generator for one connection: the same in each run."""
-        return random.Random(log.number)
+        """Return the generator for one connection: the same in each run, as the figures of the benches need it."""
+        return random.Random(f"1/{log.number}")
 
 
 def find_route(routes: Mapping[tuple[str, str], Handler], method: str, path: str) -> Handler | int:
