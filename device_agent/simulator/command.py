@@ -1,11 +1,11 @@
-"""``device-agent simulate``."""
+"""Command ``device-agent simulate``."""
 
 from __future__ import annotations
 
+import functools
 import queue
 import signal
-import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..core.printable import printable
@@ -13,13 +13,8 @@ from .engine.behaviour import VARIANTS, Variant
 from .faults import FAULTS
 from .simulator import Simulator
 
-MAX_LINES = 1000
-"""How many lines may wait for a slow terminal; more are dropped."""
-
-
-def print_now(line: str) -> None:
-    """Print a *line* that is seen at once, by a pipe too."""
-    print(line, flush=True)
+MAX_WAITING_LINES = 1000
+"""Lines that may wait for a slow terminal; more are dropped."""
 
 
 def serve(
@@ -27,26 +22,24 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    key: str | None = None,
-    manner: Iterable[str] = (),
-    faults: Iterable[str] = (),
-    tls: ssl.SSLContext | None = None,
-    show: Callable[[str], object] = print_now,
+    manner: Collection[str] = (),
+    faults: Collection[str] = (),
     **options: Any,
 ) -> None:
-    """Run a simulator until SIGINT or SIGTERM, and *show* a line for each thing that happens. Main thread only."""
+    """Run a simulator until SIGINT or SIGTERM, and print a line for each thing that happens. Main thread only.
+
+    *options* are those of ``Simulator``.
+    """
+    show = functools.partial(print, flush=True)  # a pipe sees a line at once
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal handler may put into this kind of queue
 
     def say(line: str) -> None:
-        if lines.qsize() < MAX_LINES:
+        if lines.qsize() < MAX_WAITING_LINES:
             lines.put(printable(line))
 
     before = {sign: signal.signal(sign, lambda *_: lines.put(None)) for sign in (signal.SIGINT, signal.SIGTERM)}
-    manner, faults = list(manner), list(faults)
     try:
-        with Simulator(
-            service, host, port, key, manner=manner, faults=faults, tls=tls, say=say, **options
-        ) as simulator:
+        with Simulator(service, host, port, manner=manner, faults=faults, say=say, **options) as simulator:
             show(f"listening on {simulator.url}")
             for name in manner:
                 show(f"manner {name}: {VARIANTS[name].says}")

@@ -1,7 +1,7 @@
-"""What can go wrong on request: one table, by name.
+"""Faults on request: one table, by name, and which of them are on.
 
-A fault changes the service's manners, the answer to a handshake, or acts on a connection at a moment of its life. Pure
-but for one lock: faults are switched by any thread and read by the connections' threads.
+A fault changes the behaviour of the service or the answer to a handshake, or acts on a connection at a moment of its
+life. Pure but for one lock: any thread switches faults, and the threads of the connections read them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .engine.behaviour import BY_OPENAI, FAMILY, JSON, VARIANTS, Variant
 
 @dataclass(frozen=True)
 class Stall:
-    """From now on, or no longer, nothing comes back on this connection, not even a pong."""
+    """Whether from now on nothing is sent on this connection, not even a pong."""
 
     on: bool = True
 
 
 @dataclass(frozen=True)
 class Say:
-    """The service says this, whether it makes sense or not."""
+    """Message that the service sends, whether it makes sense or not."""
 
     message: Message = field(repr=False)
 
@@ -35,19 +35,14 @@ Act = Drop | Goodbye | Stall | Say
 
 @dataclass(frozen=True)
 class Fault(Variant):
-    """One thing that can go wrong. *says* is for people."""
+    """One fault, with what happens to handshakes or at a moment of a connection."""
 
-    status: int = 0
-    """Answer handshakes with this HTTP status."""
-    answer: bytes = b""
-    """Answer handshakes with this, whatever it is."""
-    hang: bool = False
-    """Never answer handshakes."""
+    status: int = 0  # HTTP status that answers handshakes
+    answer: bytes = b""  # what answers handshakes, whatever it is
+    hang: bool = False  # handshakes are not answered
     moment: Moment | None = None
-    acts: tuple[Act, ...] = ()
-    """What happens at that moment."""
-    first_only: bool = False
-    """On the first connection alone."""
+    acts: tuple[Act, ...] = ()  # what happens at that moment
+    first_only: bool = False  # on the first connection alone
 
 
 def _event(kind: str, **fields: Any) -> Say:
@@ -139,9 +134,7 @@ FAULTS: dict[str, Fault] = {
     "server-error": Fault(
         "fails the first reply of each connection with server_error", {"fails": "server_error"}, FAMILY
     ),
-    "no-quota": Fault(
-        "fails every reply with insufficient_quota", {"fails": "insufficient_quota", "fails_once": False}, FAMILY
-    ),
+    "no-quota": Fault("fails every reply with insufficient_quota", {"fails": "insufficient_quota"}, FAMILY),
     "cut-by-filter": Fault(
         "ends each reply after a third: incomplete, content_filter", {"cut_by": "content_filter"}, BY_OPENAI
     ),
@@ -213,25 +206,25 @@ FAULTS: dict[str, Fault] = {
 class FaultSwitches:
     """Which faults are on. Any thread may call anything here."""
 
-    def __init__(self, manners: Behaviour, service: str, usual: Iterable[str] = ()) -> None:
-        """*service* is the name of the service that the weather is for, *usual* are the names of its ``VARIANTS``."""
+    def __init__(self, behaviour: Behaviour, service: str, variants: Iterable[str] = ()) -> None:
+        """*service* is the name of the simulated service, *variants* are names of ``VARIANTS``. Raises ValueError."""
         self._service = service
         self._lock = threading.Lock()
-        self._usual = self._manners = manners.changed([self._find(name, VARIANTS).manners for name in usual])
-        self._on: dict[str, Variant] = {}
+        self._usual = self.behaviour = behaviour.changed([self._find(name, VARIANTS).changes for name in variants])
+        self.on: Mapping[str, Variant] = {}
+        """What is switched on, by name."""
         self.refused: int | None = None
         """The HTTP status that answers handshakes, whatever the faults say."""
         self.hanging = False
         self.stalling = False
 
     def switch(self, name: str, on: bool) -> None:
-        """Turn the fault or manner called *name* on or off."""
+        """Turn the fault or variant called *name* on or off. Raises ValueError."""
         found = self._find(name, {**VARIANTS, **FAULTS})
         with self._lock:
-            self._on.pop(name, None)
-            if on:
-                self._on[name] = found
-            self._manners = self._usual.changed([each.manners for each in self._on.values()])
+            others = {other: entry for other, entry in self.on.items() if other != name}
+            self.on = {**others, name: found} if on else others
+            self.behaviour = self._usual.changed([each.changes for each in self.on.values()])
 
     def _find(self, name: str, table: Mapping[str, Variant]) -> Variant:
         if name not in table:
@@ -242,30 +235,17 @@ class FaultSwitches:
         return table[name]
 
     @property
-    def names(self) -> list[str]:
-        """What is switched on."""
-        with self._lock:
-            return list(self._on)
-
-    @property
     def _faults(self) -> list[Fault]:
-        with self._lock:
-            return [each for each in self._on.values() if isinstance(each, Fault)]
-
-    @property
-    def manners(self) -> Behaviour:
-        """How the service behaves now."""
-        with self._lock:
-            return self._manners
+        return [each for each in self.on.values() if isinstance(each, Fault)]
 
     @property
     def status(self) -> int:
-        """The HTTP status that answers handshakes; 0: they are welcome."""
+        """The HTTP status that answers handshakes; 0: they are accepted."""
         return self.refused or next((fault.status for fault in self._faults if fault.status), 0)
 
     @property
     def answer(self) -> bytes:
-        """What answers handshakes in place of HTTP as it should be; nothing: they are welcome."""
+        """What answers handshakes in place of proper HTTP; nothing: they are accepted."""
         return next((fault.answer for fault in self._faults if fault.answer), b"")
 
     @property
@@ -274,6 +254,6 @@ class FaultSwitches:
         return self.hanging or any(fault.hang for fault in self._faults)
 
     def acts(self, moment: Moment, connection: int) -> list[Act]:
-        """What happens to a *connection*, counted from 1, at this *moment*."""
-        now = [fault for fault in self._faults if fault.moment == moment]
-        return [act for fault in now if connection == 1 or not fault.first_only for act in fault.acts]
+        """Return what happens to a *connection*, counted from 1, at this *moment*."""
+        due = [fault for fault in self._faults if fault.moment == moment]
+        return [act for fault in due if connection == 1 or not fault.first_only for act in fault.acts]

@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
-from types import TracebackType
 from typing import Any
 
 from .contract import Behaviour, ConnectionLog, Drop, Goodbye, Message, Turn, load
 from .faults import Act, FaultSwitches, Say, Stall
 
 QUESTION: Traversable = resources.files(__package__) / "question.wav"
-"""A spoken question, as a file."""
+"""Something to ask: "What is the weather like in the kitchen today?", 24 kHz, 16 bits, mono, with 0.6 s of room before
+and 1.6 s behind, speech at -20 dBFS over noise at -65 dBFS. It was made with espeak-ng (-v en-gb+f2 -s 150) and sox."""
 
 
 class Simulator:
     """A running voice service. Any thread may call anything here.
 
-    *key* None takes any key that is not empty, *models* None any model. *manner* are names of ``VARIANTS``, *faults* of
-    ``FAULTS``. *say* is called with each line of what happens, by the threads of the connections. *manners* are the
+    *key* None accepts any key that is not empty, *models* None any model. *manner* are names of ``VARIANTS``, *faults*
+    of ``FAULTS``. *say* is called with each line of what happens, by the threads of the connections. *behaviour* are
     fields of ``Behaviour``. Raises ValueError.
     """
 
@@ -33,22 +33,20 @@ class Simulator:
         key: str | None = None,
         *,
         models: Collection[str] | None = None,
-        seed: int = 1,
         manner: Iterable[str] = (),
         faults: Iterable[str] = (),
         tls: ssl.SSLContext | None = None,
         say: Callable[[str], None] = lambda _line: None,
-        **manners: Any,
+        **behaviour: Any,
     ) -> None:
-        from .server import Server  # here: only who runs a simulator needs the libraries of a server
+        from .server import Server  # here: only a running simulator needs the libraries of a server
 
-        self._weather = FaultSwitches(Behaviour(**manners), service, manner)
+        self._switches = FaultSwitches(Behaviour(**behaviour), service, manner)
         for name in faults:
-            self._weather.switch(name, True)
-        known = None if models is None else frozenset(models)
+            self._switches.switch(name, True)
         wall = time.time() - time.monotonic()
-        self._service = load(service)(key=key, models=known, seed=seed, wall=wall)
-        self._server = Server(self._service, self._weather, host=host, port=port, tls=tls, say=say)
+        self._service = load(service)(key=key, models=models, wall=wall)
+        self._server = Server(self._service, self._switches, host=host, port=port, tls=tls, report=say)
         shown = f"[{host}]" if ":" in host else host
         self._address = f"{'s' if tls else ''}://{shown}:{self._server.port}"
 
@@ -56,9 +54,7 @@ class Simulator:
         self._server.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self._server.stop()
 
     @property
@@ -68,20 +64,20 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """What to write into a configuration as the service's address, without a model."""
+        """The service's address for a configuration, without a model."""
         scheme = "http" if ("POST", self._service.path) in self._service.routes else "ws"
         return f"{scheme}{self._address}{self._service.path}"
 
     @property
     def origin(self) -> str:
-        """Where its plain HTTP is, without a path."""
+        """The address of its plain HTTP, without a path."""
         return f"http{self._address}"
 
     @property
     def connections(self) -> list[ConnectionLog]:
-        """What each connection heard, oldest first; refused handshakes are not among them."""
-        with self._server.news:
-            return list(self._server.heard)
+        """The log of each connection, oldest first; refused handshakes are not among them."""
+        with self._server.changed:
+            return list(self._server.logs)
 
     @property
     def turns(self) -> list[Turn]:
@@ -91,19 +87,19 @@ class Simulator:
     # Waiting ----------------------------------------------------------------------------------------------------------
 
     def wait_for(self, predicate: Callable[[], object], timeout: float = 5.0) -> bool:
-        """Wait until *predicate* is true; return whether it came true within *timeout* seconds."""
+        """Wait until *predicate* is true; return whether it became true within *timeout* seconds."""
         until = time.monotonic() + timeout
         while not predicate():
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            with self._server.news:
+            with self._server.changed:
                 if not predicate():
-                    self._server.news.wait(left)
+                    self._server.changed.wait(left)
         return True
 
     def heard(self, timeout: float = 5.0, turns: int = 1) -> list[Turn]:
-        """Wait until so many *turns* were heard in all; return them all. Raises TimeoutError."""
+        """Wait until so many *turns* came in all; return them all. Raises TimeoutError."""
         if not self.wait_for(lambda: len(self.turns) >= turns, timeout):
             raise TimeoutError(f"heard {len(self.turns)} turns in {timeout:g} s, not {turns}")
         return self.turns
@@ -111,44 +107,42 @@ class Simulator:
     # Switches ---------------------------------------------------------------------------------------------------------
 
     def fault(self, name: str, on: bool = True) -> None:
-        """Switch one of ``FAULTS`` or ``VARIANTS`` on or off, for connections open and to come."""
-        self._weather.switch(name, on)
+        """Switch one of ``FAULTS`` or ``VARIANTS`` on or off, for connections open and to come. Raises ValueError."""
+        self._switches.switch(name, on)
 
     def heal(self) -> None:
         """Switch everything off that was switched on. What was dropped stays dropped."""
-        for name in self._weather.names:
-            self._weather.switch(name, False)
+        for name in list(self._switches.on):
+            self._switches.switch(name, False)
         self.refuse(None)
         self.hang_handshake(False)
         self.stall(False)
-        self._act(Stall(False))
 
     def refuse(self, status: int | None) -> None:
-        """Answer handshakes, and any request, with this HTTP *status*; None: welcome them again."""
-        self._weather.refused = status
+        """Answer handshakes, and any request, with this HTTP *status*; None: accept them again."""
+        self._switches.refused = status
 
     def hang_handshake(self, on: bool = True) -> None:
         """Take TCP connections and never answer them. Handshakes that hang stay lost."""
-        self._weather.hanging = on
+        self._switches.hanging = on
 
     def stall(self, on: bool = True) -> None:
-        """Read and say nothing, not even a pong; when that ends, everything held back is said."""
-        self._weather.stalling = on
-        for connection in self._server.connections():
-            connection.wake()
+        """Send nothing, not even a pong; when that ends, everything held back is sent."""
+        self._switches.stalling = on
+        self._act(Stall(on))
 
     def drop(self) -> None:
-        """Kill the TCP connection of everybody, without a goodbye."""
+        """Reset the TCP connection of every client."""
         self._act(Drop())
 
     def goodbye(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye to everybody."""
+        """Close every connection with a closing handshake. Raises ValueError."""
         if not 1000 <= code <= 4999 or code in (1004, 1005, 1006, 1015):
             raise ValueError(f"{code} is not a close code: it should be from 1000 to 4999")
         self._act(Goodbye(code, reason))
 
     def inject(self, message: Message) -> None:
-        """Say *message* to everybody, as it is: a text frame for str, a binary one for bytes."""
+        """Send *message* to every client as it is: a text frame for str, a binary one for bytes."""
         self._act(Say(message))
 
     def _act(self, act: Act) -> None:

@@ -348,7 +348,7 @@ def served(services: Iterable[str]) -> str:
 
 def moment_of(simulator: Simulator) -> Callable[[], float | None]:
     """Return what says when a fault of *simulator* first struck."""
-    acts, struck = simulator._weather.acts, []
+    acts, struck = simulator._switches.acts, []
 
     def seen(moment: Moment, connection: int) -> list[Act]:
         due = acts(moment, connection)
@@ -356,7 +356,7 @@ def moment_of(simulator: Simulator) -> Callable[[], float | None]:
             struck.append(time.monotonic())
         return due
 
-    simulator._weather.acts = seen  # type: ignore[method-assign]
+    simulator._switches.acts = seen  # type: ignore[method-assign]
     return lambda: struck[0] if struck else None
 
 

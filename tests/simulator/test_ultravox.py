@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from device_agent.dsp.resampling import resample
 from device_agent.simulator import Simulator
 from device_agent.simulator.contract import Asked, Behaviour, ConnectionLog, Goodbye, find_route
-from device_agent.simulator.engine.rate_limiter import RateLimiter, verdict
 from device_agent.simulator.services.ultravox import Ultravox
-from device_agent.simulator.services.ultravox_calls import Calls
-from device_agent.simulator.services.ultravox_voice import UltravoxSession
+from device_agent.simulator.services.ultravox_calls import Call
+from device_agent.simulator.services.ultravox_session import UltravoxSession
 from tests.support import simulator_client
 from tests.support.simulator_client import JUNK, question, silence, tone
 
@@ -39,8 +38,7 @@ class Client(simulator_client.Client):
     """A client in a call, whose sound comes in real time."""
 
     def __init__(self, asked: dict[str, Any] | None = None, **manners: Any) -> None:
-        call = Calls(1).create(wish() if asked is None else asked, None, 100.0)
-        self.call = call
+        self.call = call = Call("a-call", "a-secret", wish() if asked is None else asked, 100.0)
         super().__init__(lambda m, heard: UltravoxSession(m, heard, random.Random(7), call), **manners)
 
     def stream(self, pcm: bytes, speed: float = 1.0) -> list[dict[str, Any]]:
@@ -94,7 +92,6 @@ def test_a_call_is_made_and_joined_once() -> None:
     assert answer.status == 201
     call = answer.body
     assert call["created"] == "2027-01-15T08:00:00Z"
-    assert (call["joined"], call["ended"], call["endReason"]) == (None, None, None)
     assert call["callId"] not in call["joinUrl"]  # who knows the one cannot join by it
     assert isinstance(join(service, call, 1.0), UltravoxSession)
     assert join(service, call, 2.0).status == 410
@@ -112,15 +109,12 @@ def test_nobody_makes_a_call_without_the_key(key: str) -> None:
     ("body", "field"),
     [
         ({"systemPrompt": "x"}, "medium"),
-        ({"medium": {"webRtc": {}}}, "medium"),
+        ({"medium": {"webRtc": {}}}, "medium.webRtc"),
         ({"medium": {"serverWebSocket": {}}}, "medium.serverWebSocket.inputSampleRate"),
         (wish(socket={"inputSampleRate": "16000"}), "medium.serverWebSocket.inputSampleRate"),
         (wish(socket={"inputSampleRate": 4000}), "medium.serverWebSocket.inputSampleRate"),
         (wish(socket={"mediaIdleTimeout": "5s"}), "medium.serverWebSocket.mediaIdleTimeout"),
         (wish(socket={"mediaIdleTimeout": 60}), "medium.serverWebSocket.mediaIdleTimeout"),
-        (wish(socket={"dataMessages": {"ping": True}}), "medium.serverWebSocket.dataMessages.ping"),
-        (wish(firstSpeakerSettings={}), "firstSpeakerSettings"),
-        (wish(firstSpeakerSettings={"user": {}, "agent": {}}), "firstSpeakerSettings"),
         (wish(firstSpeakerSettings={"user": {"text": "x"}}), "firstSpeakerSettings.user.text"),
         (wish(selectedTools=[{}]), "selectedTools[0]"),
         (wish(selectedTools=[{"temporaryTool": {"modelToolName": "x"}}]), "selectedTools[0].temporaryTool"),
@@ -132,7 +126,6 @@ def test_nobody_makes_a_call_without_the_key(key: str) -> None:
             wish(selectedTools=[{"temporaryTool": {**TIMER, "dynamicParameters": [{"name": "x"}]}}]),
             "selectedTools[0].temporaryTool.dynamicParameters[0].location",
         ),
-        (wish(maxDuration="1h"), "maxDuration"),
         (wish(instructions="x"), "instructions"),
         ([], "detail"),
     ],
@@ -145,9 +138,9 @@ def test_a_call_that_makes_no_sense_is_refused(body: Any, field: str) -> None:
 
 def test_an_address_expires() -> None:
     service = Ultravox()
-    first, second = (create(service, body=wish(joinTimeout="10s")).body for _ in range(2))
-    assert join(service, first, 11.0).status == 410
-    assert isinstance(join(service, second, 9.0), UltravoxSession)
+    first, second = (create(service).body for _ in range(2))
+    assert join(service, first, 31.0).status == 410
+    assert isinstance(join(service, second, 29.0), UltravoxSession)
 
 
 def test_a_call_can_go_on_with_another_one() -> None:
@@ -174,10 +167,8 @@ def test_it_greets_and_listens() -> None:
 
 
 def test_the_agent_speaks_first_unless_told_otherwise() -> None:
-    client = Client({**wish(), "firstSpeakerSettings": None})
+    client = Client(wish(firstSpeakerSettings={"agent": {}}))
     assert texts(client.wait(3.0), "agent") == ["Hello, I am a simulator."]
-    client = Client(wish(firstSpeakerSettings={"agent": {"text": "At your service."}}))
-    assert texts(client.wait(3.0), "agent") == ["At your service."]
     assert client.binary
 
 
@@ -242,12 +233,6 @@ def test_a_reply_that_is_cut_short_says_how_far_it_came() -> None:
     assert "You said: (3.0 seconds of speech).".startswith(text)
 
 
-def test_messages_come_as_they_were_ordered() -> None:
-    flags = {"state": False, "userStartedSpeaking": True, "userStoppedSpeaking": True}
-    news = Client(wish(socket={"dataMessages": flags})).stream(spoken())
-    assert said(news) == ["user_started_speaking", "user_stopped_speaking", "transcript"]
-
-
 def test_silence_never_is_a_turn() -> None:
     client = Client()
     assert client.stream(silence(20.0, RATE)) == []
@@ -301,7 +286,6 @@ def test_a_tool_round() -> None:
     [
         ({"errorType": "implementation-error", "errorMessage": "broken"}, ["The tool failed: broken"]),
         ({"result": "ok", "agentReaction": "listens"}, []),
-        ({"result": "ok", "responseType": "hang-up"}, []),
         (None, ["set_timer did not answer in time."]),
     ],
 )
@@ -312,7 +296,6 @@ def test_what_comes_of_a_tool(result: dict[str, str] | None, answer: list[str]) 
     if result is not None:
         client.say("client_tool_result", invocationId=invocation["invocationId"], **result)
     assert texts(client.stream(silence(14.0, RATE)), "agent") == answer
-    assert (client.ended == Goodbye(1000, "agent_hangup")) is bool(result and "responseType" in result)
 
 
 def test_a_tool_that_is_late_is_asked_for_again_and_its_late_result_is_thrown_away() -> None:
@@ -325,10 +308,6 @@ def test_a_tool_that_is_late_is_asked_for_again_and_its_late_result_is_thrown_aw
     assert texts(client.wait(5.0), "agent") == ["The tool said: The second."]
 
 
-def test_a_ping_is_answered() -> None:
-    assert Client().say("ping", timestamp=12.5) == [{"type": "pong", "timestamp": 12.5}]
-
-
 # The end ----------------------------------------------------------------------------------------------------------
 
 
@@ -336,11 +315,10 @@ def test_the_client_hangs_up() -> None:
     client = Client()
     client.say("hang_up")
     assert client.ended == Goodbye(1000, "hangup")
-    assert client.call.end_reason == "hangup"
 
 
 def test_a_call_ends_after_its_time() -> None:
-    client = Client(wish(maxDuration="60s"))
+    client = Client(session_s=60.0)
     assert client.wait(59.0) == []
     client.wait(10.0)
     assert client.ended == Goodbye(1000, "timeout")
@@ -356,28 +334,6 @@ def test_a_call_without_sound_ends() -> None:
 
 
 # The pace ---------------------------------------------------------------------------------------------------------
-
-
-def test_real_time_is_real_time_in_any_pieces() -> None:
-    for frames in (1, 5):
-        client = Client(wish(socket={"dataMessages": {"debug": True}}))
-        for _ in range(10 * 50 // frames):
-            assert client.raw(bytes(FRAME * frames)) == []
-            assert client.wait(0.02 * frames) == []
-        assert len(client.heard.paces) >= 8
-        assert all(abs(pace - 1) <= 0.06 for pace in client.heard.paces)
-        assert client.heard.dropped_s == 0.0
-
-
-@pytest.mark.parametrize(("speed", "word"), [(0.5, "underflow"), (2.0, "overflow")])
-def test_another_pace_is_noticed_and_told_once(speed: float, word: str) -> None:
-    client = Client(wish(socket={"dataMessages": {"debug": True}}))
-    news = client.stream(silence(6.0 * speed, RATE), speed)
-    (debug,) = news
-    assert debug["type"] == "debug"
-    assert word in debug["message"]
-    assert client.heard.paces[-1] == pytest.approx(speed, abs=0.05)
-    assert "trouble" in client.moments
 
 
 def test_what_comes_too_fast_is_dropped() -> None:
@@ -397,17 +353,9 @@ def test_a_hiccup_of_the_network_costs_nothing() -> None:
     assert client.heard.dropped_s == 0.0
 
 
-def test_a_pace_is_judged_within_ten_percent() -> None:
-    assert [verdict(pace) for pace in (0.0, 0.89, 0.91, 1.0, 1.09, 1.11)] == [
-        *("underflow", "underflow", "", "", ""),
-        "overflow",
-    ]
-    assert RateLimiter(RATE, 0.0).judge(1.0) is None
-
-
 # Anything at all --------------------------------------------------------------------------------------------------
 
-KINDS = [*UltravoxSession._HANDLERS, "unheard.of"]
+KINDS = [*UltravoxSession.HANDLERS, "unheard.of"]
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | JUNK},
     optional={
@@ -436,9 +384,10 @@ STEPS = st.one_of(
 def test_nothing_a_client_can_say_breaks_it(steps: list[Any], agent_first: bool, silent: bool) -> None:
     first = {"agent": {}} if agent_first else {"user": {}}
     client = Client(
-        wish(firstSpeakerSettings=first, selectedTools=[{"temporaryTool": TIMER}], maxDuration="30s"),
+        wish(firstSpeakerSettings=first, selectedTools=[{"temporaryTool": TIMER}]),
         tool="set_timer",
         silent=silent,
+        session_s=30.0,
     )
     for step in steps:
         if isinstance(step, float):

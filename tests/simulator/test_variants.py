@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from device_agent.dsp.resampling import resample
 from device_agent.simulator import VARIANTS, Simulator
-from device_agent.simulator.contract import IDLE_S, Asked, Behaviour, ConnectionLog, Goodbye
+from device_agent.simulator.contract import IDLE_S, Asked, Behaviour, ConnectionLog, Goodbye, Happening
 from device_agent.simulator.faults import FaultSwitches
-from device_agent.simulator.services.openai import Openai, OpenaiSession, TurnedAway
-from device_agent.simulator.services.rewriting import HELD, REWRITERS, Rewriting
+from device_agent.simulator.services.openai import Openai, OpenaiSession
+from device_agent.simulator.services.rewriting import LATE_PIECES, REWRITERS, Rewriting
 from device_agent.simulator.services.xai import XaiSession
 from tests.support import simulator_client
 from tests.support.simulator_client import only, question, refusal, silence, sound, tone, types
 
 LAMP = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
-DOCS = {"type": "mcp", "server_label": "docs", "server_url": "https://docs.example", "allowed_tools": ["find"]}
+DOCS = {"type": "mcp", "server_label": "docs", "server_url": "https://docs.example"}
 MANUAL = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 
 
@@ -31,12 +31,12 @@ class Client(simulator_client.Client):
 
     def __init__(self, *names: str, service: str = "openai", **manners: Any) -> None:
         usual = {"think_s": 0.25, "ping_s": 0, **manners}
-        weather = FaultSwitches(Behaviour(**usual), service)
+        switches = FaultSwitches(Behaviour(**usual), service)
         for name in names:
-            weather.switch(name, True)
+            switches.switch(name, True)
         make = {"openai": OpenaiSession, "xai": XaiSession}[service]
         self._service = service
-        super().__init__(lambda _manners, heard: make(weather.manners, heard, random.Random(7), wall=1000.0))
+        super().__init__(lambda _manners, heard: make(switches.behaviour, heard, random.Random(7), wall=1000.0))
 
     def configure(self, **session: Any) -> list[dict[str, Any]]:
         return self.say("session.update", session={**MANUAL, **session})
@@ -71,18 +71,18 @@ def test_every_manner_is_tried() -> None:
     elsewhere = {"answers-commits", "asks", "takes-back", "json-in-binary", "asks-too", "no-greeting", "early-greeting"}
     text = Path(__file__).read_text()
     assert {name for name in VARIANTS if f'"{name}"' not in text} <= elsewhere
-    assert {name for entry in VARIANTS.values() for name in entry.manners.get("rewriters", ())} == set(REWRITERS)
-    assert all(entry.says and entry.manners for entry in VARIANTS.values())
+    assert {name for entry in VARIANTS.values() for name in entry.changes.get("rewriters", ())} == set(REWRITERS)
+    assert all(entry.says and entry.changes for entry in VARIANTS.values())
 
 
 def test_names_add_up_and_can_be_switched_off() -> None:
-    weather = FaultSwitches(Behaviour(), "openai", ["late-sound"])
-    weather.switch("no-ids", True)
-    weather.switch("rate-limited", True)
-    assert (weather.manners.rewriters, weather.manners.fails) == (("late-sound", "no-ids"), "rate_limit_exceeded")
-    for name in weather.names:
-        weather.switch(name, False)
-    assert weather.manners == Behaviour(rewriters=("late-sound",))
+    switches = FaultSwitches(Behaviour(), "openai", ["late-sound"])
+    switches.switch("no-ids", True)
+    switches.switch("rate-limited", True)
+    assert (switches.behaviour.rewriters, switches.behaviour.fails) == (("late-sound", "no-ids"), "rate_limit_exceeded")
+    for name in list(switches.on):
+        switches.switch(name, False)
+    assert switches.behaviour == Behaviour(rewriters=("late-sound",))
 
 
 @pytest.mark.parametrize("name", ["rain", "refuse-401"])
@@ -175,7 +175,7 @@ def test_the_last_sound_can_come_late(service: str, name: str, behind: str) -> N
     news = Client(name, service=service).turn()
     kinds = types(news)
     assert sound(news) == question()
-    assert kinds[kinds.index(behind) :].count("response.output_audio.delta") == HELD
+    assert kinds[kinds.index(behind) :].count("response.output_audio.delta") == LATE_PIECES
 
 
 def test_nothing_of_a_reply_that_was_cut_comes_behind_the_end_of_its_sound() -> None:
@@ -315,53 +315,22 @@ def test_whatever_is_rewriters_every_event_has_an_id_of_its_own_and_sound_keeps_
 
 
 def test_there_can_be_room_for_one_session() -> None:
-    service, manners = Openai(), FaultSwitches(Behaviour(), "openai", ["one-session"]).manners
+    service, manners = Openai(), FaultSwitches(Behaviour(), "openai", ["one-session"]).behaviour
 
     def come_in(at: float) -> Any:
         asked = Asked("GET", service.path, {}, {"authorization": "Bearer k"}, upgrade=True, at=at)
         voice = service.routes["GET", service.path](asked, manners, ConnectionLog())
-        assert isinstance(voice, OpenaiSession | TurnedAway)
-        voice.greet(at)
+        assert isinstance(voice, OpenaiSession)
+        voice.connected(at)
         return voice
 
     first = come_in(1.0)
-    error, goodbye = come_in(2.0).outgoing()
+    error, goodbye = (item for item in come_in(2.0).outgoing() if not isinstance(item, Happening))
     assert "session_limit_reached" in error
     assert goodbye == Goodbye(1008, "All session slots are in use")
-    first.hung_up(10.0)
-    assert isinstance(come_in(12.9), TurnedAway)
-    assert isinstance(come_in(13.1), OpenaiSession)
-
-
-def approve(client: Client, request: str, yes: bool = True) -> list[dict[str, Any]]:
-    answer = {"type": "mcp_approval_response", "approval_request_id": request, "approve": yes}
-    return client.say("conversation.item.create", item=answer)
-
-
-@pytest.mark.parametrize("approval", [{}, {"require_approval": "always"}, {"require_approval": {"always": {}}}])
-def test_a_tool_of_the_service_waits_for_its_approval(approval: dict[str, Any]) -> None:
-    client = Client("uses-tools")
-    client.configure(tools=[{**DOCS, **approval}])
-    (request,) = only(client.turn(), "response.done")["response"]["output"]
-    assert (request["type"], request["server_label"], request["name"]) == ("mcp_approval_request", "docs", "find")
-    assert client.wait() == []
-    news = approve(client, request["id"]) + client.wait()
-    call, spoken = only(news, "response.done")["response"]["output"]
-    assert (call["type"], call["approval_request_id"], spoken["type"]) == ("mcp_call", request["id"], "message")
-    assert [kind for kind in types(news) if "mcp_call" in kind] == [
-        "response.mcp_call_arguments.done",
-        "response.mcp_call.in_progress",
-        "response.mcp_call.completed",
-    ]
-
-
-def test_a_tool_of_the_service_that_is_not_approved_is_not_used() -> None:
-    client = Client("uses-tools")
-    client.configure(tools=[DOCS])
-    (request,) = only(client.turn(), "response.done")["response"]["output"]
-    approve(client, request["id"], False)
-    assert client.wait() == []
-    assert refusal(approve(client, "no such request")) == "item_not_found"
+    first.disconnected(10.0)
+    assert not come_in(12.9).has_slot
+    assert come_in(13.1).has_slot
 
 
 def test_a_slow_tool_of_the_service_shows_that_it_works() -> None:
@@ -374,19 +343,21 @@ def test_a_slow_tool_of_the_service_shows_that_it_works() -> None:
     assert types(news).count("response.mcp_call.in_progress") > 7
 
 
-def test_a_tool_that_a_text_names_is_asked_for() -> None:
-    client = Client()
-    client.configure(tools=[DOCS])
-    client.text('docs {"q": "lamp"}')
-    (request,) = only(client.ask() + client.wait(), "response.done")["response"]["output"]
-    assert request["arguments"] == '{"q": "lamp"}'
+def test_a_tool_of_the_service_that_a_text_names_is_used_unless_it_waits_for_an_approval() -> None:
+    for approval, answered in (("never", ["mcp_call", "message"]), ("always", ["message"])):
+        client = Client()
+        client.configure(tools=[{**DOCS, "require_approval": approval}])
+        client.text('docs {"q": "lamp"}')
+        output = only(client.ask() + client.wait(), "response.done")["response"]["output"]
+        assert [item["type"] for item in output] == answered
+        assert output[0].get("arguments") == ('{"q": "lamp"}' if approval == "never" else None)
 
 
 def test_an_item_can_be_retrieved() -> None:
     client = Client("slow-tools")
     client.configure(tools=[{**DOCS, "require_approval": "never"}])
     news = client.turn()
-    call = only(news, "response.mcp_call_arguments.done")["item_id"]
+    call = next(event for event in news if event["type"] == "response.mcp_call.in_progress")["item_id"]
     shown = only(client.say("conversation.item.retrieve", item_id=call), "conversation.item.retrieved")["item"]
     assert (shown["type"], shown["server_label"], "status" in shown) == ("mcp_call", "docs", False)
     assert refusal(client.say("conversation.item.retrieve", item_id="?")) == "item_not_found"

@@ -38,18 +38,18 @@ class Client:
     """The other end: speaks to a voice, moves the clock, and keeps what came back."""
 
     def __init__(
-        self, make: Make, *, model: str = "a-model", number: int = 1, greet: bool = True, **manners: Any
+        self, make: Make, *, model: str = "a-model", number: int = 1, greet: bool = True, **behaviour: Any
     ) -> None:
-        """*make* makes the voice, from manners and a record."""
+        """*make* makes the session, from a behaviour and a log."""
         self.heard = ConnectionLog(number, model)
-        self.voice = make(Behaviour(**{"ping_s": 0, **manners}), self.heard)
+        self.voice = make(Behaviour(**{"ping_s": 0, **behaviour}), self.heard)
         self.now = 100.0
         self.ended: Goodbye | Drop | None = None
         self.events: list[dict[str, Any]] = []
         self.binary: list[bytes] = []
         self.moments: list[str] = []
         if greet:
-            self.voice.greet(self.now)
+            self.voice.connected(self.now)
             self.listen()
 
     def listen(self) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""State and rules of the simulated sessions, without sockets, threads or a clock."""

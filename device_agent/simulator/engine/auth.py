@@ -1,55 +1,40 @@
-"""Who may come in: those with the key, and those with a token that the key was shown for. Pure but for one lock."""
+"""Short-lived tokens of one service. Pure."""
 
 from __future__ import annotations
 
-import hmac
-import math
 import random
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 MAX_TOKENS = 1000
-"""How many tokens are known at a time; the oldest are forgotten."""
+"""Tokens that are known at a time; the oldest are dropped."""
 
 
 @dataclass(frozen=True)
-class Pass:
-    """The right to come in. *session* is what the token was made for."""
+class Token:
+    """The right to connect *until* a time. *session* are the settings that the token was made for."""
 
-    until: float = math.inf
+    until: float
     session: Any = field(default=None, repr=False)
 
 
-class Auth:
-    """One service's door. *key* None takes any key that is not empty; a token is always looked at."""
+class Tokens:
+    """The tokens of one service, which begin with *prefix*."""
 
-    def __init__(self, key: str | None, prefix: str, seed: int) -> None:
-        """*prefix* is how a token begins, so that an expired one is not taken for a key."""
-        self._key, self._prefix = key, prefix
-        self._chance = random.Random(f"{seed}/door")
-        self._lock = threading.Lock()
-        self._tokens: dict[str, Pass] = {}
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._rng = random.Random(prefix)
+        self._tokens: dict[str, Token] = {}
 
-    def is_key(self, given: str) -> bool:
-        """Whether *given* is the key."""
-        if not given or given.startswith(self._prefix):
-            return False
-        return self._key is None or hmac.compare_digest(given.encode(), self._key.encode())
+    def find(self, given: str, now: float) -> Token | None:
+        """Return the token *given*, if it is valid *now*."""
+        found = self._tokens.get(given)
+        return found if found and now < found.until else None
 
-    def admit(self, given: str, at: float) -> Pass | None:
-        """Return the right that *given*, a key or a token, gives at this time; None: no right at all."""
-        if self.is_key(given):
-            return Pass()
-        with self._lock:
-            found = self._tokens.get(given)
-        return found if found and at < found.until else None
-
-    def mint(self, at: float, seconds: float, session: Any = None) -> str:
-        """Return a token that is good for so many *seconds*."""
-        with self._lock:
-            value = f"{self._prefix}{self._chance.getrandbits(128):032x}"
-            self._tokens[value] = Pass(at + seconds, session)
-            while len(self._tokens) > MAX_TOKENS:
-                del self._tokens[next(iter(self._tokens))]
+    def mint(self, until: float, session: Any = None) -> str:
+        """Return a token that is valid *until* then."""
+        value = f"{self._prefix}{self._rng.getrandbits(128):032x}"
+        self._tokens[value] = Token(until, session)
+        while len(self._tokens) > MAX_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
         return value

@@ -1,7 +1,6 @@
-"""How healthy servers of the same protocols differ: one table, by name.
+"""Variants of healthy servers of the same protocols: one table, by name. Pure.
 
-Each was reported of a real server in 2026, by programs that talk to it; who begins a reply, how it is told, and what a
-session may do. A manner only changes fields of ``Behaviour``. Pure.
+Each was reported of a real server in 2026, by programs that talk to it. A variant only changes fields of ``Behaviour``.
 """
 
 from __future__ import annotations
@@ -12,23 +11,20 @@ from typing import Any
 
 FAMILY = ("xai", "openai", "litellm")
 """The services whose events have ids, and names that changed."""
-
 JSON = (*FAMILY, "xai-live")
 """The services whose sound is in JSON."""
-
 BY_XAI = ("xai", "litellm", "xai-live")
 BY_OPENAI = ("openai", "litellm")
-"""The services that are spoken as one company speaks them, behind a proxy, too."""
+"""The services with the protocol of one company, behind a proxy, too."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to behave. *says* is for people."""
+    """One way to behave. *says* is shown to users."""
 
     says: str
-    manners: Mapping[str, Any] = field(default_factory=dict)
-    services: tuple[str, ...] = ()
-    """The services with which it makes sense; none: all."""
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of ``Behaviour``
+    services: tuple[str, ...] = ()  # the services with which it makes sense; none: all
 
 
 def _rewritten(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Variant:
@@ -36,7 +32,7 @@ def _rewritten(says: str, name: str, services: tuple[str, ...] = FAMILY) -> Vari
 
 
 VARIANTS: dict[str, Variant] = {
-    # Who begins a reply
+    # What begins a reply
     "answers-commits": Variant(
         "answers speech as soon as it is committed; a request that comes with it is answered first, without the speech",
         {"commits": "answered"},
@@ -65,7 +61,7 @@ VARIANTS: dict[str, Variant] = {
         {"busy_idle": True},
         FAMILY,
     ),
-    # How a reply is told
+    # The events of a reply
     "late-sound": _rewritten("sends the last pieces of sound after response.output_audio.done", "late-sound"),
     "later-sound": _rewritten("sends the last pieces of sound after response.done", "later-sound"),
     "never-done": _rewritten("ends replies without response.done", "never-done"),
@@ -109,4 +105,4 @@ VARIANTS: dict[str, Variant] = {
         ("litellm",),
     ),
 }
-"""Name for the command line -> manner. Without being told, xai answers commits and xai-live is asked."""
+"""Name for the command line -> variant. By default, xai answers commits and xai-live does not."""

@@ -1,4 +1,4 @@
-"""Conversations that outlive their connection. Pure but for one lock."""
+"""Conversations that outlive their connection. Any thread may call anything here."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .items import Items
 
 KEPT_S = 30 * 60.0
 """How long a conversation is kept after its connection ended, as documented by xAI."""
-MAX_KEPT = 50
-"""How many conversations are kept; the oldest are forgotten."""
+MAX_CONVERSATIONS = 50
+"""Conversations that are kept; the oldest are dropped."""
 
 
 @dataclass
@@ -24,18 +24,18 @@ class Conversation:
 
 
 class ConversationStore:
-    """What one service remembers of its conversations. Any thread may call anything here."""
+    """The conversations of one service."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[str, Conversation] = {}
 
     def keep(self, conversation: Conversation) -> None:
-        """Remember *conversation*, which may still go on."""
+        """Store *conversation*, which may still go on."""
         with self._lock:
             self._kept.pop(conversation.id, None)
             self._kept[conversation.id] = conversation
-            while len(self._kept) > MAX_KEPT:
+            while len(self._kept) > MAX_CONVERSATIONS:
                 del self._kept[next(iter(self._kept))]
 
     def recall(self, name: str, now: float) -> Conversation | None:

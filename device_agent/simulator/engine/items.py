@@ -1,13 +1,12 @@
-"""What a conversation remembers: its items, in order, so many at most. Pure."""
+"""Items of one conversation, in order. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 MAX_ITEMS = 500
-"""How many items a conversation remembers; the oldest are forgotten."""
+"""Items of a conversation; the oldest are dropped."""
 
 
 @dataclass
@@ -20,70 +19,49 @@ class Item:
     text: str = ""
     sound: bytes = field(default=b"", repr=False)
     rate: int = 24000
-    spoken_s: float = 0.0
-    """How much sound of it went out, when it is ours."""
-    call: dict[str, str] = field(default_factory=dict)
-    """The fields of a function call, or of what came of it."""
-    typed: bool = False
-    """Whether the user wrote it."""
-    shown: dict[str, Any] = field(default_factory=dict, repr=False)
-    """How it was shown to the client last."""
+    spoken_s: float = 0.0  # how much sound of a reply was sent
+    call: dict[str, str] = field(default_factory=dict)  # the fields of a function call, or of its output
+    typed: bool = False  # whether the user wrote it
+    shown: dict[str, Any] = field(default_factory=dict, repr=False)  # as the client saw it last
 
 
-class Items:
-    """The items of one conversation."""
+class Items(dict[str, Item]):
+    """The items of one conversation by id."""
 
-    def __init__(self) -> None:
-        self._items: dict[str, Item] = {}
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(list(self._items.values()))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._items
-
-    def __getitem__(self, name: str) -> Item:
-        return self._items[name]
-
-    def __delitem__(self, name: str) -> None:
-        del self._items[name]
-
-    def get(self, name: object) -> Item | None:
-        """Return the item called *name*, if there is one."""
-        return self._items.get(name) if isinstance(name, str) else None
+    def find(self, name: object) -> Item | None:
+        """Return the item called *name*, which is any JSON value."""
+        return self.get(name) if isinstance(name, str) else None
 
     @property
     def last(self) -> str | None:
         """The id of the newest item."""
-        return next(reversed(self._items), None)
+        return next(reversed(self), None)
 
     def before(self, name: str) -> str | None:
         """Return the id of the item in front of the one called *name*."""
-        names = list(self._items)
-        place = names.index(name) if name in self._items else 0
+        names = list(self)
+        place = names.index(name) if name in self else 0
         return names[place - 1] if place else None
 
     def add(self, item: Item, behind: str | None = None) -> None:
         """Put *item* at the end, or behind another item, or, behind "root", at the front."""
-        later: list[Item] = []
-        if behind is not None:
-            names = list(self._items)
-            place = 0 if behind == "root" else names.index(behind) + 1
-            later = [self._items.pop(name) for name in names[place:]]
-        self._items[item.id] = item
-        self._items.update((each.id, each) for each in later)
-        while len(self._items) > MAX_ITEMS:
-            del self._items[next(iter(self._items))]
+        names = list(self) if behind else []
+        place = 0 if behind == "root" or not behind else names.index(behind) + 1
+        later = {name: self.pop(name) for name in names[place:]}
+        self[item.id] = item
+        self.update(later)
+        while len(self) > MAX_ITEMS:
+            del self[next(iter(self))]
 
     def keep_sound(self, name: str, pcm: bytes, rate: int, text: str) -> None:
-        """Let the item called *name* hold this sound: only the newest sound can be answered, older sound goes."""
-        for item in self._items.values():
+        """Give the item called *name* its sound; older sound is dropped, because only the newest can be answered."""
+        for item in self.values():
             item.sound = b""
-        if name in self._items:
-            item = self._items[name]
+        if name in self:
+            item = self[name]
             item.sound, item.rate, item.text = pcm, rate, text
 
     def to_answer(self) -> Item | None:
-        """Return the newest item that is not ours."""
-        theirs = (item for item in reversed(self._items.values()) if item.role != "assistant")
+        """Return the newest item that the service did not make."""
+        theirs = (item for item in reversed(self.values()) if item.role != "assistant")
         return next((item for item in theirs if item.type != "function_call"), None)

@@ -1,7 +1,7 @@
-"""What the services of one family have in common: JSON events, sound in base64, replies in pieces. Pure.
+"""Base of the sessions with JSON events, base64 sound and replies in pieces: xAI and OpenAI. Pure.
 
-``RealtimeBase`` hears, remembers, thinks and keeps time; how a thing is *said* differs from service to service, and is
-written in their own files (``xai.py``, ``openai.py``): all methods here that raise NotImplementedError.
+``RealtimeBase`` keeps settings, items, the reply under way and its timing. The events differ from service to service:
+the abstract methods are implemented in the modules of the services.
 """
 
 from __future__ import annotations
@@ -10,381 +10,313 @@ import functools
 import json
 import math
 import random
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ...dsp import g711
-from ...dsp.pcm import level, seconds
-from ..contract import (
-    CALLED_S,
-    IDLE_S,
-    Behaviour,
-    ConnectionLog,
-    Goodbye,
-    Happening,
-    Message,
-    Moment,
-    Received,
-    ServiceSession,
-    Turn,
-)
+from ...dsp.pcm import seconds
+from ..contract import CALLED_S, IDLE_S, Behaviour, ConnectionLog, Message, Received
 from ..services.rewriting import Rewriting
-from .answers import Thought, measured, think
+from .answers import Thought, think
 from .items import Item, Items
 from .parsing import MAX_TEXT, Refusal, bytes_of, parse, text_of
 from .reply_audio import Piece, cut, typed, words_first
-from .server_vad import MAX_BUFFER_S, ServerVad, SpeechStarted, SpeechStopped, loudness_threshold
+from .schedule import Step
+from .server_vad import MAX_BUFFER_S, SpeechStarted, SpeechStopped, loudness_threshold
 from .session_settings import Format, Settings, TurnDetection
+from .speech_session import Progress, SpeechSession
 
-SHORTEST_COMMIT_S = 0.1
-MAX_LATER = 100
-"""How many things may wait to be said later."""
-MAX_EARLY = 10_000
-"""How many messages may wait for a service that does not read yet."""
-THIRD = 3
-"""A reply that is cut short is cut after this part of it."""
+MIN_COMMIT_S = 0.1
+MAX_EARLY_MESSAGES = 10_000
+"""Messages that may wait for a service that does not read yet."""
+CUT_PARTS = 3
+"""A reply that is cut short ends after one of so many parts."""
 FAILURES = {
     "rate_limit_exceeded": "Rate limit reached on tokens per min (TPM). Please try again in 166ms.",
     "server_error": "The server had an error while processing your request. Sorry about that!",
     "insufficient_quota": "You exceeded your current quota, please check your plan and billing details.",
 }
-"""The code with which a reply fails -> what the service says of it."""
-
-HANDLERS = {
-    "session.update": "_session_update",
-    "input_audio_buffer.append": "_append",
-    "input_audio_buffer.commit": "_commit",
-    "input_audio_buffer.clear": "_clear",
-    "conversation.item.create": "_item_create",
-    "conversation.item.delete": "_item_delete",
-    "conversation.item.truncate": "_item_truncate",
-    "response.create": "_response_create",
-    "response.cancel": "_response_cancel",
-}
-"""The type of an event -> the method that understands it."""
-
-MAKERS = {
-    "message": "_create_message",
-    "function_call": "_create_call",
-    "function_call_output": "_create_output",
-}
-"""The type of an item -> the method that puts it into the conversation."""
+"""The code with which a reply fails -> message. A quota fails every reply of a connection, the others the first."""
 
 CODECS = {"pcmu": functools.cache(g711.pcmu), "pcma": functools.cache(g711.pcma)}
 
 
-@dataclass
-class Reply:
-    """The reply under way. *aloud*: spoken, rather than written."""
+@dataclass(kw_only=True)
+class Reply(Progress):
+    """The reply under way. *aloud*: with sound."""
 
     id: str
     item: Item
     text: str
-    plan: deque[tuple[float, Callable[[], None]]]
-    total: int  # bytes of sound
+    pcm: bytes = field(repr=False)
     output: Format
     aloud: bool
-    rid: str  # recorded on every piece of some services; its meaning is not documented
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """What the client asked for in this reply alone."""
-    sent: int = 0
-    said: str = ""
-    began: bool = False
-    began_at: int = 0
-    """How many bytes of sound were sent before its newest item."""
-    calls: tuple[str, str] | None = None
-    done: list[dict[str, Any]] = field(default_factory=list)
-    """The items that are complete, as they are shown."""
+    options: Mapping[str, Any]  # what the client asked for in this reply alone
+    calls: tuple[str, str] | None  # function and arguments
+    rid: str  # recorded on every piece of xAI; its meaning is not documented
+    begun: bool = False
+    item_offset: int = 0  # bytes of sound sent before its newest item
+    done: list[dict[str, Any]] = field(default_factory=list)  # the items that are complete, as they are shown
 
 
-class RealtimeBase(ServiceSession):
-    """One connection to a service of the family."""
+class RealtimeBase(SpeechSession, ABC):
+    """One connection. *wall* is Unix time at 0 of the clock, for time stamps."""
 
     SESSION_S: ClassVar[float] = 3600.0
     """How long a session lasts."""
-    KINDS: ClassVar[tuple[str, ...]] = ("input_text", "input_audio", "output_text", "text", "audio")
-    """What the parts of a message may be."""
+    PART_TYPES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Role of a message -> the types that its parts may have."""
+    ERROR_TYPES: ClassVar[Mapping[str, str]] = {}
+    """Code of a refusal -> type of the error, unless it is invalid_request_error."""
+    HANDLERS: ClassVar[Mapping[str, str]] = {
+        "session.update": "_session_update",
+        "input_audio_buffer.append": "_append",
+        "input_audio_buffer.commit": "_commit",
+        "input_audio_buffer.clear": "_clear",
+        "conversation.item.create": "_item_create",
+        "conversation.item.truncate": "_item_truncate",
+        "response.create": "_response_create",
+        "response.cancel": "_response_cancel",
+    }
+    """The type of an event -> the method that handles it."""
+    ITEM_HANDLERS: ClassVar[Mapping[str, str]] = {
+        "message": "_create_message",
+        "function_call": "_create_call",
+        "function_call_output": "_create_output",
+    }
+    """The type of an item -> the method that puts it into the conversation."""
 
     def __init__(
-        self, manners: Behaviour, heard: ConnectionLog, chance: random.Random, settings: Settings, *, wall: float = 0.0
+        self, behaviour: Behaviour, log: ConnectionLog, rng: random.Random, settings: Settings, wall: float = 0.0
     ) -> None:
-        """*wall* is Unix time at 0 of the clock, for time stamps."""
-        super().__init__(manners, heard)
-        self._chance = chance
+        super().__init__(behaviour, log, rng, settings.input.rate)
         self._wall = wall
-        self._now = 0.0
-        self._over_at = self._awake_at = self._idle_at = math.inf
-        self._early: deque[Message] = deque(maxlen=MAX_EARLY)  # what came before the service began to read
-        self._over = self._failed = self._refused_idle = False
+        self._idle_at = math.inf
+        self._early: deque[Message] | None = None  # what came before the service reads
+        self._failed = self._refused_idle = False
         self._rewriting = Rewriting(self._id)
         self._settings = settings
-        self._ear = ServerVad(settings.input.rate)
-        self._prepare_ear()
+        self._configure_vad()
         self._items = Items()
         self._user_item = ""  # the item that grows while the user speaks
         self._read_item = ""  # the text that was a turn last
-        self._turn_begun = self._turn_long = False
-        self._later: deque[tuple[float, Callable[[], None]]] = deque()
         self._reply: Reply | None = None
         self._unanswered = False  # a turn ended while a reply was running that could not be interrupted
 
     # The contract -----------------------------------------------------------------------------------------------------
 
-    def greet(self, now: float) -> None:
+    def connected(self, now: float) -> None:
         self._now = now
-        self._over_at = now + (self.manners.session_s or self.SESSION_S)
-        self._tell("connected", f"connected, model {self.heard.model}")
-        if self.manners.greet_s:
-            self._awake_at = now + self.manners.greet_s
+        self._after(self.behaviour.session_s or self.SESSION_S, self._expire)
+        self._report("connected", f"connected, model {self.log.model}")
+        if self.behaviour.greet_s:
+            self._early = deque(maxlen=MAX_EARLY_MESSAGES)
+            self._after(self.behaviour.greet_s, self._begin_to_read)
         else:
-            self._say_hello()
+            self._emit_greeting()
         self._set_deadline()
 
-    def _wake(self) -> None:
-        """Greet, and read what came meanwhile."""
-        self._awake_at = math.inf
-        self._say_hello()
-        while self._early:
-            self.receive(self._early.popleft(), self._now)
+    def _begin_to_read(self) -> None:
+        early, self._early = self._early or (), None
+        self._emit_greeting()
+        for message in early:
+            self.receive(message, self._now)
 
     def receive(self, message: Message, now: float) -> None:
         self._now = now
-        if self._over:
+        if self._closed:
             return
         self._idle_at = now + IDLE_S
-        if self._awake_at < math.inf:
+        if self._early is not None:
             self._early.append(message)
             return
         event: dict[str, Any] = {}
         try:
             if isinstance(message, bytes):
-                self._hear_frame(message)
-            else:
-                event = parse(message)
-                self._handle(event, len(message))
+                self.log.add_message(Received(self._now, {"type": "binary frame"}))
+                raise Refusal("A binary frame, but audio.input.transport is json", code="invalid_event")
+            event = parse(message)
+            self._handle(event)
         except Refusal as refusal:
-            self._complain(refusal, event)
+            self._refuse(refusal, event)
         self._set_deadline()
 
     def tick(self, now: float) -> None:
-        self._now = now
-        if now >= self._awake_at:
-            self._wake()
-        while not self._over and (plan := self._soonest()) and plan[0][0] <= now:
-            _, step = plan.popleft()
-            step()
-        if not self._over and now >= self._over_at:
-            self._expire()
+        super().tick(now)
         if now >= self._idle_at:
             self._idle_at = now + IDLE_S if self._reply else math.inf
             if not self._reply:
-                self._tell("idle")
+                self._report("idle")
         self._set_deadline()
 
-    def _soonest(self) -> deque[tuple[float, Callable[[], None]]] | None:
-        """The list whose first entry is due before all others."""
-        plans = [plan for plan in (self._later, self._reply.plan if self._reply else None) if plan]
-        return min(plans, key=lambda plan: plan[0][0], default=None)
-
     def _set_deadline(self) -> None:
-        plan = self._soonest()
-        soonest = min(plan[0][0] if plan else math.inf, self._over_at, self._awake_at, self._idle_at, self._wakes_at())
-        self.deadline = None if self._over or soonest == math.inf else soonest
-
-    def _wakes_at(self) -> float:
-        """When there is something else to say."""
-        return math.inf
-
-    def _in(self, delay: float, step: Callable[[], None]) -> None:
-        """Do *step* so many seconds from now."""
-        if len(self._later) >= MAX_LATER:
-            self._later.popleft()[1]()
-        due = self._now + delay
-        self._later.append((max(due, self._later[-1][0]) if self._later else due, step))
-
-    def _bye(self, code: int, reason: str) -> None:
-        """End the connection."""
-        self._over = True
-        self._outgoing.append(Goodbye(code, reason))
+        super()._set_deadline()
+        if self.deadline is not None:
+            self.deadline = min(self.deadline, self._idle_at)
 
     # What goes out ----------------------------------------------------------------------------------------------------
 
     def _emit(self, kind: str, **fields: Any) -> None:
-        event = self._finished({"type": kind, "event_id": self._id("event"), **fields})
-        for told in self._rewriting(event, self.manners.rewriters):
-            self._outgoing.append(json.dumps(told, allow_nan=False))
+        event = {"type": kind, "event_id": self._id("event"), **fields}
+        for each in self._rewriting(event, self.behaviour.rewriters):
+            self._outgoing.append(json.dumps(each, allow_nan=False))
 
-    def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Return *event* with what every event of the service has."""
-        return event
+    def _refuse(self, refusal: Refusal, event: Mapping[str, Any]) -> None:
+        """Answer *event* with an ``error``; the session goes on."""
+        kind, name = self.ERROR_TYPES.get(refusal.code, "invalid_request_error"), event.get("event_id")
+        self._emit_error(kind, refusal.code, str(refusal), refusal.param, name)
+        self._report("trouble", f"refused {str(event.get('type', 'a message'))[:60]}: {refusal}")
 
-    def _tell(self, moment: Moment, text: str = "") -> None:
-        self._outgoing.append(Happening(moment, text))
-
-    def _complain(self, refusal: Refusal, event: Mapping[str, Any]) -> None:
-        """An ``error`` event; the session lives on."""
-        name = event.get("event_id")
-        error = {
-            "type": self._fault_of(refusal),
-            "code": refusal.code,
-            "message": str(refusal),
-            "param": refusal.param,
-            "event_id": name if isinstance(name, str) else None,
-        }
+    def _emit_error(
+        self, kind: str, code: str | None, message: str, param: str | None = None, event_id: object = None
+    ) -> None:
+        name = event_id if isinstance(event_id, str) else None
+        error = {"type": kind, "code": code, "message": message, "param": param, "event_id": name}
         self._emit("error", error=error)
-        self._tell("trouble", f"refused {str(event.get('type', 'a message'))[:60]}: {refusal}")
 
-    def _error(self, kind: str, code: str, message: str) -> None:
-        """An ``error`` event about something that no message of the client caused."""
-        error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
-        self._emit("error", error=error)
-        self._tell("trouble", f"{code}: {message}")
+    def _end_session(self, kind: str, code: str | None, message: str, close_code: int, reason: str) -> None:
+        """Say why in an ``error``, and close."""
+        self._emit_error(kind, code, message)
+        self._report("trouble", f"{code or kind}: {message}")
+        self._close(close_code, reason)
 
     # How each service says it -----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _id(self, kind: str) -> str:
-        """A new name for an event, item, resp(onse), call, conv(ersation) or sess(ion)."""
-        raise NotImplementedError
+        """Return a new id for an event, item, resp(onse), call, conv(ersation) or sess(ion)."""
 
-    def _say_hello(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_greeting(self) -> None: ...
 
+    @abstractmethod
     def _expire(self) -> None:
-        """The session has lasted as long as it may."""
-        raise NotImplementedError
+        """End the session, which has lasted as long as it may."""
 
-    def _fault_of(self, refusal: Refusal) -> str:
-        """The type of the error about a message that makes no sense."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_settings(self, echo: dict[str, Any]) -> None: ...
 
-    def _say_settings(self, echo: dict[str, Any]) -> None:
-        """Confirm the settings."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_added(self, item: Item, status: str, **fields: Any) -> None: ...
 
-    def _say_added(self, item: Item, status: str, content: list[Any] | None = None, **fields: Any) -> None:
-        """A new item stands in the conversation, behind the last one."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_speech_started(self, item: str, at: int) -> None: ...
 
-    def _say_listening(self, item: str, at: int) -> None:
-        """The user began to speak."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_speech_stopped(self, item: str, at: int, text: str) -> None:
+        """Emit the end of a turn that server VAD has found."""
 
-    def _say_growing(self) -> None:
-        """The user is speaking."""
+    @abstractmethod
+    def _emit_committed(self, item: str, text: str) -> None:
+        """Emit the end of a turn that the client has committed."""
 
-    def _say_heard(self, item: str, at: int, text: str) -> None:
-        """The user has finished, and the service noticed by itself."""
-        raise NotImplementedError
+    @abstractmethod
+    def _response(self, reply: Reply, status: str, output: Sequence[Any], details: Any) -> dict[str, Any]:
+        """Return *reply* as it is shown."""
 
-    def _say_committed(self, item: str, text: str) -> None:
-        """The client said that the user has finished."""
-        raise NotImplementedError
+    @abstractmethod
+    def _begin_item(self) -> None:
+        """Emit the beginning of the item that is spoken."""
 
-    def _say_created(self, reply: Reply) -> None:
-        """A reply will come."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_sound(self, reply: Reply, piece: Piece) -> None: ...
 
-    def _announce(self) -> None:
-        """The first piece of the reply comes next."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_words(self, reply: Reply, piece: Piece) -> None: ...
 
-    def _say_piece(self, reply: Reply, piece: Piece) -> None:
-        """Sound, in base64."""
-        raise NotImplementedError
+    @abstractmethod
+    def _finish_reply(self) -> None:
+        """Emit the end of the item, and what follows in the reply."""
 
-    def _say_words(self, reply: Reply, piece: Piece) -> None:
-        raise NotImplementedError
-
-    def _conclude(self) -> None:
-        """All pieces were sent."""
-        raise NotImplementedError
-
-    def _say_done(self, reply: Reply, status: str, reason: str) -> None:
-        """The reply is over; where it failed *reason* is the code."""
-        raise NotImplementedError
+    @abstractmethod
+    def _emit_reply_done(self, reply: Reply, status: str, reason: str) -> None:
+        """Emit the end of the reply; where it failed *reason* is the code."""
 
     def _failed_with(self, code: str) -> dict[str, Any]:
-        """The details of a reply that failed."""
+        """Return the details of a reply that failed."""
         return {"type": "failed", "error": {"type": code, "code": code, "message": FAILURES[code]}}
 
     # What comes in ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, event: dict[str, Any], size: int) -> None:
+    def _handle(self, event: dict[str, Any]) -> None:
         kind = event.get("type")
         if kind != "input_audio_buffer.append":
-            self._note(event, size)
-        handler = self._HANDLERS.get(kind) if isinstance(kind, str) else None
-        if handler is None:
+            self.log.add_message(Received(self._now, event))
+        if not isinstance(kind, str) or kind not in self.HANDLERS:
             raise self._unknown(str(kind)[:60])
-        getattr(self, handler)(event)
-
-    def _note(self, event: dict[str, Any], size: int) -> None:
-        self.heard.note(Received(self._now, event, size=size))
+        self._check(kind, event)
+        getattr(self, self.HANDLERS[kind])(event)
 
     def _unknown(self, kind: str) -> Refusal:
-        """What to answer to an event that nobody knows."""
         return Refusal(f"Unknown event type: {kind}", code="invalid_event", param="type")
+
+    def _check(self, kind: str, event: dict[str, Any]) -> None:
+        """Raise Refusal where *event* has the wrong fields."""
 
     def _session_update(self, event: dict[str, Any]) -> None:
         settings = self._settings.updated(event.get("session"))
         self._refuse_settings(settings)
         self._settings = settings
-        self._prepare_ear()
-        echo = settings.echo(self.heard.model)
-        self.heard.settings = echo
-        self._say_settings(echo)
+        self._configure_vad()
+        echo = settings.echo(self.log.model)
+        self.log.settings = echo
+        self._emit_settings(echo)
         detection = settings.turn_detection
         turns = f"server_vad at {detection.threshold:g}" if detection else "manual turns"
-        self._tell(
+        self._report(
             "configured",
             f"configured: voice {settings.voice[:40]}, {turns}, {settings.input.rate} Hz in, "
             f"{settings.output.rate} Hz out, {len(echo.get('tools', []))} tools",
         )
 
     def _refuse_settings(self, settings: Settings) -> None:
-        """Raise Refusal where the manners say so."""
-        if self.manners.refuses == "settings":
+        """Raise Refusal where the behaviour says so."""
+        if self.behaviour.refuses == "settings":
             raise Refusal("These settings are not available to you.", param="session")
-        if self.manners.refuses == "transcription" and settings.transcribes:
+        if self.behaviour.refuses == "transcription" and settings.transcribes:
             where = "session.audio.input.transcription.model"
             raise Refusal("The model for the transcripts has been shut down.", param=where)
 
-    def _prepare_ear(self) -> None:
-        ear, detection = self._ear, self._detection
-        ear.change_rate(self._settings.input.rate)
-        if ear.listening is not (detection is not None):
-            ear.forget()
+    def _configure_vad(self) -> None:
+        vad, detection = self._vad, self._detection
+        vad.change_rate(self._settings.input.rate)
+        if vad.listening is not (detection is not None):
+            vad.reset()
             self._user_item = ""
-        ear.listening = detection is not None
-        ear.watching = self._notices_speech and not ear.listening
+        vad.listening = detection is not None
+        vad.watching = self._reports_speech and not vad.listening
         usual = detection or TurnDetection()
-        ear.threshold_db = loudness_threshold(usual.threshold)
-        ear.prefix_ms, ear.silence_ms = usual.prefix_ms, usual.silence_ms
+        vad.threshold_db = loudness_threshold(usual.threshold)
+        vad.prefix_ms, vad.silence_ms = usual.prefix_ms, usual.silence_ms
 
     @property
     def _detection(self) -> TurnDetection | None:
-        """How the service finds turns by itself; None: it does not."""
+        """Server VAD; None where the client ends the turns."""
         return self._settings.turn_detection
 
     @property
-    def _notices_speech(self) -> bool:
-        """Whether the beginning of speech is told, although the client says where a turn ends."""
+    def _reports_speech(self) -> bool:
+        """Whether the beginning of speech is reported although the client ends the turns."""
         return False
 
     def _append(self, event: dict[str, Any]) -> None:
         audio = event.get("audio")
         pcm = b""
         try:
-            pcm = self._pcm_of(bytes_of(audio, "audio"), "audio")
+            pcm = self._decode(bytes_of(audio, "audio"), "audio")
         finally:
             length = len(audio) if isinstance(audio, str) else 0
-            self.heard.note(Received(self._now, {**event, "audio": f"<{length} characters>"}, pcm, length))
-        self._hear(pcm)
+            self.log.add_message(Received(self._now, {**event, "audio": f"<{length} characters>"}, pcm))
+        if self._vad.seconds + seconds(pcm, self._vad.rate) > MAX_BUFFER_S:
+            text = f"The input audio buffer holds {MAX_BUFFER_S:g} seconds at most; commit or clear it"
+            raise Refusal(text, code="input_audio_buffer_full")
+        self._append_sound(pcm)
 
-    def _pcm_of(self, data: bytes, where: str) -> bytes:
-        """Return what the client sent as PCM."""
+    def _decode(self, data: bytes, where: str) -> bytes:
+        """Return sound of the client as PCM."""
         codec = self._settings.input.codec
         if codec != "pcm":
             return CODECS[codec]().decode(data)
@@ -392,143 +324,91 @@ class RealtimeBase(ServiceSession):
             raise Refusal(f"{where} has half a sample at its end", code="invalid_audio", param=where)
         return data
 
-    def _hear_frame(self, data: bytes) -> None:
-        """A binary frame: nothing here takes sound that way."""
-        self.heard.note(Received(self._now, {"type": "binary frame"}, size=len(data)))
-        raise Refusal("A binary frame, but audio.input.transport is json", code="invalid_event")
-
-    def _hear(self, pcm: bytes) -> None:
-        ear = self._ear
-        if ear.seconds + seconds(pcm, ear.rate) > MAX_BUFFER_S:
-            text = f"The input audio buffer holds {MAX_BUFFER_S:g} seconds at most; commit or clear it"
-            raise Refusal(text, code="input_audio_buffer_full")
-        for noticed in ear.hear(pcm):
-            if isinstance(noticed, SpeechStarted):
-                self._speech_started(noticed)
-            else:
-                self._speech_stopped(noticed)
-        self._watch_turn()
-
-    def _watch_turn(self) -> None:
-        """Tell how far the turn has come that is being spoken."""
-        if not (self._ear.speaking if self._ear.listening else self._ear.seconds):
-            return
-        if not self._turn_begun:
-            self._turn_begun = True
-            self._tell("turn-begins")
-        if not self._turn_long and self._ear.seconds >= 1.0:
-            self._turn_long = True
-            self._tell("turn-1s")
-        self._say_growing()
-
-    def _measure(self, pcm: bytes) -> str:
-        return measured(pcm, self._ear.rate, self._ear.threshold_db)
-
-    def _speech_started(self, noticed: SpeechStarted) -> None:
+    def _speech_started(self, detected: SpeechStarted) -> None:
         self._user_item = self._id("item")
-        self._turn_begun = self._turn_long = False
-        self._say_listening(self._user_item, noticed.at)
+        self._emit_speech_started(self._user_item, detected.at)
         if self._reply and self._detection and self._detection.interrupt_response:
             self._unanswered = False  # what the user says now is what counts
             self._end_reply("cancelled", "turn_detected")
 
-    def _speech_stopped(self, noticed: SpeechStopped) -> None:
+    def _speech_stopped(self, detected: SpeechStopped) -> None:
         item, self._user_item = self._user_item, ""
-        text = self._measure(noticed.pcm)
-        self._say_heard(item, noticed.at, text)
-        self._take_turn(item, noticed.pcm, text)
+        text = self._measure(detected.pcm)
+        self._emit_speech_stopped(item, detected.at, text)
+        self._take_turn(item, detected.pcm, text)
         if self._detection and self._detection.create_response:
             self._answer_when_free()
 
     def _take_turn(self, item_id: str, pcm: bytes, text: str) -> None:
-        """A spoken turn is complete."""
-        self._turn_begun = self._turn_long = False
-        self._items.keep_sound(item_id, pcm, self._ear.rate, text)
-        self.heard.note_turn(Turn(self._now, self._ear.rate, pcm))
-        length = seconds(pcm, self._ear.rate)
-        self._tell("turn", f"heard a turn of {length:.2f} s at {level(pcm):.0f} dBFS {text}")
+        """Take a complete spoken turn."""
+        self._items.keep_sound(item_id, pcm, self._vad.rate, text)
+        self._log_speech(pcm, text)
 
     def _commit(self, event: dict[str, Any]) -> None:
-        ear = self._ear
-        if ear.seconds < SHORTEST_COMMIT_S:
+        if self._vad.seconds < MIN_COMMIT_S:
             raise Refusal(
                 f"Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, "
-                f"but buffer only has {1000 * ear.seconds:.2f}ms of audio.",
+                f"but buffer only has {1000 * self._vad.seconds:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
         item, self._user_item = self._user_item or self._id("item"), ""
-        pcm = ear.take()
+        pcm = self._vad.take()
         text = self._measure(pcm)
-        self._say_committed(item, text)
+        self._emit_committed(item, text)
         self._take_turn(item, pcm, text)
 
     def _clear(self, event: dict[str, Any]) -> None:
-        self._ear.take()
+        self._vad.take()
         self._user_item = ""
-        self._turn_begun = self._turn_long = False
         self._emit("input_audio_buffer.cleared")
 
     # The items of the conversation ------------------------------------------------------------------------------------
 
-    def _add(
-        self, item: Item, status: str, content: list[Any] | None = None, *, behind: str | None = None, **fields: Any
-    ) -> None:
+    def _add(self, item: Item, status: str, behind: str | None = None, **fields: Any) -> None:
         self._items.add(item, behind)
-        self._say_added(item, status, content, **fields)
+        self._emit_added(item, status, **fields)
 
     def _item_create(self, event: dict[str, Any]) -> None:
         given = event.get("item")
         kind = given.get("type") if isinstance(given, dict) else None
-        maker = self._MAKERS.get(kind) if isinstance(kind, str) else None
-        if not isinstance(given, dict) or maker is None:
-            raise Refusal(f"item.type must be one of {', '.join(self._MAKERS)}", param="item.type")
+        if not isinstance(given, dict) or not isinstance(kind, str) or kind not in self.ITEM_HANDLERS:
+            raise Refusal(f"item.type must be one of {', '.join(self.ITEM_HANDLERS)}", param="item.type")
         if given.get("id") is not None and (not isinstance(given["id"], str) or given["id"] in self._items):
             raise Refusal("item.id must be a string that no other item has", param="item.id")
-        getattr(self, maker)(given, given.get("id") or self._id("item"), self._behind(event))
+        item_id = given.get("id") or self._id("item")
+        getattr(self, self.ITEM_HANDLERS[kind])(given, item_id, self._behind(event))
 
     def _behind(self, event: Mapping[str, Any]) -> str | None:
-        """Which item the new one shall stand behind; None is the last one."""
+        """Return the id of the item that the new one follows; None: the last one."""
         return None
 
     def _create_message(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
         role, content = given.get("role"), given.get("content")
-        if role not in ("user", "assistant", "system"):
-            raise Refusal("item.role must be one of user, assistant, system", param="item.role")
-        item = Item(item_id, "message", role, text=text_of(content, self.KINDS), typed=True)
-        sounds = [part for part in content or [] if part["type"] in ("input_audio", "audio", "output_audio")]
-        pcm = b"".join(
-            self._pcm_of(bytes_of(part.get("audio") or "", "item.content.audio"), "item.content.audio")
-            for part in sounds
-        )
+        if not isinstance(role, str) or role not in self.PART_TYPES:
+            raise Refusal(f"item.role must be one of {', '.join(self.PART_TYPES)}", param="item.role")
+        item = Item(item_id, "message", role, text=text_of(content, self.PART_TYPES[role]), typed=True)
+        clips = [part.get("audio") or "" for part in content or [] if "audio" in part["type"]]
+        where = "item.content.audio"
+        pcm = b"".join(self._decode(bytes_of(clip, where), where) for clip in clips)
         shown = [{k: v for k, v in part.items() if k != "audio"} for part in content or []]
-        self._add(item, "completed", shown, behind=behind)
-        if role != "user":
-            return
-        if pcm:
+        self._add(item, "completed", behind, content=shown)
+        if role == "user" and pcm:
             item.typed = False
-            self._items.keep_sound(item_id, pcm, self._ear.rate, self._measure(pcm))
-            self.heard.note_turn(Turn(self._now, self._ear.rate, pcm))
-            self._tell("turn", f"heard {seconds(pcm, self._ear.rate):.2f} s")
+            self._take_turn(item_id, pcm, self._measure(pcm))
 
     def _create_call(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
-        shown = {name: given.get(name) for name in ("call_id", "name", "arguments")}
-        item = Item(item_id, "function_call", "tool", call={k: str(v)[:MAX_TEXT] for k, v in shown.items()})
-        self._add(item, "completed", behind=behind, **shown)
+        call = {name: str(given.get(name))[:MAX_TEXT] for name in ("call_id", "name", "arguments")}
+        self._add(Item(item_id, "function_call", "tool", call=call), "completed", behind, **call)
 
     def _create_output(self, given: dict[str, Any], item_id: str, behind: str | None) -> None:
+        call = {}
         for name in ("call_id", "output"):
             if not isinstance(given.get(name), str):
                 raise Refusal(f"item.{name} must be a string", code="invalid_type", param=f"item.{name}")
-        shown = {"call_id": given["call_id"], "output": given["output"]}
-        call = {name: value[:MAX_TEXT] for name, value in shown.items()}
+            call[name] = given[name][:MAX_TEXT]
         item = Item(item_id, "function_call_output", "tool", text=call["output"], call=call)
-        self._add(item, "completed", behind=behind, **shown)
-        self._tell("turn", f"told by a tool: {item.text[:200]}")
-
-    def _item_delete(self, event: dict[str, Any]) -> None:
-        item = self._find(event)
-        del self._items[item.id]
-        self._emit("conversation.item.deleted", item_id=item.id)
+        self._add(item, "completed", behind, call_id=given["call_id"], output=given["output"])
+        self._report("turn", f"told by a tool: {item.text[:200]}")
 
     def _item_truncate(self, event: dict[str, Any]) -> None:
         """Also while the reply is under way: what is sent afterwards counts again."""
@@ -546,7 +426,7 @@ class RealtimeBase(ServiceSession):
         self._emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end)
 
     def _find(self, event: Mapping[str, Any]) -> Item:
-        item = self._items.get(event.get("item_id"))
+        item = self._items.find(event.get("item_id"))
         if item is None:
             raise Refusal("Item not found", code="item_not_found", param="item_id")
         return item
@@ -558,29 +438,21 @@ class RealtimeBase(ServiceSession):
         if not isinstance(options, dict | None):
             raise Refusal("response must be an object", code="invalid_type", param="response")
         self._refuse_second_reply()
-        self._read()
+        self._take_text()
         self._answer({name: value for name, value in (options or {}).items() if value is not None})
 
-    def _read(self) -> None:
-        """A text is a turn when a reply to it is asked for; others only tell what was said before."""
+    def _take_text(self) -> None:
+        """Take a text as a turn when a reply to it is asked for; others only tell what was said before."""
         asked = self._items.to_answer()
         if asked and asked.typed and asked.role == "user" and asked.id != self._read_item:
             self._read_item = asked.id
-            self.heard.note_turn(Turn(self._now, self._ear.rate, text=asked.text))
-            self._tell("turn", f"read: {asked.text[:200]}")
+            self._log_text(asked.text)
 
     def _refuse_second_reply(self) -> None:
-        self._refused_idle = self.manners.busy_idle and not self._reply and not self._refused_idle
+        self._refused_idle = self.behaviour.busy_idle and not self._reply and not self._refused_idle
         if self._reply or self._refused_idle:
             text = f"Conversation already has an active response in progress: {self._reply.id if self._reply else ''}"
             raise Refusal(text, code="conversation_already_has_active_response")
-
-    def _drop_reply(self) -> None:
-        """The reply is over, and nothing is said of it."""
-        reply = self._running()
-        self._reply = None
-        self.heard.replies += 1
-        self._tell("replied", f"replied {reply.item.spoken_s:.2f} s, dropped: {reply.said[:200]}")
 
     def _response_cancel(self, event: dict[str, Any]) -> None:
         if self._reply is None or event.get("response_id", self._reply.id) != self._reply.id:
@@ -594,18 +466,17 @@ class RealtimeBase(ServiceSession):
             self._answer({})
 
     def _answer(self, options: Mapping[str, Any]) -> None:
-        aloud = self._aloud(options)
+        aloud = self._is_aloud(options)
         asked, functions = self._items.to_answer(), self._functions(options)
-        self._begin_reply(
-            think(asked, functions, self.manners, self._settings.output.rate, aloud=aloud), options, aloud=aloud
-        )
+        thought = think(asked, functions, self.behaviour, self._settings.output.rate, aloud=aloud)
+        self._begin_reply(thought, options, aloud=aloud)
 
-    def _aloud(self, options: Mapping[str, Any]) -> bool:
-        """Whether a reply is spoken."""
-        return self._settings.speaks
+    def _is_aloud(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a reply has sound."""
+        return True
 
     def _functions(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """What a reply may call."""
+        """Return the functions that a reply may call."""
         return self._settings.functions
 
     def _begin_reply(
@@ -614,120 +485,123 @@ class RealtimeBase(ServiceSession):
         options: Mapping[str, Any],
         *,
         aloud: bool = True,
-        before: Iterable[tuple[float, Callable[[], None]]] = (),
+        before: Iterable[tuple[float, Step]] = (),
     ) -> None:
         """Begin to reply. *before* are the steps before the first word, each so many seconds after the one before."""
-        if self.manners.silent:
+        if self.behaviour.silent:
             return
-        item, rid = Item(self._id("item"), "message", "assistant"), self._id("rid")
-        aloud = aloud and self.manners.reply != "text"
+        aloud = aloud and self.behaviour.reply != "text"
         pcm = thought.pcm if aloud else b""
-        reply = Reply(self._id("resp"), item, thought.text, deque(), len(pcm), self._settings.output, aloud, rid)
-        reply.options, reply.calls, self._reply = options, thought.calls, reply
-        if self.manners.announce_s:
-            reply.plan.append((self._now + self.manners.announce_s, lambda: self._follow(reply, pcm, before)))
+        self._reply = reply = Reply(
+            id=self._id("resp"),
+            item=Item(self._id("item"), "message", "assistant"),
+            text=thought.text,
+            pcm=pcm,
+            total=len(pcm),
+            output=self._settings.output,
+            aloud=aloud,
+            options=options,
+            calls=thought.calls,
+            rid=self._id("rid"),
+        )
+        if self.behaviour.announce_s:
+            self._after(self.behaviour.announce_s, lambda: self._plan_reply(reply, before), reply)
         else:
-            self._follow(reply, pcm, before)
+            self._plan_reply(reply, before)
 
-    def _follow(self, reply: Reply, pcm: bytes, before: Iterable[tuple[float, Callable[[], None]]]) -> None:
-        """Announce *reply*, and plan what follows."""
-        plan, at, failure = reply.plan, self._now + self.manners.think_s, self._failure()
+    def _plan_reply(self, reply: Reply, before: Iterable[tuple[float, Step]]) -> None:
+        """Announce *reply*, and schedule what follows."""
+        delay_s, failure = self.behaviour.think_s, self._failure()
         if failure in ("", "server_error"):  # the others are noticed before there is anything to announce
-            self._say_created(reply)
+            self._emit("response.created", response=self._response(reply, "in_progress", [], None))
         if failure:
-            plan.append((at, lambda: self._end_reply("failed", failure)))
+            self._after(delay_s, lambda: self._end_reply("failed", failure), reply)
             return
-        for wait, step in before:
-            at += wait
-            plan.append((at, step))
-        if self.manners.reply == "empty":
-            plan.append((at, lambda: self._end_reply("completed")))
+        for wait_s, step in before:
+            delay_s += wait_s
+            self._after(delay_s, step, reply)
+        if self.behaviour.reply == "empty":
+            self._after(delay_s, lambda: self._end_reply("completed"), reply)
         else:
-            self._plan_pieces(reply, pcm, at)
+            self._plan_pieces(reply, delay_s)
 
     def _failure(self) -> str:
-        """The code with which the reply that begins now fails, "" where it does not."""
-        if not self.manners.fails or (self._failed and self.manners.fails_once):
+        """Return the code with which the reply that begins now fails, "" where it does not."""
+        code = self.behaviour.fails
+        if self._failed and code != "insufficient_quota":
             return ""
-        self._failed = True
-        return self.manners.fails
+        self._failed = bool(code)
+        return code
 
-    def _plan_pieces(self, reply: Reply, pcm: bytes, at: float) -> None:
-        """Plan the pieces of *reply*, the first one *at* this time."""
-        pace, plan = self.manners.pace, reply.plan
+    def _plan_pieces(self, reply: Reply, delay_s: float) -> None:
+        """Schedule the pieces of *reply*, the first one in *delay_s*."""
+        pace = self.behaviour.pace
         if reply.aloud:
-            pieces = cut(pcm, reply.text, reply.output.rate, pace, self._chance)
+            pieces = cut(reply.pcm, reply.text, reply.output.rate, pace, self._rng)
         else:
-            pieces = typed(reply.text, pace, self._chance)
-        if self.manners.voice_s:
-            pieces = words_first(pieces, self.manners.voice_s)
-        steps = [(at + piece.at, self._speaker(piece)) for piece in pieces]
-        end = (steps[-1][0] if steps else at, self._conclude)
-        if self.manners.cut_by and steps:
-            reason = self.manners.cut_by
-            steps = steps[: max(1, len(steps) // THIRD)]
-            end = (steps[-1][0], lambda: self._end_reply("incomplete", reason))
-        elif self.manners.items > 1 and len(steps) > 1:
+            pieces = typed(reply.text, pace, self._rng)
+        if self.behaviour.voice_s:
+            pieces = words_first(pieces, self.behaviour.voice_s)
+        steps: list[tuple[float, Step]] = [(piece.at, functools.partial(self._send_piece, piece)) for piece in pieces]
+        end: Step = self._finish_reply
+        if reason := self.behaviour.cut_by:
+            steps = steps[: max(1, len(steps) // CUT_PARTS)]
+            end = functools.partial(self._end_reply, "incomplete", reason)
+        elif self.behaviour.items > 1 and len(steps) > 1:
             half = len(steps) // 2
             steps.insert(half, (steps[half][0], self._next_item))
-        plan.append((at, self._announce))
-        plan.extend([*steps, end])
+        last = steps[-1][0] if steps else 0.0
+        for at, step in [(0.0, self._begin_item), *steps, (last, end)]:
+            self._after(delay_s + at, step, reply)
 
     def _next_item(self) -> None:
-        """What follows in the reply is an item of its own, where the service has such."""
+        """Begin an item of its own for the rest of the reply, where the service has such."""
 
     def _running(self) -> Reply:
-        """The reply whose plan is being followed."""
-        assert self._reply is not None, "a plan outlived its reply"  # noqa: S101
+        """Return the reply whose steps are run."""
+        assert self._reply is not None, "a step outlived its reply"  # noqa: S101
         return self._reply
 
-    def _speaker(self, piece: Piece) -> Callable[[], None]:
-        return lambda: self._sound(piece) if piece.pcm else self._speak(piece)
-
-    def _sound(self, piece: Piece) -> None:
+    def _send_piece(self, piece: Piece) -> None:
         reply = self._running()
-        third = reply.total // 3
-        crossed = reply.sent <= third < reply.sent + len(piece.pcm)
-        self._say_piece(reply, piece)
-        reply.sent += len(piece.pcm)
-        reply.item.spoken_s = (reply.sent - reply.began_at) / (2 * reply.output.rate)
-        if crossed:
-            self._tell("replying")
+        if piece.pcm:
+            self._emit_sound(reply, piece)
+            reply.item.spoken_s = (reply.sent + len(piece.pcm) - reply.item_offset) / (2 * reply.output.rate)
+            self._count_sound(reply, piece.pcm)
+        else:
+            reply.said += piece.words
+            reply.item.text = reply.said[:MAX_TEXT]
+            self._emit_words(reply, piece)
 
-    def _encoded(self, pcm: bytes, reply: Reply) -> bytes:
+    def _encode(self, pcm: bytes, reply: Reply) -> bytes:
         """Return sound as it travels."""
         codec = reply.output.codec
         return pcm if codec == "pcm" else CODECS[codec]().encode(pcm)
 
-    def _speak(self, piece: Piece) -> None:
-        reply = self._running()
-        reply.said += piece.words
-        reply.item.text = reply.said[:MAX_TEXT]
-        self._say_words(reply, piece)
+    def _take_reply(self) -> Reply:
+        """Return the reply under way, which ends here."""
+        reply, self._reply = self._running(), None
+        self._schedule.cancel(reply)
+        return reply
+
+    def _drop_reply(self) -> None:
+        """End the reply without an event."""
+        reply = self._take_reply()
+        self._log_reply(f"{reply.item.spoken_s:.2f} s, dropped", reply.said)
 
     def _end_reply(self, status: str, reason: str = "") -> None:
-        """The reply is over."""
-        reply = self._running()
-        self._reply = None
-        self.heard.replies += 1
-        self._say_done(reply, status, reason)
+        reply = self._take_reply()
+        self._emit_reply_done(reply, status, reason)
         how = f"{reply.sent / (2 * reply.output.rate):.2f} s" if reply.aloud else f"{len(reply.said)} characters"
-        self._tell("replied", f"replied {how}, {status}: {reply.said[:200]}")
+        self._log_reply(f"{how}, {status}", reply.said)
         if self._unanswered:
             self._unanswered = False
             self._answer_when_free()
 
-    def _told_call(self, name: str, arguments: str) -> None:
-        """A call was told."""
-        self._tell("replying", f"calls {name}({arguments[:200]})")
-        self._in(CALLED_S, lambda: self._tell("called"))
+    def _called(self, name: str, arguments: str) -> None:
+        """Report a call, and the moment after it."""
+        self._report_call(name, arguments)
+        self._after(CALLED_S, lambda: self._report("called"))
 
     def _place(self, reply: Reply) -> dict[str, Any]:
         return {"response_id": reply.id, "item_id": reply.item.id, "output_index": 0, "content_index": 0}
-
-    def _spoken(self, reply: Reply) -> tuple[int, int]:
-        """How many tokens of text and of sound a reply was, as recorded: fifty for a second, about one for a word."""
-        return len(reply.said.split()), round(50 * reply.sent / (2 * reply.output.rate))
-
-    _HANDLERS: ClassVar[Mapping[str, str]] = HANDLERS
-    _MAKERS: ClassVar[Mapping[str, str]] = MAKERS

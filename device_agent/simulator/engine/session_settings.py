@@ -1,24 +1,22 @@
-"""The settings of a session, as far as the services of the family have them in common. Pure."""
+"""Session settings that the services have in common. Pure."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 DEFAULT_RATE = 24000
 G711_RATE = 8000
 
-Codec = Literal["pcm", "pcmu", "pcma"]
-
 
 @dataclass(frozen=True)
 class TurnDetection:
-    """When the service decides itself that the user speaks and has finished."""
+    """Server VAD: how the service finds the beginning and the end of a turn."""
 
     threshold: float = 0.85
-    silence_ms: int = 500  # the live service's default is not documented; this is what its relatives use
+    silence_ms: int = 500  # the live service's default is not documented; similar services use this
     prefix_ms: int = 333
     create_response: bool = True
     interrupt_response: bool = True
@@ -26,22 +24,17 @@ class TurnDetection:
 
 @dataclass(frozen=True)
 class Format:
-    """How sound travels in one direction."""
+    """Format of sound in one direction."""
 
     rate: int = DEFAULT_RATE
-    codec: Codec = "pcm"
+    codec: str = "pcm"  # or pcmu, pcma
 
 
 def format_of(asked: Mapping[str, Any] | None) -> Format:
     """Return the format in a checked ``format`` object: G.711 has one rate, PCM the one that is named."""
     asked = asked or {}
-    match asked.get("type"):
-        case "audio/pcmu":
-            return Format(G711_RATE, "pcmu")
-        case "audio/pcma":
-            return Format(G711_RATE, "pcma")
-        case _:
-            return Format(int(asked.get("rate", DEFAULT_RATE)))
+    codec = str(asked.get("type", "audio/pcm")).removeprefix("audio/")
+    return Format(int(asked.get("rate", DEFAULT_RATE)) if codec == "pcm" else G711_RATE, codec)
 
 
 @dataclass(frozen=True)
@@ -57,18 +50,8 @@ class Settings(ABC):
 
     @property
     def voice(self) -> str:
-        """The voice that speaks."""
-        return str(self.asked.get("voice", ""))
-
-    @property
-    def speaks(self) -> bool:
-        """Whether replies are spoken, rather than written."""
-        return True
-
-    @property
-    def clashes(self) -> bool:
-        """Whether a function is called like a tool of the service."""
-        return False
+        """The voice of the replies."""
+        return str(self.asked.get("voice", "as usual"))
 
     @abstractmethod
     def updated(self, session: Any) -> Self:
@@ -77,6 +60,17 @@ class Settings(ABC):
     @abstractmethod
     def echo(self, model: str) -> dict[str, Any]:
         """Return the session as ``session.updated`` shows it."""
+
+
+def vad_of(detection: Mapping[str, Any], usual: TurnDetection) -> TurnDetection:
+    """Return checked ``server_vad`` settings; what they leave out is as *usual*."""
+    return TurnDetection(
+        threshold=detection.get("threshold", usual.threshold),
+        silence_ms=detection.get("silence_duration_ms", usual.silence_ms),
+        prefix_ms=detection.get("prefix_padding_ms", usual.prefix_ms),
+        create_response=detection.get("create_response", usual.create_response),
+        interrupt_response=detection.get("interrupt_response", usual.interrupt_response),
+    )
 
 
 def function_name(tool: Mapping[str, Any]) -> str:

@@ -1,12 +1,12 @@
-"""What a field of a client's message may hold: small checks that are put together into the shape of a message.
+"""Checks of message fields: small functions that are put together into the schema of a message. Pure.
 
-A check is called with a value and the path where it stands, and raises ``Refusal`` where the value is wrong. Pure.
+A check is called with a value and the path where it stands, and raises ``Refusal`` where the value is wrong.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .parsing import Refusal
@@ -14,7 +14,11 @@ from .parsing import Refusal
 Check = Callable[[Any, str], None]
 
 
-def under(where: str, name: str) -> str:
+def _refuse_type(where: str, wanted: str) -> Refusal:
+    return Refusal(f"{where} must be {wanted}", code="invalid_type", param=where)
+
+
+def _under(where: str, name: str) -> str:
     """Return the path of the field *name* of what stands at *where*, "" being the message itself."""
     return f"{where}.{name}" if where else name
 
@@ -22,32 +26,32 @@ def under(where: str, name: str) -> str:
 def mapping(value: Any, where: str) -> dict[str, Any]:
     """Return *value* if it is an object."""
     if not isinstance(value, dict):
-        raise Refusal(f"{where} must be an object", code="invalid_type", param=where)
+        raise _refuse_type(where, "an object")
     return value
 
 
 def text(value: Any, where: str) -> None:
-    """A string."""
+    """Check for a string."""
     if not isinstance(value, str):
-        raise Refusal(f"{where} must be a string", code="invalid_type", param=where)
+        raise _refuse_type(where, "a string")
 
 
 def flag(value: Any, where: str) -> None:
-    """True or false."""
+    """Check for a boolean."""
     if not isinstance(value, bool):
-        raise Refusal(f"{where} must be true or false", code="invalid_type", param=where)
+        raise _refuse_type(where, "true or false")
 
 
 def anything(_value: Any, _where: str) -> None:
-    """It is repeated, and nothing is done with it."""
+    """Let everything pass: the value has no effect."""
 
 
 def number(low: float, high: float, *, whole: bool = False) -> Check:
-    """A number in these bounds."""
+    """Return a check for a number in these bounds."""
 
     def check(value: Any, where: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise Refusal(f"{where} must be a {'whole ' if whole else ''}number", code="invalid_type", param=where)
+            raise _refuse_type(where, f"a {'whole ' if whole else ''}number")
         if not low <= value <= high:
             raise Refusal(f"{where} must be between {low} and {high}, not {str(value)[:20]}", param=where)
 
@@ -55,7 +59,7 @@ def number(low: float, high: float, *, whole: bool = False) -> Check:
 
 
 def one_of(*allowed: object) -> Check:
-    """One of these values."""
+    """Return a check for one of these values."""
 
     def check(value: Any, where: str) -> None:
         if isinstance(value, bool) or value not in allowed:
@@ -65,16 +69,16 @@ def one_of(*allowed: object) -> Check:
 
 
 def or_null(check: Check) -> Check:
-    """Null, or what *check* lets through."""
+    """Return *check*, but null passes."""
     return lambda value, where: None if value is None else check(value, where)
 
 
 def list_of(check: Check, most: int) -> Check:
-    """A list of so many at *most*."""
+    """Return a check for a list of so many at *most*."""
 
     def check_list(value: Any, where: str) -> None:
         if not isinstance(value, list):
-            raise Refusal(f"{where} must be a list", code="invalid_type", param=where)
+            raise _refuse_type(where, "a list")
         if len(value) > most:
             raise Refusal(f"{where} may have {most} entries, not {len(value)}", param=where)
         for index, item in enumerate(value):
@@ -83,74 +87,52 @@ def list_of(check: Check, most: int) -> Check:
     return check_list
 
 
-def short_text(most: int) -> Check:
-    """A string of so many characters at *most*."""
-
-    def check(value: Any, where: str) -> None:
-        text(value, where)
-        if len(value) > most:
-            raise Refusal(f"{where} may have {most} characters, not {len(value)}", param=where)
-
-    return check
-
-
 def matching(pattern: str) -> Check:
-    """A string of this *pattern*."""
+    """Return a check for a string of this *pattern*."""
 
     def check(value: Any, where: str) -> None:
         text(value, where)
-        if not re.fullmatch(pattern, value):
+        if not re.fullmatch(pattern, value, re.DOTALL):
             raise Refusal(f"{where} must look like {pattern}, not {value[:60]}", param=where)
 
     return check
 
 
-def fields(**checks: Check) -> Check:
-    """An object in which these fields, where they are present, hold what they may; other fields are ignored."""
-
-    def check(value: Any, where: str) -> None:
-        for name, inner in mapping(value, where).items():
-            if name in checks:
-                checks[name](inner, under(where, name))
-
-    return check
-
-
-def only(needs: Iterable[str] = (), /, **checks: Check) -> Check:
-    """An object with no other fields than these, and with all that it *needs*."""
-    needed = tuple(needs)
+def fields(*needs: str, strict: bool = False, **checks: Check) -> Check:
+    """Return a check for an object with all it *needs* and with fields that pass *checks*; *strict*: and no others."""
 
     def check(value: Any, where: str) -> None:
         for name in mapping(value, where):
-            if name not in checks:
-                path = under(where, name[:60])
+            if strict and name not in checks:
+                path = _under(where, name[:60])
                 raise Refusal(f"Unknown parameter: '{path}'.", code="unknown_parameter", param=path)
-        for name in needed:
+        for name in needs:
             if name not in value:
-                path = under(where, name)
+                path = _under(where, name)
                 raise Refusal(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
         for name, inner in value.items():
-            checks[name](inner, under(where, name))
+            checks.get(name, anything)(inner, _under(where, name))
 
     return check
 
 
-def by_type(checks: Mapping[str, Check], name: str = "type") -> Check:
-    """An object whose field *name* says which of *checks* it has to pass."""
+def only(*needs: str, **checks: Check) -> Check:
+    """Return a check for an object with no other fields than these, and with all that it *needs*."""
+    return fields(*needs, strict=True, **checks)
+
+
+def by_type(checks: Mapping[str, Check]) -> Check:
+    """Return a check for an object whose field ``type`` says which of *checks* it has to pass."""
 
     def check(value: Any, where: str) -> None:
-        path = under(where, name)
-        if name not in mapping(value, where):
-            raise Refusal(f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path)
-        kind = value[name]
-        one_of(*checks)(kind, path)
-        checks[kind](value, where)
+        fields("type", type=one_of(*checks))(value, where)
+        checks[value["type"]](value, where)
 
     return check
 
 
 def either(*checks: Check) -> Check:
-    """What one of *checks* lets through; where none does, the last one says why."""
+    """Return a check that passes what one of *checks* does; where none does, the last one says why."""
 
     def check(value: Any, where: str) -> None:
         for each in checks[:-1]:

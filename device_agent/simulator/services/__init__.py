@@ -1,0 +1,1 @@
+"""Simulated services, one module or a few for each."""

@@ -1,17 +1,14 @@
-"""A stand-in for a LiteLLM proxy, ``/v1/realtime``, in front of the other services of the family. Pure.
+"""Simulated LiteLLM proxy, ``/v1/realtime``, in front of the simulated xAI and OpenAI. Pure.
 
-It does what release 1.106.2 was seen to do: opens the door before it dials, renames events or rewrites settings
-depending on the ``OpenAI-Beta`` header, swallows pings, cannot stand binary frames, and repeats how the service behind
-it ended. With ``binary_json`` it is as talkative as release 1.81.9. It has its own door; the services behind it take
-any key.
+It does what release 1.106.2 was seen to do: takes the connection before it dials, renames events or rewrites settings
+depending on the ``OpenAI-Beta`` header, swallows pings, fails on binary frames, and repeats how the service behind it
+ended. With ``binary_json`` it behaves as release 1.81.9. It has its own key; the services behind it accept any.
 
-What is known of the proxy and not imitated: other ways to bring a key, guardrails, several services under one name,
-tokens for WebRTC.
+Not imitated: other ways to bring a key, guardrails, several services under one name, tokens for WebRTC.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -26,234 +23,213 @@ from ..contract import (
     Goodbye,
     Happening,
     Message,
+    Service,
     ServiceSession,
     load,
 )
 from .rewriting import BETA_NAMES
 
-INSIDE = {"xai": ("xai", "grok-voice-latest"), "openai": ("openai", "gpt-realtime-2.1")}
-"""What an alias may stand for -> the service behind it, and its model."""
-
-FLAT = ("modalities", "voice", "turn_detection", "input_audio_format", "output_audio_format")
+UPSTREAMS = {"xai": "grok-voice-latest", "openai": "gpt-realtime-2.1"}
+"""What an alias may stand for: the service behind it -> its model."""
 OLD_FORMATS = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
 }
 OLD_CONTENT = {"output_audio": "audio", "output_text": "text"}
-MOST_SWAPPED = 10_000
-"""How many messages of the service behind are handed on at once; more is an endless loop."""
+FLAT = {
+    "voice": ("output", "voice"),
+    "turn_detection": ("input", "turn_detection"),
+    "input_audio_transcription": ("input", "transcription"),
+    "input_audio_format": ("input", "format"),
+    "output_audio_format": ("output", "format"),
+}
+"""Setting of the beta -> where it stands in ``audio`` now."""
+MAX_ASKED = 10_000
+"""Replies that the proxy asks for in a row; more is an endless loop."""
 
 
-class Litellm:
-    """The proxy: its address, and who may come in. Services behind it are made when they are first asked for."""
+class Litellm(Service):
+    """The proxy. *models* are the aliases that exist, None for all in the behaviour."""
 
     path = "/v1/realtime"
 
-    def __init__(
-        self,
-        *,
-        key: str | None = None,
-        models: frozenset[str] | None = None,
-        seed: int = 1,
-        wall: float = 0.0,
-    ) -> None:
-        """*models* are the aliases that exist, None for all that the manners name."""
-        self._key, self._models = key, models
-        self._behind = {name: load(service)(seed=seed, wall=wall) for name, (service, _) in INSIDE.items()}
-        known = (self.path, "/realtime", "/openai/v1/realtime")
-        elsewhere = {("GET", path): lambda _asked, _manners, _heard: Answer(403, None) for path in ("/*", "/v1/*")}
-        self.routes = {**elsewhere, **{("GET", path): self._realtime for path in known}}
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._upstreams = {name: load(name)(wall=self._wall) for name in UPSTREAMS}
+        self.routes = {
+            **{("GET", path): lambda _asked, _behaviour, _log: Answer(403, None) for path in ("/*", "/v1/*")},
+            **{("GET", path): self._realtime for path in (self.path, "/realtime", "/openai/v1/realtime")},
+        }
 
-    def _realtime(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
-        given, alias = asked.bearer or asked.headers.get("api-key", ""), asked.query.get("model", "")
-        right = self._key is None or hmac.compare_digest(given.encode(), self._key.encode())
-        if not given or not right or not alias:
+    def _realtime(self, asked: Asked, behaviour: Behaviour, log: ConnectionLog) -> Answer | ServiceSession:
+        alias = asked.query.get("model", "")
+        if not alias or not self.is_key(asked.bearer or asked.headers.get("api-key")):
             return Answer(403, None)
         if not asked.upgrade:
             return UPGRADE
-        heard.model = alias
+        log.model = alias
         beta = asked.headers.get("openai-beta", "") == "realtime=v1"
-        known = alias in manners.aliases and (self._models is None or alias in self._models)
-        kind = manners.aliases[alias] if known else None
-        return LitellmSession(manners, heard, kind, self._dial(kind, manners, heard, beta, asked.at), beta=beta)
+        name = behaviour.aliases.get(alias) if self.has_model(alias) else None
+        return LitellmSession(behaviour, log, name, self._dial(name, behaviour, log, beta, asked.at), beta=beta)
 
     def _dial(
-        self, kind: str | None, manners: Behaviour, heard: ConnectionLog, beta: bool, at: float
-    ) -> Answer | ServiceSession:
-        """Connect to the service behind an alias, with its own key and nothing of the query but the model."""
-        if not kind:
-            return Answer(502, None)
+        self, name: str | None, behaviour: Behaviour, log: ConnectionLog, beta: bool, at: float
+    ) -> ServiceSession | None:
+        """Connect to the service called *name*, with another key and nothing of the query but the model."""
+        if not name:
+            return None
         headers = {"authorization": "Bearer upstream"}
-        if beta and kind == "openai":
+        if beta and name == "openai":
             headers["openai-beta"] = "realtime=v1"
-        service, model = self._behind[kind], INSIDE[kind][1]
-        asked = Asked("GET", service.path, {"model": model}, headers, upgrade=True, at=at)
-        answer: Answer | ServiceSession = service.routes["GET", service.path](asked, manners, heard)
-        return answer
+        service = self._upstreams[name]
+        asked = Asked("GET", service.path, {"model": UPSTREAMS[name]}, headers, upgrade=True, at=at)
+        answer = service.routes["GET", service.path](asked, behaviour, log)
+        return answer if isinstance(answer, ServiceSession) else None
 
 
 class LitellmSession(ServiceSession):
-    """One connection through the proxy. *kind* is the service behind: None unknown, "" not to be reached."""
+    """One connection through the proxy to the service called *name*: None unknown, "" not to be reached."""
 
     def __init__(
-        self, manners: Behaviour, heard: ConnectionLog, kind: str | None, behind: Answer | ServiceSession, *, beta: bool
+        self,
+        behaviour: Behaviour,
+        log: ConnectionLog,
+        name: str | None,
+        upstream: ServiceSession | None,
+        *,
+        beta: bool,
     ) -> None:
-        super().__init__(manners, heard)
-        self._kind, self._beta = kind, beta
-        self._behind = behind if isinstance(behind, ServiceSession) else None
-        self._over = self._dead = False
+        super().__init__(behaviour, log)
+        self._name, self._upstream, self._beta = name, upstream, beta
+        self._dead = False  # it stays connected and does nothing
 
-    def greet(self, now: float) -> None:
-        if self._behind:
-            self._behind.greet(now)
+    def connected(self, now: float) -> None:
+        if self._upstream:
+            self._upstream.connected(now)
             self._pass_on(now)
-        elif self._kind is None:
-            self._turn_away(f"Invalid model name passed in model={self.heard.model[:60]}", told=True)
-        else:
-            self._turn_away("Internal server error: the service cannot be reached", told=False)
+            return
+        why = "Internal server error: the service cannot be reached"
+        if self._name is None:
+            why = f"Invalid model name passed in model={self.log.model[:60]}"
+        self._report("trouble", why)
+        if self.behaviour.binary_json:
+            self._drop()
+            return
+        if self._name is None:
+            self._emit_error(why)
+        self._close(1011, why[:120])
 
-    def _turn_away(self, why: str, *, told: bool) -> None:
-        self._tell_trouble(why)
-        if told and not self.manners.binary_json:
-            self._error(why)
-        self._over = True
-        self._outgoing.append(Drop() if self.manners.binary_json else Goodbye(1011, why[:120]))
-
-    def _tell_trouble(self, text: str) -> None:
-        self._outgoing.append(Happening("trouble", text))
+    def _drop(self) -> None:
+        self._closed, self.deadline = True, None
+        self._outgoing.append(Drop())
 
     def receive(self, message: Message, now: float) -> None:
-        if self._over or self._behind is None or self._dead:
+        if self._closed or self._upstream is None or self._dead:
             return
         if isinstance(message, bytes):
-            self._stumble()
+            self._report("trouble", "a binary frame: the proxy fails on it")
+            self._dead = True
+            if not self.behaviour.binary_json:
+                self._drop()
             return
-        self._behind.manners = self.manners
-        self._behind.receive(self._upwards(message), now)
+        self._upstream.behaviour = self.behaviour
+        self._upstream.receive(message if self._beta else upstream_message(message), now)
         self._pass_on(now)
 
-    def _stumble(self) -> None:
-        """A binary frame is more than the proxy can bear."""
-        self._tell_trouble("a binary frame: the proxy cannot bear it")
-        self._dead = True
-        if not self.manners.binary_json:
-            self._over, self.deadline = True, None
-            self._outgoing.append(Drop())
-
     def tick(self, now: float) -> None:
-        if self._behind and not self._over:
-            self._behind.manners = self.manners
-            self._behind.tick(now)
+        if self._upstream and not self._closed:
+            self._upstream.behaviour = self.behaviour
+            self._upstream.tick(now)
             self._pass_on(now)
 
-    def hung_up(self, now: float) -> None:
-        if self._behind:
-            self._behind.hung_up(now)
-
-    # Upwards ----------------------------------------------------------------------------------------------------------
-
-    def _upwards(self, message: str) -> str:
-        """Without the header of the beta, old settings are written anew; everything else goes through as it is."""
-        if self._beta:
-            return message
-        try:
-            event = json.loads(message)
-        except (ValueError, RecursionError):
-            return message
-        if not isinstance(event, dict) or event.get("type") != "session.update":
-            return message
-        session = event.get("session")
-        return json.dumps({**event, "session": rewritten(session)}) if isinstance(session, dict) else message
-
-    # Downwards --------------------------------------------------------------------------------------------------------
+    def disconnected(self, now: float) -> None:
+        if self._upstream:
+            self._upstream.disconnected(now)
 
     def _pass_on(self, now: float) -> None:
-        """Hand on what the service behind says, and ask for replies that nobody wanted."""
-        assert self._behind is not None, "who speaks must be there"  # noqa: S101
-        for _ in range(MOST_SWAPPED):
-            items = self._behind.outgoing()
-            asks = [item for item in items if self._hand_on(item)]
-            if not asks or self._over or not self.manners.injects:
+        """Send what the service behind sends, and ask it for the replies that the proxy wants."""
+        assert self._upstream is not None, "there was something to pass on"  # noqa: S101
+        for _ in range(MAX_ASKED):
+            asks = [item for item in self._upstream.outgoing() if self._pass_on_item(item)]
+            if not asks or self._closed or not self.behaviour.injects:
                 break
             for _ask in asks:
-                self._behind.receive('{"type": "response.create"}', now)
-        self.deadline = None if self._over else self._behind.deadline
+                self._upstream.receive('{"type": "response.create"}', now)
+        self.deadline = None if self._closed else self._upstream.deadline
 
-    def _hand_on(self, item: object) -> bool:
-        """Hand on one thing; return whether it is a transcript after which the proxy asks for a reply."""
+    def _pass_on_item(self, item: object) -> bool:
+        """Send one thing; return whether it is a transcript after which the proxy asks for a reply."""
         match item:
             case Happening():
                 self._outgoing.append(item)
             case Goodbye(code, reason):
-                self._repeat_goodbye(code, reason)
-            case Drop():
-                self._repeat_goodbye(1011, "the service is gone")
-            case str() if not self._over and not self._dead:
-                return self._hand_on_event(item)
-        return False  # binary frames of the service are lost on the way
+                self._repeat_close(code, reason)
+            case str() if not self._closed and not self._dead:
+                return self._pass_on_event(json.loads(item))
+        return False
 
-    def _repeat_goodbye(self, code: int, reason: str) -> None:
-        if self.manners.binary_json:
-            self._dead = True  # the old release says nothing, for ever
+    def _repeat_close(self, code: int, reason: str) -> None:
+        if self.behaviour.binary_json:
+            self._dead = True  # the old release sends nothing any more
             return
         if code != 1000:
-            self._error(f"upstream websocket closed with code {code}: {reason}")
-        self._over = True
-        self._outgoing.append(Goodbye(code, reason))
+            self._emit_error(f"upstream websocket closed with code {code}: {reason}")
+        self._close(code, reason)
 
-    def _error(self, text: str) -> None:
-        self._out({"type": "error", "error": {"type": "server_error", "message": text}})
-
-    def _hand_on_event(self, message: str) -> bool:
-        event: dict[str, Any] = json.loads(message)
+    def _pass_on_event(self, event: dict[str, Any]) -> bool:
         kind = event["type"]
-        if self._kind == "xai":
-            if kind == "ping" and not self.manners.binary_json:
+        if self._name == "xai":
+            if kind == "ping" and not self.behaviour.binary_json:
                 return False
             event = normal(event)
         if self._beta:
             if kind == "conversation.item.done":
                 return False
-            event = renamed(event)
-        self._out(event)
+            event = _old_content({**event, "type": BETA_NAMES.get(kind, kind)})
+        self._emit(event)
         return bool(kind == "conversation.item.input_audio_transcription.completed")
 
-    def _out(self, event: Mapping[str, Any]) -> None:
+    def _emit_error(self, text: str) -> None:
+        self._emit({"type": "error", "error": {"type": "server_error", "message": text}})
+
+    def _emit(self, event: Mapping[str, Any]) -> None:
         text = json.dumps(event)
-        self._outgoing.append(text.encode() if self.manners.binary_json else text)
+        self._outgoing.append(text.encode() if self.behaviour.binary_json else text)
+
+
+def upstream_message(message: str) -> str:
+    """Return *message* with settings in the shape of general availability; everything else goes through as it is."""
+    try:
+        event = json.loads(message)
+    except (ValueError, RecursionError):
+        return message
+    if not isinstance(event, dict) or event.get("type") != "session.update":
+        return message
+    session = event.get("session")
+    return json.dumps({**event, "session": rewritten(session)}) if isinstance(session, dict) else message
 
 
 def rewritten(session: dict[str, Any]) -> dict[str, Any]:
     """Return flat settings in the shape of general availability. What stands in both shapes is taken from the flat."""
-    new = {name: value for name, value in session.items() if name not in (*FLAT, "input_audio_transcription")}
+    new = {name: value for name, value in session.items() if name not in (*FLAT, "modalities")}
     new["type"] = "realtime"
     given = session.get("audio")
     sides = given.items() if isinstance(given, dict) else ()
-    audio = {side: dict(value) for side, value in sides if isinstance(value, dict)}
-    heard, said = audio.get("input", {}), audio.get("output", {})
+    audio: dict[str, dict[str, Any]] = {"input": {}, "output": {}}
+    audio |= {side: dict(value) for side, value in sides if isinstance(value, dict)}
     if isinstance(session.get("modalities"), list):
         new["output_modalities"] = ["audio"] if "audio" in session["modalities"] else ["text"]
-    for old, side, name in (
-        ("voice", said, "voice"),
-        ("turn_detection", heard, "turn_detection"),
-        ("input_audio_transcription", heard, "transcription"),
-    ):
+    for old, (side, name) in FLAT.items():
         if old in session:
-            side[name] = session[old]
-    for old, side in (("input_audio_format", heard), ("output_audio_format", said)):
-        if isinstance(session.get(old), str):
-            side["format"] = OLD_FORMATS.get(session[old], session[old])
-    filled = {name: side for name, side in (("input", heard), ("output", said)) if side}
+            value = session[old]
+            audio[side][name] = OLD_FORMATS.get(value, value) if name == "format" and isinstance(value, str) else value
+    filled = {side: audio[side] for side in ("input", "output") if audio[side]}
     return {**new, "audio": filled} if filled else new
 
 
-def renamed(event: dict[str, Any]) -> dict[str, Any]:
-    """Return *event* with the names of the beta."""
-    return dict(_old_content({**event, "type": BETA_NAMES.get(event["type"], event["type"])}))
-
-
 def _old_content(value: Any) -> Any:
+    """Return *value* with the types that content had in the beta."""
     if isinstance(value, list):
         return [_old_content(each) for each in value]
     if isinstance(value, dict):

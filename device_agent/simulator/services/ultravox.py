@@ -1,82 +1,87 @@
-"""A stand-in for Ultravox: calls are made by ``POST /api/calls`` and held over a WebSocket with bare PCM. Pure.
+"""Simulated Ultravox: calls are made by ``POST /api/calls`` and held over a WebSocket with bare PCM. Pure.
 
-The reply to a spoken turn is the sound of that turn, as everywhere in this simulator. Sound has to come in real time:
-the pace is measured, told, and what comes too fast is dropped. Close codes and what happens at a second join are
-documented nowhere; here a call ends with 1000, and an address that is used up is answered with 410.
+Sound has to come in real time: what comes faster is dropped. Close codes and the answer to a second join are documented
+nowhere; here a call ends with 1000, and an address that is used up is answered with 410. A tool of the client that does
+not answer in time is called once more, and its late result is ignored.
 
-A tool of the client that does not answer in time is asked for once more, and its late result is thrown away.
-
-What is known of the live service and not imitated: other media, stored agents, call stages, tools that run at the
-service, data connections, ``minimumTurnDuration`` and ``minimumInterruptionDuration``; messages to users who say
-nothing, messages that the client forces, texts that wait; to show and to delete calls.
+Not imitated: other media, stored agents, call stages, tools that run at the service, data connections, messages that
+are off unless asked for (``dataMessages``), messages to silent users, to show and to delete calls.
 """
 
 from __future__ import annotations
 
-import hmac
-import random
+import uuid
 from collections.abc import Mapping
+from typing import Any
 
-from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, ServiceSession
+from ..contract import UPGRADE, Answer, Asked, Behaviour, ConnectionLog, Service, ServiceSession
 from ..engine.parsing import Refusal, parse
-from .ultravox_calls import Calls
-from .ultravox_voice import UltravoxSession
+from .ultravox_calls import CALL, DEFAULT_MODEL, Call
+from .ultravox_session import UltravoxSession
+
+MAX_CALLS = 100
+"""Calls that are kept; the oldest are dropped."""
+JOIN_S = 30.0
+"""How long after it was made a call can be joined."""
 
 
-class Ultravox:
-    """The service: its addresses, and who may make calls."""
+class Ultravox(Service):
+    """The service: its routes and calls."""
 
     path = "/api/calls"
 
-    def __init__(
-        self,
-        *,
-        key: str | None = None,
-        models: frozenset[str] | None = None,
-        seed: int = 1,
-        wall: float = 0.0,
-    ) -> None:
-        self._key, self._models, self._seed, self._wall = key, models, seed, wall
-        self._calls = Calls(seed)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._rng = self._random(ConnectionLog())
+        self._calls: dict[str, Call] = {}
         self.routes = {
             ("POST", self.path): self._create,
             ("GET", "/join/*"): self._join,
         }
 
-    def _refuses(self, asked: Asked) -> Answer | None:
-        """An answer to who may not ask anything here."""
-        key = asked.headers.get("x-api-key", "")
-        if not key:
-            return _problem(401, "Authentication credentials were not provided.")
-        if self._key is not None and not hmac.compare_digest(key.encode(), self._key.encode()):
-            return _problem(401, "Invalid API key.")
-        return None
-
-    def _create(self, asked: Asked, _manners: Behaviour, _heard: ConnectionLog) -> Answer:
-        if refusal := self._refuses(asked):
-            return refusal
+    def _create(self, asked: Asked, _behaviour: Behaviour, _log: ConnectionLog) -> Answer:
+        if not self.is_key(asked.headers.get("x-api-key")):
+            return Answer(401, {"detail": "Authentication credentials were not provided, or are invalid."})
         try:
-            wish = parse(asked.body)
-            if self._models is not None and wish.get("model", "ultravox-v0.7") not in self._models:
-                raise Refusal("There is no such model.", param="model")
-            call = self._calls.create(wish, asked.query.get("priorCallId"), asked.at)
+            call = self._make(parse(asked.body), asked.query.get("priorCallId"), asked.at)
         except Refusal as problem:
             status = 404 if problem.code == "not_found" else 400
             return Answer(status, {problem.param or "detail": [str(problem)]})
         return Answer(201, call.shown(self._wall, asked.origin))
 
-    def _join(self, asked: Asked, manners: Behaviour, heard: ConnectionLog) -> Answer | ServiceSession:
+    def _make(self, wish: dict[str, Any], prior: str | None, now: float) -> Call:
+        """Make a call. *prior* is the id of the call that it goes on with: what is not asked for is as it was there."""
+        CALL(wish, "")
+        if not self.has_model(wish.get("model", DEFAULT_MODEL)):
+            raise Refusal("There is no such model.", param="model")
+        settings = {**self._prior(wish, prior), **wish}
+        if "medium" not in settings:
+            # The live service would make a WebRTC call of it, at whose address no plain WebSocket finds sound.
+            raise Refusal("medium.serverWebSocket is needed: this simulator knows no WebRTC", param="medium")
+        name = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        self._calls[name] = call = Call(name, f"{self._rng.getrandbits(128):032x}", settings, now, prior or "")
+        while len(self._calls) > MAX_CALLS:
+            del self._calls[next(iter(self._calls))]
+        return call
+
+    def _prior(self, wish: Mapping[str, Any], prior: str | None) -> Mapping[str, Any]:
+        if prior is None:
+            return {}
+        if prior not in self._calls:
+            raise Refusal("There is no such call.", code="not_found", param="priorCallId")
+        if wish.get("initialMessages"):
+            raise Refusal("A call that goes on brings its messages along.", param="initialMessages")
+        return self._calls[prior].settings
+
+    def _join(self, asked: Asked, behaviour: Behaviour, log: ConnectionLog) -> Answer | ServiceSession:
         """The address is all that it takes, once."""
         if not asked.upgrade:
             return UPGRADE
-        call = self._calls.join(asked.path.rpartition("/")[2], asked.at)
-        if call is None:
-            return _problem(410, "Nobody can join at this address (any more).")
-        heard.model = str(call.settings.get("model") or "ultravox-v0.7")
-        heard.goes_on = bool(call.prior)
-        return UltravoxSession(manners, heard, random.Random(f"{self._seed}/{heard.number}"), call)
-
-
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """A refusal in the service's shape."""
-    return Answer(status, {"detail": detail}, headers or {})
+        secret = asked.path.rpartition("/")[2]
+        call = next((call for call in self._calls.values() if call.secret == secret), None)
+        if call is None or call.joined or asked.at > call.created + JOIN_S:
+            return Answer(410, {"detail": "This address cannot be joined (any more)."})
+        call.joined = True
+        log.model = str(call.settings.get("model") or DEFAULT_MODEL)
+        log.goes_on = bool(call.prior)
+        return UltravoxSession(behaviour, log, self._random(log), call)

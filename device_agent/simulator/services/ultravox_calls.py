@@ -1,44 +1,24 @@
-"""The calls of the simulated Ultravox: what may be asked for, and what is remembered of each. Pure but for one lock.
+"""Calls of the simulated Ultravox: the schema of a request, and what is kept of each call. Pure.
 
-Field names and bounds are those of the service's published OpenAPI description. A request with an unknown field, or
-one that would give a call that cannot be held over a plain WebSocket, is refused.
+Field names and bounds are those of the service's published OpenAPI description. Of the fields of a call those that a
+client of plain WebSockets needs are known; another one is refused, as the live service refuses unknown ones.
 """
 
 from __future__ import annotations
 
 import math
-import random
-import threading
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ..engine.parsing import Refusal
-from ..engine.validation import (
-    Check,
-    anything,
-    fields,
-    flag,
-    list_of,
-    mapping,
-    matching,
-    number,
-    one_of,
-    only,
-    or_null,
-    text,
-)
+from ..engine.validation import Check, fields, flag, list_of, matching, number, one_of, only, or_null, text
 
-MAX_CALLS = 100
-"""How many calls are remembered; the oldest are forgotten."""
-DURATION = r"\d{1,6}(\.\d{1,9})?s"
-"""How a duration is written: seconds, and the letter s."""
+DEFAULT_MODEL = "ultravox-v0.7"
 USUAL_BUFFER_MS = 60
-
 CLIENT_TOOL_S = 2.5
-"""How long a client may think about a tool, unless the tool says otherwise."""
+"""How long a client may take for a tool, unless the tool says otherwise."""
 
 
 def seconds_of(duration: str) -> float:
@@ -46,142 +26,77 @@ def seconds_of(duration: str) -> float:
     return float(duration.removesuffix("s"))
 
 
-def duration(low: float = 0.0) -> Check:
-    """A duration of so many seconds at least."""
+def _duration(low: float = 0.0) -> Check:
+    """Return a check for a duration of so many seconds at least, written as seconds and the letter s."""
 
     def check(value: Any, where: str) -> None:
-        matching(DURATION)(value, where)
+        matching(r"\d{1,6}(\.\d{1,9})?s")(value, where)
         if seconds_of(value) < low:
             raise Refusal(f"{where} must be {low:g}s at least, not {value}", param=where)
 
     return check
 
 
-def _exactly_one(**checks: Check) -> Check:
-    """An object with one of these fields, and no other."""
+def _exactly_one(value: Mapping[str, Any], where: str, *names: str) -> None:
+    if sum(name in value for name in names) != 1:
+        raise Refusal(f"{where} must have exactly one of {', '.join(names)}", param=where)
 
-    def check(value: Any, where: str) -> None:
-        only(**checks)(value, where)
-        if len(value) != 1:
-            raise Refusal(f"{where} must have exactly one of {', '.join(checks)}", param=where)
 
-    return check
+def _tool(value: Any, where: str) -> None:
+    fields(temporaryTool=TOOL, toolName=text, toolId=text)(value, where)
+    _exactly_one(value, where, "temporaryTool", "toolName", "toolId")
+    if "temporaryTool" in value:
+        _exactly_one(value["temporaryTool"], f"{where}.temporaryTool", "client", "http", "dataConnection")
 
 
 RATE = number(8000, 48_000, whole=True)
-FLAGS = (
-    *("pong", "state", "transcript", "clientToolInvocation", "dataConnectionToolInvocation", "playbackClearBuffer"),
-    *("callStarted", "debug", "callEvent", "toolUsed", "invokingTool", "userStartedSpeaking", "userStoppedSpeaking"),
-)
-OFF = {"debug", "callEvent", "toolUsed", "invokingTool", "userStartedSpeaking", "userStoppedSpeaking"}
-"""Messages that come only if they are asked for."""
-
 SOCKET = only(
-    ("inputSampleRate",),
+    "inputSampleRate",
     inputSampleRate=RATE,
     outputSampleRate=or_null(RATE),
-    clientBufferSizeMs=or_null(number(0, 600_000, whole=True)),
-    mediaIdleTimeout=or_null(duration(10)),
-    dataMessages=or_null(only(**dict.fromkeys(FLAGS, flag))),
-)
-FALLBACK = only(delay=duration(), text=text, prompt=text)
-SPEAKER = _exactly_one(
-    user=only(fallback=or_null(FALLBACK)),
-    agent=only(uninterruptible=flag, text=text, prompt=text, delay=duration()),
+    clientBufferSizeMs=number(0, 600_000, whole=True),
+    mediaIdleTimeout=or_null(_duration(10)),
 )
 PARAMETER = only(
-    ("name", "location", "schema"),
+    *("name", "location", "schema"),
     name=text,
     location=one_of(*(f"PARAMETER_LOCATION_{where}" for where in ("QUERY", "PATH", "HEADER", "BODY"))),
     schema=fields(),
     required=flag,
 )
-TOOL = only(
-    ("modelToolName",),
+TOOL = fields(
+    "modelToolName",
     modelToolName=matching(r"[A-Za-z0-9_-]{1,64}"),
     description=text,
     dynamicParameters=list_of(PARAMETER, 100),
-    staticParameters=list_of(fields(), 100),
-    automaticParameters=list_of(fields(), 100),
-    requirements=fields(),
-    timeout=duration(),
-    precomputable=flag,
-    defaultReaction=one_of(
-        *(f"AGENT_REACTION_{how}" for how in ("UNSPECIFIED", "SPEAKS", "LISTENS", "SPEAKS_ONCE")),
-    ),
-    staticResponse=fields(),
+    timeout=_duration(),
     client=only(),
-    http=fields(),
-    dataConnection=only(),
 )
-
-
-def _selected_tool(value: Any, where: str) -> None:
-    rest = dict.fromkeys(("nameOverride", "descriptionOverride"), text)
-    more = dict.fromkeys(("authTokens", "parameterOverrides", "transitionId"), anything)
-    only(temporaryTool=TOOL, toolName=text, toolId=text, **rest, **more)(value, where)
-    if sum(name in value for name in ("temporaryTool", "toolName", "toolId")) != 1:
-        raise Refusal(f"{where} must have exactly one of temporaryTool, toolName, toolId", param=where)
-    tool = value.get("temporaryTool")
-    if tool is not None and sum(name in tool for name in ("client", "http", "dataConnection")) != 1:
-        path = f"{where}.temporaryTool"
-        raise Refusal(f"{path} must have exactly one of client, http, dataConnection", param=path)
-
-
-END_BEHAVIOR = one_of(*(f"END_BEHAVIOR_{how}" for how in ("UNSPECIFIED", "HANG_UP_SOFT", "HANG_UP_STRICT")))
-CALL: Check = only(
-    systemPrompt=or_null(text),
-    temperature=number(0, 1),
-    model=or_null(text),
-    voice=or_null(text),
-    externalVoice=or_null(fields()),
-    voiceOverrides=or_null(fields()),
-    languageHint=or_null(text),
-    initialMessages=list_of(only(role=text, text=text, medium=text), 1000),
-    initialOutputMedium=one_of(*(f"MESSAGE_MEDIUM_{how}" for how in ("UNSPECIFIED", "VOICE", "TEXT"))),
-    joinTimeout=duration(),
-    maxDuration=duration(),
-    timeExceededMessage=or_null(text),
-    inactivityMessages=list_of(
-        only(("duration", "message"), duration=duration(), message=text, endBehavior=END_BEHAVIOR), 10
-    ),
-    selectedTools=list_of(_selected_tool, 100),
-    medium=or_null(
-        only(serverWebSocket=SOCKET, webRtc=fields(), twilio=fields(), telnyx=fields(), plivo=fields(), sip=fields())
-    ),
-    recordingEnabled=flag,
-    firstSpeaker=text,
-    firstSpeakerSettings=or_null(SPEAKER),
-    transcriptOptional=flag,
-    vadSettings=or_null(
-        only(
-            turnEndpointDelay=duration(),
-            minimumTurnDuration=duration(),
-            minimumInterruptionDuration=duration(),
-            frameActivationThreshold=number(0.1, 1),
-        )
-    ),
-    metadata=fields(),
-    experimentalSettings=anything,
-    initialState=fields(),
-    dataConnection=or_null(fields()),
-    callbacks=or_null(fields()),
+CALL = only(
+    systemPrompt=text,
+    model=text,
+    voice=text,
+    languageHint=text,
+    initialMessages=list_of(only(role=text, text=text), 1000),
+    initialOutputMedium=one_of("MESSAGE_MEDIUM_VOICE", "MESSAGE_MEDIUM_TEXT"),
+    selectedTools=list_of(_tool, 100),
+    medium=only("serverWebSocket", serverWebSocket=SOCKET),
+    firstSpeakerSettings=only(user=only(), agent=fields()),
+    vadSettings=only(turnEndpointDelay=_duration()),
 )
-"""What a request for a call may hold."""
+"""A request for a call."""
 
 
 @dataclass
 class Call:
-    """One call. Times are those of the voices' clock. Its address is a secret: whoever knows it may join, once."""
+    """One call. *created* is a time of the sessions' clock. With its *secret* it can be joined, once."""
 
     id: str
     secret: str = field(repr=False)
     settings: Mapping[str, Any] = field(repr=False)
     created: float
     prior: str = ""
-    joined: float = math.inf
-    ended: float = math.inf
-    end_reason: str | None = None
+    joined: bool = False
 
     @property
     def socket(self) -> Mapping[str, Any]:
@@ -201,9 +116,8 @@ class Call:
 
     @property
     def ahead_s(self) -> float:
-        """How much of a reply the client can hold."""
-        given = self.socket.get("clientBufferSizeMs")
-        return (USUAL_BUFFER_MS if given is None else given) / 1000
+        """How much of a reply the client can buffer."""
+        return float(self.socket.get("clientBufferSizeMs", USUAL_BUFFER_MS)) / 1000
 
     @property
     def idle_s(self) -> float:
@@ -211,111 +125,20 @@ class Call:
         timeout = self.socket.get("mediaIdleTimeout")
         return seconds_of(timeout) if timeout else math.inf
 
-    def wants(self, message: str) -> bool:
-        """Whether the client wants messages of this kind, by the name of their flag."""
-        flags = self.socket.get("dataMessages") or {}
-        return bool(flags.get(message, message not in OFF))
-
-    def lasts(self, name: str, usual: str) -> float:
-        """Return the duration in the field *name*."""
-        return seconds_of(self.settings.get(name, usual))
-
     @property
     def client_tools(self) -> dict[str, float]:
-        """The tools that the client runs, and how long it may take."""
-        found: dict[str, float] = {}
-        for selected in self.settings.get("selectedTools", []):
-            tool = selected.get("temporaryTool") or {}
-            if "client" in tool:
-                timeout = tool.get("timeout")
-                found[tool["modelToolName"]] = seconds_of(timeout) if timeout else CLIENT_TOOL_S
-        return found
-
-    def end(self, now: float, reason: str) -> None:
-        """The call is over; the first reason counts."""
-        if self.end_reason is None:
-            self.ended, self.end_reason = now, reason
+        """The tools that the client runs, and how long each may take."""
+        tools = [selected.get("temporaryTool") or {} for selected in self.settings.get("selectedTools", [])]
+        usual = f"{CLIENT_TOOL_S}s"
+        return {tool["modelToolName"]: seconds_of(tool.get("timeout", usual)) for tool in tools if "client" in tool}
 
     def shown(self, wall: float, origin: str) -> dict[str, Any]:
         """Return the call as it is shown. *wall* is Unix time at 0 of the clock."""
-        settings = self.settings
+        created = datetime.fromtimestamp(wall + self.created, UTC).isoformat().replace("+00:00", "Z")
         return {
             "callId": self.id,
-            "clientVersion": None,
-            "created": _time(wall + self.created),
-            "joined": _time(wall + self.joined),
-            "ended": _time(wall + self.ended),
-            "endReason": self.end_reason,
-            "firstSpeakerSettings": settings.get("firstSpeakerSettings") or {"agent": {}},
-            "joinTimeout": settings.get("joinTimeout", "30s"),
+            "created": created,
             "joinUrl": f"{origin}/join/{self.secret}",
-            "maxDuration": settings.get("maxDuration", "3600s"),
-            "medium": settings["medium"],
-            "model": settings.get("model") or "ultravox-v0.7",
-            "voice": settings.get("voice"),
-            "systemPrompt": settings.get("systemPrompt"),
-            "temperature": settings.get("temperature", 0),
-            "initialOutputMedium": settings.get("initialOutputMedium", "MESSAGE_MEDIUM_VOICE"),
-            "metadata": settings.get("metadata", {}),
+            "model": DEFAULT_MODEL,
+            **self.settings,
         }
-
-
-def _time(unix: float) -> str | None:
-    """Return a time as it is shown, None where it has not come yet."""
-    return None if unix == math.inf else datetime.fromtimestamp(unix, UTC).isoformat().replace("+00:00", "Z")
-
-
-class Calls:
-    """All calls that are remembered. Any thread may call anything here."""
-
-    def __init__(self, seed: int) -> None:
-        self._chance = random.Random(f"{seed}/calls")
-        self._lock = threading.Lock()
-        self._calls: dict[str, Call] = {}
-
-    def create(self, asked: dict[str, Any], prior: str | None, now: float) -> Call:
-        """Return a new call; raise Refusal where what is *asked* for makes no sense.
-
-        *prior* is the id of the call that it goes on with: what is not asked for is as it was there.
-        """
-        CALL(asked, "")
-        with self._lock:
-            before = self._prior(asked, prior)
-            settings = {**before, **{name: value for name, value in asked.items() if value is not None}}
-            _check_medium(settings)
-            call = Call(self._id(), f"{self._chance.getrandbits(128):032x}", settings, now, prior or "")
-            self._calls[call.id] = call
-            while len(self._calls) > MAX_CALLS:
-                del self._calls[next(iter(self._calls))]
-        return call
-
-    def _id(self) -> str:
-        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
-
-    def _prior(self, asked: Mapping[str, Any], prior: str | None) -> Mapping[str, Any]:
-        if prior is None:
-            return {}
-        if prior not in self._calls:
-            raise Refusal("There is no such call.", code="not_found", param="priorCallId")
-        if asked.get("initialMessages"):
-            raise Refusal("A call that goes on brings its messages along.", param="initialMessages")
-        return self._calls[prior].settings
-
-    def join(self, secret: str, now: float) -> Call | None:
-        """Return the call with this address, and let nobody else join it; None: nobody may join it (any more)."""
-        with self._lock:
-            call = next((call for call in self._calls.values() if call.secret == secret), None)
-            if call is None or call.joined < math.inf or call.end_reason:
-                return None
-            if now > call.created + call.lasts("joinTimeout", "30s"):
-                call.end(call.created + call.lasts("joinTimeout", "30s"), "unjoined")
-                return None
-            call.joined = now
-            return call
-
-
-def _check_medium(settings: Mapping[str, Any]) -> None:
-    medium = mapping(settings.get("medium") or {}, "medium")
-    if "serverWebSocket" not in medium:
-        # The live service would make a WebRTC call of it, at whose address no plain WebSocket finds sound.
-        raise Refusal("medium.serverWebSocket is needed: this simulator knows no WebRTC", param="medium")

@@ -1,7 +1,7 @@
-"""The settings of a Grok voice session: what may be in a ``session.update``, and how the service repeats it.
+"""Settings of a Grok voice session, and how the service repeats them. Pure.
 
-``XaiSettings.updated`` returns new settings or raises ``Refusal``, so a wrong update leaves the old ones standing, as
-the live service's documentation promises. Fields nobody knows are ignored, as the live service ignores them. Pure.
+A wrong update leaves the old settings standing, as the live service's documentation promises. Unknown fields are
+ignored, as the live service ignores them.
 """
 
 from __future__ import annotations
@@ -11,55 +11,31 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ..engine.parsing import Refusal
-from ..engine.session_settings import G711_RATE, Settings, TurnDetection, format_of, function_name
+from ..engine.session_settings import Settings, TurnDetection, format_of, function_name, vad_of
 from ..engine.validation import (
     Check,
     anything,
+    by_type,
     fields,
     flag,
     list_of,
-    mapping,
+    matching,
     number,
     one_of,
     or_null,
-    short_text,
     text,
 )
 
 RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
-FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma", "audio/opus")
-SERVER_TOOLS = ("web_search", "x_search", "file_search", "mcp")
-RESERVED = {
-    "web_search": {"web_search", "browse_page"},
-    "x_search": {"x_keyword_search", "x_semantic_search", "x_user_search", "x_thread_fetch"},
-    "file_search": {"file_search", "collections_search"},
-}
-"""A tool of the service -> what no function may be called beside it."""
 
 
 @dataclass(frozen=True)
 class XaiSettings(Settings):
     """The settings of one session. Manual turns until asked otherwise, as recorded."""
 
-    @property
-    def voice(self) -> str:
-        return str(self.asked.get("voice", "ara"))
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the conversation is to outlive its connection."""
-        return bool((self.asked.get("resumption") or {}).get("enabled"))
-
-    @property
-    def clashes(self) -> bool:
-        taken = {name for tool in self.asked.get("tools", ()) for name in RESERVED.get(tool["type"], ())}
-        return not taken.isdisjoint(self.functions)
-
     def updated(self, session: Any) -> Self:
-        session = mapping(session, "session")
-        asked = {name: session[name] for name in _CHECKS if name in session}
-        for name, value in asked.items():
-            _CHECKS[name](value, f"session.{name}")
+        fields(strict=False, **FIELDS)(session, "session")
+        asked = {name: value for name, value in session.items() if name in FIELDS}
         audio = {side: self._side(asked, side) for side in ("input", "output")}
         tools = asked.get("tools", self.asked.get("tools", []))
         nested = (asked.get("audio") or {}).get("input") or {}
@@ -77,7 +53,7 @@ class XaiSettings(Settings):
         )
 
     def _side(self, asked: Mapping[str, Any], side: str) -> dict[str, Any]:
-        """What was asked of one direction of sound, before and now."""
+        """Return what was asked of one direction of sound, before and now."""
         before: dict[str, Any] = dict(self.asked.get("audio", {}).get(side, {}))
         return before | dict((asked.get("audio") or {}).get(side) or {})
 
@@ -109,23 +85,17 @@ class XaiSettings(Settings):
 
 
 def turn_detection(value: Any) -> TurnDetection | None:
-    """Return checked turn detection *value* as this program understands it; None is manual mode.
+    """Return checked turn detection *value*; None is manual mode.
 
     ``create_response`` is repeated to the client and has no effect: the service always answers.
     """
     if value is None or value.get("type") is None:
         return None
-    usual = TurnDetection()
-    return TurnDetection(
-        threshold=value.get("threshold", usual.threshold),
-        silence_ms=value.get("silence_duration_ms", usual.silence_ms),
-        prefix_ms=value.get("prefix_padding_ms", usual.prefix_ms),
-        interrupt_response=value.get("interrupt_response", usual.interrupt_response),
-    )
+    return replace(vad_of(value, TurnDetection()), create_response=True)
 
 
 def _nested(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as the service repeats it: functions nested, the rest as it came."""
+    """Return a tool as the service repeats it: functions nested, the rest as it came."""
     if tool["type"] != "function" or "function" in tool:
         return dict(tool)
     inner = {name: tool[name] for name in ("name", "description", "parameters") if name in tool}
@@ -139,42 +109,20 @@ def _echo(side: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": shown, "transport": "json", **speed}
 
 
-# What a field may hold ------------------------------------------------------------------------------------------------
+# The schema -----------------------------------------------------------------------------------------------------------
 
 
-def _audio_format(value: Any, where: str) -> None:
-    fields(type=one_of(*FORMATS), rate=one_of(*RATES))(value, where)
-    kind = value.get("type", "audio/pcm")
-    if kind == "audio/opus":
-        # The live service takes it. To say so is better than to answer with noise.
-        raise Refusal("this simulator knows no audio/opus", param=f"{where}.type")
-    if kind != "audio/pcm" and value.get("rate", G711_RATE) != G711_RATE:
-        raise Refusal(f"{kind} has {G711_RATE} samples per second", param=f"{where}.rate")
+def _function(value: Any, where: str) -> None:
+    fields(function=fields(name=text), name=text)(value, where)
+    if not function_name(value):
+        raise Refusal(f"{where} needs a name", code="missing_required_parameter", param=f"{where}.name")
 
 
-def _tool(value: Any, where: str) -> None:
-    kind = mapping(value, where).get("type")
-    one_of("function", *SERVER_TOOLS)(kind, f"{where}.type")
-    needs = {"file_search": ("vector_store_ids",), "mcp": ("server_url", "server_label")}
-    for name in needs.get(str(kind), ()):
-        if name not in value:
-            raise Refusal(f"{where} needs {name}", code="missing_required_parameter", param=f"{where}.{name}")
-    if kind == "function":
-        fields(function=fields(name=text))(value, where)
-        text(value.get("name", ""), f"{where}.name")
-        if not function_name(value):
-            raise Refusal(f"{where} needs a name", code="missing_required_parameter", param=f"{where}.name")
-    if {"allowed_domains", "excluded_domains"} <= value.keys() or {
-        "allowed_x_handles",
-        "excluded_x_handles",
-    } <= value.keys():
-        raise Refusal(f"{where} may allow or exclude, not both", param=where)
-
-
+_FORMAT = fields(type=one_of("audio/pcm", "audio/pcmu", "audio/pcma"), rate=one_of(*RATES))  # not audio/opus
 _TRANSCRIPTION = fields(
-    model=or_null(text), language_hint=or_null(text), keyterms=or_null(list_of(short_text(50), 100))
+    model=or_null(text), language_hint=or_null(text), keyterms=or_null(list_of(matching(".{,50}"), 100))
 )
-_DETECTION = fields(
+DETECTION = fields(
     type=one_of("server_vad", None),
     threshold=number(0.1, 0.9),
     silence_duration_ms=number(0, 10_000, whole=True),
@@ -183,20 +131,29 @@ _DETECTION = fields(
     create_response=flag,
     interrupt_response=flag,
 )
-_CHECKS: dict[str, Check] = {
+_TOOL = by_type(
+    {
+        "function": _function,
+        "web_search": fields(),
+        "x_search": fields(),
+        "file_search": fields("vector_store_ids"),
+        "mcp": fields("server_url", "server_label"),
+    }
+)
+FIELDS: dict[str, Check] = {
     "instructions": text,
     "voice": text,
-    "turn_detection": or_null(_DETECTION),
+    "turn_detection": or_null(DETECTION),
     "audio": fields(
         input=fields(
-            format=_audio_format,
+            format=_FORMAT,
             transport=one_of("json"),
             transcription=or_null(_TRANSCRIPTION),
-            turn_detection=or_null(_DETECTION),
+            turn_detection=or_null(DETECTION),
         ),
-        output=fields(format=_audio_format, transport=one_of("json"), speed=number(0.7, 1.5)),
+        output=fields(format=_FORMAT, transport=one_of("json"), speed=number(0.7, 1.5)),
     ),
-    "tools": list_of(_tool, 128),
+    "tools": list_of(_TOOL, 128),
     "reasoning": fields(effort=one_of("high", "none")),
     "resumption": fields(enabled=flag),
     "replace": fields(),
