@@ -53,7 +53,7 @@ class Actuator:
             ForgetTurn: lambda _action, _now: device.outbox.forget(),
             OpenGate: lambda _action, _now: device.gate.press(),
             CloseGate: lambda _action, _now: device.gate.close(),
-            SetGateMode: lambda action, _now: device.gate.set_mode(action.attention),
+            SetGateMode: lambda action, _now: device.gate.set_mode(action.mode),
             Mute: self._mute,
             Show: self._show,
         }

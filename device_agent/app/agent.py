@@ -58,12 +58,12 @@ from ..runtime.worker import Worker
 from ..telemetry.statistics import Gauges
 from .actuator import Actuator
 from .device import Device
-from .early import EarlyInput, left_over
+from .early import EarlyInput, take_user_events
 from .health import LINK, Health
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY_S = 1.0
+CHECK_INTERVAL_S = 1.0
 """How often the main thread checks the other threads."""
 RESTART = -1
 """What ``run`` returns where the device is to be assembled again: no exit status."""
@@ -131,7 +131,7 @@ class Agent:
         """Run the device until it is told otherwise; return the exit status, or RESTART: then the panel stays open, for
         the device that follows."""
         device, tell = self.device, self.device.inbox.put
-        self._backlog = left_over(device.inbox)
+        self._backlog = take_user_events(device.inbox)
         speak = Worker(Port.SPEAKER, device.playout.run, tell, wake=device.playout.wake)
         carry = Worker(LINK, device.link.run, tell, wake=device.link.wake, force=device.link.abort)
         listen = Worker(Port.MICROPHONE, device.capture.run, tell, wake=device.capture.wake)
@@ -162,9 +162,9 @@ class Agent:
         checked = time.monotonic()
         health = Health(self.device, checked)
         while True:
-            event = self._next_event(checked + CHECK_EVERY_S)
+            event = self._next_event(checked + CHECK_INTERVAL_S)
             now = time.monotonic()
-            if now >= checked + CHECK_EVERY_S or isinstance(event, WakeUp):
+            if now >= checked + CHECK_INTERVAL_S or isinstance(event, WakeUp):
                 checked = now
                 health.check(now)
                 if self._restarts(now):

@@ -40,7 +40,7 @@ from .factories import (
 )
 from .policies import begins_muted, cue_policy, remembered_volume, stays_connected, turn_policy
 
-CROWDED_INBOX = 1000
+MAX_INBOX_EVENTS = 1000
 """Events that may wait for the main thread before the link stops reading."""
 
 
@@ -101,7 +101,7 @@ def build_device(
         inbox.put,
         before.link.transport if before else Transport(),
         always=stays_connected(config),
-        crowded=lambda: inbox.qsize() > CROWDED_INBOX,
+        crowded=lambda: inbox.qsize() > MAX_INBOX_EVENTS,
         history=before.link.history if before else None,
     )
     closed = Rendezvous()

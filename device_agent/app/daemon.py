@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from ..config.watcher import KEPT, ConfigWatcher, judging
+from ..config.watcher import LAST_GOOD_NAME, ConfigWatcher, internal_errors_reported
 from ..core.errors import ConfigError, DeviceFailed
 from ..core.events import Event, ShutdownRequested, WakeUp
 from ..integrations.exporters import Exporters
@@ -49,7 +49,7 @@ class Daemon:
         """Raises ConfigError."""
         state = state_path().parent
         self._memory = StateStore(state_path())
-        self._edits = ConfigWatcher(path, state / KEPT)
+        self._edits = ConfigWatcher(path, state / LAST_GOOD_NAME)
         self._edits.begin()
         config = self._edits.config
         self._recorder = FlightRecorder(config, state)
@@ -115,7 +115,7 @@ class Daemon:
         """Return an agent for the configuration in use; where there can be none, for the one before that."""
         while True:  # twice at most: there is only one configuration to go back to
             try:
-                with judging(self._edits.path):
+                with internal_errors_reported(self._edits.path):
                     agent = self._assemble()
             except (ConfigError, DeviceFailed) as error:
                 self._edits.go_back(error)

@@ -18,19 +18,19 @@ from ..core.events import (
     WakeUp,
 )
 
-FROM_PEOPLE = (
+USER_EVENTS = (
     Pressed, Released, VolumeAsked, MuteAsked, StopAsked, TextTurn, AudioTurn, ShutdownRequested, WakeUp,
 )  # fmt: skip
 """Events that are still meant after the parts of the device that was there when they came are gone."""
-MOST = 8
+MAX_EARLY_TURNS = 8
 """Turns without a voice that are kept; beyond it the oldest is dropped."""
 
 
-def left_over(inbox: queue.SimpleQueue[Event]) -> deque[Event]:
+def take_user_events(inbox: queue.SimpleQueue[Event]) -> deque[Event]:
     """Empty *inbox*; return what people asked for, in order. What the parts of another device told is of no use."""
     found: deque[Event] = deque()
     while not inbox.empty():
-        if isinstance(event := inbox.get(), FROM_PEOPLE):
+        if isinstance(event := inbox.get(), USER_EVENTS):
             found.append(event)
     return found
 
@@ -43,7 +43,7 @@ class EarlyInput:
 
     def __init__(self) -> None:
         self._press: list[Event] = []
-        self._turns: deque[Event] = deque(maxlen=MOST)
+        self._turns: deque[Event] = deque(maxlen=MAX_EARLY_TURNS)
 
     def keep(self, event: Event) -> bool:
         """Keep *event* if it begins a turn, or ends the press that is kept; return whether it did."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..config.diff import differences, located
 from ..config.load import LoadedConfig
 from ..config.model import Config
-from ..config.watcher import ConfigWatcher, Unforeseen, judging
+from ..config.watcher import ConfigWatcher, InternalError, internal_errors_reported
 from ..core.conversation import MUTED, RESTING, STARTING, TROUBLE
 from ..core.errors import AgentError, ConfigError, DeviceFailed
 from ..core.events import ConfigApplied, ConfigRejected, Event, MuteAsked
@@ -24,17 +24,17 @@ from .policies import (
     turn_policy,
 )
 
-WORKS_NOT = frozenset({STARTING, TROUBLE, MUTED})
+UNPROVEN_STATES = frozenset({STARTING, TROUBLE, MUTED})
 """In these states it has not been seen that both sound devices work."""
-ANEW = frozenset({"microphone.device", "microphone.channel", "speaker.device", "echo.mode", "talk.end"})
+REBUILD_KEYS = frozenset({"microphone.device", "microphone.channel", "speaker.device", "echo.mode", "talk.end"})
 """Keys that change only when nobody speaks, by a device that is assembled anew: the way that sound goes, and who ends a
 turn, on which gate and service have to agree. The rate of sound is such a one, too: more than one key makes it."""
 
 
-def begins_anew(old: Config, new: Config) -> bool:
+def needs_rebuild(old: Config, new: Config) -> bool:
     """Whether a device that is *old* can become *new* only by being assembled anew."""
     keys = differences(old, new)
-    return not ANEW.isdisjoint(keys) or sound_rate(old) != sound_rate(new)
+    return not REBUILD_KEYS.isdisjoint(keys) or sound_rate(old) != sound_rate(new)
 
 
 def retune(device: Device, old: Config, new: Config) -> None:
@@ -102,8 +102,8 @@ class Reconfigurer:
         if (found := self._edits.look(now)) is not None:
             self._told = True
             return self._take(found)
-        if (state := self._device.conversation.state) in RESTING | WORKS_NOT:
-            self._edits.keep(now, well=state not in WORKS_NOT)
+        if (state := self._device.conversation.state) in RESTING | UNPROVEN_STATES:
+            self._edits.keep(now, well=state not in UNPROVEN_STATES)
         if not self._told:
             self._told = True
             return self._refused() if self._edits.mistakes else None
@@ -114,7 +114,7 @@ class Reconfigurer:
         blame, and what was before it is in use now. It is to blame where it changed that key, or another one that says
         which device it is."""
         section = key.partition(".")[0]
-        keys = [key, *sorted(each for each in ANEW if key and each.startswith(f"{section}."))]
+        keys = [key, *sorted(each for each in REBUILD_KEYS if key and each.startswith(f"{section}."))]
         changed = [each for each in keys if self._edits.on_trial(each)]
         if not changed:
             return False
@@ -127,13 +127,13 @@ class Reconfigurer:
         if isinstance(found, ConfigError):
             return self._refused(found)
         try:
-            with judging(self._edits.path):
-                if begins_anew(self._edits.config, found.config):
+            with internal_errors_reported(self._edits.path):
+                if needs_rebuild(self._edits.config, found.config):
                     self.next = found
                     return None
                 retune(self._device, self._edits.config, found.config)
         except AgentError as error:
-            if isinstance(error, Unforeseen) or not isinstance(error, ConfigError | DeviceFailed):
+            if isinstance(error, InternalError) or not isinstance(error, ConfigError | DeviceFailed):
                 self.next = self._edits.reading  # some of it may have changed, or be gone: assembled anew, it is back
             return self._refused(located(error, self._edits.path, found))
         self._edits.take(found)

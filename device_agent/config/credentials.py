@@ -9,25 +9,25 @@ from pathlib import Path
 from ..core.errors import ConfigError
 from ..core.redaction import Secret
 from ..runtime.paths import expand_user
-from .key_form import LONGEST, flaw, foreign, text_of
+from .key_form import MAX_KEY_BYTES, key_flaw, text_of, wrong_company
 from .model import ServiceConfig
 
-STORE = Path("/etc/credstore")
+CREDENTIAL_STORE = Path("/etc/credstore")
 """Where the unit takes its credentials from. Outside of it they are root's, for ``device-agent check`` and ``ask``."""
-STORED = "device-agent.{}"
+CREDENTIAL_FILE = "device-agent.{}"
 """What a credential is called there."""
 TOKEN_KEY, MQTT_PASSWORD = "token_key", "mqtt_password"
 """The systemd credentials that hold what the token server knows us by, and what the broker of the home does."""
 
 
-def variable(service_name: str) -> str:
+def key_variable(service_name: str) -> str:
     """Return the environment variable that holds the key: one per company, so xai-live reads XAI_API_KEY."""
     return f"{service_name.partition('-')[0].upper()}_API_KEY"
 
 
 def credential_names(service_name: str) -> tuple[str, str]:
     """Return the systemd credentials that may hold the key: that of the company, for who has several, then the key."""
-    return variable(service_name).lower(), "api_key"
+    return key_variable(service_name).lower(), "api_key"
 
 
 def find_key(
@@ -46,7 +46,7 @@ def find_key(
     if found is None:
         raise ConfigError(_no_key(service_name, unnamed=unnamed))
     raw, place = found
-    if wrong := flaw(raw) or (foreign(text_of(raw), service_name) if direct else ""):
+    if wrong := key_flaw(raw) or (wrong_company(text_of(raw), service_name) if direct else ""):
         raise ConfigError(f"{place} {wrong}")
     return Secret(text_of(raw)), place
 
@@ -58,7 +58,7 @@ def _found(service_name: str, api_key_file: str | None, *, unnamed: bool) -> tup
     credentials = credential_names(service_name)[: 2 if unnamed else 1]
     if found := _of_the_unit(credentials):
         return found
-    name = variable(service_name)
+    name = key_variable(service_name)
     if (value := os.environ.get(name)) is not None:
         return value.encode(errors="surrogateescape"), f"environment variable {name}"
     return _stored(credentials)
@@ -66,8 +66,8 @@ def _found(service_name: str, api_key_file: str | None, *, unnamed: bool) -> tup
 
 def _no_key(service_name: str, *, unnamed: bool) -> str:
     """Return what to do where there is no key, or none that this user may see."""
-    name = variable(service_name)
-    if not _inside() and os.path.isdir(STORE) and not os.access(STORE, os.R_OK | os.X_OK):
+    name = key_variable(service_name)
+    if not _inside() and os.path.isdir(CREDENTIAL_STORE) and not os.access(CREDENTIAL_STORE, os.R_OK | os.X_OK):
         return (
             f"you are not root, and no key for {service_name} can be read without sudo; repeat with sudo, "
             f"or set the environment variable {name}"
@@ -104,7 +104,7 @@ def _stored(names: tuple[str, ...]) -> tuple[bytes, str] | None:
     """Return, outside of the unit, what stands in the first of the files that its credentials come from, if this user
     may read it."""
     if not _inside():
-        for file in (STORE / STORED.format(name) for name in names):
+        for file in (CREDENTIAL_STORE / CREDENTIAL_FILE.format(name) for name in names):
             if os.access(file, os.R_OK):
                 return _read(file, private=True), f"file {file}"
     return None
@@ -135,7 +135,7 @@ def _read(path: Path, *, private: bool) -> bytes:
                 raise ConfigError(f"the key file {path} is not a file")
             if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise ConfigError(f"the key file {path} can be read by other users; run: chmod 600 {path}")
-            return os.read(file, LONGEST + 1)
+            return os.read(file, MAX_KEY_BYTES + 1)
         finally:
             os.close(file)
     except ConfigError:
@@ -151,7 +151,7 @@ def _password(raw: bytes, place: str) -> Secret:
     text = text_of(raw)
     if not text:
         raise ConfigError(f"{place} is empty; write the password there")
-    if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
+    if len(raw) > MAX_KEY_BYTES or not all("!" <= character <= "~" for character in text):
         raise ConfigError(f"{place} holds more than a password; keep only the password, on one line")
     return Secret(text)
 
@@ -171,7 +171,7 @@ def key_and_place(config: ServiceConfig, first: ServiceConfig) -> tuple[Secret |
 
     A key without a name is that of the *first*; no other company is to see it.
     """
-    unnamed = variable(config.name) == variable(first.name)
+    unnamed = key_variable(config.name) == key_variable(first.name)
     try:
         return find_key(config.name, config.api_key_file, unnamed=unnamed, direct=config.url is None)
     except ConfigError:

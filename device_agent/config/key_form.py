@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 4096
+MAX_KEY_BYTES = 4096
 """Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
-SHORTEST = 20
+MIN_KEY_CHARS = 20
 """Characters. The keys that the companies give out have 40 and more."""
 COMPANIES = {"xai": "xAI", "openai": "OpenAI", "ultravox": "Ultravox"}
 """Those that make up their keys themselves, by the first word of the service; behind a proxy a key may be anything."""
@@ -24,7 +24,7 @@ def text_of(raw: bytes) -> str:
     return raw.decode(errors="replace").strip()
 
 
-def flaw(raw: bytes) -> str:
+def key_flaw(raw: bytes) -> str:
     """Return why what stands in *raw* is no key, as the end of a sentence about its place; "" where it may be one.
 
     A key travels in a header, which must not be torn apart.
@@ -38,7 +38,7 @@ def flaw(raw: bytes) -> str:
         return "has quotes around the key; keep only the key, without quotes"
     if text.lower().startswith("bearer"):
         return "has the word Bearer in front of the key; keep only the key"
-    if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
+    if len(raw) > MAX_KEY_BYTES or not all("!" <= character <= "~" for character in text):
         return "holds more than a key; keep only the key, on one line"
     return ""
 
@@ -48,8 +48,8 @@ def issuer(text: str) -> str:
     return next((company for begin, company in ISSUERS.items() if text.startswith(begin)), "")
 
 
-def foreign(text: str, service: str) -> str:
-    """Return why the key *text* is not for the company of *service*, as ``flaw`` does. Ask only about a service at the
+def wrong_company(text: str, service: str) -> str:
+    """Return why the key *text* is not for the company of *service*, as ``key_flaw`` does.
     company's own address: a proxy gives out keys of any form."""
     wanted = COMPANIES.get(service.partition("-")[0])
     whose = issuer(text)
@@ -58,9 +58,9 @@ def foreign(text: str, service: str) -> str:
     return f"is a key of {whose}, but {service} needs a key of {wanted}"
 
 
-def short(text: str, service: str) -> str:
-    """Return why *text* is too short to be all of a key, as ``foreign`` does."""
+def too_short(text: str, service: str) -> str:
+    """Return why *text* is too short to be all of a key, as ``wrong_company`` does."""
     company = COMPANIES.get(service.partition("-")[0])
-    if company is None or len(text) >= SHORTEST:
+    if company is None or len(text) >= MIN_KEY_CHARS:
         return ""
     return f"is too short for a key of {company}: was all of it copied?"

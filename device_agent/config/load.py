@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import yaml_schema as schema
-from .model import WORDS, Config
+from .model import SYNONYMS, Config
 from .rules import absences, contradictions
 from .yaml_schema import Places
 
@@ -19,20 +19,20 @@ def load(path: str | os.PathLike[str]) -> Config:
     Raises ConfigError. Its text lists every mistake as ``file:line:column: what is wrong and what to do`` and shows
     nothing that may be a key. Reads one small file; for any thread.
     """
-    return understand(read(Path(path)), Path(path))[0]
+    return parse_config(read(Path(path)), Path(path))[0]
 
 
 def read(path: Path) -> str:
     """Return what stands in the file. Raises ConfigError."""
-    return schema.read(path)
+    return schema.read_file(path)
 
 
-def understand(text: str, path: Path, *, alone: bool = False) -> tuple[Config, Places]:
+def parse_config(text: str, path: Path, *, alone: bool = False) -> tuple[Config, Places]:
     """Return what *text* says, and where it says so; *path* is where it stands. As ``load``, which reads it as well.
 
     *alone*: whatever of it this machine does not have just now.
     """
-    return schema.understand(text, path, Config, contradictions if alone else _all_that_is_wrong, WORDS)
+    return schema.parse_yaml(text, path, Config, contradictions if alone else _all_that_is_wrong, SYNONYMS)
 
 
 def _all_that_is_wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -21,7 +21,7 @@ from . import yaml_schema as schema
 from .yaml_schema import Must, number, one_of, whole
 
 
-def _is_address(url: str, *schemes: str) -> bool:
+def is_address(url: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
@@ -74,13 +74,13 @@ def _is_object_schema(schema: Any) -> bool:
 
 ADDRESS = (
     Must(
-        "an address that begins with wss:// (or ws:// in your own network)", lambda url: _is_address(url, "ws", "http")
+        "an address that begins with wss:// (or ws:// in your own network)", lambda url: is_address(url, "ws", "http")
     ),
     Must("an address without password, key or token: see service.api_key_file", _has_no_secret),
     Must("a wss:// address, because plain ws:// to a public address can be overheard", _stays_near),
 )
 TOKEN_ADDRESS = (
-    Must("an address that begins with https:// (or http:// in your own network)", lambda url: _is_address(url, "http")),
+    Must("an address that begins with https:// (or http:// in your own network)", lambda url: is_address(url, "http")),
     *ADDRESS[1:],
 )
 SERVER_TOOL = Must("the name of a tool, or its settings with a type", _is_server_tool)
@@ -290,7 +290,7 @@ def services_of(config: Config) -> Iterator[tuple[str, ServiceConfig]]:
         yield f"fallback[{index}]", service
 
 
-WORDS: schema.Words = {
+SYNONYMS: schema.Synonyms = {
     word: meant
     for words, meant in {
         "mic mike mics input recorder": ("microphone",),

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from ..core.errors import ConfigError, missing
+from ..core.errors import ConfigError, install_hint
 from ..net import tls as trust
 from ..services.registry import options, reasons, rules
-from .model import OVER_HTTP, PULLED_UP, Config, MqttConfig, ServiceConfig, ToolConfig, _is_address, services_of
+from .model import OVER_HTTP, PULLED_UP, Config, MqttConfig, ServiceConfig, ToolConfig, is_address, services_of
 from .yaml_schema import number, one_of
 
 
@@ -82,7 +82,7 @@ def missing_extras(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     for key, extra in wanted_extras(config):
         _, module, without = EXTRAS[key]
         if not _is_installed(module):
-            yield (key, key), f"needs a library: {missing(extra)}; or {without}"
+            yield (key, key), f"needs a library: {install_hint(extra)}; or {without}"
 
 
 def _is_installed(module: str) -> bool:
@@ -141,7 +141,7 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
     """Yield what does not fit the service that is named: a key, and a sentence about it."""
     cls, known, name = rules(service.name, service.dialect), options(service.name), service.name
     scheme = "http" if name in OVER_HTTP else "ws"
-    if service.url and not _is_address(service.url, scheme):
+    if service.url and not is_address(service.url, scheme):
         yield "url", f"should begin with {scheme}s:// for {name}"
     yield from _wrong_together(service)
     yield from _wrong_speech(service, cls)

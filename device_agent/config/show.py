@@ -12,9 +12,9 @@ from ..core.errors import ConfigError
 from ..core.redaction import MASK, masked
 from .credentials import key_and_place
 from .diff import leaves
-from .load import read, understand
+from .load import parse_config, read
 from .model import Config, services_of
-from .yaml_schema import Places, written
+from .yaml_schema import Places, to_yaml
 
 DEFAULT = "default"
 COLUMN = 44
@@ -23,14 +23,14 @@ COLUMN = 44
 
 def as_yaml(path: Path) -> str:
     """Return a whole config.yaml, with a remark behind each value. Raises ConfigError."""
-    config, places = understand(read(path), path)
+    config, places = parse_config(read(path), path)
     keys = {section: f"  # its key: {said}" for section, said in _keys(config)}
     return "\n".join((f"# {path}", *_section(config, places, path.name, "", "", keys))) + "\n"
 
 
 def as_json(path: Path) -> str:
     """Return the same for machines. Raises ConfigError."""
-    config, places = understand(read(path), path)
+    config, places = parse_config(read(path), path)
     found = {
         "file": str(path.absolute()),
         "values": masked(config),
@@ -54,7 +54,7 @@ def _section(section: Any, places: Places, file: str, path: str, indent: str, ke
                 yield f"{indent}  - {first.strip()}"
                 yield from rest
         else:
-            line = f"{indent}{each.name}: {written(masked(value))}".rstrip()
+            line = f"{indent}{each.name}: {to_yaml(masked(value))}".rstrip()
             yield f"{line:{COLUMN}}  # {_origin(key, places, file)}"
     if path in keys:
         yield f"{indent}{keys[path].strip()}"

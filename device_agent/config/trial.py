@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..runtime.atomic_file import read_whole, replace_whole
 
-MOST = 3
+MAX_CRASHES = 3
 """So many ends in the middle of its trial are enough for one configuration; a power cut is one, too."""
-LARGEST = 200
+MAX_NOTE_BYTES = 200
 
 
 class Trial:
@@ -38,7 +38,7 @@ class Trial:
 
     def _noted(self, digest: str) -> int:
         with suppress(OSError, ValueError):
-            noted, count = read_whole(self._path, LARGEST).decode().split()
+            noted, count = read_whole(self._path, MAX_NOTE_BYTES).decode().split()
             if noted == digest and count.isascii() and count.isdigit():
-                return min(int(count), MOST)
+                return min(int(count), MAX_CRASHES)
         return 0

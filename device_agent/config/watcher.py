@@ -24,32 +24,32 @@ from ..runtime.atomic_file import read_whole, replace_whole
 from ..runtime.paths import expand_user
 from .credentials import MQTT_PASSWORD, find_password, key_of, token_key_of
 from .diff import differences, leaves, located, place_of
-from .load import LoadedConfig, read, understand
+from .load import LoadedConfig, parse_config, read
 from .model import Config, services_of
 from .rules import absences, missing_extras
-from .trial import MOST, Trial
-from .yaml_schema import LARGEST
+from .trial import MAX_CRASHES, Trial
+from .yaml_schema import MAX_FILE_BYTES
 
 log = logging.getLogger(__name__)
 
-KEPT, TRIAL = "last-good.yaml", "on-trial"
+LAST_GOOD_NAME, TRIAL_NAME = "last-good.yaml", "on-trial"
 """The names of the copy, and of the note that something else is on trial, in the state directory."""
 PROVEN_S = 60.0
 """A configuration that has worked for so long is good."""
-WHOLE_S = 10.0
+PARTIAL_FILE_TIMEOUT_S = 10.0
 """How long a file that looks as if it were being written may stay so."""
-AGAIN_S = 10.0
+RECHECK_S = 10.0
 """What a configuration names and the machine does not have is looked for again after so long."""
 
 Stamp = tuple[int, ...] | None
 """What shows that a file is another one than before; None where there is none."""
 
 
-class Missing(ConfigError):
+class MissingResource(ConfigError):
     """The configuration is right, and this machine does not have what it names: a key, a CA, a program."""
 
 
-class Unforeseen(ConfigError):
+class InternalError(ConfigError):
     """A mistake of this program, not of the file; but without what the file says the speaker works."""
 
 
@@ -65,7 +65,7 @@ class ConfigWatcher:
         """Is called after what is in use, or what is wrong with the file, has changed."""
         self.mistakes: list[str] = []
         """Why what the file says is not in use, a line for each; empty when it is."""
-        self._kept, self._trial = kept, Trial(kept.with_name(TRIAL))
+        self._kept, self._trial = kept, Trial(kept.with_name(TRIAL_NAME))
         self._reading: LoadedConfig | None = None  # in use
         self._before: LoadedConfig | None = None  # what to go back to, while what is in use is on trial
         self._copy: LoadedConfig | None = None  # that a start would fall back on
@@ -119,7 +119,7 @@ class ConfigWatcher:
             if old is None:
                 raise
             self._begin_with(old)
-            self._again = 0.0 if isinstance(error, Missing) else None
+            self._again = 0.0 if isinstance(error, MissingResource) else None
             self.refuse(error)
             return
         if old is not None and (_is_cut(reading.text, old) or _is_lost(reading, old)):
@@ -133,10 +133,12 @@ class ConfigWatcher:
 
     def _begin_trial(self, old: LoadedConfig, names: list[str]) -> None:
         """What is in use is another one than what is known to work."""
-        if self._trial.begin(self.reading.text) >= MOST:
+        if self._trial.begin(self.reading.text) >= MAX_CRASHES:
             self._reading = old
             self.refuse(
-                ConfigError(f"{self.path}: crashed or hung the program {MOST} times. To try it again, save it again")
+                ConfigError(
+                    f"{self.path}: crashed or hung the program {MAX_CRASHES} times. To try it again, save it again"
+                )
             )
         else:
             log.info("%s: trying: %s", self.path, ", ".join(names))
@@ -160,8 +162,8 @@ class ConfigWatcher:
         try:
             return self._judge(now, asked=asked)
         except ConfigError as error:
-            if isinstance(error, Missing):
-                self._again = now + AGAIN_S
+            if isinstance(error, MissingResource):
+                self._again = now + RECHECK_S
             told = again and str(error).splitlines() == self.mistakes
             return None if told else error
 
@@ -258,23 +260,23 @@ class ConfigWatcher:
         """Return whether to wait for the rest of the file, and do so."""
         if self._doubted is None:
             self._doubted = now
-        if now - self._doubted >= WHOLE_S:
+        if now - self._doubted >= PARTIAL_FILE_TIMEOUT_S:
             return False
-        self._again = self._doubted + WHOLE_S
+        self._again = self._doubted + PARTIAL_FILE_TIMEOUT_S
         return True
 
     def _understood(self, text: str) -> LoadedConfig:
         """Return what *text* says, which stands in the file. Raises ConfigError."""
-        with judging(self.path):
+        with internal_errors_reported(self.path):
             try:
-                config, places = understand(text, self.path, alone=True)
+                config, places = parse_config(text, self.path, alone=True)
             except ConfigError:
-                understand(text, self.path)  # what is missing besides is told at once
+                parse_config(text, self.path)  # what is missing besides is told at once
                 raise
             self._watch(_files(config))
             reading = LoadedConfig(config, text, places)
             if missing := list(lacks(reading, self.path)):
-                raise Missing("\n".join(missing))
+                raise MissingResource("\n".join(missing))
             return reading
 
     def _watch(self, named: list[Path]) -> None:
@@ -292,8 +294,8 @@ class ConfigWatcher:
             return None
         text = text.removeprefix(head)
         try:
-            with judging(self._kept):
-                config, places = understand(text, self._kept, alone=True)
+            with internal_errors_reported(self._kept):
+                config, places = parse_config(text, self._kept, alone=True)
         except ConfigError:
             return None
         return LoadedConfig(config, text, places)
@@ -303,7 +305,7 @@ class ConfigWatcher:
 
 
 @contextmanager
-def judging(path: Path) -> Iterator[None]:
+def internal_errors_reported(path: Path) -> Iterator[None]:
     """An error that is not foreseen, in what is done with the file at *path*, becomes Unforeseen.
 
     The log shows where it is, and nothing of what it quotes, which may be a key.
@@ -316,7 +318,7 @@ def judging(path: Path) -> Iterator[None]:
         at = traceback.extract_tb(error.__traceback__)[-1]
         log.error("%s in %s, line %s", type(error).__name__, at.filename, at.lineno)
         text = f"cannot be used ({type(error).__name__}): that is a mistake in this program, please report it"
-        raise Unforeseen(f"{path}: {text}") from error
+        raise InternalError(f"{path}: {text}") from error
 
 
 def lacks(reading: LoadedConfig, path: Path) -> Iterator[str]:
@@ -384,6 +386,6 @@ def _head(path: Path) -> str:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return read_whole(path, 2 * LARGEST)
+        return read_whole(path, 2 * MAX_FILE_BYTES)
     except (OSError, ValueError):
         return None

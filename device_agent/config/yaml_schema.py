@@ -17,21 +17,21 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import yaml
 
 from ..core.errors import ConfigError
-from ..core.printable import CONTROL, OBEYED
+from ..core.printable import CONTROL, UNPRINTABLE
 from ..core.redaction import SECRET, SECRET_NAME, SUSPECT
 from ..runtime.atomic_file import read_stream
 
-LARGEST = 64 * 1024
+MAX_FILE_BYTES = 64 * 1024
 """How many bytes a file may have."""
-MOST_ITEMS = 32
+MAX_LIST_ITEMS = 32
 """How many entries a list may have."""
-MOST_NODES = 500
+MAX_FREE_VALUES = 500
 """How many values may stand where anything may stand."""
-DEEPEST = 64
+MAX_DEPTH = 64
 """How many levels there may be; two are usual, and the JSON schema of a tool has some more."""
-MOST_MISTAKES = 50
+MAX_MISTAKES = 50
 """How many mistakes are told one by one; whoever makes more has opened the wrong file."""
-LONGEST_SHOWN = 40
+MAX_SHOWN_CHARS = 40
 """How many characters of a wrong value are repeated; keys are longer."""
 
 NO_MERGE = "merge keys are not supported: write the values themselves"
@@ -45,7 +45,7 @@ _NULL = "tag:yaml.org,2002:null"
 Schema = TypeVar("Schema")
 Contradictions = Callable[[Schema], Iterable[tuple[tuple[str, ...], str]]]
 """Tells what is right alone and wrong together: keys, and a sentence about the first of them."""
-Words = Mapping[str, tuple[str, ...]]
+Synonyms = Mapping[str, tuple[str, ...]]
 """What people write -> what they may mean, best first; where that may stand, it is suggested."""
 Places = Mapping[str, tuple[int, int]]
 """Key -> line and column of its value, for every key that stands in the file."""
@@ -75,14 +75,14 @@ def one_of(*names: str) -> Must:
     return Must(" or ".join(filter(None, [", ".join(names[:-1]), names[-1]])), lambda value: value in names, names)
 
 
-def read(path: Path) -> str:
+def read_file(path: Path) -> str:
     """Return what stands in the file. Raises ConfigError where it is none, or none that people write."""
     try:
-        raw = read_stream(path, LARGEST)
+        raw = read_stream(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    if len(raw) > LARGEST:
-        raise ConfigError(f"{path}: is larger than {LARGEST // 1024} KiB; is it the right file?")
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES // 1024} KiB; is it the right file?")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -90,8 +90,8 @@ def read(path: Path) -> str:
         raise ConfigError(f"{path}:{place}: is not UTF-8; save the file as UTF-8") from None
 
 
-def understand(
-    text: str, path: Path, cls: type[Schema], contradictions: Contradictions[Schema], words: Words
+def parse_yaml(
+    text: str, path: Path, cls: type[Schema], contradictions: Contradictions[Schema], words: Synonyms
 ) -> tuple[Schema, Places]:
     """Return a *cls* made of *text*, which stands in *path*, and where its keys stand. Raises ConfigError, with
     suggestions: from *words*, or what is spelt alike."""
@@ -105,21 +105,21 @@ def understand(
     reader.compare(contradictions(made))
     if reader.mistakes:
         lines = [f"{path}:{line}:{column}: {sentence}" for line, column, sentence in sorted(reader.mistakes)]
-        more = [f"{path}: and {len(lines) - MOST_MISTAKES} more mistakes"] if len(lines) > MOST_MISTAKES else []
-        raise ConfigError("\n".join(lines[:MOST_MISTAKES] + more))
+        more = [f"{path}: and {len(lines) - MAX_MISTAKES} more mistakes"] if len(lines) > MAX_MISTAKES else []
+        raise ConfigError("\n".join(lines[:MAX_MISTAKES] + more))
     return made, reader.places
 
 
-def written(value: Any) -> str:
+def to_yaml(value: Any) -> str:
     """Return *value* as it may stand behind a key, on one line; what is read there is the same value."""
     if value is None:
         return ""
     line: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
     line = line.removesuffix("...\n").rstrip("\n")
-    if not OBEYED.search(line):
+    if not UNPRINTABLE.search(line):
         return line
     # A text of several lines, or letters that a terminal would obey: JSON is YAML, too.
-    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 class _Loader(yaml.SafeLoader):
@@ -135,8 +135,8 @@ class _Loader(yaml.SafeLoader):
         return added
 
     def _go_down(self, level: int) -> None:
-        if level >= DEEPEST:
-            problem = f"nested more than {DEEPEST} levels deep"
+        if level >= MAX_DEPTH:
+            problem = f"nested more than {MAX_DEPTH} levels deep"
             raise yaml.scanner.ScannerError(problem=problem, problem_mark=self.get_mark())
 
 
@@ -151,7 +151,7 @@ class _Mistake(Exception):
 class _Reader:
     """Turns nodes into dataclasses and collects all that is wrong with them."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: Synonyms) -> None:
         self._words = words
         self.mistakes: list[tuple[int, int, str]] = []
         """Line, column, sentence."""
@@ -261,7 +261,7 @@ class _Reader:
     def _anything(self, node: yaml.Node, key: str, musts: list[Must]) -> Any:
         """Return what JSON would say in place of *node*. Raises _Mistake."""
         try:
-            value = self._free(node, key, [MOST_NODES])
+            value = self._free(node, key, [MAX_FREE_VALUES])
         except RecursionError:  # an alias in itself
             raise _Mistake(node, f"{key} is nested too deeply") from None
         for must in musts:
@@ -273,7 +273,7 @@ class _Reader:
         """Return *node* as JSON knows it. *budget* is how many nodes there may be: an alias may multiply them."""
         budget[0] -= 1
         if budget[0] < 0:
-            raise _Mistake(node, f"{key} holds more than {MOST_NODES} values")
+            raise _Mistake(node, f"{key} holds more than {MAX_FREE_VALUES} values")
         if isinstance(node, yaml.SequenceNode):
             return [self._free(item, key, budget) for item in node.value]
         if isinstance(node, yaml.MappingNode):
@@ -298,8 +298,8 @@ class _Reader:
             return ()
         if not isinstance(node, yaml.SequenceNode):
             raise _Mistake(node, f"{key} should be a list like [one, two], not {_shown(node)}")
-        if len(node.value) > MOST_ITEMS:
-            raise _Mistake(node, f"{key} should have {MOST_ITEMS} entries at most, not {len(node.value)}")
+        if len(node.value) > MAX_LIST_ITEMS:
+            raise _Mistake(node, f"{key} should have {MAX_LIST_ITEMS} entries at most, not {len(node.value)}")
         return tuple(value for index, item in enumerate(node.value) for value in self._item(hint, item, key, index))
 
     def _item(self, hint: Any, node: yaml.Node, key: str, index: int) -> Iterator[Any]:
@@ -381,7 +381,7 @@ def _shown(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
         return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
     text: str = node.value
-    if len(text) > LONGEST_SHOWN or _is_suspect(text) or re.search("[@?]", text):  # a URL may hold a password
+    if len(text) > MAX_SHOWN_CHARS or _is_suspect(text) or re.search("[@?]", text):  # a URL may hold a password
         return f"a text of {len(text)} characters"
     return text if node.tag != _TEXT and text.isprintable() else json.dumps(text, ensure_ascii=not text.isprintable())
 
@@ -394,12 +394,12 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _meant(word: str, known: Sequence[str], words: Words) -> str:
+def _meant(word: str, known: Sequence[str], words: Synonyms) -> str:
     """Return which of the *known* words may be meant: first by what the word usually means, then by its letters."""
     import difflib  # for those who made a mistake
 
     usual = words.get(word.lower().replace("-", "_").replace(" ", "_"), ())
-    near = [each for each in usual if each in known] or difflib.get_close_matches(word[:LONGEST_SHOWN], known, n=1)
+    near = [each for each in usual if each in known] or difflib.get_close_matches(word[:MAX_SHOWN_CHARS], known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from device_agent.app.daemon import Daemon
 from device_agent.config.load import load
-from device_agent.config.yaml_schema import written
+from device_agent.config.yaml_schema import to_yaml
 from device_agent.core.errors import ConfigError
 from tests.bench.house import TICK_S, settled, until
 
@@ -39,7 +39,7 @@ class Owner:
         sections: dict[str, list[str]] = {}
         for key, value in (self.values if values is None else values).items():
             section, _, name = key.rpartition(".")
-            sections.setdefault(section, []).append(f"{'  ' if section else ''}{name}: {written(value)}".rstrip())
+            sections.setdefault(section, []).append(f"{'  ' if section else ''}{name}: {to_yaml(value)}".rstrip())
         plain = sections.pop("", [])
         lines = [line for name, each in sections.items() for line in (f"{name}:", *each)]
         return "\n".join([*lines, *plain]) + "\n" + more

@@ -18,13 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.app.factories import open_echo, open_services
-from device_agent.app.reconfigure import begins_anew
-from device_agent.config.credentials import variable
+from device_agent.app.reconfigure import needs_rebuild
+from device_agent.config.credentials import key_variable
 from device_agent.config.diff import differences, leaves, located
 from device_agent.config.load import LoadedConfig
 from device_agent.config.model import Config, EchoConfig, ServiceConfig, TalkConfig
-from device_agent.config.trial import MOST, Trial
-from device_agent.config.watcher import AGAIN_S, KEPT, PROVEN_S, TRIAL, WHOLE_S, ConfigWatcher, Unforeseen
+from device_agent.config.trial import MAX_CRASHES, Trial
+from device_agent.config.watcher import (
+    LAST_GOOD_NAME,
+    PARTIAL_FILE_TIMEOUT_S,
+    PROVEN_S,
+    RECHECK_S,
+    TRIAL_NAME,
+    ConfigWatcher,
+    InternalError,
+)
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
 from device_agent.net.dialer import Dialer
 from device_agent.services.registry import SERVICES
@@ -40,7 +48,7 @@ class Desk:
     """A file that somebody edits, and who watches it."""
 
     def __init__(self, folder: Path, text: str = "talk: {vad: 1}\n") -> None:
-        self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / KEPT, 0.0
+        self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / LAST_GOOD_NAME, 0.0
         self.path.write_text(text)
         self.edits = ConfigWatcher(self.path, self.kept)
 
@@ -117,7 +125,7 @@ def test_what_a_link_in_the_way_leads_to_is_watched(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(f"talk: {{vad: {vad}}}\n")
     (tmp_path / "now").symlink_to("one")
-    edits = ConfigWatcher(tmp_path / "now" / "config.yaml", tmp_path / KEPT)
+    edits = ConfigWatcher(tmp_path / "now" / "config.yaml", tmp_path / LAST_GOOD_NAME)
     edits.begin()
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "now")
@@ -134,7 +142,7 @@ def test_a_file_that_is_being_written_is_not_read_half(desk):
 
 def test_a_half_file_that_stays_is_a_mistake_until_it_is_whole(desk):
     desk.save("talk: {vad: ")
-    assert desk.sees(WHOLE_S) is None
+    assert desk.sees(PARTIAL_FILE_TIMEOUT_S) is None
     found = desk.sees(3)
     assert str(found).startswith(f"{desk.path}:1:13: is not YAML")
     desk.save("talk: {vad: 2}\n")
@@ -392,13 +400,13 @@ def test_what_was_refused_while_it_ran_is_refused_at_the_next_start(desk, tmp_pa
 def test_what_ends_the_process_again_and_again_in_its_first_minute_is_tried_no_more(desk, tmp_path):
     desk.works()
     killed = []
-    for _ in range(MOST + 1):  # a driver crashes, or the watchdog bites
+    for _ in range(MAX_CRASHES + 1):  # a driver crashes, or the watchdog bites
         killed.append(Desk(tmp_path, "microphone: {device: bad}\ntalk: {vad: 1}\n"))
         killed[-1].edits.begin()
-    assert [each.edits.config.microphone.device for each in killed] == ["bad"] * MOST + ["default"]
+    assert [each.edits.config.microphone.device for each in killed] == ["bad"] * MAX_CRASHES + ["default"]
     last = killed[-1]
     assert last.edits.mistakes == [
-        f"{last.path}: crashed or hung the program {MOST} times. To try it again, save it again"
+        f"{last.path}: crashed or hung the program {MAX_CRASHES} times. To try it again, save it again"
     ]
     last.works(2 * PROVEN_S)
     assert last.look() is None
@@ -410,7 +418,7 @@ def test_what_ends_the_process_again_and_again_in_its_first_minute_is_tried_no_m
 @pytest.mark.parametrize("ending", ["asked to", "proven", "taken back"])
 def test_an_end_that_is_no_fault_of_the_edit_does_not_count(desk, tmp_path, ending):
     desk.works()
-    for _ in range(2 * MOST):
+    for _ in range(2 * MAX_CRASHES):
         again = Desk(tmp_path, "microphone: {device: good}\ntalk: {vad: 1}\n").began()
         assert again.edits.config.microphone.device == "good"
         match ending:
@@ -425,15 +433,15 @@ def test_an_end_that_is_no_fault_of_the_edit_does_not_count(desk, tmp_path, endi
 
 @pytest.mark.parametrize("noted", [b"", b"x", b"x y", b"\xff\xfe 3", b"1" * 9000])
 def test_a_note_that_makes_no_sense_counts_nothing(tmp_path, noted):
-    (tmp_path / TRIAL).write_bytes(noted)
-    assert Trial(tmp_path / TRIAL).begin("a") == 0
-    assert Trial(tmp_path / TRIAL).begin("a") == 1
-    assert Trial(tmp_path / TRIAL).begin("b") == 0
+    (tmp_path / TRIAL_NAME).write_bytes(noted)
+    assert Trial(tmp_path / TRIAL_NAME).begin("a") == 0
+    assert Trial(tmp_path / TRIAL_NAME).begin("a") == 1
+    assert Trial(tmp_path / TRIAL_NAME).begin("b") == 0
 
 
 def test_where_nothing_can_be_noted_nothing_is_counted(tmp_path):
     (tmp_path / "in the way").touch()
-    trial = Trial(tmp_path / "in the way" / TRIAL)
+    trial = Trial(tmp_path / "in the way" / TRIAL_NAME)
     assert [trial.begin("a"), trial.begin("a")] == [0, 0]
     trial.over()
 
@@ -460,7 +468,7 @@ def served(tmp_path) -> Desk:
 @pytest.mark.parametrize("left", LOST)
 def test_a_file_that_has_lost_its_services_is_no_edit(served, left):
     served.save(left)
-    assert served.sees(WHOLE_S) is None, "it may come to itself"
+    assert served.sees(PARTIAL_FILE_TIMEOUT_S) is None, "it may come to itself"
     found = served.sees(3)
     assert isinstance(found, ConfigError)
     assert "has lost its section service" in str(found)
@@ -475,7 +483,7 @@ def test_nor_is_it_at_a_start(served, tmp_path, left):
     again = Desk(tmp_path, left)
     again.edits.begin()
     assert again.edits.config == served.edits.config
-    assert isinstance(again.sees(WHOLE_S + 3), ConfigError)
+    assert isinstance(again.sees(PARTIAL_FILE_TIMEOUT_S + 3), ConfigError)
     assert again.kept.read_text().endswith(WHOLE)
 
 
@@ -486,7 +494,7 @@ def test_a_file_that_is_cut_off_anywhere_is_waited_for(cut, back):
         desk.works(2 * PROVEN_S)
         desk.save(WHOLE[:cut])
         found = desk.sees(back)
-        assert found is None or back >= WHOLE_S
+        assert found is None or back >= PARTIAL_FILE_TIMEOUT_S
         if isinstance(found, LoadedConfig):
             assert "service" in found.places
             desk.edits.take(found)
@@ -499,7 +507,7 @@ def test_a_file_that_is_cut_off_anywhere_is_waited_for(cut, back):
 
 def test_the_last_section_may_be_taken_out(served):
     served.save(WHOLE.replace("talk: {vad: 1}\n", ""))
-    assert served.sees(WHOLE_S) is None
+    assert served.sees(PARTIAL_FILE_TIMEOUT_S) is None
     assert served.sees(3).config.talk == TalkConfig()
 
 
@@ -581,16 +589,16 @@ def test_whatever_becomes_of_a_file_while_it_runs_the_settings_stay(damaged):
     desk, place, named, how = damaged
     before = desk.edits.config
     named.damage(how)
-    found = desk.sees(2 * AGAIN_S)
+    found = desk.sees(2 * RECHECK_S)
     if "command" in named.text:
         assert found is None, "a program may change as it likes"
         return
     assert isinstance(found, ConfigError), found
     assert str(found).startswith(f"{desk.path}:{place}: "), found
     desk.edits.refuse(found)
-    assert desk.sees(3 * AGAIN_S) is None, "told twice"
+    assert desk.sees(3 * RECHECK_S) is None, "told twice"
     named.mend()
-    assert desk.sees(2 * AGAIN_S).config == before
+    assert desk.sees(2 * RECHECK_S).config == before
 
 
 def test_whatever_became_of_a_file_before_it_starts_it_starts(damaged, tmp_path):
@@ -605,14 +613,14 @@ def test_whatever_became_of_a_file_before_it_starts_it_starts(damaged, tmp_path)
             service.invitation("")
     named.mend()
     if again.edits.mistakes:
-        again.edits.take(again.sees(2 * AGAIN_S))
+        again.edits.take(again.sees(2 * RECHECK_S))
     assert again.edits.mistakes == []
 
 
 def test_no_text_whatsoever_ends_in_anything_but_a_sentence(tmp_path, monkeypatch):
     """Every key that takes a text, with what people never write; services, too, as far as no socket is needed."""
     for service in SERVICES:
-        monkeypatch.setenv(variable(service), "k")
+        monkeypatch.setenv(key_variable(service), "k")
 
     @settings(max_examples=300)
     @given(config=st.fixed_dictionaries({}, optional=ODD))
@@ -621,11 +629,11 @@ def test_no_text_whatsoever_ends_in_anything_but_a_sentence(tmp_path, monkeypatc
         desk = Desk(tmp_path, yaml.safe_dump(config, allow_unicode=True))
         try:
             desk.edits.begin()
-        except Unforeseen as error:
+        except InternalError as error:
             pytest.fail(str(error.__cause__))
         except ConfigError:
             return
-        begins_anew(Config(), desk.edits.config)
+        needs_rebuild(Config(), desk.edits.config)
         for service in open_services(desk.edits.config):
             service.session()
             if service.invitation("") is None:

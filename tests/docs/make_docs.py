@@ -16,9 +16,9 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from device_agent.app.reconfigure import ANEW
+from device_agent.app.reconfigure import REBUILD_KEYS
 from device_agent.config.model import Config, ServiceConfig, ToolConfig
-from device_agent.config.yaml_schema import _KINDS, _unfold, written
+from device_agent.config.yaml_schema import _KINDS, _unfold, to_yaml
 from device_agent.core.conversation import REST, RESTING, STARTING, TRANSITIONS, State
 from device_agent.core.events import Event
 from device_agent.services.base import Capabilities
@@ -143,7 +143,7 @@ def comments(text: str) -> dict[str, str]:
 
 def _key(key: str, cls: Any, name: str, said: dict[str, str]) -> str:
     text, example = _prose(said[key])
-    default = written(_plain(getattr(cls(), name))).strip("'")  # the shipped file needs no quotes
+    default = to_yaml(_plain(getattr(cls(), name))).strip("'")  # the shipped file needs no quotes
     facts = [f"Value: {_may_be(get_type_hints(cls, include_extras=True)[name])}"]
     facts += [f"Default: `{default}`" if default else "", _only_for(key), f"A change takes effect {_when(key)}"]
     line = _wrapped(f"{'. '.join(filter(None, facts))}.")
@@ -202,7 +202,7 @@ def _only_for(key: str) -> str:
 
 
 def _when(key: str) -> str:
-    if key in ANEW:
+    if key in REBUILD_KEYS:
         return "in the next quiet moment"
     return "with the next connection" if key.partition(".")[0] in {"service", "fallback"} else "at once"
 
