@@ -188,7 +188,7 @@ from device_agent.config.load import load
 from device_agent.config.rules import missing_extras
 from device_agent.core.errors import ConfigError
 try:
-    for (key, _), sentence in missing_extras(load(sys.argv[1])):
+    for (key,), sentence in missing_extras(load(sys.argv[1])):
         print(f"  {sys.argv[1]}: {key} {sentence}")
 except ConfigError as error:
     sys.exit(str(error))' "$config" || fail "Correct that and try again. Nothing was put into place."

@@ -1,7 +1,7 @@
 """Conversation: the state machine of turns, with one transition table.
 
-An event and the time go in, actions come out: no thread, clock or hardware. The diagram in docs/how-it-works.md is drawn
-from TRANSITIONS.
+An event and the time go in, actions come out: no thread, clock or hardware. docs/how-it-works.md shows TRANSITIONS as a
+diagram.
 
 A connection is not a state, because between turns none is needed. It only decides what the destination REST means:
 READY, OFFLINE or REFUSED, as the link said last, and MISTAKE in place of READY while config.yaml is wrong. MUTED and

@@ -12,7 +12,7 @@ class ConfigError(AgentError, ValueError):
 
 
 class LinkLost(AgentError, ConnectionError):
-    """The connection failed or ended: time can help. *retry_after* is the pause in seconds that the service asked for."""
+    """The connection failed or ended: time can help. *retry_after* is the pause that the service asked for, in s."""
 
     def __init__(self, text: str, *, retry_after: float = 0.0) -> None:
         super().__init__(text)
@@ -20,10 +20,8 @@ class LinkLost(AgentError, ConnectionError):
 
 
 class LinkClosed(LinkLost):
-    """The service sent a close frame (RFC 6455, 5.5.1); ``services.closing`` interprets it.
-
-    *code* is 1005 where the frame had none; *reason* is its text, in one line and without secrets.
-    """
+    """The service sent a close frame (RFC 6455, 5.5.1) with *code*, or 1005 for none, and *reason*, in one line and
+    without secrets; ``services.closing`` interprets it."""
 
     def __init__(self, text: str, *, code: int, reason: str = "") -> None:
         super().__init__(text)

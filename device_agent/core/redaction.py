@@ -81,15 +81,10 @@ MIN_SECRET_CHARS, MAX_PLAIN_URL_CHARS = 4, 16
 def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
     """Return what a request may hold that is secret, longest first: words of its headers, long parts of its URL."""
     parts = urlsplit(url)
-    words = [word for value in headers.values() for word in value.split() if word != "Bearer"]
-    return sorted(
-        [
-            *(word for word in words if len(word) >= MIN_SECRET_CHARS),
-            *(part for part in (parts.path, parts.query, *parts.path.split("/")) if len(part) > MAX_PLAIN_URL_CHARS),
-        ],
-        key=len,
-        reverse=True,
-    )
+    words = (word for value in headers.values() for word in value.split())
+    found = [word for word in words if word != "Bearer" and len(word) >= MIN_SECRET_CHARS]
+    found += [part for part in (parts.path, parts.query, *parts.path.split("/")) if len(part) > MAX_PLAIN_URL_CHARS]
+    return sorted(found, key=len, reverse=True)
 
 
 def quoted(text: str, hide: Iterable[str] = ()) -> str:

@@ -258,7 +258,7 @@ def test_what_stands_around_the_device_hears_of_it(key, tmp_path, monkeypatch):
     daemon = Daemon(tmp_path / "config.yaml")
     assert not look(daemon)
     assert not needs_rebuild(Config(), edited(Config(), key, value))
-    daemon._edits.take(LoadedConfig(edited(Config(), key, value), "", {}))
+    daemon._watcher.accept(LoadedConfig(edited(Config(), key, value), "", {}))
     assert look(daemon) == (value if isinstance(value, float) else True)
 
 
@@ -266,10 +266,10 @@ def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
     daemon, settled = Daemon(tmp_path / "config.yaml"), []
-    daemon._neighbours = SimpleNamespace(apply=settled.append)
+    daemon._exporters = SimpleNamespace(apply=settled.append)
     new = replace(Config(), metrics=MetricsConfig(9101), mqtt=MqttConfig("broker"))
     assert not needs_rebuild(Config(), new)
-    daemon._edits.take(LoadedConfig(new, "", {}))
+    daemon._watcher.accept(LoadedConfig(new, "", {}))
     assert settled == [new]
 
 
@@ -300,10 +300,10 @@ def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monke
     (tmp_path / "config.yaml").write_text("")
     daemon, told = Daemon(tmp_path / "config.yaml"), []
     daemon._agent = SimpleNamespace(tell=told.append)
-    with asked_by_hangup(daemon.reread):
+    with asked_by_hangup(daemon.reload):
         os.kill(os.getpid(), signal.SIGHUP)
     assert told == [WakeUp()]
-    assert isinstance(daemon._edits.look(1.0), LoadedConfig)
+    assert isinstance(daemon._watcher.poll(1.0), LoadedConfig)
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ class Owner:
         """Wait until *daemon* runs by what the file says. Raises Lost."""
         trial = self.path.with_name("trial.yaml")
         trial.write_text(self.text())
-        wanted, edits = load(trial), daemon._edits
+        wanted, edits = load(trial), daemon._watcher
         until(
             lambda: edits.config == wanted and not edits.mistakes and settled(daemon),
             lambda: f"{name} was ignored; mistakes: {edits.mistakes}",
@@ -111,7 +111,7 @@ class Owner:
 
     def expect_refused(self, daemon: Daemon, line: int) -> None:
         """Wait until *daemon* names a mistake in this *line*, and says what it runs by. Raises Lost."""
-        place, edits = f"{self.path}:{line}:" if line else f"{self.path}: ", daemon._edits
+        place, edits = f"{self.path}:{line}:" if line else f"{self.path}: ", daemon._watcher
         until(
             lambda: any(mistake.startswith(place) for mistake in edits.mistakes) and settled(daemon),
             lambda: f"line {line} was not named: {edits.mistakes}",

@@ -194,7 +194,7 @@ import sys
 from pathlib import Path
 from device_agent.commands import key
 from device_agent.config import credentials
-credentials.STORE = Path(sys.argv[1])
+credentials.CREDENTIAL_STORE = Path(sys.argv[1])
 sys.exit(key.put_key(settings=Path(sys.argv[2])))
 """
 

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from device_agent.app.reconfigure import REBUILD_KEYS
 from device_agent.config.model import Config, ServiceConfig, ToolConfig
-from device_agent.config.yaml_schema import _KINDS, _unfold, to_yaml
+from device_agent.config.yaml_schema import key_type, to_yaml
 from device_agent.core.conversation import REST, RESTING, STARTING, TRANSITIONS, State
 from device_agent.core.events import Event
 from device_agent.services.base import Capabilities
@@ -173,12 +173,11 @@ def _plain(value: Any) -> Any:
 
 def _may_be(hint: Any) -> str:
     """Return what a hint of the schema allows, in words."""
-    kind, musts, optional = _unfold(hint)
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
+    wanted = key_type(hint)
+    if get_origin(wanted.kind) is tuple:
+        item = get_args(wanted.kind)[0]
         return "a list of services like the one above" if item is ServiceConfig else f"a list of {_item(item)}"
-    wish = musts[0].wish if musts else "" if kind is Any else _KINDS[kind][0]
-    return wish + (", or empty" if optional else "")
+    return wanted.wish + (", or empty" if wanted.optional else "")
 
 
 def _item(hint: Any) -> str:

@@ -147,9 +147,9 @@ def test_every_piece_of_configuration_is_one(document, monkeypatch):
     monkeypatch.setattr("device_agent.config.rules.shutil.which", lambda program: program)  # an example's own
     for block in blocks(document):
         if block.language == "yaml" and block.about not in OTHER_YAML:
-            config, places = parse_config(block.text, Path("config.yaml"))
-            assert places, block.text
-            assert not list(contradictions(config))
+            loaded = parse_config(block.text, Path("config.yaml"))
+            assert loaded.places, block.text
+            assert not list(contradictions(loaded.config))
         elif block.language == "json":
             json.loads(block.text)
         elif block.about == "proxy":

@@ -55,7 +55,7 @@ def dice(tmp_path, monkeypatch):
     program.write_text(block(EXTENDING, "tool").replace("/usr/bin/env python3", sys.executable))
     program.chmod(0o755)
     told = block(EXTENDING, "tool", "yaml").replace("/usr/local/bin/dice", str(program))
-    (tool,) = parse_config(told, Path("config.yaml"))[0].tools
+    (tool,) = parse_config(told, Path("config.yaml")).config.tools
     return tool
 
 

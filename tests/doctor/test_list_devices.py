@@ -47,5 +47,5 @@ def test_a_device_that_is_in_use_says_so():
 def test_the_line_means_that_device_and_after_the_next_start_too(tmp_path, names, chosen):
     lines = list(listed([device(name) for name in names]))
     line = next(line for line in lines if "microphone" in line)
-    config, _ = parse_config(line.strip(), tmp_path / "config.yaml")
+    config = parse_config(line.strip(), tmp_path / "config.yaml").config
     assert config.microphone.device == chosen

@@ -44,7 +44,7 @@ from tests.support.room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, Ro
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     """Time goes faster here."""
-    monkeypatch.setattr(agent_module, "CHECK_EVERY_S", 0.05)
+    monkeypatch.setattr(agent_module, "CHECK_INTERVAL_S", 0.05)
     monkeypatch.setattr(echo_control, "ECHO_TAIL_S", echo_control.ECHO_TAIL_S / 4)
     monkeypatch.setenv("XAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
@@ -66,7 +66,7 @@ class Home(Room):
         self.microphone, self.speaker, self.finger, self.light = RoomMicrophone(), RoomSpeaker(), Finger(), Eye()
         self.words = []
         self.edits = ConfigWatcher(self.file, folder / LAST_GOOD_NAME)
-        self.edits.begin()
+        self.edits.start()
         self.parts: list[Device] = []  # of each device
         self._happened = threading.Condition()
         self._assemble()
@@ -81,8 +81,8 @@ class Home(Room):
 
     def assemble_anew(self) -> None:
         """Do what the daemon does when a device has ended with RESTART: the next one follows it."""
-        assert isinstance(self.reconfigurer.next, LoadedConfig)
-        self.edits.take(self.reconfigurer.next, tried=False)
+        assert isinstance(self.reconfigurer.pending, LoadedConfig)
+        self.edits.accept(self.reconfigurer.pending, tried=False)
         self._assemble()
         self._thread.start()
 
