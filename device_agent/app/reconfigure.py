@@ -87,11 +87,8 @@ class Reconfigurer:
         return None
 
     def roll_back(self, error: AgentError, key: str = "") -> bool:
-        """Go back to the previous configuration if an edit has caused *error*; return whether it has.
-
-        It has if it changed *key*, which *error* is about where that is known, or another key of its section that needs
-        a new device.
-        """
+        """Go back to the previous configuration if an edit has caused *error*; return whether it has: it changed *key*,
+        where that is known, or another key of that section that needs a new device."""
         section = key.partition(".")[0]
         keys = [key, *sorted(each for each in REBUILD_KEYS if key and each.startswith(f"{section}."))]
         changed = [each for each in keys if self._watcher.on_trial(each)]

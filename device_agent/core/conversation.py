@@ -233,7 +233,7 @@ DEFAULT_PATIENCE_S = 30.0
 """The default of ``service.patience_s``, P: how long an answer may take to begin."""
 LISTENING_TIMEOUT_S, THINKING_TIMEOUT_S = 75.0, 8.0
 """Seconds before DeadlinePassed. The gate ends a turn at 60 s: LISTENING lasts longer only where it is stuck."""
-SENDING_SHARE, PROGRESS_SHARE, LIMIT_SHARE = 1 / 2, 2.0, 4.0
+SENDING_PART, PROGRESS_PART, TOTAL_PART = 1 / 2, 2.0, 4.0
 """Multiples of P: how long SENDING may take, how long a sign of progress prolongs the wait, and the longest wait. A
 connection that answers pings while it becomes ready prolongs SENDING to P."""
 
@@ -242,7 +242,7 @@ def state_timeouts(patience_s: float = DEFAULT_PATIENCE_S) -> dict[State, float]
     """Return the seconds before DeadlinePassed in the states of a turn."""
     return {
         LISTENING: LISTENING_TIMEOUT_S,
-        SENDING: patience_s * SENDING_SHARE,
+        SENDING: patience_s * SENDING_PART,
         THINKING: THINKING_TIMEOUT_S,
         LATE: patience_s - THINKING_TIMEOUT_S,
     }
@@ -483,8 +483,8 @@ class Conversation:
         if self.state is SENDING and isinstance(event, ReplyProgress):
             self._prolonged_until = self._asked_at + self._policy.patience_s
         else:
-            limit = self._asked_at + LIMIT_SHARE * self._policy.patience_s
-            self._prolonged_until = min(now + PROGRESS_SHARE * self._policy.patience_s, limit)
+            limit = self._asked_at + TOTAL_PART * self._policy.patience_s
+            self._prolonged_until = min(now + PROGRESS_PART * self._policy.patience_s, limit)
         if self.state is not THINKING and self.deadline is not None:
             self.deadline = max(self.deadline, self._prolonged_until)
 

@@ -497,11 +497,11 @@ def test_patience_is_what_the_owner_says():
 
 def test_it_waits_by_the_same_numbers_as_the_session_and_a_little_longer():
     """The session leaves a service that is silent, and tries another one, before the turn is given up."""
-    assert (conversation.DEFAULT_PATIENCE_S, conversation.LIMIT_SHARE) == (
+    assert (conversation.DEFAULT_PATIENCE_S, conversation.TOTAL_PART) == (
         response_timeout.DEFAULT_PATIENCE_S,
         response_timeout.TOTAL_PART,
     )
-    assert conversation.PROGRESS_SHARE == response_timeout.PROGRESS_PART
+    assert conversation.PROGRESS_PART == response_timeout.PROGRESS_PART
     waits = conversation.state_timeouts(60.0)
     assert waits[SENDING] > 2 * response_timeout.ACCEPT_PART * 60.0
     assert waits[THINKING] + waits[LATE] > response_timeout.SLOW_START_PART * 60.0
