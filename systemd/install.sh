@@ -107,12 +107,13 @@ needed_extras() {
 import sys
 from contextlib import suppress
 from pathlib import Path
-from device_agent.config.load import read, understand
+from device_agent.config.load import parse_config
 from device_agent.config.rules import wanted_extras
+from device_agent.config.yaml_schema import read_file
 from device_agent.core.errors import ConfigError
 path = Path(sys.argv[1])
 with suppress(ConfigError):
-    for key, extra in wanted_extras(understand(read(path), path, alone=True)[0]):
+    for key, extra in wanted_extras(parse_config(read_file(path), path, alone=True).config):
         print(key, extra)' "$config"
 }
 
@@ -187,7 +188,7 @@ from device_agent.config.load import load
 from device_agent.config.rules import missing_extras
 from device_agent.core.errors import ConfigError
 try:
-    for (key, _), sentence in missing_extras(load(sys.argv[1])):
+    for (key,), sentence in missing_extras(load(sys.argv[1])):
         print(f"  {sys.argv[1]}: {key} {sentence}")
 except ConfigError as error:
     sys.exit(str(error))' "$config" || fail "Correct that and try again. Nothing was put into place."

@@ -1,0 +1,1 @@
+"""The application: main loop, execution of actions, composition root, reconfiguration and daemon."""

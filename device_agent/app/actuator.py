@@ -41,11 +41,11 @@ class Actuator:
         self.service = ""
         """The service of the connection that is open."""
         self.complaint = ""
-        """What is wrong with the configuration."""
+        """What is wrong with config.yaml, in one line."""
         self._methods: dict[type[Action], Callable[[Any, float], None]] = {
             InterruptReply: self._interrupt_reply,
-            Play: self._play,
-            StartAlarm: self._start_alarm,
+            Play: lambda action, _now: device.playback.play(device.cues.sound(action.cue)),
+            StartAlarm: lambda _action, _now: device.playback.ring(device.cues.sound(Cue.ALARM)),
             StopAlarm: self._stop_alarm,
             Connect: self._connect,
             ReleaseConnection: lambda _action, _now: device.link.linger(),
@@ -53,13 +53,13 @@ class Actuator:
             ForgetTurn: lambda _action, _now: device.outbox.forget(),
             OpenGate: lambda _action, _now: device.gate.press(),
             CloseGate: lambda _action, _now: device.gate.close(),
-            SetGateMode: lambda action, _now: device.gate.set_mode(action.attention),
+            SetGateMode: lambda action, _now: device.gate.set_mode(action.mode),
             Mute: self._mute,
             Show: self._show,
         }
 
     def execute(self, action: Action, now: float) -> None:
-        """Execute *action*; one without a method (``Finish``) concerns the main loop alone."""
+        """Execute *action*; ``Finish`` has no method, because only the main loop handles it."""
         if method := self._methods.get(type(action)):
             method(action, now)
 
@@ -86,12 +86,6 @@ class Actuator:
         heard_ms = max(0, read_ms - round(1000 * self._device.echo.unheard(now)))
         log.info("the reply was cut after %.2f s", heard_ms / 1000)
         self._device.outbox.put(CancelReply(reply, heard_ms))
-
-    def _play(self, action: Play, _now: float) -> None:
-        self._device.playback.play(self._device.cues.sound(action.cue))
-
-    def _start_alarm(self, _action: StartAlarm, _now: float) -> None:
-        self._device.playback.ring(self._device.cues.sound(Cue.ALARM))
 
     def _stop_alarm(self, _action: StopAlarm, _now: float) -> None:
         self._device.playback.ring(b"")

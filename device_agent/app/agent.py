@@ -4,8 +4,8 @@
                                                                 |
     speaker    <- playout   <-  playback buffer <---------------+
 
-Everything else is an event in one inbox. The main thread reads it, asks the conversation for actions, and executes
-them; it alone reads a clock to decide something.
+Everything else is an event in one inbox. The main thread takes it out, asks the conversation for actions, and executes
+them; no other thread reads a clock for a decision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
-from typing import Protocol
 
 from ..core.actions import Action, Finish
 from ..core.conversation import FOLLOW_UP, RESTING, STARTING, State
@@ -58,42 +57,28 @@ from ..runtime.worker import Worker
 from ..telemetry.statistics import Gauges
 from .actuator import Actuator
 from .device import Device
-from .early import EarlyInput, left_over
+from .early import EarlyInput, take_user_events
 from .health import LINK, Health
+from .reconfigure import Reconfigurer
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY_S = 1.0
+CHECK_INTERVAL_S = 1.0
 """How often the main thread checks the other threads."""
 RESTART = -1
-"""What ``run`` returns where the device is to be assembled again: no exit status."""
-
-
-class Reconfiguring(Protocol):
-    """What applies edits of the configuration to a device that runs. Belongs to the main thread."""
-
-    @property
-    def next(self) -> object | None:
-        """What the device is to be assembled again for, at rest."""
-
-    def look(self, now: float) -> Event | None:
-        """Called with each check: return what has become of an edit, if there was one."""
-
-    def fail(self, error: AgentError, key: str = "") -> bool:
-        """The device cannot go on for *error*, which is about *key* where that is known: return whether it is to be
-        assembled again for that."""
+"""The result of ``run`` when the device is to be replaced; no exit status."""
 
 
 class Agent:
-    """A smart speaker. ``run`` is for the main thread; ``tell``, ``ask``, ``stop`` for any, even a signal handler."""
+    """Runs one device. ``run`` is for the main thread; ``tell`` and ``stop`` for any, even a signal handler."""
 
     def __init__(
-        self, device: Device, *, observers: Iterable[Observer] = (), reconfigurer: Reconfiguring | None = None
+        self, device: Device, *, observers: Iterable[Observer] = (), reconfigurer: Reconfigurer | None = None
     ) -> None:
         self.device = device
         self._observers, self._reconfigurer = tuple(observers), reconfigurer
         self._actuator = Actuator(device)
-        self._backlog: deque[Event] = deque()  # comes before what is in the inbox
+        self._backlog: deque[Event] = deque()  # taken before the inbox
         self._early = EarlyInput()
 
     def stop(self, by: str) -> None:
@@ -101,15 +86,11 @@ class Agent:
         self.device.inbox.put(ShutdownRequested(by))
 
     def tell(self, event: Event) -> None:
-        """Put *event* into the inbox."""
+        """Put *event*, such as a turn of text or recorded sound, into the inbox."""
         self.device.inbox.put(event)
 
-    def ask(self, turn: TextTurn | AudioTurn) -> None:
-        """Take a turn that is not spoken into the microphone."""
-        self.device.inbox.put(turn)
-
     def gauges(self) -> Gauges:
-        """Return the state that no event tells. For any thread."""
+        """Return the state that events do not carry. For any thread."""
         device = self.device
         return Gauges(
             state=device.conversation.state.value,
@@ -128,16 +109,15 @@ class Agent:
         return self.device.capture.level, self.device.playout.level
 
     def run(self) -> int:
-        """Run the device until it is told otherwise; return the exit status, or RESTART: then the panel stays open, for
-        the device that follows."""
+        """Run the device until an event ends it; return the exit status, or RESTART, which leaves the panel open."""
         device, tell = self.device, self.device.inbox.put
-        self._backlog = left_over(device.inbox)
+        self._backlog = take_user_events(device.inbox)
         speak = Worker(Port.SPEAKER, device.playout.run, tell, wake=device.playout.wake)
         carry = Worker(LINK, device.link.run, tell, wake=device.link.wake, force=device.link.abort)
         listen = Worker(Port.MICROPHONE, device.capture.run, tell, wake=device.capture.wake)
         with ExitStack() as owned:
             owned.enter_context(Worker("memory", device.memory.keep, tell, wake=device.memory.wake))
-            owned.callback(lambda: device.meter.disconnected(time.monotonic()))  # the last minute costs, too
+            owned.callback(lambda: device.meter.disconnected(time.monotonic()))  # the last minute costs as well
             owned.callback(device.outbox.close)
             owned.enter_context(closing(device.toolbox))
             panel = owned.enter_context(ExitStack())
@@ -152,19 +132,19 @@ class Agent:
             else:
                 systemd.notify(STOPPING=1)
         if status == RESTART and any(worker.alive for worker in (speak, carry, listen)):
-            return 1  # it holds what the next device needs: this process cannot go on
+            return 1  # it holds what the next device needs: only a new process helps
         return status
 
     # The main thread --------------------------------------------------------------------------------------------------
 
     def _loop(self) -> int:
-        """Take events one at a time, and do what the conversation asks for."""
+        """Handle events until one ends the device; return the result of ``run``."""
         checked = time.monotonic()
         health = Health(self.device, checked)
         while True:
-            event = self._next_event(checked + CHECK_EVERY_S)
+            event = self._next_event(checked + CHECK_INTERVAL_S)
             now = time.monotonic()
-            if now >= checked + CHECK_EVERY_S or isinstance(event, WakeUp):
+            if now >= checked + CHECK_INTERVAL_S or isinstance(event, WakeUp):
                 checked = now
                 health.check(now)
                 if self._restarts(now):
@@ -177,8 +157,8 @@ class Agent:
                 return 0
 
     def _ended_by(self, event: Event) -> int | None:
-        """Return the status that *event* is to end ``run`` with, if it is."""
-        if self._unfit(event):
+        """Return the result of ``run`` if *event* ends it."""
+        if self._rolled_back(event):
             return RESTART
         match event:
             case ShutdownRequested(by):
@@ -202,7 +182,7 @@ class Agent:
             return None
 
     def _handle(self, event: Event, now: float) -> bool:
-        """Do what *event* calls for; return whether that was to finish."""
+        """Handle *event*; return whether to finish."""
         device = self.device
         if device.conversation.state is STARTING and self._early.keep(event):
             return False
@@ -217,7 +197,7 @@ class Agent:
             case MuteAsked(muted):
                 self._observe(event, [], device.conversation.state, now)
                 wanted = not device.conversation.muted if muted is None else muted
-                wanted = wanted or device.panel.muted is True  # a switch on the device goes before any other request
+                wanted = wanted or device.panel.muted is True  # a switch on the device has priority
                 return wanted is not device.conversation.muted and self._handle(Muted() if wanted else Unmuted(), now)
             case VolumeAsked(percent, by):
                 self._actuator.set_volume(percent, by)
@@ -227,11 +207,11 @@ class Agent:
         return self._start(now) if started else finished
 
     def _start(self, now: float) -> bool:
-        """The device works: do what was asked of it before it did; return whether that was to finish."""
+        """Handle the events that were kept until the device works; return whether to finish."""
         return any(self._handle(event, now) for event in (Started(), *self._early.take()))
 
     def _converse(self, event: Event, now: float) -> bool:
-        """Ask the conversation what to do about *event*, and do it; return whether that was to finish."""
+        """Execute the actions of the conversation for *event*; return whether to finish."""
         conversation = self.device.conversation
         before = conversation.state
         actions = conversation.handle(event, now)
@@ -249,7 +229,7 @@ class Agent:
         return Finish() in actions
 
     def _note(self, event: Event, now: float) -> None:
-        """Log *event*, and account for it, where that is of use to the owner."""
+        """Log *event*, and note its effect on meter and status."""
         meter = self.device.meter
         match event:
             case LinkUp(service):
@@ -288,20 +268,20 @@ class Agent:
     # Edits of the configuration ---------------------------------------------------------------------------------------
 
     def _restarts(self, now: float) -> bool:
-        """Look at the configuration; return whether the device is to be assembled again, and is at rest."""
+        """Check config.yaml; return whether the device is to be replaced now, because it is at rest."""
         if self._reconfigurer is None:
             return False
         device, state = self.device, self.device.conversation.state
-        if (edit := self._reconfigurer.look(now)) is not None:
+        if (edit := self._reconfigurer.poll(now)) is not None:
             device.inbox.put(edit)
-        if self._reconfigurer.next is None or state not in RESTING or device.alarms.ringing:
+        if self._reconfigurer.pending is None or device.alarms.ringing:
             return False
-        if state is FOLLOW_UP:  # the user may go on
+        if state not in RESTING or state is FOLLOW_UP:  # in which the user may go on
             return False
         return device.inbox.empty() and device.outbox.quiet and device.playback.quiet and not device.gate.engaged
 
-    def _unfit(self, event: Event) -> bool:
-        """Return whether what *event* tells of is the fault of an edit, and the device from before is wanted."""
+    def _rolled_back(self, event: Event) -> bool:
+        """Return whether an edit has caused the failure in *event*, so that the previous configuration is in use."""
         match event:
             case MicrophoneLost(reason):
                 error: AgentError = DeviceFailed(reason)
@@ -314,4 +294,4 @@ class Agent:
                 error, key = AgentError(f"{worker}: {crash}"), ""
             case _:
                 return False
-        return self._reconfigurer is not None and self._reconfigurer.fail(error, key)
+        return self._reconfigurer is not None and self._reconfigurer.roll_back(error, key)

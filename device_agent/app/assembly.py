@@ -40,8 +40,8 @@ from .factories import (
 )
 from .policies import begins_muted, cue_policy, remembered_volume, stays_connected, turn_policy
 
-CROWDED_INBOX = 1000
-"""Events that may wait for the main thread before the link stops reading."""
+MAX_INBOX_EVENTS = 1000
+"""How many events may wait for the main thread before the link stops reading."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,11 @@ def build_device(
     patient: bool = False,
     proven: bool = False,
 ) -> Device:
-    """Build the device that *config* describes; only what is on pins is opened now.
+    """Build the device that *config* describes; only its pins are opened now.
 
-    Without a *memory* nothing outlives the process. *before* is the device that this one follows: its panel, its inbox
-    and the history of its conversation go on. *text_only* asks for replies without sound, from services that can.
-    *patient*: a sound card or a key that is missing is expected back. *proven*: *config* has worked before, so that a
-    missing library is done without.
+    Without a *memory* no state outlives the process. *before* is the device that this one replaces, and that hands on
+    its panel, inbox and history. *text_only* asks services that can for replies without sound. *patient*: wait for a
+    sound card or a key that is missing. *proven*: *config* has worked before, so do without a missing library.
 
     Raises ConfigError where a key is missing, DeviceFailed where a pin is; then only the panel of *before* stays open.
     """
@@ -101,7 +100,7 @@ def build_device(
         inbox.put,
         before.link.transport if before else Transport(),
         always=stays_connected(config),
-        crowded=lambda: inbox.qsize() > CROWDED_INBOX,
+        crowded=lambda: inbox.qsize() > MAX_INBOX_EVENTS,
         history=before.link.history if before else None,
     )
     closed = Rendezvous()

@@ -1,6 +1,6 @@
-"""What the daemon has around the agent: its configuration, what it remembers, who watches it, which signals reach it.
+"""Daemon: the process around the agent, with configuration, stored state, status, exporters and signals.
 
-All of that lives as long as the process; the agent in its middle may be assembled anew, when an edit asks for it.
+These live as long as the process; an edit of config.yaml may replace the agent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from ..config.watcher import KEPT, ConfigWatcher, judging
+from ..config.watcher import LAST_GOOD_NAME, ConfigWatcher, internal_errors_reported
 from ..core.errors import ConfigError, DeviceFailed
 from ..core.events import Event, ShutdownRequested, WakeUp
 from ..integrations.exporters import Exporters
@@ -32,93 +32,90 @@ log = logging.getLogger(__name__)
 
 
 def run(path: Path) -> int:
-    """Be the smart speaker that the configuration at *path* describes; return the exit status. For the main thread.
+    """Run the speaker with the configuration at *path*; return the exit status. For the main thread.
 
-    Raises ConfigError where the configuration
-    is wrong and there is no good one from before, DeviceFailed where a pin is, and Occupied where another agent runs.
+    Raises ConfigError where the configuration is wrong and there is no last good one, DeviceFailed where a pin is
+    missing, and Occupied where another agent runs.
     """
     with only_agent(state_path().parent):
         return Daemon(path).run()
 
 
 class Daemon:
-    """One process. ``tell``, ``nudge``, ``reread`` and ``stop`` are for any thread, even a signal handler; the other
+    """One process. ``tell``, ``wake``, ``reload`` and ``stop`` are for any thread, even a signal handler; the other
     methods belong to the main thread."""
 
     def __init__(self, path: Path) -> None:
         """Raises ConfigError."""
         state = state_path().parent
         self._memory = StateStore(state_path())
-        self._edits = ConfigWatcher(path, state / KEPT)
-        self._edits.begin()
-        config = self._edits.config
+        self._watcher = ConfigWatcher(path, state / LAST_GOOD_NAME)
+        self._watcher.start()
+        config = self._watcher.config
         self._recorder = FlightRecorder(config, state)
         self._statistics = Statistics(path, config.connection.price_per_minute, began=time.monotonic())
         self._transcript = Transcript(config.log.transcript)
-        self._neighbours = Exporters(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
-        self._edits.changed = self._configured
+        self._exporters = Exporters(lambda: self._statistics.snapshot(time.monotonic()), self.tell, self._memory)
+        self._watcher.on_change = self._apply_config
         self._stopped_by = ""
         self._reconfigurer: Reconfigurer | None = None
         self._agent: Agent | None = None
 
     def run(self) -> int:
-        """Live; return the exit status. Raises ConfigError and DeviceFailed."""
-        window = StatusServer(self._statistics)
-        looking = Worker("window", window.run, self.tell, wake=window.wake)
-        with stopped_by_signals(self.stop), asked_by_hangup(self.reread), self._recorder.on_signal(self.nudge):
-            self._configured()
-            # What is loaded by now stays: to look through it for rubbish would hold up every thread, again and again,
-            # for 20 ms and more. Not after the next line: an agent may go.
+        """Run the agent, and those that replace it; return the exit status. Raises ConfigError and DeviceFailed."""
+        server = StatusServer(self._statistics)
+        status_worker = Worker("window", server.run, self.tell, wake=server.wake)
+        with stopped_by_signals(self.stop), asked_by_hangup(self.reload), self._recorder.on_signal(self.wake):
+            self._apply_config()
+            # All objects so far are permanent: each collection would hold up every thread for 20 ms and more to examine
+            # them. Before the first agent, because an agent may be replaced.
             gc.freeze()
-            agent = self._assembled()
-            with (
-                closing(agent.device.panel),
-                closing(self._neighbours),
-                looking,
-            ):  # all devices have the panel of the first
+            agent = self._build_agent()
+            # All devices share the panel of the first.
+            with closing(agent.device.panel), closing(self._exporters), status_worker:
                 while (status := agent.run()) == RESTART and not self._stopped_by:
-                    agent = self._assembled_anew()
+                    agent = self._replace_agent()
         if status <= 0:
-            self._edits.end()
+            self._watcher.end_trial()
         else:
             self._recorder.write(f"it ended with status {status}")
         return max(0, status)
 
     def tell(self, event: Event) -> None:
-        """Let the agent of now know of something that happened around it."""
+        """Put *event* into the inbox of the present agent."""
         if self._agent is not None:
             self._agent.tell(event)
 
-    def nudge(self) -> None:
-        """Make the main thread look at the world."""
+    def wake(self) -> None:
+        """Make the main thread check everything now."""
         self.tell(WakeUp())
 
-    def reread(self) -> None:
+    def reload(self) -> None:
         """Read the configuration again, changed or not."""
-        self._edits.ask()
-        self.nudge()
+        self._watcher.request_reload()
+        self.wake()
 
     def stop(self, by: str) -> None:
-        """End, whichever agent it is that runs."""
+        """End the process, even while an agent is being replaced."""
         self._stopped_by = by
         self.tell(ShutdownRequested(by))
 
-    def _assembled_anew(self) -> Agent:
-        """Return an agent for the edit that the last one ended for, or, where that cannot be, for what was before."""
+    def _replace_agent(self) -> Agent:
+        """Return an agent for the edit that ended the last one; where that fails, for the previous configuration."""
         log.info("assembling the device again")
-        wanted = self._reconfigurer.next if self._reconfigurer is not None else None
-        if wanted is not None and wanted is not self._edits.reading:
-            self._edits.take(wanted, tried=False)
-        return self._assembled()
+        pending = self._reconfigurer.pending if self._reconfigurer is not None else None
+        if pending is not None and pending is not self._watcher.loaded:
+            self._watcher.accept(pending, tried=False)
+        return self._build_agent()
 
-    def _assembled(self) -> Agent:
-        """Return an agent for the configuration in use; where there can be none, for the one before that."""
-        while True:  # twice at most: there is only one configuration to go back to
+    def _build_agent(self) -> Agent:
+        """Return an agent for the configuration in use; where that fails, for the previous one."""
+        while True:  # twice at most: there is only one previous configuration
             try:
-                with judging(self._edits.path):
+                with internal_errors_reported(self._watcher.path):
                     agent = self._assemble()
             except (ConfigError, DeviceFailed) as error:
-                self._edits.go_back(error)
+                self._watcher.roll_back(error)
             else:
                 self._statistics.attach(agent)
                 self._agent = agent
@@ -128,25 +125,24 @@ class Daemon:
 
     def _assemble(self) -> Agent:
         device = build_device(
-            self._edits.config,
+            self._watcher.config,
             memory=self._memory,
             before=self._agent.device if self._agent else None,
             patient=True,
-            proven=not self._edits.on_trial(),
+            proven=not self._watcher.on_trial(),
         )
-        self._reconfigurer = Reconfigurer(self._edits, device)
+        self._reconfigurer = Reconfigurer(self._watcher, device)
         return Agent(
             device,
-            observers=(self._transcript, self._statistics, self._recorder, self._neighbours),
+            observers=(self._transcript, self._statistics, self._recorder, self._exporters),
             reconfigurer=self._reconfigurer,
         )
 
-    def _configured(self) -> None:
-        """There is another configuration, or there are mistakes in its file: let those know who look at it."""
-        edits = self._edits
-        self._recorder.config = edits.config
-        self._transcript.tune(edits.config.log.transcript)
-        self._neighbours.apply(edits.config)
-        self._statistics.set_config(
-            edits.path, edits.config.connection.price_per_minute, edits.state, mistakes=edits.mistakes
-        )
+    def _apply_config(self) -> None:
+        """Hand the configuration in use, and the mistakes in its file, to the parts outside of the device."""
+        watcher, config = self._watcher, self._watcher.config
+        self._recorder.config = config
+        self._transcript.tune(config.log.transcript)
+        self._exporters.apply(config)
+        price = config.connection.price_per_minute
+        self._statistics.set_config(watcher.path, price, watcher.state, mistakes=watcher.mistakes)

@@ -25,8 +25,7 @@ from ..tools.toolbox import Toolbox
 
 @dataclass(frozen=True)
 class Device:
-    """The parts of one speaker, in the order of the sound. They stay the same while it runs; ``reconfigure`` changes
-    what they do."""
+    """The parts of one speaker, in the order of the sound. They stay while it runs; ``reconfigure`` tunes them."""
 
     capture: CaptureThread
     echo: EchoControl

@@ -1,4 +1,4 @@
-"""Makes services, ports and tools from a configuration. A library is imported only where it is asked for."""
+"""Factories: services, ports and tools from a configuration. A library is imported only where one is configured."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WAV = "wav:"
 def open_services(config: Config, key: Secret | None = None, *, patient: bool = False, **given: Any) -> list[Service]:
     """Return the services that *config* names, first choice first, with their keys.
 
-    Raises ConfigError where a key cannot be read; *patient*: such a service refuses to be dialled.
+    Raises ConfigError where a key cannot be read; *patient*: such a service refuses each connection instead.
     """
     opened: list[Service] = []
     for one in (config.service, *config.fallback):
@@ -59,13 +59,13 @@ def open_services(config: Config, key: Secret | None = None, *, patient: bool = 
 
 
 def _secrets(config: ServiceConfig, first: ServiceConfig, key: Secret | None) -> dict[str, Secret | None]:
-    """Return what a service is known by. Raises ConfigError."""
+    """Return the keys of a service. Raises ConfigError."""
     token = {"token_key": token_key_of(config)} if config.token_url else {}
     return {"key": key or key_of(config, first), **token}
 
 
 def open_service(config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, Any], **given: Any) -> Service:
-    """Return one service. Settings left empty, and those that it does not know, are the service's own."""
+    """Return one service. Settings that are empty or unknown to it have its own defaults."""
     service: Service = registry.load(config.name)(
         **_settings(config),
         **given,
@@ -77,7 +77,7 @@ def open_service(config: ServiceConfig, talk: TalkConfig, secrets: Mapping[str, 
 
 
 def _settings(config: ServiceConfig) -> dict[str, Any]:
-    """Return what a service is told of its section, without secrets: what is set, and it knows."""
+    """Return the settings of a section that are set and that the service knows, without secrets."""
     cls, known = registry.load(config.name), registry.options(config.name)
     settings = {name: value for name, value in vars(config).items() if value and name in known}
     if config.rate not in cls.rates:
@@ -86,21 +86,21 @@ def _settings(config: ServiceConfig) -> dict[str, Any]:
 
 
 def sound_rate(config: Config) -> int:
-    """Return the samples per second of everything in this device: what the first service wants. Reads no file."""
+    """Return the sample rate of the device in Hz: that of the first service. Reads no file."""
     return registry.rate(config.service.name, config.service.rate, config.service.audio)
 
 
 def open_tools(config: Config, alarms: Alarms, playback: PlaybackBuffer, inbox: queue.SimpleQueue[Event]) -> list[Tool]:
-    """Return what the assistant may do on this device; a tool of the owner's goes before one of ours."""
+    """Return the tools of this device; one of the owner replaces a built-in one of the same name."""
     wanted = [name for name in config.abilities if name != "mute" or can_unmute(config)]
-    ours = builtin_tools(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
-    theirs = [open_tool(tool) for tool in config.tools]
-    names = {tool.function.name for tool in theirs}
-    return [*theirs, *(tool for tool in ours if tool.function.name not in names)]
+    builtin = builtin_tools(wanted, tell=inbox.put, volume=lambda: playback.volume, alarms=alarms)
+    own = [open_tool(tool) for tool in config.tools]
+    names = {tool.function.name for tool in own}
+    return [*own, *(tool for tool in builtin if tool.function.name not in names)]
 
 
 def open_tool(tool: ToolConfig) -> Tool:
-    """Return a tool of the owner's."""
+    """Return a tool of the owner, which runs a command."""
     from ..tools.command import Command
 
     about = Function(tool.name, tool.description, tool.parameters, tool.timeout_s)
@@ -108,9 +108,9 @@ def open_tool(tool: ToolConfig) -> Tool:
 
 
 def open_echo(config: Config, rate: int, *, proven: bool = False) -> EchoControl:
-    """Return what keeps the device from hearing itself.
+    """Return the echo control.
 
-    Raises ConfigError where the canceller does not start; *proven*: then the device is deaf while it speaks.
+    Raises ConfigError where the canceller does not start; *proven*: then the microphone is ignored during playback.
     """
     canceller = None
     if config.echo.mode == "cancel":
@@ -126,7 +126,7 @@ def open_echo(config: Config, rate: int, *, proven: bool = False) -> EchoControl
 
 
 def open_microphone(microphone: MicrophoneConfig, rate: int) -> Microphone:
-    """Return the microphone that is described, at *rate* Hz; its owner opens it."""
+    """Return the configured microphone at *rate* Hz, not open yet."""
     if microphone.device.startswith(WAV):
         from ..hardware.wav import WavMicrophone
 
@@ -137,7 +137,7 @@ def open_microphone(microphone: MicrophoneConfig, rate: int) -> Microphone:
 
 
 def open_speaker(device: str, rate: int) -> Speaker:
-    """Return the loudspeaker called *device*; its owner opens it."""
+    """Return the loudspeaker *device* at *rate* Hz, not open yet."""
     if device.startswith(WAV):
         from ..hardware.wav import WavSpeaker
 
@@ -153,7 +153,7 @@ def open_gate(talk: TalkConfig, rate: int) -> Gate:
 
 
 def open_panel(openers: Openers, before: Device | None) -> FrontPanel:
-    """Return the panel of *before*, changed to what *openers* want, or a new one. Raises DeviceFailed."""
+    """Return the panel of *before* with the ports of *openers*, or a new one. Raises DeviceFailed."""
     if before is None:
         return FrontPanel(openers)
     before.panel.exchange(openers)
@@ -163,7 +163,7 @@ def open_panel(openers: Openers, before: Device | None) -> FrontPanel:
 def openers(
     config: Config, button: Button | None = None, light: Light | None = None, controls: Controls | None = None
 ) -> Openers:
-    """Return what opens button, light and controls. What is given is open."""
+    """Return the openers of button, light and controls. Ports that are given are open."""
     return {
         "controls": Opener(config.controls, lambda: controls or open_controls(config.controls)),
         "button": Opener(config.button, lambda: button or open_button(config.button)),
@@ -183,7 +183,7 @@ def open_button(button: ButtonConfig) -> Button:
 
 
 def open_light(light: LightConfig) -> Light:
-    """Return the light that hangs on pins, or a line on the terminal."""
+    """Return the light on its pins, or a line on the terminal."""
     if light.rgb:
         from ..hardware.gpio import GpioColourLight
 

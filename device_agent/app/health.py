@@ -27,7 +27,7 @@ class Health:
         self._device, self._began = device, began
 
     def check(self, now: float) -> None:
-        """Look once at everything, and feed the watchdog; a thread that stands still becomes an event instead."""
+        """Do all checks once, and feed the watchdog; a thread without progress becomes an event instead."""
         device = self._device
         if failed := self._stalled(now):
             device.inbox.put(failed)
@@ -37,9 +37,9 @@ class Health:
             device.supervisor.retry_lost(now)
         for event in device.alarms.due(time.time(), now, audible=device.supervisor.audible):
             if isinstance(event, AlarmDue):
-                log.info("an alarm rings")  # what it is called is private, like all that was said
+                log.info("an alarm rings")  # its name is private, like all speech
             device.inbox.put(event)
-        device.meter.look(time.strftime("%Y-%m-%d"), now)  # by the time zone as the alarms have just found it
+        device.meter.look(time.strftime("%Y-%m-%d"), now)  # in the time zone that the alarms have just read
         if not device.meter.spent:
             device.link.allow(True)
         elif resting:

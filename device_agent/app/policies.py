@@ -1,4 +1,4 @@
-"""The policies of the parts, as the configuration has them."""
+"""Policies of the parts, from the configuration."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def can_unmute(config: Config) -> bool:
 
 
 def begins_muted(config: Config, switch: bool | None, memory: StateStore) -> bool:
-    """Return whether the microphone is to be closed: by its *switch*, if there is one, else as it was."""
+    """Return whether the device starts muted: as its *switch* says, if there is one, else as it was."""
     if switch is not None:
         return switch
     return memory.get("muted", False) is True and can_unmute(config)
 
 
 def remembered_volume(memory: StateStore, configured: int) -> int:
-    """Return the volume as it was, unless the owner has written another one into config.yaml since."""
+    """Return the volume as it was, unless config.yaml has got another one since."""
     volume = memory.get("volume", configured)
     known = memory.get("configured_volume", None) == configured
     if not known or not isinstance(volume, int) or isinstance(volume, bool) or not 0 <= volume <= 100:

@@ -58,7 +58,7 @@ def ask(config: Config, text: str, audio: Path | None, *, save: Path | None, tex
 
 def _begin(step: Transition, agent: Agent, turn: TextTurn | AudioTurn, microphone: NoMicrophone) -> None:
     if isinstance(step.event, Started):
-        agent.ask(turn)
+        agent.tell(turn)
         microphone.finish()
 
 

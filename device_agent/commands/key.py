@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import credentials
-from ..config.credentials import STORED, credential_names
-from ..config.key_form import LONGEST, flaw, foreign, issuer, short, text_of
+from ..config.credentials import CREDENTIAL_FILE, credential_names
+from ..config.key_form import MAX_KEY_BYTES, issuer, key_flaw, text_of, too_short, wrong_company
 from ..config.load import load
 from ..config.model import Config, ServiceConfig
 from ..core.errors import AgentError, ConfigError
@@ -69,14 +69,14 @@ class Place:
 
     def flaw(self, raw: bytes) -> str:
         """Return why *raw* cannot be the key, as the end of a sentence; "" if it can."""
-        if (wrong := flaw(raw)) or not (self.chosen and self.direct):
+        if (wrong := key_flaw(raw)) or not (self.chosen and self.direct):
             return wrong
-        return foreign(text_of(raw), self.service) or short(text_of(raw), self.service)
+        return wrong_company(text_of(raw), self.service) or too_short(text_of(raw), self.service)
 
     def kept(self) -> bytes:
         """Return the stored key; b"" if it cannot be read."""
         try:
-            return read_stream(self.path, LONGEST)
+            return read_stream(self.path, MAX_KEY_BYTES)
         except OSError:
             return b""
 
@@ -87,7 +87,9 @@ def _place(service: str, settings: Path) -> Place:
     services = (config.service, *config.fallback) if config else ()
     first = services[0] if services else ServiceConfig()
     meant = next((each for each in services if each.name == service), ServiceConfig(service)) if service else first
-    named, unnamed = (credentials.STORE / STORED.format(name) for name in credential_names(meant.name))
+    named, unnamed = (
+        credentials.CREDENTIAL_STORE / CREDENTIAL_FILE.format(name) for name in credential_names(meant.name)
+    )
     return Place(
         named if service or named.exists() else unnamed,  # of the two, the unit prefers the one with the name
         meant.name,
@@ -107,7 +109,7 @@ def _settings(path: Path) -> Config | None:
 
 def _read(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read(LONGEST + 1) if file == "-" else read_stream(Path(file), LONGEST)
+        return sys.stdin.buffer.read(MAX_KEY_BYTES + 1) if file == "-" else read_stream(Path(file), MAX_KEY_BYTES)
     except (OSError, ValueError) as error:
         raise AgentError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -145,7 +147,7 @@ def _store(raw: bytes, place: Place, *, restart: bool) -> int:
 
 def _notes(text: str, place: Place) -> Iterator[str]:
     """Yield what remains to be done before the key is used."""
-    if not place.chosen and (whose := issuer(text)) and foreign(text, place.service):
+    if not place.chosen and (whose := issuer(text)) and wrong_company(text, place.service):
         yield f"It looks like a key of {whose}. If it is, set service.name in {INSTALLED_CONFIG} to that service."
     if not place.wanted:
         other = "another place for this key (api_key_file or token_url)"

@@ -1,34 +1,32 @@
-"""What an API key looks like, and what people put in its place: quotes, its name, half of it, that of another company.
+"""Form of an API key, and mistakes in its place: quotes, a name, a part of it, the key of another company.
 
-Pure. No sentence shows any of the key.
+No message shows any of the key.
 """
 
 from __future__ import annotations
 
 import re
 
-LONGEST = 4096
-"""Bytes of a key file that we are willing to read; the keys of all services are far shorter."""
-SHORTEST = 20
-"""Characters. The keys that the companies give out have 40 and more."""
+MAX_KEY_BYTES = 4096
+"""The keys of all services are far shorter."""
+MIN_KEY_CHARS = 20
+"""The companies give out keys of 40 characters and more."""
 COMPANIES = {"xai": "xAI", "openai": "OpenAI", "ultravox": "Ultravox"}
-"""Those that make up their keys themselves, by the first word of the service; behind a proxy a key may be anything."""
+"""First word of a service -> the company that gives out its keys; a proxy gives out keys of any form."""
 ISSUERS = {"xai-": "xAI", "sk-ant-": "Anthropic", "sk-": "OpenAI", "AIza": "Google", "gsk_": "Groq"}
-"""How a key begins, and who gives out such keys; of two that fit the first is right."""
+"""Beginning of a key -> the company that gives out such keys; the first that fits is right."""
 QUOTES = "\"'`\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
 NAMED = re.compile(r"(export\s+)?\w*(key|token|secret)\w*\s*[=:]\s*[^=\s]", re.IGNORECASE)
 
 
 def text_of(raw: bytes) -> str:
-    """Return what stands in *raw*, without the space around it."""
+    """Return *raw* as text, without the space around it."""
     return raw.decode(errors="replace").strip()
 
 
-def flaw(raw: bytes) -> str:
-    """Return why what stands in *raw* is no key, as the end of a sentence about its place; "" where it may be one.
-
-    A key travels in a header, which must not be torn apart.
-    """
+def key_flaw(raw: bytes) -> str:
+    """Return why *raw* is no key, as the end of a sentence about its place; "" where it may be one. A key travels in a
+    header, so that it has to be one visible word."""
     text = text_of(raw)
     if not text:
         return "is empty; write the key there"
@@ -38,19 +36,19 @@ def flaw(raw: bytes) -> str:
         return "has quotes around the key; keep only the key, without quotes"
     if text.lower().startswith("bearer"):
         return "has the word Bearer in front of the key; keep only the key"
-    if len(raw) > LONGEST or not all("!" <= character <= "~" for character in text):
+    if len(raw) > MAX_KEY_BYTES or not all("!" <= character <= "~" for character in text):
         return "holds more than a key; keep only the key, on one line"
     return ""
 
 
 def issuer(text: str) -> str:
-    """Return the company that gives out keys which begin like *text*; "" where that is not known."""
+    """Return the company whose keys begin like *text*; "" where that is unknown."""
     return next((company for begin, company in ISSUERS.items() if text.startswith(begin)), "")
 
 
-def foreign(text: str, service: str) -> str:
-    """Return why the key *text* is not for the company of *service*, as ``flaw`` does. Ask only about a service at the
-    company's own address: a proxy gives out keys of any form."""
+def wrong_company(text: str, service: str) -> str:
+    """Return why the key *text* is not for the company of *service*, as ``key_flaw`` does; for a service at the address
+    of its company, not for one behind a proxy."""
     wanted = COMPANIES.get(service.partition("-")[0])
     whose = issuer(text)
     if not wanted or whose in ("", wanted):
@@ -58,9 +56,9 @@ def foreign(text: str, service: str) -> str:
     return f"is a key of {whose}, but {service} needs a key of {wanted}"
 
 
-def short(text: str, service: str) -> str:
-    """Return why *text* is too short to be all of a key, as ``foreign`` does."""
+def too_short(text: str, service: str) -> str:
+    """Return why *text* is only a part of a key, as ``wrong_company`` does."""
     company = COMPANIES.get(service.partition("-")[0])
-    if company is None or len(text) >= SHORTEST:
+    if company is None or len(text) >= MIN_KEY_CHARS:
         return ""
     return f"is too short for a key of {company}: was all of it copied?"

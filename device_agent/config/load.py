@@ -1,49 +1,44 @@
-"""A file becomes a configuration."""
+"""Loading of config.yaml: read, parse, check."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
-from . import yaml_schema as schema
-from .model import WORDS, Config
+from .model import SYNONYMS, Config
 from .rules import absences, contradictions
-from .yaml_schema import Places
-
-
-def load(path: str | os.PathLike[str]) -> Config:
-    """Return what the file says, with defaults for what it does not say.
-
-    Raises ConfigError. Its text lists every mistake as ``file:line:column: what is wrong and what to do`` and shows
-    nothing that may be a key. Reads one small file; for any thread.
-    """
-    return understand(read(Path(path)), Path(path))[0]
-
-
-def read(path: Path) -> str:
-    """Return what stands in the file. Raises ConfigError."""
-    return schema.read(path)
-
-
-def understand(text: str, path: Path, *, alone: bool = False) -> tuple[Config, Places]:
-    """Return what *text* says, and where it says so; *path* is where it stands. As ``load``, which reads it as well.
-
-    *alone*: whatever of it this machine does not have just now.
-    """
-    return schema.understand(text, path, Config, contradictions if alone else _all_that_is_wrong, WORDS)
-
-
-def _all_that_is_wrong(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
-    yield from contradictions(config)
-    yield from absences(config)
+from .yaml_schema import Places, Violation, parse_yaml, read_file
 
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """What a file said once, and all of it was right."""
+    """A configuration without mistakes, its text, and where its keys stand there."""
 
     config: Config
     text: str = field(repr=False)
     places: Places = field(repr=False)
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Return the configuration in the file, with defaults for what it leaves out.
+
+    Raises ConfigError. Its text lists every mistake as ``file:line:column: what is wrong and what to do`` and shows
+    nothing that may be a key. Reads one small file; for any thread.
+    """
+    return parse_config(read_file(Path(path)), Path(path)).config
+
+
+def parse_config(text: str, path: Path, *, alone: bool = False) -> LoadedConfig:
+    """Return the configuration in *text*, the content of *path*. Raises ConfigError as ``load`` does.
+
+    *alone*: without a check of what this machine lacks for it.
+    """
+
+    def rules(config: Config) -> Iterable[Violation]:
+        return contradictions(config) if alone else chain(contradictions(config), absences(config))
+
+    config, places = parse_yaml(text, path, Config, rules, SYNONYMS)
+    return LoadedConfig(config, text, places)

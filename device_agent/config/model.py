@@ -1,8 +1,7 @@
-"""What config.yaml may say, and what it means when it says nothing.
+"""Model of config.yaml: one dataclass for each section, one field for each key, with type, limits and default.
 
-The dataclasses are the schema. A field is a key: its type says what may stand there (``| None``: it may be left empty),
-what is ``Annotated`` says the rest, and its default is what the shipped file shows. A new key is one line here and one
-in config.yaml. Keys and tokens are no part of it: see ``credentials``.
+A type with ``| None`` may be left empty; ``Annotated`` adds conditions; the default is what the shipped file shows. A
+new key is one line here and one in config.yaml. API keys and tokens are no part of it: see ``credentials``.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from urllib.parse import urlsplit
 from ..core.actions import Cue
 from ..core.redaction import SECRET_NAME
 from ..services.registry import SERVICES
-from . import yaml_schema as schema
-from .yaml_schema import Must, number, one_of, whole
+from .yaml_schema import Must, Synonyms, number, one_of, whole
 
 
-def _is_address(url: str, *schemes: str) -> bool:
+def is_address(url: str, *schemes: str) -> bool:
+    """Return whether *url* has a host and one of *schemes*, with or without the s of TLS."""
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
@@ -36,7 +35,7 @@ def _is_address(url: str, *schemes: str) -> bool:
 
 
 def _is_host(text: str) -> bool:
-    """Whether *text* can be looked up: some that look like names make the library of the broker fail."""
+    """Return whether *text* can be looked up: some that look like names make paho fail."""
     try:
         return bool(re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:]+", text) and text.encode("idna"))
     except UnicodeError:
@@ -49,7 +48,7 @@ def _has_no_secret(url: str) -> bool:
 
 
 def _stays_near(url: str) -> bool:
-    """Names are looked up, and judged, when the connection is made; here it is about addresses that are numbers."""
+    """Judge an IP address; a name is judged when it is looked up, for the connection."""
     parts = urlsplit(url)
     try:
         address = ipaddress.ip_address(parts.hostname or "")
@@ -64,7 +63,7 @@ def _is_server_tool(tool: Any) -> bool:
 
 
 def _is_object_schema(schema: Any) -> bool:
-    """The assistants take JSON schema as it is; this finds what none of them takes."""
+    """Return whether a service may take *schema*: this finds only what none of them takes."""
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return False
     properties, required = schema.get("properties", {}), schema.get("required", [])
@@ -74,13 +73,13 @@ def _is_object_schema(schema: Any) -> bool:
 
 ADDRESS = (
     Must(
-        "an address that begins with wss:// (or ws:// in your own network)", lambda url: _is_address(url, "ws", "http")
+        "an address that begins with wss:// (or ws:// in your own network)", lambda url: is_address(url, "ws", "http")
     ),
     Must("an address without password, key or token: see service.api_key_file", _has_no_secret),
     Must("a wss:// address, because plain ws:// to a public address can be overheard", _stays_near),
 )
 TOKEN_ADDRESS = (
-    Must("an address that begins with https:// (or http:// in your own network)", lambda url: _is_address(url, "http")),
+    Must("an address that begins with https:// (or http:// in your own network)", lambda url: is_address(url, "http")),
     *ADDRESS[1:],
 )
 SERVER_TOOL = Must("the name of a tool, or its settings with a type", _is_server_tool)
@@ -91,24 +90,24 @@ LANGUAGE = Must(
     lambda tag: bool(re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}", tag)),
     ("no",),  # Norwegian, which YAML takes for something else
 )
-"""As in BCP 47, without the forms that nobody speaks: grandfathered, private, reserved."""
+"""As in BCP 47, without grandfathered, private and reserved tags."""
 EFFORT = one_of("none", "minimal", "low", "medium", "high", "xhigh")
 OVER_HTTP = {"ultravox"}
-"""Services whose address is not that of the connection itself: it is asked for one."""
+"""Services whose URL is asked for the address of each connection."""
 DEVICE = Must("default, a part of a device's name or wav:FILE", lambda text: text != "wav:")
 HOST = Must("a name or an address, without port", _is_host)
 TOPIC = Must("a topic without # and +", lambda text: bool(re.fullmatch(r"[^#+\s/][^#+\s]*[^#+\s/]|[^#+\s/]", text)))
 PIN = whole(0, 27)  # BCM numbers on the 40-pin header
 PULLED_UP = (2, 3)
-"""Pins that the board itself holds high."""
+"""Pins that the board holds high by a resistor."""
 CUES = tuple(cue.value for cue in Cue if cue is not Cue.ALARM)
 ABILITIES = ("volume", "mute", "stop", "alarms", "time")
-"""What the assistant can do on every device; ``tools.device`` says how."""
+"""The groups of built-in tools; see ``tools.builtin``."""
 
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """Who answers."""
+    """The voice service."""
 
     name: Annotated[str, one_of(*SERVICES)] = next(iter(SERVICES))
     url: Annotated[str | None, *ADDRESS] = None
@@ -131,7 +130,7 @@ class ServiceConfig:
 
 @dataclass(frozen=True)
 class TalkConfig:
-    """Which sound is a turn."""
+    """The beginning and the end of a turn."""
 
     start: Literal["button", "voice"] = "button"
     end: Literal["device", "service"] = "device"
@@ -144,7 +143,7 @@ class TalkConfig:
 
 @dataclass(frozen=True)
 class ConnectionConfig:
-    """When there is a connection."""
+    """The connection to the service."""
 
     mode: Literal["on-demand", "always"] = "on-demand"
     idle_s: Annotated[float, number(5, 3600)] = 60
@@ -154,7 +153,7 @@ class ConnectionConfig:
 
 @dataclass(frozen=True)
 class MicrophoneConfig:
-    """What hears."""
+    """The microphone."""
 
     device: Annotated[str, DEVICE] = "default"
     channel: Annotated[int | None, whole(1, 128)] = None
@@ -162,7 +161,7 @@ class MicrophoneConfig:
 
 @dataclass(frozen=True)
 class SpeakerConfig:
-    """What is heard."""
+    """The loudspeaker."""
 
     device: Annotated[str, DEVICE] = "default"
     volume: Annotated[int, whole(0, 100)] = 80
@@ -171,7 +170,7 @@ class SpeakerConfig:
 
 @dataclass(frozen=True)
 class ButtonConfig:
-    """What is pressed."""
+    """The button."""
 
     pin: Annotated[int | None, PIN] = 17
     inverted: bool = False
@@ -179,7 +178,7 @@ class ButtonConfig:
 
 @dataclass(frozen=True)
 class LightConfig:
-    """What is seen."""
+    """The light."""
 
     pin: Annotated[int | None, PIN] = 25
     rgb: tuple[Annotated[int, PIN], ...] = ()
@@ -188,7 +187,7 @@ class LightConfig:
 
 @dataclass(frozen=True)
 class ControlsConfig:
-    """What is turned."""
+    """Controls for volume and mute."""
 
     volume_up: Annotated[int | None, PIN] = None
     volume_down: Annotated[int | None, PIN] = None
@@ -201,14 +200,14 @@ class ControlsConfig:
 
 @dataclass(frozen=True)
 class EchoConfig:
-    """What becomes of our own voice in the microphone."""
+    """Echo cancellation."""
 
     mode: Literal["off", "cancel"] = "off"
 
 
 @dataclass(frozen=True)
 class CuesConfig:
-    """Short sounds."""
+    """Short sounds of the device."""
 
     volume: Annotated[int, whole(0, 100)] = 50
     play: tuple[Annotated[str, one_of(*CUES)], ...] = CUES
@@ -223,14 +222,14 @@ class AlarmsConfig:
 
 @dataclass(frozen=True)
 class MetricsConfig:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
 
     port: Annotated[int | None, whole(1024, 65535)] = None
 
 
 @dataclass(frozen=True)
 class MqttConfig:
-    """The broker of a home."""
+    """The MQTT broker of a home."""
 
     host: Annotated[str | None, HOST] = None
     port: Annotated[int, whole(1, 65535)] = 1883
@@ -244,14 +243,14 @@ class MqttConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is written down."""
+    """The log."""
 
     transcript: Literal["off", "debug", "info"] = "off"
 
 
 @dataclass(frozen=True)
 class ToolConfig:
-    """What the assistant may do on this device: run a command."""
+    """A command on this device that the assistant may run."""
 
     name: Annotated[str, TOOL_NAME]
     description: str
@@ -262,7 +261,7 @@ class ToolConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All of config.yaml."""
+    """The whole of config.yaml."""
 
     service: ServiceConfig = field(default_factory=ServiceConfig)
     fallback: tuple[ServiceConfig, ...] = ()
@@ -284,13 +283,13 @@ class Config:
 
 
 def services_of(config: Config) -> Iterator[tuple[str, ServiceConfig]]:
-    """Yield the services, first choice first, with what they are called in the file."""
+    """Yield the services, first choice first, each with its key in the file."""
     yield "service", config.service
     for index, service in enumerate(config.fallback):
         yield f"fallback[{index}]", service
 
 
-WORDS: schema.Words = {
+SYNONYMS: Synonyms = {
     word: meant
     for words, meant in {
         "mic mike mics input recorder": ("microphone",),
@@ -328,4 +327,4 @@ WORDS: schema.Words = {
     }.items()
     for word in words.split()
 }
-"""What people write, with _ for spaces and hyphens -> what it is called here."""
+"""What owners write, with _ for spaces and hyphens -> the name here."""

@@ -1,4 +1,4 @@
-"""Rules between keys, and what a machine lacks for a configuration."""
+"""Rules between keys, and checks of what the machine lacks for a configuration."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from operator import attrgetter
 from typing import Any
 
-from ..core.errors import ConfigError, missing
-from ..net import tls as trust
+from ..core.errors import ConfigError, install_hint
+from ..net import tls
 from ..services.registry import options, reasons, rules
-from .model import OVER_HTTP, PULLED_UP, Config, MqttConfig, ServiceConfig, ToolConfig, _is_address, services_of
-from .yaml_schema import number, one_of
+from .model import OVER_HTTP, PULLED_UP, Config, MqttConfig, ServiceConfig, ToolConfig, is_address, services_of
+from .yaml_schema import Violation, number, one_of
 
 
-def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what is right alone and wrong together: keys, and a sentence about the first of them."""
+def contradictions(config: Config) -> Iterator[Violation]:
+    """Yield the violations of rules between keys."""
     yield from _shared_pins(config)
     yield from _held_high(config)
     if len(config.light.rgb) not in (0, 3):
-        yield ("light.rgb", "light.rgb"), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
+        yield ("light.rgb",), f"should have three pins, red, green and blue, not {len(config.light.rgb)}"
     if len(config.controls.encoder) not in (0, 2):
-        yield (
-            ("controls.encoder", "controls.encoder"),
-            f"should have two pins, A and B, not {len(config.controls.encoder)}",
-        )
+        yield ("controls.encoder",), f"should have two pins, A and B, not {len(config.controls.encoder)}"
     devices = (config.microphone.device, config.speaker.device)
     files = [os.path.realpath(device[4:]) for device in devices if device.startswith("wav:")]
     if len(files) > len(set(files)):
@@ -35,28 +33,24 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     for path, service in services_of(config):
         for key, sentence in _wrong_service(service):
             yield (f"{path}.{key}", f"{path}.name"), sentence
-        for key, sentence in _wrong_for(service, config.tools):
+        for key, sentence in _wrong_tools_for(service, config.tools):
             yield (key, f"{path}.tools", f"{path}.name"), sentence
-    yield from _shared_names(config.tools)
+    yield from _wrong_tools(config.tools)
     yield from _wrong_broker(config.mqtt)
 
 
-def absences(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield what *config* names and this machine does not have just now: the same key twice, and a sentence about it.
-
-    Files of authorities and programs of tools. Keys are looked for by ``credentials``.
-    """
+def absences(config: Config) -> Iterator[Violation]:
+    """Yield the CA files and the programs of tools that this machine lacks; ``credentials`` looks for keys."""
     named = [*((path, service.ca_file) for path, service in services_of(config)), ("mqtt", config.mqtt.ca_file)]
     for path, ca_file in named:
         try:
             if ca_file:
-                trust.context(ca_file)
+                tls.context(ca_file)
         except ConfigError as error:
-            yield (f"{path}.ca_file", f"{path}.ca_file"), f"cannot be used: {error}"
+            yield (f"{path}.ca_file",), f"cannot be used: {error}"
     for index, tool in enumerate(config.tools):
         if tool.command and not shutil.which(tool.command[0]):
-            key = f"tools[{index}].command"
-            yield (key, key), f"begins with {tool.command[0]}, which is not a program on this machine"
+            yield (f"tools[{index}].command",), f"begins with {tool.command[0]}, which is not a program on this machine"
 
 
 EXTRAS = {
@@ -64,49 +58,45 @@ EXTRAS = {
     "metrics.port": ("metrics", "prometheus_client", "leave it empty"),
     "mqtt.host": ("mqtt", "paho", "leave it empty"),
 }
-"""Key -> the extra of setup.cfg that it may need, its library, and how to do without."""
+"""Key -> the extra of setup.cfg that it may need, the module of its library, and the setting that needs none."""
 
 
 def wanted_extras(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the keys of *config* that need an extra, and which one; the installer asks, too."""
-    wanted = {
-        "echo.mode": config.echo.mode == "cancel",
-        "metrics.port": config.metrics.port is not None,
-        "mqtt.host": bool(config.mqtt.host),
-    }
-    yield from ((key, extra) for key, (extra, _, _) in EXTRAS.items() if wanted[key])
+    """Yield the keys of *config* that need an extra, and its name. The installer uses it as well."""
+    default = Config()  # which needs none
+    for key, (extra, _, _) in EXTRAS.items():
+        if attrgetter(key)(config) != attrgetter(key)(default):
+            yield key, extra
 
 
-def missing_extras(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield the keys that need a library which is not installed, as ``absences`` does."""
+def missing_extras(config: Config) -> Iterator[Violation]:
+    """Yield the keys that need a library which is not installed."""
     for key, extra in wanted_extras(config):
         _, module, without = EXTRAS[key]
         if not _is_installed(module):
-            yield (key, key), f"needs a library: {missing(extra)}; or {without}"
+            yield (key,), f"needs a library: {install_hint(extra)}; or {without}"
 
 
 def _is_installed(module: str) -> bool:
-    """Return whether *module* can be imported. Without importing it: that may take a second."""
+    """Return whether *module* can be imported, without importing it: that may take a second."""
     return sys.modules[module] is not None if module in sys.modules else find_spec(module) is not None
 
 
-def _wrong_broker(mqtt: MqttConfig) -> Iterator[tuple[tuple[str, str], str]]:
+def _wrong_broker(mqtt: MqttConfig) -> Iterator[Violation]:
     if mqtt.password_file and not mqtt.user:
-        yield (
-            ("mqtt.password_file", "mqtt.user"),
-            "has no effect without mqtt.user; set it to the name that this password belongs to",
-        )
+        keys = ("mqtt.password_file", "mqtt.user")
+        yield keys, "has no effect without mqtt.user; set it to the name that this password belongs to"
     if mqtt.ca_file and not mqtt.tls:
         yield ("mqtt.ca_file", "mqtt.tls"), "has no effect without mqtt.tls: true"
 
 
-def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield the keys of pins that another key has taken."""
+def _shared_pins(config: Config) -> Iterator[Violation]:
+    """Yield the pins that are used twice."""
     controls, light = config.controls, config.light
     claims = [
         ("button.pin", config.button.pin),
         *[("light.rgb", pin) for pin in light.rgb],
-        ("light.pin", None if light.rgb else light.pin),  # which light.rgb takes the place of
+        ("light.pin", None if light.rgb else light.pin),  # light.rgb replaces it
         ("controls.volume_up", controls.volume_up),
         ("controls.volume_down", controls.volume_down),
         *[("controls.encoder", pin) for pin in controls.encoder],
@@ -117,14 +107,14 @@ def _shared_pins(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         if pin is None:
             continue
         if taken.get(pin) == key:
-            yield (key, key), f"has {pin} twice; give each a pin of its own"
+            yield (key,), f"has {pin} twice; give each a pin of its own"
         elif pin in taken:
             yield (key, taken[pin]), f"and {taken[pin]} are both {pin}; give each a pin of its own"
         taken.setdefault(pin, key)
 
 
-def _held_high(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield the pins that should be low at rest and never are."""
+def _held_high(config: Config) -> Iterator[Violation]:
+    """Yield the inverted pins that the board holds high."""
     button, controls = config.button, config.controls
     louder = ("controls.volume_inverted", controls.volume_inverted)
     for key, pin, (inverted, so) in (
@@ -138,10 +128,10 @@ def _held_high(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
-    """Yield what does not fit the service that is named: a key, and a sentence about it."""
+    """Yield each key that does not fit the service, and a sentence about it."""
     cls, known, name = rules(service.name, service.dialect), options(service.name), service.name
     scheme = "http" if name in OVER_HTTP else "ws"
-    if service.url and not _is_address(service.url, scheme):
+    if service.url and not is_address(service.url, scheme):
         yield "url", f"should begin with {scheme}s:// for {name}"
     yield from _wrong_together(service)
     yield from _wrong_speech(service, cls)
@@ -154,12 +144,12 @@ def _wrong_service(service: ServiceConfig) -> Iterator[tuple[str, str]]:
 
 
 def _called(service: ServiceConfig) -> str:
-    """Return what a service is called in a sentence about what it takes."""
+    """Return the name of a service in a sentence about its options."""
     return f"{service.name} with dialect {service.dialect}" if service.name == "litellm" else service.name
 
 
 def _wrong_speech(service: ServiceConfig, cls: Any) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong about how the model is to think and to speak. *cls* has the rules."""
+    """Yield what is wrong with reasoning and speed. *cls* has the rules."""
     if service.reasoning and cls.efforts and service.reasoning not in cls.efforts:
         yield "reasoning", f"should be {one_of(*cls.efforts).wish} for {_called(service)}, not {service.reasoning}"
     model = service.model or cls.model
@@ -170,8 +160,8 @@ def _wrong_speech(service: ServiceConfig, cls: Any) -> Iterator[tuple[str, str]]
         yield "speed", f"should be {number(low, high).wish} for {_called(service)}, not {service.speed:g}"
 
 
-def _wrong_for(service: ServiceConfig, tools: tuple[ToolConfig, ...]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with tools of this device for the sake of one service: a key, and a sentence about it."""
+def _wrong_tools_for(service: ServiceConfig, tools: tuple[ToolConfig, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each key of the tools of this device that does not fit the service, and a sentence about it."""
     cls = rules(service.name, service.dialect)
     kinds = [tool["type"] if isinstance(tool, dict) else tool for tool in service.tools]
     taken = {name: kind for kind in kinds for name in cls.reserved.get(kind, ())}
@@ -200,11 +190,10 @@ def _wrong_server_tool(tool: Any, known: Mapping[str, tuple[str, ...]], service:
     return f"has {settings['type']} without {' and '.join(absent)}" if absent else ""
 
 
-def _shared_names(tools: tuple[ToolConfig, ...]) -> Iterator[tuple[tuple[str, str], str]]:
+def _wrong_tools(tools: tuple[ToolConfig, ...]) -> Iterator[Violation]:
     names = [tool.name for tool in tools]
     for index, tool in enumerate(tools):
-        here = f"tools[{index}]"
         if tool.name in names[:index]:
-            yield (f"{here}.name", f"{here}.name"), f"is {tool.name} again; give each tool a name of its own"
+            yield (f"tools[{index}].name",), f"is {tool.name} again; give each tool a name of its own"
         if not tool.command:
-            yield (f"{here}.command", f"{here}.command"), "is empty; it should begin with a program of this machine"
+            yield (f"tools[{index}].command",), "is empty; it should begin with a program of this machine"

@@ -1,4 +1,4 @@
-"""``device-agent config``: the configuration as it was understood, and where each value comes from. Never a key."""
+"""``device-agent config``: the configuration in use and the origin of each value, without keys."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from ..core.errors import ConfigError
 from ..core.redaction import MASK, masked
 from .credentials import key_and_place
 from .diff import leaves
-from .load import read, understand
+from .load import parse_config
 from .model import Config, services_of
-from .yaml_schema import Places, written
+from .yaml_schema import Places, read_file, to_yaml
 
-DEFAULT = "default"
 COLUMN = 44
-"""Where the remarks begin, if there is room."""
+"""The column of the remarks, if there is room."""
 
 
 def as_yaml(path: Path) -> str:
     """Return a whole config.yaml, with a remark behind each value. Raises ConfigError."""
-    config, places = understand(read(path), path)
-    keys = {section: f"  # its key: {said}" for section, said in _keys(config)}
-    return "\n".join((f"# {path}", *_section(config, places, path.name, "", "", keys))) + "\n"
+    loaded = parse_config(read_file(path), path)
+    keys = {section: f"# its key: {said}" for section, said in _keys(loaded.config)}
+    return "\n".join((f"# {path}", *_section(loaded.config, loaded.places, path.name, "", "", keys))) + "\n"
 
 
 def as_json(path: Path) -> str:
-    """Return the same for machines. Raises ConfigError."""
-    config, places = understand(read(path), path)
+    """Return the same as JSON. Raises ConfigError."""
+    loaded = parse_config(read_file(path), path)
     found = {
         "file": str(path.absolute()),
-        "values": masked(config),
-        "origins": {key: _origin(key, places, str(path)) for key, _ in leaves(config)},
-        "keys": dict(_keys(config)),
+        "values": masked(loaded.config),
+        "origins": {key: _origin(key, loaded.places, str(path)) for key, _ in leaves(loaded.config)},
+        "keys": dict(_keys(loaded.config)),
     }
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
@@ -54,18 +53,18 @@ def _section(section: Any, places: Places, file: str, path: str, indent: str, ke
                 yield f"{indent}  - {first.strip()}"
                 yield from rest
         else:
-            line = f"{indent}{each.name}: {written(masked(value))}".rstrip()
+            line = f"{indent}{each.name}: {to_yaml(masked(value))}".rstrip()
             yield f"{line:{COLUMN}}  # {_origin(key, places, file)}"
     if path in keys:
-        yield f"{indent}{keys[path].strip()}"
+        yield f"{indent}{keys[path]}"
 
 
 def _origin(key: str, places: Places, file: str) -> str:
-    return f"{file}:{places[key][0]}" if key in places else DEFAULT
+    return f"{file}:{places[key][0]}" if key in places else "default"
 
 
 def _keys(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the services, and where the key of each comes from, or why there is none."""
+    """Yield each service, and where its key comes from, or why there is none."""
     for section, service in services_of(config):
         try:
             secret, place = key_and_place(service, config.service)

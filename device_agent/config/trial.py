@@ -1,7 +1,7 @@
-"""Counts how often the process has ended while a configuration was on trial: one that crashes it is not tried for ever.
+"""Trial: counts how often the process has ended while a configuration was on trial.
 
-A crash inside a driver, a kill for want of memory and the watchdog leave no time to say anything, so that a trial is
-noted before it begins, and struck out when it is over.
+A crash in a driver, the watchdog and a kill for want of memory leave no time to note anything, so the note is written
+before a trial and removed after it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from pathlib import Path
 
 from ..runtime.atomic_file import read_whole, replace_whole
 
-MOST = 3
-"""So many ends in the middle of its trial are enough for one configuration; a power cut is one, too."""
-LARGEST = 200
+MAX_CRASHES = 3
+"""A configuration is given up after so many; a power cut counts as well."""
+MAX_NOTE_BYTES = 200
 
 
 class Trial:
-    """The note is in *path*. All methods wait for the disk, and never raise: without a disk nothing is counted."""
+    """Keeps its note in *path*. All methods wait for the disk and never raise: where it fails, nothing is counted."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def begin(self, text: str) -> int:
-        """The configuration *text* is on trial from now on. Return how often the process has ended in a trial of it."""
+        """Start a trial of the configuration *text*; return how often the process has ended during one."""
         digest = sha256(text.encode(errors="replace")).hexdigest()
         noted = self._noted(digest)
         with suppress(OSError):
@@ -32,13 +32,13 @@ class Trial:
         return noted
 
     def over(self) -> None:
-        """It is over, however it went: the process lives."""
+        """End the trial, with whatever result: the process lives."""
         with suppress(OSError):
             self._path.unlink()
 
     def _noted(self, digest: str) -> int:
         with suppress(OSError, ValueError):
-            noted, count = read_whole(self._path, LARGEST).decode().split()
+            noted, count = read_whole(self._path, MAX_NOTE_BYTES).decode().split()
             if noted == digest and count.isascii() and count.isdigit():
-                return min(int(count), MOST)
+                return min(int(count), MAX_CRASHES)
         return 0

@@ -1,0 +1,1 @@
+"""Vocabulary and decisions: errors, events, actions, the conversation state machine, redaction of secrets."""

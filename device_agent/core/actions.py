@@ -1,4 +1,4 @@
-"""What the conversation asks for: actions, and what they are about."""
+"""Actions: what the conversation state machine asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something the conversation wants done."""
+    """Base of every action."""
 
 
 class GateMode(Enum):
@@ -22,41 +22,31 @@ class GateMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SetGateMode(Action):
-    """From now on this may open the gate."""
+    """Change what may open the gate."""
 
-    attention: GateMode
+    mode: GateMode
 
 
 class OpenGate(Action):
-    """Let the microphone through: the button went down."""
-
-    __slots__ = ()
+    """Begin a turn: the button went down."""
 
 
 class CloseGate(Action):
-    """The turn is over, whatever the button and the microphone say."""
-
-    __slots__ = ()
+    """End the turn, whatever the button and the microphone say."""
 
 
 class ForgetTurn(Action):
-    """Throw away what waits to be sent: nobody waits for the answer any more."""
-
-    __slots__ = ()
+    """Discard what waits to be sent: its answer is not wanted any more."""
 
 
 class InterruptReply(Action):
-    """Silence the loudspeaker now, forget what is left of the reply, and tell the service."""
-
-    __slots__ = ()
+    """Silence the loudspeaker now, discard the rest of the reply, and tell the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelReply(Action):
-    """The part of ``InterruptReply`` that goes to the service, behind whatever waits to be sent.
-
-    *heard_ms* of *reply* left the loudspeaker; the assistant had better not believe that more of it was heard.
-    """
+    """The part of ``InterruptReply`` that goes to the service, behind what waits to be sent: *heard_ms* of *reply* were
+    heard, so that the assistant assumes no more than that."""
 
     reply: str = ""
     heard_ms: int = 0
@@ -64,9 +54,8 @@ class CancelReply(Action):
 
 @dataclass(frozen=True, slots=True)
 class ToolResult(Action):
-    """The answer to a ``ToolCall``. *output* is JSON as text; *failed* says that it tells of an error, *quiet* that the
-    assistant had better say nothing about it. *name* and *arguments* are those of the call, for a connection that does
-    not know it."""
+    """The answer to a ``ToolCall``. *output* is JSON as text; *failed*: it is an error; *quiet*: the assistant should
+    not speak about it. *name* and *arguments* are those of the call, for a connection that does not know the call."""
 
     call: str
     output: str
@@ -78,26 +67,22 @@ class ToolResult(Action):
 
 @dataclass(frozen=True, slots=True)
 class Connect(Action):
-    """A connection is needed: make one if there is none. What is *asked* for is made now; for speech that opened the
-    gate by itself, and may be a television, no pause and no refusal is cut short."""
+    """Make a connection if there is none. If a user *asked*, now; for speech that opened the gate by itself, which may
+    be a television, only after the pause that follows a failure or a refusal."""
 
     asked: bool = True
 
 
 class ReleaseConnection(Action):
-    """The connection may stay, but nobody needs another one if it breaks."""
-
-    __slots__ = ()
+    """Keep the connection, but do not replace it if it breaks."""
 
 
 class HangUp(Action):
-    """Nobody has needed the connection for a while."""
-
-    __slots__ = ()
+    """Close the connection: it has been idle for long enough."""
 
 
 class Cue(Enum):
-    """A short sound that says something without words."""
+    """A short sound with a meaning."""
 
     LISTENING = "listening"
     """The button was pressed: speak."""
@@ -108,21 +93,21 @@ class Cue(Enum):
     FAILED = "failed"
     """There will be no answer."""
     OFFLINE = "offline"
-    """The turn could not be sent: there is no network, or nobody at its other end."""
+    """The turn could not be sent: no network, or no server."""
     REFUSED = "refused"
-    """The service does not want us: key, plan or quota."""
+    """The service refuses the device: key, plan or quota."""
     TROUBLE = "trouble"
-    """There is no microphone; or somebody speaks to a device without one."""
+    """A sound device is missing, or a turn was begun without a microphone."""
     CAP = "cap"
     """The minutes of today are used up."""
     MUTED = "muted"
-    """The microphone was switched off, or is still off."""
+    """The microphone was switched off, or still is."""
     UNMUTED = "unmuted"
-    """The microphone hears again."""
+    """The microphone is on again."""
     VOLUME = "volume"
-    """So loud it is now."""
+    """The volume as it is now."""
     ALARM = "alarm"
-    """A timer ran out, or it is the time of an alarm; again and again."""
+    """A timer or an alarm is due; repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +118,11 @@ class Play(Action):
 
 
 class StartAlarm(Action):
-    """Play the sound of an alarm until ``StopAlarm``."""
-
-    __slots__ = ()
+    """Repeat the sound of an alarm until ``StopAlarm``."""
 
 
 class StopAlarm(Action):
-    """No alarm rings any more."""
-
-    __slots__ = ()
+    """Stop the alarm that rings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +140,4 @@ class Show(Action):
 
 
 class Finish(Action):
-    """Everything that could be heard has been answered: end the process with status 0."""
-
-    __slots__ = ()
+    """End the process with status 0: the microphone was a file, and all of it has been answered."""

@@ -1,8 +1,7 @@
-"""The words the threads speak to each other: what happened, and what to do about it.
+"""Events: what happened, told to the main thread through the inbox.
 
-Every word is a frozen dataclass; the type is the tag and ``match`` is the dispatch. One that says no more than its name
-is that by its base: to decorate it takes half a millisecond of each start, and there are many. No word carries a time:
-who reads an event reads the clock.
+Each is a frozen dataclass, dispatched by its type. One without fields inherits that from its base: to decorate it would
+take half a millisecond of each start. No event carries a time; the main thread reads the clock.
 """
 
 from __future__ import annotations
@@ -20,16 +19,14 @@ class Port(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. It goes into the inbox."""
+    """Base of every event."""
 
 
-# What the user does ---------------------------------------------------------------------------------------------------
+# The user -------------------------------------------------------------------------------------------------------------
 
 
 class Pressed(Event):
     """The button went down."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +34,49 @@ class Released(Event):
     """The button came up."""
 
     tapped: bool = False
-    """It had gone down only a moment before."""
+    """Whether it had gone down only a moment before."""
 
 
 class TalkStarted(Event):
-    """The gate opened: a turn begins, its sound follows. No reply asked for earlier is wanted any more."""
-
-    __slots__ = ()
+    """The gate opened: a turn begins, its sound follows. Earlier replies are not wanted any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TalkEnded(Event):
-    """The gate closed: the turn is complete. Its last *silence* seconds were the wait for more speech."""
+    """The gate closed: the turn is complete. *silence* is how many seconds it has waited for more speech."""
 
     silence: float = 0.0
 
 
 class NoSpeech(Event):
-    """The gate was opened and nobody spoke: the turn is to be forgotten."""
-
-    __slots__ = ()
+    """The gate was open and heard no speech: the turn is to be discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextTurn(Event):
-    """A whole turn, typed instead of spoken."""
+    """A whole turn as text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement(TextTurn):
-    """A turn of an automation, that wants *exact* said word for word. *text* asks an assistant to do so, where the
-    service cannot be made to."""
+    """A request of an automation to say *exact* word for word. *text* asks the assistant to do so, for services without
+    a command for that."""
 
     exact: str
 
 
 @dataclass(frozen=True, slots=True)
 class AudioTurn(Event):
-    """A whole turn that was recorded before: s16le mono at the service's rate."""
+    """A whole recorded turn: s16le mono at the rate of the service."""
 
     pcm: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeAsked(Event):
-    """Somebody wants another volume: *percent*, or so much more than now."""
+    """The volume is to be *percent*, or changed *by* so many percent."""
 
     percent: int | None = None
     by: int = 0
@@ -91,52 +84,42 @@ class VolumeAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class MuteAsked(Event):
-    """Somebody wants the microphone to hear nothing, or to hear again; None: the other way round than now."""
+    """The microphone is to be muted or unmuted; None: toggled."""
 
     muted: bool | None = None
 
 
 class Muted(Event):
-    """From now on the microphone is to hear nothing."""
-
-    __slots__ = ()
+    """The microphone is muted from now on."""
 
 
 class Unmuted(Event):
-    """The microphone may hear again."""
-
-    __slots__ = ()
+    """The microphone is unmuted from now on."""
 
 
 class StopAsked(Event):
-    """Somebody wants silence: of a reply, of an alarm that rings, of what is still to come of the answer."""
-
-    __slots__ = ()
+    """The reply, the rest of its answer, or the alarm that rings is to stop."""
 
 
-Speech = TalkStarted | TalkEnded | NoSpeech | TextTurn | AudioTurn | bytes  # an Announcement is one of Words
-"""What goes up: ``TalkStarted``, sound (s16le mono at the service's rate), then ``TalkEnded`` or ``NoSpeech``; or a
+Speech = TalkStarted | TalkEnded | NoSpeech | TextTurn | AudioTurn | bytes  # an Announcement is a TextTurn
+"""What goes to the service: ``TalkStarted``, sound (s16le mono at its rate), then ``TalkEnded`` or ``NoSpeech``; or a
 turn in one piece."""
 
 
-# What the service does ------------------------------------------------------------------------------------------------
+# The service ----------------------------------------------------------------------------------------------------------
 
 
 class TurnAcknowledged(Event):
-    """The service acknowledged that it has the whole turn."""
-
-    __slots__ = ()
+    """The service acknowledged the whole turn."""
 
 
 class TurnEndedByService(Event):
-    """The service itself decided that the user has finished (``talk.end: service``)."""
-
-    __slots__ = ()
+    """The service decided that the user has finished (``talk.end: service``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserText(Event):
-    """What the user said, as the service understood it so far. Replaces what came before for this *item*."""
+    """The transcript of what the user said so far; it replaces the earlier one of this *item*."""
 
     item: str
     text: str
@@ -152,7 +135,7 @@ class ReplyStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudio(Event):
-    """A piece of a reply, s16le mono at the service's rate. It goes to the playback, never into the inbox."""
+    """A piece of a reply, s16le mono at the rate of the service. Goes to the playback buffer, never into the inbox."""
 
     reply: str
     pcm: bytes
@@ -160,7 +143,7 @@ class ReplyAudio(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyText(Event):
-    """The next few words of a reply."""
+    """The next words of a reply."""
 
     reply: str
     text: str
@@ -168,9 +151,8 @@ class ReplyText(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded(Event):
-    """The service has sent all of a reply; it may play for a long time yet. *problem* is why it is not whole; *more*
-    says that the assistant will go on, in another reply, when it has the answers of its tools; *silent* that it is
-    complete, and that nothing of it can be heard although the user waits for an answer: words alone, or nothing."""
+    """The service has sent all of a reply, which may play on. *problem* is why it is incomplete. *more*: another reply
+    follows when the tools have answered. *silent*: it is complete and has no sound, although an answer is awaited."""
 
     reply: str
     problem: str = ""
@@ -179,21 +161,19 @@ class ReplyEnded(Event):
 
 
 class ReplyProgress(Event):
-    """The service works on the answer: it may be waited for longer. At most one a second."""
-
-    __slots__ = ()
+    """The service works on the answer, which prolongs the wait for it. At most one a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyWithdrawn(Event):
-    """The service takes back what it sent of a reply: no more of it is to be heard."""
+    """The service withdrew a reply: the rest of it is not to be played."""
 
     reply: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall(Event):
-    """The assistant asks for a tool of this device. *call* names the request, *arguments* is a JSON object as text."""
+    """The assistant calls a tool of this device. *call* is the id, *arguments* a JSON object as text."""
 
     call: str
     name: str
@@ -202,24 +182,24 @@ class ToolCall(Event):
 
 @dataclass(frozen=True, slots=True)
 class ServiceError(Event):
-    """The service complains, and lives on."""
+    """The service reported an error that does not end the session."""
 
     message: str
 
 
-# What the link does ---------------------------------------------------------------------------------------------------
+# The link -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LinkUp(Event):
-    """The service is ready to hear us; *service* is which one, and where, for people."""
+    """The session is ready. *service* is its name and place, to be shown."""
 
     service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkDown(Event):
-    """The connection is gone or did not come about; the link tries again in *retry_in* seconds."""
+    """The connection failed or broke; the link tries again in *retry_in* seconds."""
 
     reason: str
     retry_in: float
@@ -228,53 +208,46 @@ class LinkDown(Event):
 class LinkIdle(Event):
     """There is no connection, and none is needed."""
 
-    __slots__ = ()
-
 
 @dataclass(frozen=True, slots=True)
 class Refused(Event):
-    """No service takes us now: they refused us, or asked us to stay away for longer than a turn waits. The link tries
-    again when it is asked for; for speech alone, or where it always keeps a connection, not before *retry_in* seconds.
-    """
+    """Every service refuses the device, or asked for a longer pause than a turn waits. The link tries again when a user
+    asks; for speech alone, or to keep a connection always, after *retry_in* seconds."""
 
     reason: str
     retry_in: float
 
 
 class InterruptConfirmed(Event):
-    """The link took a ``CancelReply``: what it told before belongs to the dead reply, what comes after does not."""
-
-    __slots__ = ()
+    """The link took a ``CancelReply``: its events so far are about the cancelled reply, later ones are not."""
 
 
-# What the device does -------------------------------------------------------------------------------------------------
+# The device -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceReady(Event):
-    """A *worker* has opened its device."""
+    """The *worker* has opened its device."""
 
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneLost(Event):
-    """The microphone cannot be opened, or read any more."""
+    """The microphone cannot be opened or read."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakerLost(Event):
-    """The loudspeaker cannot be opened, or written to any more."""
+    """The loudspeaker cannot be opened or written to."""
 
     reason: str
 
 
 class Started(Event):
-    """Every device is open, or known to be lost."""
-
-    __slots__ = ()
+    """Each sound device is open or known to be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,62 +265,50 @@ class PlaybackEnded(Event):
 
 
 class MicrophoneEnded(Event):
-    """The microphone was a file, and the file is over."""
-
-    __slots__ = ()
+    """The microphone is a file, and its end was reached."""
 
 
 class DeadlinePassed(Event):
-    """The conversation's own deadline passed."""
-
-    __slots__ = ()
+    """The deadline of the conversation passed."""
 
 
 class DailyLimitReached(Event):
-    """There may be no connection any more today."""
-
-    __slots__ = ()
+    """The minutes of connection that a day may have are used up."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmDue(Event):
-    """A timer ran out, or it is the time of an alarm. *name* is what the user calls it, maybe nothing."""
+    """A timer or an alarm is due. *name* is what the user calls it, "" for nothing."""
 
     name: str
 
 
 class RingEnded(Event):
-    """An alarm has rung for as long as it may."""
-
-    __slots__ = ()
+    """An alarm has rung for the longest time allowed."""
 
 
 class WakeUp(Event):
-    """A signal came: time to look at the world.
+    """A signal came: check everything now.
 
-    Every signal handler of Python's has to put an event into the inbox. One that returns when the wait for events was
-    to be over leaves it waiting for ever (``SimpleQueue.get`` takes the time that is left, then negative, for none).
+    Every signal handler has to put an event into the inbox. After one that returns just when the wait for events should
+    end, ``SimpleQueue.get`` takes the remaining, then negative time for no timeout, and waits for ever.
     """
-
-    __slots__ = ()
 
 
 class ConfigApplied(Event):
-    """What config.yaml says is what the device does."""
-
-    __slots__ = ()
+    """config.yaml is in use as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRejected(Event):
-    """What config.yaml says cannot be, and *reason* is why, a line for each mistake: the device does as before."""
+    """config.yaml cannot be used; *reason* has a line for each mistake. The previous settings stay in use."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCrashed(Event):
-    """An error nobody expected escaped from a worker."""
+    """An unexpected error ended a worker."""
 
     worker: str
     error: BaseException
@@ -355,9 +316,6 @@ class WorkerCrashed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ShutdownRequested(Event):
-    """Somebody wants the process to end: *by* is the name of a signal."""
+    """The process is to end. *by* is the name of a signal."""
 
     by: str
-
-
-# What the conversation asks for ---------------------------------------------------------------------------------------

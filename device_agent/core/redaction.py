@@ -1,4 +1,4 @@
-"""Secrets, and what removes them from texts and settings."""
+"""Secrets, and their removal from texts and settings."""
 
 from __future__ import annotations
 
@@ -14,36 +14,34 @@ SECRET = re.compile(
     r"(?:sk|ek|pk)[-_](?=\S*\d)[\w-]{16,}(?!\S)|xai-\w{16}|(?i:bearer)\s+\S{6,}\Z",
     re.ASCII,
 )
-"""What a key of a service looks like: one word, long, with a digit; a voice sk-SK-LukasNeural or a device PK-910H is
-none."""
+"""An API key: one long word with a digit. A voice sk-SK-LukasNeural or a device PK-910H is none."""
 
 SUSPECT = re.compile(r"bearer\s|(sk|ek|pk)-\w{4}|xai-\w{16}", re.IGNORECASE)
-"""What may be one, and is not repeated in a message."""
+"""What may be an API key, and is not repeated in a message."""
 
 SECRET_NAME = re.compile(r"key|token|secret|passw|auth|bearer|credential", re.IGNORECASE)
-"""What people call them."""
+"""A name of a setting that holds a secret."""
 
 MASK = "***"
-"""What is shown in their place."""
+"""Shown in place of a secret."""
 
 
 def masked(value: Any) -> Any:
-    """Return *value* as JSON knows it, without what is called like a key: the settings of a tool may hold one."""
+    """Return *value* as JSON types, with MASK for texts whose name says secret: the settings of a tool may hold one."""
     if is_dataclass(value):
         return {each.name: masked(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):
-        return {name: MASK if _is_secret(name, each) else masked(each) for name, each in value.items()}
+        return {
+            name: MASK if isinstance(each, str) and SECRET_NAME.search(name) else masked(each)
+            for name, each in value.items()
+        }
     if isinstance(value, tuple | list):
         return [masked(each) for each in value]
     return value
 
 
-def _is_secret(name: str, value: Any) -> bool:
-    return isinstance(value, str) and bool(SECRET_NAME.search(name))
-
-
 class Secret:
-    """A text that is shown by ``reveal`` alone: printing, formatting and logging say ``***``, pickling is refused."""
+    """A text that only ``reveal`` returns. Printing, formatting and logging show ``***``; pickling is refused."""
 
     __slots__ = ("_value",)
 
@@ -51,17 +49,17 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the text: to show it to the service, and for nothing else."""
+        """Return the text, to send it to the service."""
         return self._value
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     def __str__(self) -> str:
-        return "***"
+        return MASK
 
     def __format__(self, spec: str) -> str:
-        return "***"
+        return MASK
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret must not be stored or copied")
@@ -73,29 +71,24 @@ class Secret:
         return hash((Secret, self._value))
 
 
-MOST_QUOTED = 200
-"""Characters of what a stranger says that are repeated."""
+MAX_QUOTED_CHARS = 200
+"""How many characters of a text from outside are repeated."""
 
-SHORTEST_SECRET, LONGEST_WORD = 4, 16
-"""Characters: what is shorter in a header is no key, and what is shorter in a URL no credential but a path."""
+MIN_SECRET_CHARS, MAX_PLAIN_URL_CHARS = 4, 16
+"""A shorter word of a header is no key; a part of a URL up to this length is a path, no credential."""
 
 
 def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
-    """Return what is said to a service and may never be repeated: the words of headers, and what is long in a URL."""
+    """Return what a request may hold that is secret, longest first: words of its headers, long parts of its URL."""
     parts = urlsplit(url)
-    words = [word for value in headers.values() for word in value.split() if word != "Bearer"]
-    return sorted(
-        [
-            *(word for word in words if len(word) >= SHORTEST_SECRET),
-            *(part for part in (parts.path, parts.query, *parts.path.split("/")) if len(part) > LONGEST_WORD),
-        ],
-        key=len,
-        reverse=True,
-    )
+    words = (word for value in headers.values() for word in value.split())
+    found = [word for word in words if word != "Bearer" and len(word) >= MIN_SECRET_CHARS]
+    found += [part for part in (parts.path, parts.query, *parts.path.split("/")) if len(part) > MAX_PLAIN_URL_CHARS]
+    return sorted(found, key=len, reverse=True)
 
 
 def quoted(text: str, hide: Iterable[str] = ()) -> str:
-    """Return what a stranger said: in one line, not too long, and without what must not be repeated."""
+    """Return *text* from outside as one short line, without the secrets in *hide*."""
     for secret in hide:
-        text = text.replace(secret, "***")
-    return printable(" ".join(text[: 4 * MOST_QUOTED].split()))[:MOST_QUOTED]
+        text = text.replace(secret, MASK)
+    return printable(" ".join(text[: 4 * MAX_QUOTED_CHARS].split()))[:MAX_QUOTED_CHARS]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from ..config.yaml_schema import written
+from ..config.yaml_schema import to_yaml
 from ..core.printable import printable
 from ..hardware.portaudio_host import SoundDevice
 
@@ -38,7 +38,7 @@ def listed(found: Sequence[SoundDevice]) -> Iterator[str]:
         yield ""
         yield f"{device.name}: {', '.join(filter(None, ways))}"
         yield f"    at {rates}" if rates else "    at no usable rate: another program uses it, or it cannot be used"
-        choice = written({"device": _lasting(device.name, names)})
+        choice = to_yaml({"device": _lasting(device.name, names)})
         keys = (("microphone", device.inputs), ("speaker", device.outputs))
         yield from (f"    {key}: {choice}" for key, channels in keys if channels)
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.errors import ConfigError, missing
+from ..core.errors import ConfigError, install_hint
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class _WebRtc:
         except Exception as error:  # an ImportError, or whatever its parts raise where they do not fit together
             raise ConfigError(
                 f"echo.mode is cancel, but the echo canceller does not start ({error}); "
-                f"{missing('echo')} (64 bit only), or set echo.mode to off"
+                f"{install_hint('echo')} (64 bit only), or set echo.mode to off"
             ) from error
 
     def cancel(self, played: bytes, heard: bytes) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..config.model import MqttConfig
-from ..core.errors import ConfigError, missing
+from ..core.errors import ConfigError, install_hint
 from ..core.events import Event
 from ..core.redaction import Secret
 from ..core.status_snapshot import StatusSnapshot
@@ -25,7 +25,7 @@ try:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 except ImportError as error:
-    raise ConfigError(f"mqtt.host needs a library: {missing('mqtt')}, or leave it empty") from error
+    raise ConfigError(f"mqtt.host needs a library: {install_hint('mqtt')}, or leave it empty") from error
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ..core.conversation import MOODS
-from ..core.errors import ConfigError, missing
+from ..core.errors import ConfigError, install_hint
 from ..core.status_snapshot import StatusSnapshot
 from ..core.transition import Transition
 
@@ -22,7 +22,7 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, StateSetMetricFamily
     from prometheus_client.exposition import make_wsgi_app
 except ImportError as error:
-    raise ConfigError(f"metrics.port needs a library: {missing('metrics')}, or leave it empty") from error
+    raise ConfigError(f"metrics.port needs a library: {install_hint('metrics')}, or leave it empty") from error
 
 log = logging.getLogger(__name__)
 

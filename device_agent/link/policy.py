@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from ..core.conversation import REFUSED_S, SENDING, patience
+from ..core.conversation import REFUSED_S, SENDING, state_timeouts
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import LinkDown, LinkIdle, Refused
 from .backoff import BACKOFF_FIRST_S, MAX_DOUBLINGS, backoff, idle_backoff
@@ -24,7 +24,7 @@ DIAL_TIMEOUT_S = 10.0
 """For a connect, from the look-up of the name to the answer of the handshake."""
 ALTERNATIVE_TIMEOUT_S = 4.0
 """For a connect, and then for the greeting, where another service or the old connection can be used instead."""
-TURN_CONNECT_TIMEOUT_S = patience()[SENDING]
+TURN_CONNECT_TIMEOUT_S = state_timeouts()[SENDING]
 """How long a turn waits for a connection. Where no service may be connected to for longer, it is refused at once."""
 MAX_REQUESTED_PAUSE_S = 1.0
 """For a request, which is given up after TURN_CONNECT_TIMEOUT_S: so there are few pauses."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.app.early import MOST, EarlyInput, left_over
+from device_agent.app.early import MAX_EARLY_TURNS, EarlyInput, take_user_events
 from device_agent.core.events import (
     Announcement,
     AudioTurn,
@@ -57,10 +57,13 @@ def test_what_does_not_wait_is_not_kept(event):
 
 def test_there_is_a_bound():
     early = EarlyInput()
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_EARLY_TURNS):
         early.keep(TextTurn(str(number)))
         early.keep(Pressed())
-    assert early.take() == [*(TextTurn(str(number)) for number in range(2 * MOST, 3 * MOST)), Pressed()]
+    assert early.take() == [
+        *(TextTurn(str(number)) for number in range(2 * MAX_EARLY_TURNS, 3 * MAX_EARLY_TURNS)),
+        Pressed(),
+    ]
 
 
 PEOPLE: list[Event] = [Pressed(), TAP, VolumeAsked(by=5), MuteAsked(None), TextTurn("x"), ShutdownRequested("SIGTERM")]
@@ -72,5 +75,5 @@ def test_another_device_hears_of_people_and_not_of_the_parts_of_the_last(events)
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     for event in events:
         inbox.put(event)
-    assert list(left_over(inbox)) == [event for event in events if event in PEOPLE]
+    assert list(take_user_events(inbox)) == [event for event in events if event in PEOPLE]
     assert inbox.empty()

@@ -22,7 +22,7 @@ from device_agent.app.assembly import Ports, build_device
 from device_agent.app.daemon import Daemon
 from device_agent.app.device import Device
 from device_agent.app.factories import open_services
-from device_agent.app.reconfigure import ANEW, begins_anew, retune
+from device_agent.app.reconfigure import REBUILD_KEYS, needs_rebuild, retune
 from device_agent.audio.cues import CuePolicy
 from device_agent.config.diff import leaves
 from device_agent.config.load import LoadedConfig
@@ -80,7 +80,7 @@ def service(name: str) -> Callable[[Device], Any]:
 
 
 def patience(state: str) -> Callable[[Device], Any]:
-    return lambda parts: {each.value: s for each, s in parts.conversation._patience.items()}[state]
+    return lambda parts: {each.value: s for each, s in parts.conversation._timeouts.items()}[state]
 
 
 def taken(parts: Device) -> Any:
@@ -142,7 +142,7 @@ LIVE = {
         "openai", service("dialect"), before=with_service(name="litellm", model="m", url="ws://a")
     ),
     "fallback": Proof((ServiceConfig("openai"),), lambda parts: len(parts.link._services), 2),
-    "talk.start": Proof("voice", lambda parts: parts.conversation._attention(), GateMode.VOICE),
+    "talk.start": Proof("voice", lambda parts: parts.conversation._gate_mode(), GateMode.VOICE),
     "talk.vad": Proof(3, lambda parts: vad_of(parts).aggressiveness),
     "talk.silence_ms": Proof(1000, gate("silence"), 50),
     "talk.preroll_ms": Proof(100, gate("preroll"), 5),
@@ -202,12 +202,12 @@ BESIDE = frozenset({"metrics", "mqtt"})
 @pytest.mark.parametrize("key", KEYS)
 def test_no_key_is_forgotten(key):
     """A new key wants to be in one of these, and to take effect there."""
-    places = [key in LIVE, key in AROUND, key in ANEW, key in OF_THE_RATE, key.partition(".")[0] in BESIDE]
+    places = [key in LIVE, key in AROUND, key in REBUILD_KEYS, key in OF_THE_RATE, key.partition(".")[0] in BESIDE]
     assert places.count(True) == 1, key
 
 
 def test_no_key_is_made_up():
-    assert {*LIVE, *AROUND, *ANEW, *OF_THE_RATE} <= set(KEYS)
+    assert {*LIVE, *AROUND, *REBUILD_KEYS, *OF_THE_RATE} <= set(KEYS)
     assert {each.name for each in fields(Config)} >= BESIDE
 
 
@@ -224,7 +224,7 @@ def test_it_takes_effect_while_the_device_runs(key, device, tmp_path, monkeypatc
     parts = device(old)
     wanted = proof.value if proof.shows is None else proof.shows
     assert proof.look(parts) != wanted, "it was so before"
-    assert not begins_anew(old, new)
+    assert not needs_rebuild(old, new)
     retune(parts, old, new)
     assert proof.look(parts) == wanted
     retune(parts, new, old)
@@ -242,12 +242,12 @@ def test_it_takes_effect_while_the_device_runs(key, device, tmp_path, monkeypatc
     ],
 )
 def test_what_changes_the_way_of_the_sound_assembles_anew(key, value):
-    assert begins_anew(Config(), edited(Config(), key, value))
+    assert needs_rebuild(Config(), edited(Config(), key, value))
 
 
 def test_a_rate_that_the_service_does_not_know_changes_nothing():
     openai = with_service(name="openai")
-    assert not begins_anew(openai, edited(openai, "service.rate", 16000))
+    assert not needs_rebuild(openai, edited(openai, "service.rate", 16000))
 
 
 @pytest.mark.parametrize("key", AROUND)
@@ -257,8 +257,8 @@ def test_what_stands_around_the_device_hears_of_it(key, tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("")
     daemon = Daemon(tmp_path / "config.yaml")
     assert not look(daemon)
-    assert not begins_anew(Config(), edited(Config(), key, value))
-    daemon._edits.take(LoadedConfig(edited(Config(), key, value), "", {}))
+    assert not needs_rebuild(Config(), edited(Config(), key, value))
+    daemon._watcher.accept(LoadedConfig(edited(Config(), key, value), "", {}))
     assert look(daemon) == (value if isinstance(value, float) else True)
 
 
@@ -266,10 +266,10 @@ def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
     daemon, settled = Daemon(tmp_path / "config.yaml"), []
-    daemon._neighbours = SimpleNamespace(apply=settled.append)
+    daemon._exporters = SimpleNamespace(apply=settled.append)
     new = replace(Config(), metrics=MetricsConfig(9101), mqtt=MqttConfig("broker"))
-    assert not begins_anew(Config(), new)
-    daemon._edits.take(LoadedConfig(new, "", {}))
+    assert not needs_rebuild(Config(), new)
+    daemon._watcher.accept(LoadedConfig(new, "", {}))
     assert settled == [new]
 
 
@@ -282,7 +282,7 @@ def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
     ],
 )
 def test_what_the_rate_of_the_sound_is_takes_no_secret(settings):
-    assert not begins_anew(Config(), with_service(**settings))
+    assert not needs_rebuild(Config(), with_service(**settings))
 
 
 def test_a_service_without_its_key_refuses_and_the_others_serve(monkeypatch):
@@ -300,10 +300,10 @@ def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monke
     (tmp_path / "config.yaml").write_text("")
     daemon, told = Daemon(tmp_path / "config.yaml"), []
     daemon._agent = SimpleNamespace(tell=told.append)
-    with asked_by_hangup(daemon.reread):
+    with asked_by_hangup(daemon.reload):
         os.kill(os.getpid(), signal.SIGHUP)
     assert told == [WakeUp()]
-    assert isinstance(daemon._edits.look(1.0), LoadedConfig)
+    assert isinstance(daemon._watcher.poll(1.0), LoadedConfig)
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -319,10 +319,10 @@ def test_a_hangup_reads_the_file_again_and_wakes_the_main_thread(tmp_path, monke
 )
 def test_nothing_half_is_taken(wrong, error, device):
     parts = device(Config())
-    services, before = parts.link._services, (taken(parts), parts.playback.volume, parts.conversation._attention())
+    services, before = parts.link._services, (taken(parts), parts.playback.volume, parts.conversation._gate_mode())
     with pytest.raises(error):
         retune(parts, Config(), wrong)
-    assert (taken(parts), parts.playback.volume, parts.conversation._attention()) == before
+    assert (taken(parts), parts.playback.volume, parts.conversation._gate_mode()) == before
     assert parts.link._services == services
     assert parts.link._policy.generation == 0
 

@@ -159,7 +159,7 @@ class Bench:
         """Press, where a press is wanted: whoever pressed while the device was assembled anew sees that, and presses
         again."""
         for _ in range(4):
-            config = self._daemon._edits.config
+            config = self._daemon._watcher.config
             if config.talk.start == "voice":
                 return
             self._house.tap(config.button)
@@ -173,7 +173,7 @@ class Bench:
         if len(turns) != 1:
             raise Lost(f"{len(turns)} turns were heard")
         like = likeness(self._speech, resample(turns[0].pcm, turns[0].rate, RATE))[0]
-        least = LIKE_CANCELLED if self._daemon._edits.config.echo.mode == "cancel" else LIKE
+        least = LIKE_CANCELLED if self._daemon._watcher.config.echo.mode == "cancel" else LIKE
         if like < least:
             raise Lost(f"the turn was not heard whole: likeness {like:.2f}, {len(turns[0].pcm)} bytes")
         size = len(self._speech) // 8 * 2
@@ -191,7 +191,7 @@ class Bench:
 
     @property
     def _state(self) -> str:
-        return f"{self._agent.device.conversation.state.value}, {self._daemon._edits.config.talk}"
+        return f"{self._agent.device.conversation.state.value}, {self._daemon._watcher.config.talk}"
 
     def _turns(self) -> list[Any]:
         return [turn for simulator in self._simulators for turn in simulator.turns]

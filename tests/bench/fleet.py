@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from device_agent.core.conversation import State, patience
+from device_agent.core.conversation import State, state_timeouts
 from device_agent.core.errors import LinkLost
 from device_agent.link.policy import MAX_SESSION_AGE_S, STABLE_AFTER_S, ConnectPlan, LinkPolicy
 from device_agent.net.http_errors import rejection
@@ -142,7 +142,7 @@ def on_demand(speakers: int, service: Service) -> Iterator[Call]:
     rate = speakers * TURNS_A_DAY * BUSY_HOUR / 86400
     at = random.expovariate(rate)
     while at < service.away + 60:
-        yield Call(at, TURN_S + patience()[State.SENDING])
+        yield Call(at, TURN_S + state_timeouts()[State.SENDING])
         at += random.expovariate(rate)
 
 

@@ -113,8 +113,8 @@ def lived_in(house: House, folder: Path, *, tap_s: float, proven_s: float = watc
     )
     with ExitStack() as owned:
         for module, name, here in (
-            (agent, "CHECK_EVERY_S", TICK_S),
-            (watcher, "WHOLE_S", TICK_S),
+            (agent, "CHECK_INTERVAL_S", TICK_S),
+            (watcher, "PARTIAL_FILE_TIMEOUT_S", TICK_S),
             (watcher, "PROVEN_S", proven_s),
             (echo_control, "ECHO_TAIL_S", echo_control.ECHO_TAIL_S / room.PACE),  # here sound dies away sooner, too
             (echo_control, "CUE_ECHO_TAIL_S", echo_control.CUE_ECHO_TAIL_S / room.PACE),
@@ -161,10 +161,10 @@ def until(done: Callable[[], object], why: Callable[[], str], patience: float = 
 
 def settled(daemon: Daemon) -> bool:
     """Whether the device stands, and nothing waits for it."""
-    caretaker, device = daemon._caretaker, daemon._agent
-    return caretaker is not None and caretaker.next is None and device is not None and rests(device)
+    reconfigurer, running = daemon._reconfigurer, daemon._agent
+    return reconfigurer is not None and reconfigurer.pending is None and running is not None and rests(running)
 
 
-def rests(device: Any) -> bool:
+def rests(running: Any) -> bool:
     """Whether it is nobody's turn."""
-    return device._conversation.state in agent.RESTING and device._playback.quiet
+    return running.device.conversation.state in agent.RESTING and running.device.playback.quiet

@@ -196,7 +196,7 @@ class LastingHouse(House):
     @property
     def config(self) -> Config:
         """The configuration in use."""
-        return self.daemon._edits.config
+        return self.daemon._watcher.config
 
     def press_button(self) -> None:
         self.press(self.config.button.pin or 0)
@@ -506,7 +506,7 @@ class Life:
     def tool(self) -> None:
         """Type something that needs a tool, and its answer another reply."""
         before = self.house.counts.copy()
-        self.house.agent.ask(TextTurn(f'set_volume {{"percent": {60 + self.turns % 40}}}'))
+        self.house.agent.tell(TextTurn(f'set_volume {{"percent": {60 + self.turns % 40}}}'))
         self.house.more(ToolCall, before)
         self.house.more(VolumeAsked, before)
         self.house.more(PlaybackEnded, before)
@@ -515,14 +515,14 @@ class Life:
     def stop(self) -> None:
         """Ask for silence by name."""
         before = self.house.counts.copy()
-        self.house.agent.ask(TextTurn("stop {}"))
+        self.house.agent.tell(TextTurn("stop {}"))
         self.house.more(StopAsked, before)
         self.house.rest()
 
     def timer(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Set a timer, hear it ring in time, and press."""
         before = self.house.counts.copy()
-        self.house.agent.ask(TextTurn(f'set_timer {{"seconds": {TIMER_S:g}, "name": "tea"}}'))
+        self.house.agent.tell(TextTurn(f'set_timer {{"seconds": {TIMER_S:g}, "name": "tea"}}'))
         self.house.more(ToolCall, before)
         meanwhile()
         self.house.more(AlarmDue, before)
@@ -756,7 +756,7 @@ class Life:
 
     def _prove(self) -> None:
         """Wait until no edit can be to blame for what comes."""
-        until(lambda: not self.house.daemon._edits.on_trial() and settled(self.house.daemon), lambda: "never proven")
+        until(lambda: not self.house.daemon._watcher.on_trial() and settled(self.house.daemon), lambda: "never proven")
 
     def _pull_out_microphone(self) -> None:
         assert self.house.ear is not None

@@ -15,7 +15,7 @@ from typing import Any
 
 from device_agent.app.daemon import Daemon
 from device_agent.config.load import load
-from device_agent.config.yaml_schema import written
+from device_agent.config.yaml_schema import to_yaml
 from device_agent.core.errors import ConfigError
 from tests.bench.house import TICK_S, settled, until
 
@@ -39,7 +39,7 @@ class Owner:
         sections: dict[str, list[str]] = {}
         for key, value in (self.values if values is None else values).items():
             section, _, name = key.rpartition(".")
-            sections.setdefault(section, []).append(f"{'  ' if section else ''}{name}: {written(value)}".rstrip())
+            sections.setdefault(section, []).append(f"{'  ' if section else ''}{name}: {to_yaml(value)}".rstrip())
         plain = sections.pop("", [])
         lines = [line for name, each in sections.items() for line in (f"{name}:", *each)]
         return "\n".join([*lines, *plain]) + "\n" + more
@@ -103,7 +103,7 @@ class Owner:
         """Wait until *daemon* runs by what the file says. Raises Lost."""
         trial = self.path.with_name("trial.yaml")
         trial.write_text(self.text())
-        wanted, edits = load(trial), daemon._edits
+        wanted, edits = load(trial), daemon._watcher
         until(
             lambda: edits.config == wanted and not edits.mistakes and settled(daemon),
             lambda: f"{name} was ignored; mistakes: {edits.mistakes}",
@@ -111,7 +111,7 @@ class Owner:
 
     def expect_refused(self, daemon: Daemon, line: int) -> None:
         """Wait until *daemon* names a mistake in this *line*, and says what it runs by. Raises Lost."""
-        place, edits = f"{self.path}:{line}:" if line else f"{self.path}: ", daemon._edits
+        place, edits = f"{self.path}:{line}:" if line else f"{self.path}: ", daemon._watcher
         until(
             lambda: any(mistake.startswith(place) for mistake in edits.mistakes) and settled(daemon),
             lambda: f"line {line} was not named: {edits.mistakes}",

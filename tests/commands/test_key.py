@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from device_agent.commands import key
 from device_agent.config import credentials, key_form
-from device_agent.config.key_form import COMPANIES, flaw, foreign, short
+from device_agent.config.key_form import COMPANIES, key_flaw, too_short, wrong_company
 from device_agent.core.errors import AgentError
 from device_agent.services.registry import SERVICES
 from tests.support.paths import ROOT
@@ -26,7 +26,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root stores a key")
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(credentials, "STORE", tmp_path / "credstore")
+    monkeypatch.setattr(credentials, "CREDENTIAL_STORE", tmp_path / "credstore")
     return tmp_path / "credstore"
 
 
@@ -64,14 +64,14 @@ def file_with(folder: Path, text: str) -> str:
     ],
 )
 def test_what_is_no_key_is_said_without_showing_it(text, wrong):
-    said = flaw(text.encode())
+    said = key_flaw(text.encode())
     assert wrong in said
     assert GOOD not in said
 
 
 @pytest.mark.parametrize("text", [GOOD, f" {GOOD}\n", OPENAI, "sk-1234", "aBcD1234.0123456789abcdef", "mykey==", "k"])
 def test_a_key_behind_a_proxy_may_be_any_word(text):
-    assert flaw(text.encode()) == ""
+    assert key_flaw(text.encode()) == ""
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_a_key_behind_a_proxy_may_be_any_word(text):
     ],
 )
 def test_the_key_of_another_company_is_known_by_its_beginning(text, service, wrong):
-    assert foreign(text, service) == wrong
+    assert wrong_company(text, service) == wrong
 
 
 def test_a_key_of_which_half_was_copied_is_too_short():
-    assert "all of it" in short("xai-Ab1C", "xai")
-    assert short(GOOD, "xai") == short("sk-1234", "litellm") == ""
+    assert "all of it" in too_short("xai-Ab1C", "xai")
+    assert too_short(GOOD, "xai") == too_short("sk-1234", "litellm") == ""
 
 
 def test_every_company_that_gives_out_keys_has_a_service():
@@ -103,9 +103,9 @@ def test_every_company_that_gives_out_keys_has_a_service():
 
 @given(st.binary(max_size=60))
 def test_no_sentence_shows_what_it_is_about(raw):
-    said = flaw(raw)
+    said = key_flaw(raw)
     text = key_form.text_of(raw)
-    assert said in {"", *map(flaw, (b"", b"a_key=b", b'"a', b"bearer", b"a b"))}
+    assert said in {"", *map(key_flaw, (b"", b"a_key=b", b'"a', b"bearer", b"a b"))}
     assert said or text.isascii()
 
 
@@ -194,7 +194,7 @@ import sys
 from pathlib import Path
 from device_agent.commands import key
 from device_agent.config import credentials
-credentials.STORE = Path(sys.argv[1])
+credentials.CREDENTIAL_STORE = Path(sys.argv[1])
 sys.exit(key.put_key(settings=Path(sys.argv[2])))
 """
 

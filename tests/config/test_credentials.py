@@ -31,7 +31,7 @@ def find_key(*where: str, unnamed: bool = True) -> Secret:
 
 @pytest.fixture(autouse=True)
 def _nothing_around(monkeypatch, tmp_path):
-    monkeypatch.setattr(credentials, "STORE", tmp_path / "credstore")
+    monkeypatch.setattr(credentials, "CREDENTIAL_STORE", tmp_path / "credstore")
     for name in [name for name in os.environ if name.endswith("_API_KEY") or name == "CREDENTIALS_DIRECTORY"]:
         monkeypatch.delenv(name)
 

@@ -18,7 +18,7 @@ from device_agent.config.load import load
 from device_agent.config.model import ABILITIES, Config
 from device_agent.core import redaction
 from device_agent.core.errors import ConfigError
-from device_agent.core.printable import OBEYED, printable
+from device_agent.core.printable import UNPRINTABLE, printable
 from device_agent.runtime import paths
 from device_agent.services.registry import SERVICES
 from device_agent.services.xai import Xai
@@ -370,13 +370,13 @@ def test_every_suggestion_is_a_key_or_a_choice():
         each.name for part in (Config, *filter(dataclasses.is_dataclass, sections)) for each in dataclasses.fields(part)
     }
     choices = {*SERVICES, "off", "cancel", "button", "voice", "always"}
-    assert {meant for words in model.WORDS.values() for meant in words} <= keys | choices
+    assert {meant for words in model.SYNONYMS.values() for meant in words} <= keys | choices
 
 
 def test_more_mistakes_than_one_can_read_are_counted(complaints):
     lines = complaints("".join(f"unknown{number}: 1\n" for number in range(60)))
 
-    assert len(lines) == yaml_schema.MOST_MISTAKES + 1
+    assert len(lines) == yaml_schema.MAX_MISTAKES + 1
     assert lines[-1] == " and 10 more mistakes"
 
 
@@ -461,7 +461,7 @@ def quoted(text: str) -> str:
 def test_every_script_is_text(loaded, text):
     config_ = loaded(f"service: {{instructions: {quoted(text)}}}")
     assert config_.service.instructions == text
-    shown = yaml_schema.written(text)
+    shown = yaml_schema.to_yaml(text)
     assert "\n" not in shown
     assert loaded(f"service:\n  instructions: {shown}\n") == config_
 
@@ -474,10 +474,10 @@ def test_every_script_is_text(loaded, text):
 def test_what_is_no_control_is_text_and_is_written_as_it_is_read(tmp_path_factory, text):
     assume(not redaction.SECRET.match(text))
     file = tmp_path_factory.getbasetemp() / "text.yaml"
-    for form in (quoted(text), yaml_schema.written(text)):
+    for form in (quoted(text), yaml_schema.to_yaml(text)):
         file.write_text(f"service:\n  instructions: {form}\n")
         assert load(file).service.instructions == text
-    assert not OBEYED.search(yaml_schema.written(text))
+    assert not UNPRINTABLE.search(yaml_schema.to_yaml(text))
 
 
 @pytest.mark.parametrize("code", [*range(9), *range(11, 32), *range(127, 160), 0xD800, 0xDFFF], ids=hex)

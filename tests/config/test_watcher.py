@@ -18,13 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.app.factories import open_echo, open_services
-from device_agent.app.reconfigure import begins_anew
-from device_agent.config.credentials import variable
+from device_agent.app.reconfigure import needs_rebuild
+from device_agent.config.credentials import key_variable
 from device_agent.config.diff import differences, leaves, located
 from device_agent.config.load import LoadedConfig
 from device_agent.config.model import Config, EchoConfig, ServiceConfig, TalkConfig
-from device_agent.config.trial import MOST, Trial
-from device_agent.config.watcher import AGAIN_S, KEPT, PROVEN_S, TRIAL, WHOLE_S, ConfigWatcher, Unforeseen
+from device_agent.config.trial import MAX_CRASHES, Trial
+from device_agent.config.watcher import (
+    LAST_GOOD_NAME,
+    PARTIAL_FILE_TIMEOUT_S,
+    PROVEN_S,
+    RECHECK_S,
+    TRIAL_NAME,
+    ConfigWatcher,
+    InternalError,
+)
 from device_agent.core.errors import ConfigError, DeviceFailed, LinkRefused
 from device_agent.net.dialer import Dialer
 from device_agent.services.registry import SERVICES
@@ -40,25 +48,25 @@ class Desk:
     """A file that somebody edits, and who watches it."""
 
     def __init__(self, folder: Path, text: str = "talk: {vad: 1}\n") -> None:
-        self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / KEPT, 0.0
+        self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / LAST_GOOD_NAME, 0.0
         self.path.write_text(text)
         self.edits = ConfigWatcher(self.path, self.kept)
 
     def began(self) -> Desk:
-        self.edits.begin()
+        self.edits.start()
         assert self.look() is None
         return self
 
     def look(self) -> LoadedConfig | ConfigError | None:
         """Look a second later."""
         self.now += 1
-        return self.edits.look(self.now)
+        return self.edits.poll(self.now)
 
     def works(self, seconds: float = 0.0) -> None:
         """The device works for so long with what is in use."""
-        self.edits.keep(self.now, well=True)
+        self.edits.confirm(self.now, well=True)
         self.now += seconds
-        self.edits.keep(self.now, well=True)
+        self.edits.confirm(self.now, well=True)
 
     def save(self, text: str) -> None:
         self.path.write_text(text)
@@ -117,12 +125,12 @@ def test_what_a_link_in_the_way_leads_to_is_watched(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(f"talk: {{vad: {vad}}}\n")
     (tmp_path / "now").symlink_to("one")
-    edits = ConfigWatcher(tmp_path / "now" / "config.yaml", tmp_path / KEPT)
-    edits.begin()
+    edits = ConfigWatcher(tmp_path / "now" / "config.yaml", tmp_path / LAST_GOOD_NAME)
+    edits.start()
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "now")
-    assert edits.look(1.0) is None
-    assert edits.look(2.0).config.talk.vad == 2
+    assert edits.poll(1.0) is None
+    assert edits.poll(2.0).config.talk.vad == 2
 
 
 def test_a_file_that_is_being_written_is_not_read_half(desk):
@@ -134,7 +142,7 @@ def test_a_file_that_is_being_written_is_not_read_half(desk):
 
 def test_a_half_file_that_stays_is_a_mistake_until_it_is_whole(desk):
     desk.save("talk: {vad: ")
-    assert desk.sees(WHOLE_S) is None
+    assert desk.sees(PARTIAL_FILE_TIMEOUT_S) is None
     found = desk.sees(3)
     assert str(found).startswith(f"{desk.path}:1:13: is not YAML")
     desk.save("talk: {vad: 2}\n")
@@ -152,25 +160,25 @@ def test_a_change_while_it_is_read_is_noticed(desk, monkeypatch):
     desk.save("talk: {vad: 3}\n")
     assert desk.look() is None
     with monkeypatch.context() as patched:
-        patched.setattr(module, "read", read)
+        patched.setattr(module, "read_file", read)
         assert desk.look().config.talk.vad == 3
     assert desk.looks().config.talk.vad == 0
 
 
 def test_nothing_is_read_while_nothing_changes(desk, monkeypatch):
-    monkeypatch.setattr("device_agent.config.watcher.read", lambda _path: pytest.fail("read"))
+    monkeypatch.setattr("device_agent.config.watcher.read_file", lambda _path: pytest.fail("read"))
     assert [desk.look() for _ in range(5)] == [None] * 5
 
 
 def test_a_signal_reads_it_again_changed_or_not(desk):
-    desk.edits.ask()
+    desk.edits.request_reload()
     assert desk.look().config == desk.edits.config
     assert desk.look() is None
 
 
 def test_a_file_that_vanished_is_told_once_and_noticed_when_it_is_back(desk, caplog):
     desk.path.unlink()
-    desk.edits.refuse(desk.looks())
+    desk.edits.reject(desk.looks())
     assert desk.edits.mistakes == [f"{desk.path}: cannot be read: No such file or directory"]
     assert [desk.look() for _ in range(3)] == [None] * 3
     assert desk.edits.config.talk.vad == 1
@@ -220,7 +228,7 @@ def test_a_speaker_whose_library_is_gone_starts_without_it_and_says_so(tmp_path,
     monkeypatch.setitem(sys.modules, module, None)  # an update left it out
     monkeypatch.setitem(sys.modules, "livekit.rtc", None)
     again = ConfigWatcher(desk.path, desk.kept)
-    again.begin()
+    again.start()
     assert key in again.mistakes[0]
     assert not again.on_trial()
     open_echo(again.config, 24000, proven=True)
@@ -248,8 +256,8 @@ def test_every_mistake_is_in_the_log_once_for_each_version(desk, caplog):
     desk.save("talk: {vad: 9, silenc_ms: 1}\n")
     found = desk.looks()
     with caplog.at_level(logging.INFO):
-        desk.edits.refuse(found)
-        desk.edits.refuse(found)
+        desk.edits.reject(found)
+        desk.edits.reject(found)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3
     assert said[0].startswith(f"{desk.path}:1:13: talk.vad should be")
@@ -261,7 +269,7 @@ def test_every_mistake_is_in_the_log_once_for_each_version(desk, caplog):
 def test_what_was_taken_is_told_by_its_keys_alone(desk, caplog):
     desk.save("talk: {vad: 2}\nservice: {instructions: A secret of mine.}\n")
     with caplog.at_level(logging.INFO):
-        desk.edits.take(desk.looks())
+        desk.edits.accept(desk.looks())
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == f"{desk.path}: in use now: service.instructions, talk.vad"
     assert desk.edits.state == "in use"
@@ -269,11 +277,11 @@ def test_what_was_taken_is_told_by_its_keys_alone(desk, caplog):
 
 def test_who_wants_to_know_is_told_of_right_and_wrong(desk):
     seen = []
-    desk.edits.changed = lambda: seen.append((desk.edits.config.talk.vad, desk.edits.state))
+    desk.edits.on_change = lambda: seen.append((desk.edits.config.talk.vad, desk.edits.state))
     desk.save("talk: {vad: 2}\n")
-    desk.edits.take(desk.looks())
+    desk.edits.accept(desk.looks())
     desk.save("talk: {vad: 9}\n")
-    desk.edits.refuse(desk.looks())
+    desk.edits.reject(desk.looks())
     assert seen == [(2, "in use"), (2, "wrong edit")]
 
 
@@ -291,9 +299,9 @@ def test_what_the_device_runs_well_with_is_kept_for_nobody_else_to_read(desk, mo
 
 def test_what_is_in_use_is_kept_also_when_the_file_is_wrong_by_now(desk):
     desk.save("talk: {vad: 2}\n")
-    desk.edits.take(desk.looks())
+    desk.edits.accept(desk.looks())
     desk.save("talk: {vad: 9}\n")
-    desk.edits.refuse(desk.looks())
+    desk.edits.reject(desk.looks())
     desk.works()
     assert "vad: 2" in desk.kept.read_text()
 
@@ -307,7 +315,7 @@ def test_a_start_with_a_wrong_file_uses_the_last_good_one(desk, tmp_path, caplog
     assert str(again.kept) in caplog.text
     again.works()
     again.save("talk: {vad: 3}\n")
-    again.edits.take(again.looks())
+    again.edits.accept(again.looks())
     assert (again.edits.config.talk.vad, again.edits.state) == (3, "in use")
 
 
@@ -318,45 +326,45 @@ def test_without_a_last_good_one_of_this_file_a_wrong_start_is_an_error(tmp_path
         desk.kept.parent.mkdir()
         desk.kept.write_text(kept)
     with pytest.raises(ConfigError, match="not 9"):
-        desk.edits.begin()
+        desk.edits.start()
 
 
 def test_a_last_good_one_that_is_wrong_by_now_is_of_no_use(desk, tmp_path):
     desk.works()
     desk.kept.write_text(desk.kept.read_text().replace("vad: 1", "vad: 8"))
     with pytest.raises(ConfigError, match="not 9"):
-        Desk(tmp_path, "talk: {vad: 9}\n").edits.begin()
+        Desk(tmp_path, "talk: {vad: 9}\n").edits.start()
 
 
 def test_what_cannot_be_used_is_gone_back_from(desk):
     desk.works()
     desk.save("talk: {vad: 2}\nspeaker: {device: hall}\n")
-    desk.edits.take(desk.looks(), tried=False)
+    desk.edits.accept(desk.looks(), tried=False)
     assert desk.edits.on_trial("speaker.device")
     assert not desk.edits.on_trial("microphone.device"), "an edit is not to blame for what it did not touch"
-    desk.edits.go_back(DeviceFailed("there is no hall"), "speaker.device")
+    desk.edits.roll_back(DeviceFailed("there is no hall"), "speaker.device")
     assert desk.edits.config.talk.vad == 1
     assert desk.edits.mistakes == [f"{desk.path}:2:19: there is no hall"]
     assert not desk.edits.on_trial()
     with pytest.raises(DeviceFailed):
-        desk.edits.go_back(DeviceFailed("there is nothing"))  # and nothing to go back to
+        desk.edits.roll_back(DeviceFailed("there is nothing"))  # and nothing to go back to
 
 
 def test_several_edits_that_fail_go_back_to_what_has_worked(desk):
     desk.works()
     for text in ("speaker: {device: hall}\n", "speaker: {device: attic}\n"):
         desk.save(text)
-        desk.edits.take(desk.looks(), tried=False)
-    desk.edits.go_back(DeviceFailed("there is no attic"), "speaker.device")
+        desk.edits.accept(desk.looks(), tried=False)
+    desk.edits.roll_back(DeviceFailed("there is no attic"), "speaker.device")
     assert desk.edits.config.talk.vad == 1
 
 
 def test_an_edit_is_good_when_it_has_worked_for_a_minute_without_a_break(desk):
     desk.works()
     desk.save("speaker: {device: hall}\n")
-    desk.edits.take(desk.looks(), tried=False)
+    desk.edits.accept(desk.looks(), tried=False)
     desk.works(PROVEN_S - 1)
-    desk.edits.keep(desk.now, well=False)
+    desk.edits.confirm(desk.now, well=False)
     desk.works(PROVEN_S - 1)
     assert desk.edits.on_trial("speaker.device")
     assert "vad: 1" in desk.kept.read_text()
@@ -369,7 +377,7 @@ def test_an_edit_that_is_taken_back_is_on_trial_no_more(desk):
     desk.works()
     for text in ("talk: {vad: 3}\n", "talk: {vad: 1}\n"):
         desk.save(text)
-        desk.edits.take(desk.looks())
+        desk.edits.accept(desk.looks())
     assert not desk.edits.on_trial()
 
 
@@ -381,59 +389,59 @@ def test_what_was_refused_while_it_ran_is_refused_at_the_next_start(desk, tmp_pa
     desk.works()
     again = Desk(tmp_path, "echo: {mode: cancel}\nspeaker: {device: hall}\ntalk: {vad: 1}\n").began()
     assert again.edits.on_trial(key)
-    again.edits.go_back(error, key)
+    again.edits.roll_back(error, key)
     assert again.edits.config == desk.edits.config
     assert again.edits.state == "last good"
     assert again.edits.mistakes[0].endswith(f": {error}")
     with pytest.raises(ConfigError, match="again"):
-        again.edits.go_back(ConfigError("again"))
+        again.edits.roll_back(ConfigError("again"))
 
 
 def test_what_ends_the_process_again_and_again_in_its_first_minute_is_tried_no_more(desk, tmp_path):
     desk.works()
     killed = []
-    for _ in range(MOST + 1):  # a driver crashes, or the watchdog bites
+    for _ in range(MAX_CRASHES + 1):  # a driver crashes, or the watchdog bites
         killed.append(Desk(tmp_path, "microphone: {device: bad}\ntalk: {vad: 1}\n"))
-        killed[-1].edits.begin()
-    assert [each.edits.config.microphone.device for each in killed] == ["bad"] * MOST + ["default"]
+        killed[-1].edits.start()
+    assert [each.edits.config.microphone.device for each in killed] == ["bad"] * MAX_CRASHES + ["default"]
     last = killed[-1]
     assert last.edits.mistakes == [
-        f"{last.path}: crashed or hung the program {MOST} times. To try it again, save it again"
+        f"{last.path}: crashed or hung the program {MAX_CRASHES} times. To try it again, save it again"
     ]
     last.works(2 * PROVEN_S)
     assert last.look() is None
     last.save("microphone: {device: good}\ntalk: {vad: 1}\n")
-    last.edits.take(last.looks(), tried=False)
+    last.edits.accept(last.looks(), tried=False)
     assert last.edits.mistakes == []
 
 
 @pytest.mark.parametrize("ending", ["asked to", "proven", "taken back"])
 def test_an_end_that_is_no_fault_of_the_edit_does_not_count(desk, tmp_path, ending):
     desk.works()
-    for _ in range(2 * MOST):
+    for _ in range(2 * MAX_CRASHES):
         again = Desk(tmp_path, "microphone: {device: good}\ntalk: {vad: 1}\n").began()
         assert again.edits.config.microphone.device == "good"
         match ending:
             case "asked to":
-                again.edits.end()
+                again.edits.end_trial()
             case "proven":
                 again.works(PROVEN_S)
             case "taken back":
-                again.edits.go_back(DeviceFailed("there is no good"))
+                again.edits.roll_back(DeviceFailed("there is no good"))
                 again.works()
 
 
 @pytest.mark.parametrize("noted", [b"", b"x", b"x y", b"\xff\xfe 3", b"1" * 9000])
 def test_a_note_that_makes_no_sense_counts_nothing(tmp_path, noted):
-    (tmp_path / TRIAL).write_bytes(noted)
-    assert Trial(tmp_path / TRIAL).begin("a") == 0
-    assert Trial(tmp_path / TRIAL).begin("a") == 1
-    assert Trial(tmp_path / TRIAL).begin("b") == 0
+    (tmp_path / TRIAL_NAME).write_bytes(noted)
+    assert Trial(tmp_path / TRIAL_NAME).begin("a") == 0
+    assert Trial(tmp_path / TRIAL_NAME).begin("a") == 1
+    assert Trial(tmp_path / TRIAL_NAME).begin("b") == 0
 
 
 def test_where_nothing_can_be_noted_nothing_is_counted(tmp_path):
     (tmp_path / "in the way").touch()
-    trial = Trial(tmp_path / "in the way" / TRIAL)
+    trial = Trial(tmp_path / "in the way" / TRIAL_NAME)
     assert [trial.begin("a"), trial.begin("a")] == [0, 0]
     trial.over()
 
@@ -460,11 +468,11 @@ def served(tmp_path) -> Desk:
 @pytest.mark.parametrize("left", LOST)
 def test_a_file_that_has_lost_its_services_is_no_edit(served, left):
     served.save(left)
-    assert served.sees(WHOLE_S) is None, "it may come to itself"
+    assert served.sees(PARTIAL_FILE_TIMEOUT_S) is None, "it may come to itself"
     found = served.sees(3)
     assert isinstance(found, ConfigError)
     assert "has lost its section service" in str(found)
-    served.edits.refuse(found)
+    served.edits.reject(found)
     assert served.sees(100) is None, "told twice"
     served.save(WHOLE.replace("30", "40"))
     assert served.looks().config.connection.daily_minutes == 40
@@ -473,9 +481,9 @@ def test_a_file_that_has_lost_its_services_is_no_edit(served, left):
 @pytest.mark.parametrize("left", LOST)
 def test_nor_is_it_at_a_start(served, tmp_path, left):
     again = Desk(tmp_path, left)
-    again.edits.begin()
+    again.edits.start()
     assert again.edits.config == served.edits.config
-    assert isinstance(again.sees(WHOLE_S + 3), ConfigError)
+    assert isinstance(again.sees(PARTIAL_FILE_TIMEOUT_S + 3), ConfigError)
     assert again.kept.read_text().endswith(WHOLE)
 
 
@@ -486,26 +494,26 @@ def test_a_file_that_is_cut_off_anywhere_is_waited_for(cut, back):
         desk.works(2 * PROVEN_S)
         desk.save(WHOLE[:cut])
         found = desk.sees(back)
-        assert found is None or back >= WHOLE_S
+        assert found is None or back >= PARTIAL_FILE_TIMEOUT_S
         if isinstance(found, LoadedConfig):
             assert "service" in found.places
-            desk.edits.take(found)
+            desk.edits.accept(found)
             desk.works(PROVEN_S - 1)
         desk.save(WHOLE)
         found = desk.looks()
-        assert found is None or found.config == desk.edits._copy.config
+        assert found is None or found.config == desk.edits._last_good.config
         assert desk.kept.read_text().endswith(WHOLE)
 
 
 def test_the_last_section_may_be_taken_out(served):
     served.save(WHOLE.replace("talk: {vad: 1}\n", ""))
-    assert served.sees(WHOLE_S) is None
+    assert served.sees(PARTIAL_FILE_TIMEOUT_S) is None
     assert served.sees(3).config.talk == TalkConfig()
 
 
 def test_who_asks_for_it_has_it_read_at_once(served):
     served.save(WHOLE.removesuffix("\n"))
-    served.edits.ask()
+    served.edits.request_reload()
     assert served.look().config == served.edits.config
 
 
@@ -581,23 +589,23 @@ def test_whatever_becomes_of_a_file_while_it_runs_the_settings_stay(damaged):
     desk, place, named, how = damaged
     before = desk.edits.config
     named.damage(how)
-    found = desk.sees(2 * AGAIN_S)
+    found = desk.sees(2 * RECHECK_S)
     if "command" in named.text:
         assert found is None, "a program may change as it likes"
         return
     assert isinstance(found, ConfigError), found
     assert str(found).startswith(f"{desk.path}:{place}: "), found
-    desk.edits.refuse(found)
-    assert desk.sees(3 * AGAIN_S) is None, "told twice"
+    desk.edits.reject(found)
+    assert desk.sees(3 * RECHECK_S) is None, "told twice"
     named.mend()
-    assert desk.sees(2 * AGAIN_S).config == before
+    assert desk.sees(2 * RECHECK_S).config == before
 
 
 def test_whatever_became_of_a_file_before_it_starts_it_starts(damaged, tmp_path):
     desk, place, named, how = damaged
     named.damage(how)
     again = Desk(tmp_path, named.text)
-    again.edits.begin()
+    again.edits.start()
     assert again.edits.config == desk.edits.config
     assert [line.startswith(f"{again.path}:{place}: ") for line in again.edits.mistakes] in ([True], [])
     for service in open_services(again.edits.config, patient=True):
@@ -605,14 +613,14 @@ def test_whatever_became_of_a_file_before_it_starts_it_starts(damaged, tmp_path)
             service.invitation("")
     named.mend()
     if again.edits.mistakes:
-        again.edits.take(again.sees(2 * AGAIN_S))
+        again.edits.accept(again.sees(2 * RECHECK_S))
     assert again.edits.mistakes == []
 
 
 def test_no_text_whatsoever_ends_in_anything_but_a_sentence(tmp_path, monkeypatch):
     """Every key that takes a text, with what people never write; services, too, as far as no socket is needed."""
     for service in SERVICES:
-        monkeypatch.setenv(variable(service), "k")
+        monkeypatch.setenv(key_variable(service), "k")
 
     @settings(max_examples=300)
     @given(config=st.fixed_dictionaries({}, optional=ODD))
@@ -620,12 +628,12 @@ def test_no_text_whatsoever_ends_in_anything_but_a_sentence(tmp_path, monkeypatc
         config["service"] = {"model": "m"} | config.get("service", {})
         desk = Desk(tmp_path, yaml.safe_dump(config, allow_unicode=True))
         try:
-            desk.edits.begin()
-        except Unforeseen as error:
+            desk.edits.start()
+        except InternalError as error:
             pytest.fail(str(error.__cause__))
         except ConfigError:
             return
-        begins_anew(Config(), desk.edits.config)
+        needs_rebuild(Config(), desk.edits.config)
         for service in open_services(desk.edits.config):
             service.session()
             if service.invitation("") is None:
@@ -675,13 +683,13 @@ def test_a_disk_that_takes_nothing_is_told_once(desk, caplog):
 
 def test_a_mistake_that_names_a_key_or_its_file_is_put_in_its_place(tmp_path):
     places = {"service": (1, 1), "service.ca_file": (2, 5), "button.pin": (7, 9)}
-    reading = LoadedConfig(Config(service=ServiceConfig(ca_file="/etc/ca.pem")), "", places)
+    loaded = LoadedConfig(Config(service=ServiceConfig(ca_file="/etc/ca.pem")), "", places)
     for text, place in [
         ("button on GPIO4: in use; choose another button.pin", "7:9: "),
         ("/etc/ca.pem holds no certificate", "2:5: "),
         ("nothing is known", " "),
     ]:
-        assert str(located(DeviceFailed(text), Path("c"), reading)) == f"c:{place}{text}"
+        assert str(located(DeviceFailed(text), Path("c"), loaded)) == f"c:{place}{text}"
 
 
 def test_differences_are_told_by_key_also_within_lists():

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from device_agent.config.load import load
 from device_agent.config.model import Config
-from device_agent.config.yaml_schema import LARGEST, MOST_MISTAKES
+from device_agent.config.yaml_schema import MAX_FILE_BYTES, MAX_MISTAKES
 from device_agent.core.actions import CancelReply, ToolResult
 from device_agent.core.errors import ConfigError, LinkLost, LinkRefused
 from device_agent.core.events import AudioTurn, NoSpeech, TalkEnded, TalkStarted, TextTurn, UserText
@@ -309,7 +309,7 @@ def judge_file(path: Path) -> str:
         assert isinstance(load(path), Config)
     except ConfigError as error:
         lines = str(error).split("\n")
-        assert 0 < len(lines) <= MOST_MISTAKES + 1
+        assert 0 < len(lines) <= MAX_MISTAKES + 1
         for line in lines:
             assert line.startswith(f"{path}:")
             assert line.isprintable()
@@ -322,5 +322,5 @@ def judge_file(path: Path) -> str:
 @given(files())
 def test_no_file_breaks_the_reader(raw):
     with tempfile.TemporaryDirectory() as folder:
-        (path := Path(folder, "config.yaml")).write_bytes(raw[:LARGEST])
+        (path := Path(folder, "config.yaml")).write_bytes(raw[:MAX_FILE_BYTES])
         judge_file(path)

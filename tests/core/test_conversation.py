@@ -28,15 +28,15 @@ from device_agent.core.actions import (
     StopAlarm,
 )
 from device_agent.core.conversation import (
-    ANYWAY,
+    DEFAULT_PATIENCE_S,
     FOLLOW_UP,
+    IN_ANY_STATE,
     LATE,
     LISTENING,
     MISTAKE,
     MOODS,
     MUTED,
     OFFLINE,
-    PATIENCE_S,
     READY,
     REFUSED,
     REFUSED_S,
@@ -239,13 +239,13 @@ def test_a_turn_in_one_piece_cuts_the_reply_but_an_announcement_interrupts_nobod
 def test_a_turn_in_one_piece_is_waited_for_as_long_as_any_other(state, turn):
     conversation = at(state)
     conversation.handle(turn, 10.0)
-    assert conversation.deadline == 10.0 + PATIENCE_S / 2
+    assert conversation.deadline == 10.0 + DEFAULT_PATIENCE_S / 2
     conversation.handle(InterruptConfirmed(), 10.0)
     conversation.handle(TurnAcknowledged(), 11.0)
     conversation.handle(DeadlinePassed(), 19.0)
     for now in range(20, 1000, 10):
         conversation.handle(ReplyText("r", "well"), float(now))
-    assert conversation.deadline == 10.0 + 4 * PATIENCE_S
+    assert conversation.deadline == 10.0 + 4 * DEFAULT_PATIENCE_S
 
 
 @pytest.mark.parametrize("begun", [ReplyStarted("r2"), PlaybackStarted("r2")])
@@ -439,21 +439,21 @@ def test_signs_of_work_prolong_the_wait_within_a_limit(sign):
     conversation.handle(sign, 101.0)
     assert conversation.deadline == 108.0  # the cue that says that it takes long comes all the same
     conversation.handle(DeadlinePassed(), 108.0)
-    assert conversation.deadline == 101.0 + 2 * PATIENCE_S
+    assert conversation.deadline == 101.0 + 2 * DEFAULT_PATIENCE_S
     conversation.handle(sign, 150.0)
-    assert conversation.deadline == 150.0 + 2 * PATIENCE_S
+    assert conversation.deadline == 150.0 + 2 * DEFAULT_PATIENCE_S
     for now in range(150, 1000, 10):
         conversation.handle(sign, float(now))
-    assert conversation.deadline == 100.0 + 4 * PATIENCE_S
+    assert conversation.deadline == 100.0 + 4 * DEFAULT_PATIENCE_S
 
 
 def test_a_server_that_answers_pings_before_it_is_ready_is_waited_for_once():
     conversation = at(LISTENING)
     conversation.handle(TalkEnded(), 100.0)
-    assert conversation.deadline == 100.0 + PATIENCE_S / 2
+    assert conversation.deadline == 100.0 + DEFAULT_PATIENCE_S / 2
     for now in (105.0, 110.0):
         conversation.handle(ReplyProgress(), now)
-        assert conversation.deadline == 100.0 + PATIENCE_S
+        assert conversation.deadline == 100.0 + DEFAULT_PATIENCE_S
     conversation.handle(TurnAcknowledged(), 111.0)
     assert conversation.deadline == 119.0
 
@@ -462,7 +462,7 @@ def test_words_are_a_sign_of_work_although_the_turn_was_not_acknowledged():
     conversation = at(LISTENING)
     conversation.handle(TalkEnded(), 100.0)
     conversation.handle(ReplyText("r", "well"), 101.0)
-    assert conversation.deadline == 101.0 + 2 * PATIENCE_S
+    assert conversation.deadline == 101.0 + 2 * DEFAULT_PATIENCE_S
 
 
 @pytest.mark.parametrize("state", [READY, LISTENING, FOLLOW_UP])
@@ -483,7 +483,7 @@ def test_each_part_of_an_answer_is_waited_for_anew(spoken):
     conversation.handle(DeadlinePassed(), 108.0)
     for now in range(110, 1000, 10):
         conversation.handle(ReplyText("r2", "well"), float(now))
-    assert conversation.deadline == 100.0 + 4 * PATIENCE_S
+    assert conversation.deadline == 100.0 + 4 * DEFAULT_PATIENCE_S
 
 
 def test_patience_is_what_the_owner_says():
@@ -497,12 +497,12 @@ def test_patience_is_what_the_owner_says():
 
 def test_it_waits_by_the_same_numbers_as_the_session_and_a_little_longer():
     """The session leaves a service that is silent, and tries another one, before the turn is given up."""
-    assert (conversation.PATIENCE_S, conversation.LIMIT_P) == (
+    assert (conversation.DEFAULT_PATIENCE_S, conversation.TOTAL_PART) == (
         response_timeout.DEFAULT_PATIENCE_S,
         response_timeout.TOTAL_PART,
     )
-    assert conversation.WORKING_P == response_timeout.PROGRESS_PART
-    waits = conversation.patience(60.0)
+    assert conversation.PROGRESS_PART == response_timeout.PROGRESS_PART
+    waits = conversation.state_timeouts(60.0)
     assert waits[SENDING] > 2 * response_timeout.ACCEPT_PART * 60.0
     assert waits[THINKING] + waits[LATE] > response_timeout.SLOW_START_PART * 60.0
 
@@ -960,7 +960,7 @@ def test_every_state_has_a_mood_and_a_row():
 
 def test_every_cue_has_an_occasion():
     rows = [row for rows in TRANSITIONS.values() for row in rows.values()]
-    actions = {action for _, row in rows for action in row} | {each for row in ANYWAY.values() for each in row}
+    actions = {action for _, row in rows for action in row} | {each for row in IN_ANY_STATE.values() for each in row}
     assert {action.cue for action in actions if isinstance(action, Play)} >= set(Cue) - {
         Cue.VOLUME,  # the agent's, at the new volume
         Cue.ALARM,  # Ring
@@ -1071,10 +1071,10 @@ def test_at_rest_it_shows_what_is_so_in_every_order_of_events(events: list[Event
 
 @given(st.lists(st.sampled_from(EVENTS), max_size=60), SETTINGS)
 def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Event], settings):
-    conversation, attention = made(**settings), GateMode.BUTTON
+    conversation, mode = made(**settings), GateMode.BUTTON
     for event in [Started(), *events]:
         for action in conversation.handle(event, 0.0):
-            attention = action.attention if isinstance(action, SetGateMode) else attention
+            mode = action.mode if isinstance(action, SetGateMode) else mode
         match conversation.state:
             case State.SENDING | State.THINKING | State.LATE | State.SPEAKING:
                 wanted = settings["voice_interrupts"]
@@ -1084,7 +1084,7 @@ def test_speech_is_listened_for_exactly_where_the_owner_wants_it(events: list[Ev
                 wanted = False
             case _:
                 wanted = settings["voice_starts"]
-        assert (attention is GateMode.VOICE) == wanted
+        assert (mode is GateMode.VOICE) == wanted
 
 
 # Edits of config.yaml -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from device_agent.commands.ask import Answer
 from device_agent.commands.demo import DemoOutput
 from device_agent.core.conversation import READY
 from device_agent.core.events import LinkDown, Refused, ReplyEnded, ReplyText, ServiceError, UserText
-from device_agent.core.printable import OBEYED, printable
+from device_agent.core.printable import UNPRINTABLE, printable
 from device_agent.core.transition import Transition
 from device_agent.doctor.findings import Finding, Mark, Now
 from device_agent.doctor.report import TextReport
@@ -26,11 +26,11 @@ SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b31m\rhello\u202e\x7f\ud800"
 @example("a\u2028b\u2029c\u0085d\x1ce")
 def test_nothing_is_left_that_a_terminal_obeys(text):
     shown = printable(text)
-    assert not OBEYED.search(shown)
+    assert not UNPRINTABLE.search(shown)
     assert len(f"{shown}.".splitlines()) == 1
     shown.encode()
     assert printable(shown) == shown
-    assert OBEYED.sub("", text) == text or shown != text
+    assert UNPRINTABLE.sub("", text) == text or shown != text
 
 
 def test_what_is_obeyed_is_shown_as_python_writes_it():
@@ -87,7 +87,7 @@ def test_so_does_the_doctor():
     sheet.show(Finding(EVIL, f"{EVIL}\n{EVIL}", Mark.NOTE, EVIL))
     sheet.end(EVIL, ok=True)
     assert out.getvalue().count(SHOWN) == 6
-    assert not OBEYED.search(out.getvalue().replace("\n", ""))
+    assert not UNPRINTABLE.search(out.getvalue().replace("\n", ""))
 
 
 def test_the_doctor_on_a_terminal_writes_no_orders_but_its_own():
@@ -104,4 +104,4 @@ def test_a_file_with_orders_in_its_name_or_in_its_text_gives_none(tmp_path, caps
     assert main([command, "--config", str(file), *words]) == 78
     told = "".join(capsys.readouterr())
     assert r"\x1b[2J.yaml" in told
-    assert not OBEYED.search(told.replace("\n", ""))
+    assert not UNPRINTABLE.search(told.replace("\n", ""))

@@ -16,9 +16,9 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from device_agent.app.reconfigure import ANEW
+from device_agent.app.reconfigure import REBUILD_KEYS
 from device_agent.config.model import Config, ServiceConfig, ToolConfig
-from device_agent.config.yaml_schema import _KINDS, _unfold, written
+from device_agent.config.yaml_schema import key_type, to_yaml
 from device_agent.core.conversation import REST, RESTING, STARTING, TRANSITIONS, State
 from device_agent.core.events import Event
 from device_agent.services.base import Capabilities
@@ -143,7 +143,7 @@ def comments(text: str) -> dict[str, str]:
 
 def _key(key: str, cls: Any, name: str, said: dict[str, str]) -> str:
     text, example = _prose(said[key])
-    default = written(_plain(getattr(cls(), name))).strip("'")  # the shipped file needs no quotes
+    default = to_yaml(_plain(getattr(cls(), name))).strip("'")  # the shipped file needs no quotes
     facts = [f"Value: {_may_be(get_type_hints(cls, include_extras=True)[name])}"]
     facts += [f"Default: `{default}`" if default else "", _only_for(key), f"A change takes effect {_when(key)}"]
     line = _wrapped(f"{'. '.join(filter(None, facts))}.")
@@ -173,12 +173,11 @@ def _plain(value: Any) -> Any:
 
 def _may_be(hint: Any) -> str:
     """Return what a hint of the schema allows, in words."""
-    kind, musts, optional = _unfold(hint)
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
+    wanted = key_type(hint)
+    if get_origin(wanted.kind) is tuple:
+        item = get_args(wanted.kind)[0]
         return "a list of services like the one above" if item is ServiceConfig else f"a list of {_item(item)}"
-    wish = musts[0].wish if musts else "" if kind is Any else _KINDS[kind][0]
-    return wish + (", or empty" if optional else "")
+    return wanted.wish + (", or empty" if wanted.optional else "")
 
 
 def _item(hint: Any) -> str:
@@ -202,7 +201,7 @@ def _only_for(key: str) -> str:
 
 
 def _when(key: str) -> str:
-    if key in ANEW:
+    if key in REBUILD_KEYS:
         return "in the next quiet moment"
     return "with the next connection" if key.partition(".")[0] in {"service", "fallback"} else "at once"
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from device_agent import cli
-from device_agent.config.load import understand
+from device_agent.config.load import parse_config
 from device_agent.config.model import Config
 from device_agent.config.rules import contradictions
 from device_agent.config.yaml_schema import NO_SECRETS
@@ -147,9 +147,9 @@ def test_every_piece_of_configuration_is_one(document, monkeypatch):
     monkeypatch.setattr("device_agent.config.rules.shutil.which", lambda program: program)  # an example's own
     for block in blocks(document):
         if block.language == "yaml" and block.about not in OTHER_YAML:
-            config, places = understand(block.text, Path("config.yaml"))
-            assert places, block.text
-            assert not list(contradictions(config))
+            loaded = parse_config(block.text, Path("config.yaml"))
+            assert loaded.places, block.text
+            assert not list(contradictions(loaded.config))
         elif block.language == "json":
             json.loads(block.text)
         elif block.about == "proxy":
@@ -279,7 +279,7 @@ def produced() -> Iterator[str]:
 
 def complaint(text: str) -> str:
     with pytest.raises(ConfigError) as wrong:
-        understand(text, Path("config.yaml"))
+        parse_config(text, Path("config.yaml"))
     return str(wrong.value)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.app.factories import open_service
-from device_agent.config.load import understand
+from device_agent.config.load import parse_config
 from device_agent.config.model import ServiceConfig, TalkConfig
 from device_agent.core.conversation import MOODS
 from device_agent.core.errors import DeviceFailed
@@ -55,7 +55,7 @@ def dice(tmp_path, monkeypatch):
     program.write_text(block(EXTENDING, "tool").replace("/usr/bin/env python3", sys.executable))
     program.chmod(0o755)
     told = block(EXTENDING, "tool", "yaml").replace("/usr/local/bin/dice", str(program))
-    (tool,) = understand(told, Path("config.yaml"))[0].tools
+    (tool,) = parse_config(told, Path("config.yaml")).config.tools
     return tool
 
 

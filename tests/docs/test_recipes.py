@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from device_agent.config.load import understand
+from device_agent.config.load import parse_config
 from device_agent.core.events import ToolCall
 from device_agent.simulator import Simulator
 from device_agent.tools.base import ToolFailed
@@ -92,7 +92,7 @@ def tool(folder: Path, name: str, **replaced: str) -> Any:
     program.write_text(source)
     program.chmod(0o755)
     told = block(RECIPES, name, "yaml").replace(f"/usr/local/bin/{name}", str(program))
-    return understand(told, Path("config.yaml"))[0].tools[0]
+    return parse_config(told, Path("config.yaml")).config.tools[0]
 
 
 def run(recipe: Any, **arguments: object) -> Any:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from device_agent.config.credentials import variable
+from device_agent.config.credentials import key_variable
 from device_agent.services.registry import SERVICES, load
 from device_agent.simulator import Simulator
 from tests.docs.documents import ROOT, blocks, documents, spans
@@ -87,7 +87,7 @@ class Here:
         self._folder = folder
         self._ends = ExitStack()
         self.simulators: list[Simulator] = []
-        self.environment = dict.fromkeys(map(variable, SERVICES), "")
+        self.environment = dict.fromkeys(map(key_variable, SERVICES), "")
         self.settings = {
             "service": self._moved(settings.get("service") or {}),
             "fallback": [self._moved(each) for each in settings.get("fallback") or []],
@@ -112,7 +112,7 @@ class Here:
             origin = self._ends.enter_context(token_server(service["token_url"], simulator, moved))
             moved["token_url"] = there(service["token_url"], origin)
         elif not service.get("api_key_file"):
-            self.environment[variable(name)] = KEY
+            self.environment[key_variable(name)] = KEY
         return moved
 
     def _secret(self, path: str, content: str) -> Path:

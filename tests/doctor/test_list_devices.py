@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.config.load import understand
+from device_agent.config.load import parse_config
 from device_agent.doctor.list_devices import HEADING, listed
 from device_agent.hardware.portaudio_host import SoundDevice
 
@@ -47,5 +47,5 @@ def test_a_device_that_is_in_use_says_so():
 def test_the_line_means_that_device_and_after_the_next_start_too(tmp_path, names, chosen):
     lines = list(listed([device(name) for name in names]))
     line = next(line for line in lines if "microphone" in line)
-    config, _ = understand(line.strip(), tmp_path / "config.yaml")
+    config = parse_config(line.strip(), tmp_path / "config.yaml").config
     assert config.microphone.device == chosen

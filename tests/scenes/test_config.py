@@ -19,7 +19,7 @@ from device_agent.app.device import Device
 from device_agent.app.reconfigure import Reconfigurer
 from device_agent.audio import echo_control
 from device_agent.config.load import LoadedConfig
-from device_agent.config.watcher import KEPT, ConfigWatcher
+from device_agent.config.watcher import LAST_GOOD_NAME, ConfigWatcher
 from device_agent.core.events import (
     ConfigApplied,
     ConfigRejected,
@@ -44,7 +44,7 @@ from tests.support.room import PATIENCE_S, Eye, Finger, Room, RoomMicrophone, Ro
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     """Time goes faster here."""
-    monkeypatch.setattr(agent_module, "CHECK_EVERY_S", 0.05)
+    monkeypatch.setattr(agent_module, "CHECK_INTERVAL_S", 0.05)
     monkeypatch.setattr(echo_control, "ECHO_TAIL_S", echo_control.ECHO_TAIL_S / 4)
     monkeypatch.setenv("XAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
@@ -65,8 +65,8 @@ class Home(Room):
         self.save(**config)
         self.microphone, self.speaker, self.finger, self.light = RoomMicrophone(), RoomSpeaker(), Finger(), Eye()
         self.words = []
-        self.edits = ConfigWatcher(self.file, folder / KEPT)
-        self.edits.begin()
+        self.edits = ConfigWatcher(self.file, folder / LAST_GOOD_NAME)
+        self.edits.start()
         self.parts: list[Device] = []  # of each device
         self._happened = threading.Condition()
         self._assemble()
@@ -81,8 +81,8 @@ class Home(Room):
 
     def assemble_anew(self) -> None:
         """Do what the daemon does when a device has ended with RESTART: the next one follows it."""
-        assert isinstance(self.reconfigurer.next, LoadedConfig)
-        self.edits.take(self.reconfigurer.next, tried=False)
+        assert isinstance(self.reconfigurer.pending, LoadedConfig)
+        self.edits.accept(self.reconfigurer.pending, tried=False)
         self._assemble()
         self._thread.start()
 
@@ -320,10 +320,12 @@ def test_the_process_takes_edits_signals_and_the_last_good_file(tmp_path, monkey
         key.write_text("a-key-that-is-secret")
         key.chmod(0o600)
         config.write_text(text.replace("service: {", f"service: {{api_key_file: {key}, "))
-        os.unlink(tmp_path / "state" / KEPT)
+        os.unlink(tmp_path / "state" / LAST_GOOD_NAME)
         with running("run", "--config", config, env=env) as agent:
             agent.says("-> ready")
-            assert any((tmp_path / "state" / KEPT).exists() or threading.Event().wait(0.1) for _ in range(200))
+            assert any(
+                (tmp_path / "state" / LAST_GOOD_NAME).exists() or threading.Event().wait(0.1) for _ in range(200)
+            )
         key.unlink()
         with running("run", "--config", config, env=env) as agent:
             agent.says(f"the key file {key} cannot be read")
@@ -332,7 +334,7 @@ def test_the_process_takes_edits_signals_and_the_last_good_file(tmp_path, monkey
             key.chmod(0o600)
             agent.says("light: ready")
             assert agent.end(signal.SIGTERM) == 0, agent.log
-        os.unlink(tmp_path / "state" / KEPT)
+        os.unlink(tmp_path / "state" / LAST_GOOD_NAME)
         config.write_text("talk: {vad: 9}\n")
         with running("run", "--config", config, env=env) as agent:
             assert agent.end() == 78, agent.log

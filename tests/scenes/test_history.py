@@ -103,7 +103,7 @@ def test_a_conversation_that_the_service_has_forgotten_is_told_again(monkeypatch
 def test_another_service_that_takes_over_is_told_what_was_said(name):
     with Simulator(**QUICK) as first, Simulator(name, **QUICK) as second:
         with room(first, "xai", fallback=[config(second, name)]) as agent:
-            agent.agent.ask(TextTurn("My name is Ada."))
+            agent.agent.tell(TextTurn("My name is Ada."))
             agent.happened(PlaybackEnded)
             first.refuse(503)
             lose(agent, first)
@@ -133,7 +133,7 @@ def test_a_sentence_that_was_cut_in_half_arrives_whole_and_once(name):
 @pytest.mark.parametrize("name", GOING_ON)
 def test_a_turn_that_the_service_had_and_did_not_answer_is_not_heard_twice_by_one_conversation(name):
     with Simulator(name, **QUICK) as simulator, room(simulator, name) as agent:
-        agent.agent.ask(TextTurn("My name is Ada."))
+        agent.agent.tell(TextTurn("My name is Ada."))
         agent.happened(PlaybackEnded)
         simulator.fault("silent")
         agent.ask()
@@ -210,12 +210,12 @@ def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monke
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
     with Simulator("openai", session_s=3.0, **QUICK) as simulator, room(simulator, "openai", mode="always") as agent:
-        agent.agent.ask(TextTurn("My name is Ada."))
+        agent.agent.tell(TextTurn("My name is Ada."))
         agent.happened(PlaybackEnded)
         assert simulator.wait_for(lambda: len(simulator.connections) > 1)
         assert simulator.wait_for(lambda: simulator.connections[0].ended)
         assert simulator.connections[0].ended == "client said 1000"
-        agent.agent.ask(TextTurn("What is my name?"))
+        agent.agent.tell(TextTurn("What is my name?"))
         agent.happened(PlaybackEnded, 2)
         assert recalled(simulator, 1)[0] == ("user", "My name is Ada.")
         assert (agent.all(LinkDown), agent.all(LinkIdle)) == ([], [])
@@ -229,7 +229,7 @@ def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, mo
     monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_AGE_S", 2.0)
     monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_LEFT_S", 0.0)  # one service says when it ends
     with Simulator(name, **QUICK) as simulator, room(simulator, name, mode="always") as agent:
-        agent.agent.ask(TextTurn("My name is Ada."))
+        agent.agent.tell(TextTurn("My name is Ada."))
         agent.happened(PlaybackEnded)
         assert simulator.wait_for(lambda: simulator.connections[0].ended)
         monkeypatch.undo()

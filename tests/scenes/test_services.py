@@ -50,7 +50,7 @@ def test_a_spoken_question_gets_a_spoken_answer_from_every_service(name):
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_typed_question_gets_an_answer_from_every_service(name):
     with Simulator(name, think_s=0.05) as simulator, Room(simulator, service=service(simulator, name)) as room:
-        room.agent.ask(TextTurn("What time is it?"))
+        room.agent.tell(TextTurn("What time is it?"))
         room.happened(PlaybackEnded)
         assert simulator.heard()[0].text == "What time is it?"
 

@@ -148,7 +148,7 @@ def test_an_announcement_is_said_word_for_word_by_xai_behind_the_proxy(proxy, di
 
 def test_a_typed_question_gets_a_spoken_answer(proxy, dialect, behind):
     with room(proxy, dialect) as agent:
-        agent.agent.ask(TextTurn("What time is it?"))
+        agent.agent.tell(TextTurn("What time is it?"))
         agent.happened(PlaybackEnded)
         assert behind.heard()[0].text == "What time is it?"
         assert agent.speaker.heard
@@ -271,7 +271,7 @@ def test_after_the_service_has_gone_the_next_turn_is_answered(proxy, dialect, be
             agent.happened(LinkIdle)
         assert behind.wait_for(lambda: behind.connections[0].ended)
         if typed:
-            agent.agent.ask(TextTurn("Still there?"))
+            agent.agent.tell(TextTurn("Still there?"))
         else:
             agent.ask()
         agent.happened(PlaybackEnded, 2)
