@@ -52,7 +52,7 @@ def rehearse(save: Path) -> int:
             return EX_STOPPED
         if status == 0 and timer.turn is not None:
             _report(output, timer.turn, question, save)
-            _offer(output, save)
+            offer_playback(output, save)
     return status
 
 
@@ -94,7 +94,7 @@ def _talk(config: Config, output: DemoOutput, *observers: Observer) -> tuple[int
             return agent.run(), bool(signals)
 
 
-def _offer(output: DemoOutput, save: Path) -> None:
+def offer_playback(output: DemoOutput, save: Path) -> None:
     """Show how to play the recording, or offer to play it on a terminal of a machine with a sound card."""
     output.line("")
     can = shutil.which(PLAYER) and any(CARDS.glob("pcm*p"))

@@ -22,7 +22,7 @@ CHIRP_LOWEST_HZ, CHIRP_HIGHEST = 300.0, 0.3
 CHIRP_PEAK = 0.35
 """Of full scale, at a volume of 100: as loud as a voice."""
 MAX_DELAY_S = 1.0
-ECHO_TAIL_S = 0.2
+CHIRP_TAIL_S = 0.2
 """Reverberation behind the chirp that counts as echo, and not as noise."""
 NOISE_BEFORE_S = 0.2
 """Before the chirp, to measure the noise of the room."""
@@ -70,7 +70,7 @@ def find(sound: bytes, recorded: bytes, rate: int, due: float) -> Arrival | None
     if best <= MIN_FIT_RATIO * float(np.median(fit)):
         return None
     at = int(np.argmax(fit >= DIRECT_PATH_SHARE * best))
-    whole = part[at : at + len(played) + samples(ECHO_TAIL_S, rate)]
+    whole = part[at : at + len(played) + samples(CHIRP_TAIL_S, rate)]
     return Arrival((begin + at) / rate - due, _level(played, whole, noise, best))
 
 

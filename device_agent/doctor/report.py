@@ -13,7 +13,7 @@ from .. import __version__
 from ..core.printable import printable
 from .findings import Finding, Mark, Now
 
-DEFAULT_COLUMNS, MAX_COLUMNS = 80, 100
+DEFAULT_COLUMNS, REPORT_MAX_COLUMNS = 80, 100
 INDENT_COLUMNS = 21
 """Width of mark and name."""
 NEXT_LINE = "\n" + " " * INDENT_COLUMNS
@@ -21,7 +21,7 @@ MIN_TEXT_COLUMNS = 20
 METER_LOWEST_DB = -60.0
 """Shown as an empty meter."""
 METER_COLUMNS = 24
-COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
+MARK_COLOURS = {Mark.OK: "32", Mark.SKIP: "2", Mark.NOTE: "33", Mark.FAIL: "1;31"}
 BOLD, DIM = "1", "2"
 
 
@@ -69,14 +69,14 @@ class TextReport(Report):
             self.out.flush()
 
     def show(self, finding: Finding) -> None:
-        mark = self._paint(f"{finding.mark.value:4}", COLOURS[finding.mark])
+        mark = self._paint(f"{finding.mark.value:4}", MARK_COLOURS[finding.mark])
         lines = [*self._lines(finding.text, ""), *self._lines(finding.advice, "-> ")]
         self._write(f"{mark}  {printable(finding.name):13}  {NEXT_LINE.join(lines)}")
 
     def end(self, verdict: str, *, ok: bool) -> None:
         text = textwrap.fill(printable(verdict), self.width)
         self._write("")
-        self._write(self._paint(text, COLOURS[Mark.OK if ok else Mark.FAIL]))
+        self._write(self._paint(text, MARK_COLOURS[Mark.OK if ok else Mark.FAIL]))
 
     def _lines(self, text: str, sign: str) -> list[str]:
         """Return *text* in lines that fit beside the name; the first of a paragraph begins with *sign*."""
@@ -125,7 +125,7 @@ def open_report(out: TextIO, *, as_json: bool) -> Report:
         return JsonReport(out)
     live = out.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
     width = shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if live else DEFAULT_COLUMNS
-    return TextReport(out, min(width, MAX_COLUMNS), coloured=live and not os.environ.get("NO_COLOR"), live=live)
+    return TextReport(out, min(width, REPORT_MAX_COLUMNS), coloured=live and not os.environ.get("NO_COLOR"), live=live)
 
 
 def _passing(doing: Now) -> str:

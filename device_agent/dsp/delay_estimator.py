@@ -41,7 +41,7 @@ class DelayEstimator:
 
     def __init__(self) -> None:
         self._news: deque[tuple[float, float | None]] = deque(maxlen=TRACK_SLOTS)
-        self._played, self._heard = _Track(SILENCE_DB), _Track(math.nan)
+        self._played, self._heard = Track(SILENCE_DB), Track(math.nan)
         self._clock = -math.inf  # when the last frame was complete
         self._compared = 0  # the slot
         self._estimates: deque[int] = deque(maxlen=AGREEING_ESTIMATES)
@@ -100,7 +100,7 @@ class DelayEstimator:
                 self._seconds = sorted(self._estimates)[AGREEING_ESTIMATES // 2] * SLOT_S
 
 
-class _Track:
+class Track:
     """The levels of the last TRACK_SLOTS slots; *missing* stands where there is none."""
 
     def __init__(self, missing: float) -> None:

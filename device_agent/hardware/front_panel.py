@@ -103,7 +103,7 @@ class FrontPanel:
             return
         button: Button | None = ports.get("button")
         if button is not None:
-            _wire_button(button, tell)
+            wire_button(button, tell)
         controls: Controls | None = ports.get("controls")
         if controls is not None:
             controls.when_turned = lambda steps: tell(VolumeAsked(by=VOLUME_STEP_PERCENT * steps))
@@ -112,7 +112,7 @@ class FrontPanel:
                 tell(MuteAsked(controls.muted))
 
 
-def _wire_button(button: Button, tell: Callable[[Event], None]) -> None:
+def wire_button(button: Button, tell: Callable[[Event], None]) -> None:
     """Tell what happens to *button*. It is timed here, in the thread of the pin: the main thread may be busy."""
     down_at = 0.0
 

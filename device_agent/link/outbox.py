@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections import deque
 from contextlib import suppress
@@ -12,6 +11,7 @@ from enum import Enum
 
 from ..core.actions import Action, CancelReply, ToolResult
 from ..core.events import AudioTurn, NoSpeech, Speech, TalkEnded, TalkStarted, TextTurn
+from ..net.dialer import WAKE_COUNT
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,6 @@ MAX_AUDIO_CHUNK_BYTES = 4800
 TCP sends before the first acknowledgement, so the first chunk goes out at once."""
 STALE_SPEECH_S = 10.0
 """Speech and results that no answer is awaited for are dropped after this time."""
-WAKE_COUNT = (1).to_bytes(8, sys.byteorder)
-"""What is written to the eventfd."""
 
 
 class Resend(Enum):

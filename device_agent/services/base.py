@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ..core.actions import Action
+from ..core.conversation import DEFAULT_PATIENCE_S
 from ..core.errors import LinkClosed, LinkLost, LinkRefused
 from ..core.events import Event, Speech
 from ..core.redaction import Secret
 from ..dsp.g711 import Codec
 from ..net.models import Endpoint, Message, Request
 from .closing import judge
-from .response_timeout import DEFAULT_PATIENCE_S
 
 ServerTool = str | Mapping[str, Any]
 """A tool that runs at the service: its name, or a mapping with ``type`` and its parameters."""

@@ -16,7 +16,7 @@ from .realtime_settings import RealtimeSettings, TokenSettings, optional, server
 from .registry import reasons
 from .tool_calls import function_tools, server_tools
 
-SERVER_TOOLS = {"mcp": ("server_url", "server_label")}
+OPENAI_SERVER_TOOLS = {"mcp": ("server_url", "server_label")}
 TEXT_PART = "output_text"  # the type of a text of the assistant since general availability
 TRANSCRIPTION_MODEL = "gpt-transcribe"
 """Transcribes each committed turn, with server VAD and without, and costs a quarter of gpt-live-transcribe (0.0045
@@ -37,13 +37,13 @@ class OpenAI(TokenSettings):
 
     can = replace(
         RealtimeSettings.can,
-        server_tools=", ".join(SERVER_TOOLS),
+        server_tools=", ".join(OPENAI_SERVER_TOOLS),
         text_only="yes",
         token="yes",  # noqa: S106  no password
         reasoning="none to xhigh",
         speed="0.25 to 1.5",
     )
-    server_tools = SERVER_TOOLS
+    server_tools = OPENAI_SERVER_TOOLS
     efforts = ("none", "minimal", "low", "medium", "high", "xhigh")
     refuses_reasoning = r"gpt-(4o-(mini-)?)?realtime(-mini|-preview|-1\.5)?(-\d{4}-\d{2}-\d{2})?"
     """The models before gpt-realtime-2: "Unsupported option for this model" (pydantic-ai profiles/openai.py)."""

@@ -24,7 +24,7 @@ MAX_REMEMBERED_IDS = 64  # of replies that were interrupted, and of other ids of
 CANCELLED_REPLY_TIMEOUT_S = 3.0  # a cancelled reply may be dropped without a word (seen on xAI); the next is due then
 COMMIT_ACK_TIMEOUT_S = 2.0  # without it, the commit may have held no speech (xAI; pydantic-ai 2.53, checked live)
 AUTO_REPLY_TIMEOUT_S = 0.7  # a service that answers commits has begun so long after the acknowledgement
-BUSY_RETRY_S = 1.5  # a service that reported to be busy, and begins nothing, is asked again
+BUSY_REQUEST_RETRY_S = 1.5  # a service that reported to be busy, and begins nothing, is asked again
 MAX_REQUESTS = 4  # requests for one turn. A service that ignores so many is left to its timeout
 
 
@@ -205,7 +205,7 @@ class ReplyTracker:
             self._void -= 1
             self._kill(name)
             if self.due is Due.ASKED:  # the reply to the later request follows, unless it was lost
-                self._ask_at = now + BUSY_RETRY_S
+                self._ask_at = now + BUSY_REQUEST_RETRY_S
         elif self.due is not Due.NOTHING:
             self.due, self._ask_at, self._strays = Due.NOTHING, None, False
             self._dying.clear()
@@ -328,7 +328,7 @@ class ReplyTracker:
         if self._dying or self._void:
             self.due, self._postponed = Due.NOTHING, now + CANCELLED_REPLY_TIMEOUT_S
         else:
-            self.due, self._ask_at = Due.DETECTED, now + BUSY_RETRY_S
+            self.due, self._ask_at = Due.DETECTED, now + BUSY_REQUEST_RETRY_S
             self._busy_with_another = True
 
     def _close(self) -> None:

@@ -10,10 +10,10 @@ little later, by the same numbers.
 
 from __future__ import annotations
 
+from ..core.conversation import DEFAULT_PATIENCE_S, PROGRESS_PART, TOTAL_PART
 from ..core.errors import LinkLost
 
-DEFAULT_PATIENCE_S = 30.0  # the default of service.patience_s
-ACCEPT_PART, QUICK_START_PART, SLOW_START_PART, PROGRESS_PART, TOTAL_PART = 1 / 6, 1 / 2, 5 / 6, 2.0, 4.0
+ACCEPT_PART, QUICK_START_PART, SLOW_START_PART = 1 / 6, 1 / 2, 5 / 6
 """Parts of it, as above."""
 SLOWDOWN_FACTOR = 4.0  # a reply may take so many times as long to begin as the slowest before it
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from ..core.actions import Action, CancelReply, ToolResult
+from ..core.conversation import DEFAULT_PATIENCE_S
 from ..core.events import (
     AudioTurn,
     Event,
@@ -32,7 +33,7 @@ from ..core.events import (
 from ..net.models import Message
 from .base import Session
 from .json_fields import MAX_DELTA_CHARS, MAX_TRANSCRIPT_CHARS, Fields, Samples, event_of, name, part, text
-from .response_timeout import DEFAULT_PATIENCE_S, ResponseTimeout
+from .response_timeout import ResponseTimeout
 from .tool_calls import MAX_OPEN_CALLS, cut
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from .realtime_settings import RealtimeSettings, TokenSettings, optional, server
 from .registry import reasons
 from .tool_calls import function_tools, server_tools
 
-SERVER_TOOLS = {  # as documented by the vendor
+XAI_SERVER_TOOLS = {  # as documented by the vendor
     "web_search": (),
     "x_search": (),
     "file_search": ("vector_store_ids",),
@@ -27,7 +27,7 @@ RESERVED = {
 }
 """A tool of this device with such a name makes the first reply fail with ``server_error`` (measured by
 livekit-plugins-xai 1.8.9, refused by aplisay/llm-agent #338 as well)."""
-DIALECT = Dialect(answers_commits=True, resumes=True, verbatim=True)
+XAI_DIALECT = Dialect(answers_commits=True, resumes=True, verbatim=True)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Xai(TokenSettings):
     can = replace(
         RealtimeSettings.can,
         shorten="tried",
-        server_tools=", ".join(SERVER_TOOLS),
+        server_tools=", ".join(XAI_SERVER_TOOLS),
         resume="yes, for 30 minutes",
         token="yes",  # noqa: S106  no password
         reasoning="none or high",
@@ -49,7 +49,7 @@ class Xai(TokenSettings):
         announcements="word for word",
     )
     rates = (24000, 16000)
-    server_tools = SERVER_TOOLS
+    server_tools = XAI_SERVER_TOOLS
     reserved = RESERVED
     efforts = ("none", "high")  # docs.x.ai, livekit and pipecat
     refuses_reasoning = r"grok-voice-fast-.*"  # docs.x.ai/developers/rest-api-reference/inference/voice
@@ -65,7 +65,7 @@ class Xai(TokenSettings):
 
     def session(self) -> Session:
         settings = {**xai_settings(self), "resumption": {"enabled": True}}
-        return RealtimeSession(self, settings, DIALECT)
+        return RealtimeSession(self, settings, XAI_DIALECT)
 
 
 def xai_settings(settings: RealtimeSettings) -> dict[str, Any]:

@@ -24,7 +24,7 @@ READY_WITHOUT_GREETING_S = 1.0  # seconds from session.update until a silent ser
 REPLY_END_SILENCE_S = 1.5
 """Seconds without a new piece after which a reply counts as over, where no event reports its end."""
 KEY_REFUSAL_S = 10.0  # a service that closes the connection so early, without an event, refuses the key
-DIALECT = Dialect(clips=False, acknowledges_turns=False, reply_end_timeout_s=REPLY_END_SILENCE_S)
+XAI_LIVE_DIALECT = Dialect(clips=False, acknowledges_turns=False, reply_end_timeout_s=REPLY_END_SILENCE_S)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class XaiLiveSession(RealtimeSession):
     """One connection. Replies have no id and no end of their own: they begin with a piece and end with silence."""
 
     def __init__(self, service: Service, settings: dict[str, Any]) -> None:
-        super().__init__(service, settings, DIALECT)
+        super().__init__(service, settings, XAI_LIVE_DIALECT)
         self._key = service.key
         self._greeted_at = 0.0
         self._heard = False  # an event was received

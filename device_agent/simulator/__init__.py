@@ -5,7 +5,7 @@ tests, ``serve`` for the command line.
 """
 
 from .command import listed, serve
-from .contract import SERVICES, ConnectionLog, Turn
+from .contract import SIMULATED_SERVICES, ConnectionLog, Turn
 from .engine.behaviour import VARIANTS, Variant
 from .faults import FAULTS
 from .simulator import QUESTION, Simulator
@@ -13,7 +13,7 @@ from .simulator import QUESTION, Simulator
 __all__ = [
     "FAULTS",
     "QUESTION",
-    "SERVICES",
+    "SIMULATED_SERVICES",
     "VARIANTS",
     "ConnectionLog",
     "Simulator",

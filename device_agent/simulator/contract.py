@@ -2,7 +2,7 @@
 
 A *service* is one object per simulator with a handler for each of its routes. A handler returns an HTTP ``Answer`` or a
 ``ServiceSession``, the service's end of one WebSocket. Neither touches a socket, a thread or a clock: messages and
-times are arguments, and what to send is returned. A new service is one file and one line in ``SERVICES``.
+times are arguments, and what to send is returned. A new service is one file and one line in ``SIMULATED_SERVICES``.
 """
 
 from __future__ import annotations
@@ -326,7 +326,7 @@ def find_route(routes: Mapping[tuple[str, str], Handler], method: str, path: str
     return 404
 
 
-SERVICES = {  # name for the command line -> module and class; the first is the default
+SIMULATED_SERVICES = {  # name for the command line -> module and class; the first is the default
     "xai": "xai:Xai",
     "xai-live": "xai_live:XaiLive",
     "openai": "openai:Openai",
@@ -337,8 +337,8 @@ SERVICES = {  # name for the command line -> module and class; the first is the 
 
 def load(name: str) -> type[Service]:
     """Return the class of the service called *name*, importing only that one. Raises ValueError."""
-    if name not in SERVICES:
-        raise ValueError(f"there is no simulator for {name!r}; there is one for: {', '.join(SERVICES)}")
-    module, _, cls = SERVICES[name].partition(":")
+    if name not in SIMULATED_SERVICES:
+        raise ValueError(f"there is no simulator for {name!r}; there is one for: {', '.join(SIMULATED_SERVICES)}")
+    module, _, cls = SIMULATED_SERVICES[name].partition(":")
     found: type[Service] = getattr(import_module(f".services.{module}", __package__), cls)
     return found

@@ -57,7 +57,7 @@ PAUSE_UNSENT = 1 << 20
 MAX_UNSENT = 64 << 20
 """With so many bytes unsent, the connection is given up."""
 
-CLOSE_TIMEOUT_S = 2.0
+SERVER_CLOSE_TIMEOUT_S = 2.0
 """How long a client may take to answer a close, or to read an answer."""
 LAST_CLOSE_TIMEOUT_S = 0.3
 """The same when the simulator ends, which should not wait for a client that has gone to sleep."""
@@ -303,7 +303,7 @@ class Connection(threading.Thread):
         else:
             self._close_soon()
 
-    def _close_soon(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+    def _close_soon(self, timeout_s: float = SERVER_CLOSE_TIMEOUT_S) -> None:
         self._close_by = min(self._close_by, time.monotonic() + timeout_s)
 
     def _begin_session(self, handshake: H11Handshake, session: ServiceSession) -> None:
@@ -381,7 +381,7 @@ class Connection(threading.Thread):
     def _send_message(self, message: Message) -> None:
         self._send(TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message))
 
-    def _close(self, code: int, reason: str, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+    def _close(self, code: int, reason: str, timeout_s: float = SERVER_CLOSE_TIMEOUT_S) -> None:
         """Begin the closing handshake, and end when the client has answered, or after a while."""
         self._note_end(f"we said {code} {reason}")
         self._send(CloseConnection(code=code, reason=reason))

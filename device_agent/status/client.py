@@ -14,7 +14,7 @@ from ..core.errors import AgentError
 from ..core.printable import printable
 from ..core.status_snapshot import StatusSnapshot
 from ..runtime import systemd
-from .server import MAX_ANSWER_BYTES, SNAPSHOT, WATCH
+from .server import MAX_STATUS_BYTES, SNAPSHOT, WATCH
 
 ANSWER_TIMEOUT_S = 3.0
 """Longest wait for an answer, and for the next snapshot of a stream."""
@@ -92,7 +92,7 @@ class StatusStream:
         self._rest += read
         if not read:
             raise StatusUnavailable("the device-agent has ended")
-        if len(self._rest) > MAX_ANSWER_BYTES:
+        if len(self._rest) > MAX_STATUS_BYTES:
             raise StatusUnavailable("the answer of the device-agent does not end")
 
 

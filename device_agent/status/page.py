@@ -25,24 +25,30 @@ from ..core.status_snapshot import (
     TurnSummary,
 )
 
-GREEN, GREY, VIOLET, AMBER, BLUE, RED = "#26994d", "#808080", "#9b5de5", "#b87708", "#3a86d0", "#d64550"
-MAX_COLUMNS, MIN_COLUMNS, PAGE_COLUMNS = 120, 40, 80
+PAGE_GREEN, GREY, VIOLET, AMBER, PAGE_BLUE, PAGE_RED = "#26994d", "#808080", "#9b5de5", "#b87708", "#3a86d0", "#d64550"
+PAGE_MAX_COLUMNS, MIN_COLUMNS, PAGE_COLUMNS = 120, 40, 80
 
 MOOD_COLOURS = {
     "thinking": VIOLET,
-    "speaking": BLUE,
+    "speaking": PAGE_BLUE,
     "starting": AMBER,
     "muted": AMBER,
     "mistake": AMBER,
-    "offline": RED,
-    "refused": RED,
-    "trouble": RED,
+    "offline": PAGE_RED,
+    "refused": PAGE_RED,
+    "trouble": PAGE_RED,
 }
 """Colours of the moods that are not green."""
-PART_COLOURS = {"listening": GREEN, "silence": GREY, "service": VIOLET, "loudspeaker": AMBER, "speaking": BLUE}
+PART_COLOURS = {
+    "listening": PAGE_GREEN,
+    "silence": GREY,
+    "service": VIOLET,
+    "loudspeaker": AMBER,
+    "speaking": PAGE_BLUE,
+}
 PART_LABELS = dict(zip(PART_COLOURS, ("you", "silence", "service", "buffer", "answer"), strict=True))
 OUTCOME_LABELS = {"open": "now", "interrupted": "cut short", "given up": "no answer"}
-OUTCOME_COLOURS = {"open": GREEN, "given up": RED, "interrupted": VIOLET}
+OUTCOME_COLOURS = {"open": PAGE_GREEN, "given up": PAGE_RED, "interrupted": VIOLET}
 STEP_LABELS = {
     "end_of_turn": ("silence that ends a turn", "silence"),
     "acknowledged": ("turn acknowledged", "service"),
@@ -53,7 +59,7 @@ STEP_LABELS = {
 AXIS_TICKS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 MIN_AXIS_S = 4.0
 LOUDEST_DB, FLOOR_DB = 0.0, -60.0
-LOUDNESS = ((-12.0, GREEN), (-3.0, AMBER), (LOUDEST_DB, RED))
+LOUDNESS = ((-12.0, PAGE_GREEN), (-3.0, AMBER), (LOUDEST_DB, PAGE_RED))
 """Up to this level in dBFS, this colour: speech, loud speech, clipping."""
 FALL_DB_PER_SNAPSHOT = 4.0
 """Decay of a meter, slow enough for an eye to follow."""
@@ -91,14 +97,14 @@ class StatusPage:
 
     def show(self, snapshot: StatusSnapshot) -> None:
         """Show *snapshot* on the whole terminal."""
-        width = min(MAX_COLUMNS, max(MIN_COLUMNS, self._console.width))
+        width = min(PAGE_MAX_COLUMNS, max(MIN_COLUMNS, self._console.width))
         self._update(self.view(snapshot, width, self._console.height))
 
     def wait(self, why: str) -> None:
         """Show that there is no status, and *why*."""
         self._levels = dict.fromkeys(self._levels, FLOOR_DB)
         first, *more = why.split("\n")
-        lines = [Text.assemble((self._shapes["dot"], RED), " ", (first, "bold"))]
+        lines = [Text.assemble((self._shapes["dot"], PAGE_RED), " ", (first, "bold"))]
         lines += [Text(f"  {line}") for line in more]
         lines += [Text(), Text("  It is shown as soon as it is there. q quits.", GREY)]
         self._update(SegmentLines(self._lines(self._console.width, *lines), new_lines=True))
@@ -141,7 +147,7 @@ class StatusPage:
 
     def _title(self, snapshot: StatusSnapshot, width: int) -> list[Text]:
         mood = snapshot["mood"]
-        left = Text.assemble((self._shapes["dot"], MOOD_COLOURS.get(mood, GREEN)), " ", (mood, "bold"))
+        left = Text.assemble((self._shapes["dot"], MOOD_COLOURS.get(mood, PAGE_GREEN)), " ", (mood, "bold"))
         left.append(f" for {duration(snapshot['mood_s'])}", GREY)
         if snapshot["ringing"]:
             left.append("  an alarm rings", f"bold {AMBER}")
@@ -174,7 +180,7 @@ class StatusPage:
         table = _table((16, "left"), (29, "left"), (8, "right"), (10, "right"), (None, "left"))
         of = f"of the last {some(latency['turns'], 'answer')}"
         table.add_row(Text("  the wait", GREY), of, Text("median", GREY), Text("99 %", GREY))
-        scale = max(0, min(width, MAX_COLUMNS) - 68) / (steps["whole"]["median_ms"] or 1.0)
+        scale = max(0, min(width, PAGE_MAX_COLUMNS) - 68) / (steps["whole"]["median_ms"] or 1.0)
         rows: list[tuple[LatencyStep, str, str, Text]] = []
         at = 0.0
         for name, (label, part) in STEP_LABELS.items():
@@ -279,7 +285,7 @@ def _facts(snapshot: StatusSnapshot) -> Table:
 def _today(connected: ConnectionStatus) -> Text:
     text = Text(about(connected["today_s"]))
     if connected["cap_s"]:
-        text.append(f" of {about(connected['cap_s'])}", RED if connected["spent"] else "")
+        text.append(f" of {about(connected['cap_s'])}", PAGE_RED if connected["spent"] else "")
     price = connected["price_per_minute"]
     text.append(" connected" + (f", for {connected['cost_today']:.2f}" if price else ""))
     text.append(f"; in all {about(connected['total_s'])}", GREY)
@@ -303,7 +309,7 @@ def _sound(snapshot: StatusSnapshot) -> Text:
         text.append("microphone muted", AMBER)
     else:
         lost = any(lost["device"] == "microphone" for lost in snapshot["lost"])
-        text.append("no microphone" if lost else "microphone open", RED if lost else "")
+        text.append("no microphone" if lost else "microphone open", PAGE_RED if lost else "")
     if snapshot["prefill_ms"] >= NOTICEABLE_PREFILL_MS:
         text.append(f", answers begin {snapshot['prefill_ms']} ms later, or they would stop in the middle", AMBER)
     return text
@@ -312,7 +318,7 @@ def _sound(snapshot: StatusSnapshot) -> Text:
 def _troubles(snapshot: StatusSnapshot) -> Text:
     text = Text()
     for lost in snapshot["lost"]:
-        text.append(f"the {lost['device']} has been gone for {duration(lost['for_s'])}; ", f"bold {RED}")
+        text.append(f"the {lost['device']} has been gone for {duration(lost['for_s'])}; ", f"bold {PAGE_RED}")
     counts = snapshot["counts"]
     troubles = (
         (counts["given_up"], "turn without an answer", "turns without an answer"),

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT, WATCH = b"snapshot\n", b"watch\n"
 MAX_REQUEST_BYTES = 64
-MAX_ANSWER_BYTES = 1 << 20
+MAX_STATUS_BYTES = 1 << 20
 """A few thousand are usual."""
 SOCKET_MODE = 0o660
 MAX_VIEWERS = 4

@@ -32,7 +32,13 @@ MAX_TURNS = 100
 MAX_PARTS = 40
 """Parts of one turn: an answer that calls tools again and again has many."""
 
-LISTENING, SILENCE, SERVICE, LOUDSPEAKER, SPEAKING = "listening", "silence", "service", "loudspeaker", "speaking"
+LISTENING_PART, SILENCE, SERVICE, LOUDSPEAKER, SPEAKING_PART = (
+    "listening",
+    "silence",
+    "service",
+    "loudspeaker",
+    "speaking",
+)
 """Parts of a turn: speech, the silence that ends it, the wait for the service, for the loudspeaker, the reply."""
 OPEN, ANSWERED, INTERRUPTED, GIVEN_UP = "open", "answered", "interrupted", "given up"
 NOTHING_SAID, DROPPED = "nothing said", "dropped"
@@ -105,7 +111,7 @@ class TurnTimes:
     @property
     def said(self) -> bool:
         """Whether the user has said all of it."""
-        return self.part not in {"", LISTENING}
+        return self.part not in {"", LISTENING_PART}
 
     @property
     def part(self) -> str:
@@ -139,7 +145,7 @@ class TurnTimer:
     def __call__(self, step: Transition) -> None:
         match step.event:
             case TalkStarted():
-                self._begin(LISTENING, step.now)
+                self._begin(LISTENING_PART, step.now)
             case TextTurn() | AudioTurn() if Connect() in step.actions:
                 self._begin(SERVICE, step.now)
         if self.turn is not None and self.turn.over is None:
@@ -165,10 +171,10 @@ class TurnTimer:
                 turn.begin(SERVICE, now)
             case ReplyStarted() if step.after in REPLY_STATES:
                 turn.reply_arrived = turn.reply_arrived or now
-                if turn.part != SPEAKING:
+                if turn.part != SPEAKING_PART:
                     turn.begin(LOUDSPEAKER, now)
             case PlaybackStarted() if step.after in REPLY_STATES:
-                turn.begin(SPEAKING, now)
+                turn.begin(SPEAKING_PART, now)
                 self._note_sound(turn, now)
 
     def _note_sound(self, turn: TurnTimes, now: float) -> None:
@@ -192,4 +198,4 @@ class TurnTimer:
 
 def _stopped(turn: TurnTimes) -> str:
     """Return the outcome of a turn that the user ends now."""
-    return INTERRUPTED if turn.part in {LOUDSPEAKER, SPEAKING} else DROPPED
+    return INTERRUPTED if turn.part in {LOUDSPEAKER, SPEAKING_PART} else DROPPED

@@ -11,7 +11,7 @@ from .base import ToolFailed
 
 Arguments = dict[str, Any]
 
-MAX_SHOWN_CHARS = 40  # of a wrong value
+MAX_SHOWN_ARGUMENT_CHARS = 40  # of a wrong value
 
 
 def number(arguments: Arguments, name: str, low: float, high: float) -> float | None:
@@ -57,4 +57,4 @@ def flag(arguments: Arguments, name: str) -> bool:
 def shown(value: Any) -> str:
     """Return *value* as text, shortened."""
     text = repr(value)
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
+    return text if len(text) <= MAX_SHOWN_ARGUMENT_CHARS else f"{text[:MAX_SHOWN_ARGUMENT_CHARS]}..."

@@ -42,7 +42,7 @@ from device_agent.core.actions import Action, CloseGate, Cue, Play
 from device_agent.core.events import Event, PlaybackEnded, ReplyEnded, ReplyStarted, TalkEnded
 from device_agent.dsp.correlation import likeness
 from device_agent.dsp.pcm import level, samples
-from device_agent.simulator import FAULTS, SERVICES, VARIANTS, ConnectionLog, Simulator
+from device_agent.simulator import FAULTS, SIMULATED_SERVICES, VARIANTS, ConnectionLog, Simulator
 from device_agent.simulator.contract import Moment
 from device_agent.simulator.faults import Act
 from tests.bench.tables import markdown, seconds
@@ -343,7 +343,7 @@ def of_the_manner(name: str) -> Row:
 
 def served(services: Iterable[str]) -> str:
     """Return the first service that has a fault or manner of these *services*."""
-    return next(name for name in SERVICES if name in (list(services) or SERVICES))
+    return next(name for name in SIMULATED_SERVICES if name in (list(services) or SIMULATED_SERVICES))
 
 
 def moment_of(simulator: Simulator) -> Callable[[], float | None]:

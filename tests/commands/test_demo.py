@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.commands.demo import DemoOutput, _offer
+from device_agent.commands.demo import DemoOutput, offer_playback
 from tests.support.paths import ROOT
 
 OFFER = """
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from device_agent.commands import demo
 demo.CARDS = Path(sys.argv[1])
-demo._offer(demo.DemoOutput(sys.stdout), Path("reply.wav"))
+demo.offer_playback(demo.DemoOutput(sys.stdout), Path("reply.wav"))
 """
 
 
@@ -65,5 +65,5 @@ def test_nothing_is_played_without_a_yes(machine, answer):
 def test_without_a_card_or_a_terminal_the_command_is_shown(machine):
     (machine / "pcmC0D0p").unlink()
     assert "To hear the answer: aplay reply.wav" in at_a_terminal(machine, "")
-    _offer(DemoOutput(out := io.StringIO()), Path("reply.wav"))
+    offer_playback(DemoOutput(out := io.StringIO()), Path("reply.wav"))
     assert out.getvalue() == "\nTo hear the answer: aplay reply.wav\n"

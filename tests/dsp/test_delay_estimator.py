@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from device_agent.dsp.delay_estimator import LAG_SLOTS, TRACK_SLOTS, DelayEstimator, _Track
+from device_agent.dsp.delay_estimator import LAG_SLOTS, TRACK_SLOTS, DelayEstimator, Track
 from device_agent.dsp.pcm import SILENCE_DB, level
 from tests.support.echo_room import FRAME_S, Happening, Piece, Reply, Room, Scene, speech
 
@@ -144,7 +144,7 @@ def test_single_sounds_in_the_same_rhythm_teach_nothing():
 
 
 def test_a_track_knows_what_is_too_old_and_what_was_never_there():
-    track = _Track(math.nan)
+    track = Track(math.nan)
     for slot in range(1, TRACK_SLOTS + 11):
         track.put(slot, float(slot))
     assert np.isnan(track.between(1, 11)).all()

@@ -9,7 +9,7 @@ import pytest
 from device_agent.core.errors import AgentError, DeviceFailed
 from device_agent.core.events import MuteAsked, Pressed, Released, VolumeAsked
 from device_agent.hardware import front_panel as panel_module
-from device_agent.hardware.front_panel import FrontPanel, Opener, _wire_button
+from device_agent.hardware.front_panel import FrontPanel, Opener, wire_button
 
 
 class Board:
@@ -139,7 +139,7 @@ def test_a_button_is_timed_where_it_is_seen(board, monkeypatch):
     told, now = [], [10.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     button = Thing(board, 7)
-    _wire_button(button, told.append)
+    wire_button(button, told.append)
     for held in (panel_module.MAX_TAP_S - 0.01, panel_module.MAX_TAP_S + 0.01):
         button.when_pressed()
         now[0] += held

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from device_agent.config.model import ServiceConfig, TalkConfig
+from device_agent.core.conversation import DEFAULT_PATIENCE_S
 from device_agent.core.events import (
     LinkDown,
     LinkIdle,
@@ -19,15 +20,14 @@ from device_agent.core.events import (
     TurnAcknowledged,
     TurnEndedByService,
 )
-from device_agent.services.response_timeout import DEFAULT_PATIENCE_S
-from device_agent.simulator import SERVICES, Simulator
+from device_agent.simulator import SIMULATED_SERVICES, Simulator
 from tests.support.room import Room, speech
 
 pytestmark = pytest.mark.slow
 
 QUICK = {"think_s": 0.05, "pace": 16.0}
 MODELS = {"litellm": {"model": "grok-voice-agent"}}
-ALL = sorted(SERVICES)
+ALL = sorted(SIMULATED_SERVICES)
 TOLD_ANEW = ["openai", "litellm"]
 """Services that cannot go on with a conversation, and can be told of one."""
 GOING_ON = ["xai", "ultravox"]

@@ -26,7 +26,7 @@ from device_agent.core.events import (
     ToolCall,
     UserText,
 )
-from device_agent.simulator import SERVICES, Simulator
+from device_agent.simulator import SIMULATED_SERVICES, Simulator
 from tests.support.authority import Authority, Front
 from tests.support.room import Room, speech
 
@@ -37,7 +37,7 @@ def service(simulator: Simulator, name: str = "xai", **settings: object) -> Serv
     return replace(ServiceConfig(name=name, url=simulator.url), **{**DIALECTS[name], **settings})
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@pytest.mark.parametrize("name", sorted(SIMULATED_SERVICES))
 def test_a_spoken_question_gets_a_spoken_answer_from_every_service(name):
     with Simulator(name, think_s=0.05) as simulator, Room(simulator, service=service(simulator, name)) as room:
         room.ask()
@@ -47,7 +47,7 @@ def test_a_spoken_question_gets_a_spoken_answer_from_every_service(name):
         assert room.hears(turn.pcm) > 0.99
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@pytest.mark.parametrize("name", sorted(SIMULATED_SERVICES))
 def test_a_typed_question_gets_an_answer_from_every_service(name):
     with Simulator(name, think_s=0.05) as simulator, Room(simulator, service=service(simulator, name)) as room:
         room.agent.tell(TextTurn("What time is it?"))
@@ -72,7 +72,7 @@ def test_elsewhere_it_is_asked_for():
         assert simulator.heard()[0].text == "Say: Dinner is ready."
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@pytest.mark.parametrize("name", sorted(SIMULATED_SERVICES))
 def test_an_address_needs_no_path(name):
     with Simulator(name, think_s=0.05) as simulator:
         parts = urlsplit(simulator.url)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.core.actions import CancelReply, ToolResult
+from device_agent.core.conversation import DEFAULT_PATIENCE_S, PROGRESS_PART, TOTAL_PART
 from device_agent.core.errors import LinkLost, LinkRefused
 from device_agent.core.events import (
     LinkUp,
@@ -39,7 +40,7 @@ from device_agent.services.realtime_session import (
     WITHDRAWN_REPLY_RETRY_S,
 )
 from device_agent.services.reply_tracker import AUTO_REPLY_TIMEOUT_S, CANCELLED_REPLY_TIMEOUT_S, COMMIT_ACK_TIMEOUT_S
-from device_agent.services.response_timeout import ACCEPT_PART, DEFAULT_PATIENCE_S, PROGRESS_PART, TOTAL_PART
+from device_agent.services.response_timeout import ACCEPT_PART
 from device_agent.services.xai import Xai, xai_settings
 
 PCM = b"\1\0\2\0"

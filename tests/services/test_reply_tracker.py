@@ -19,7 +19,7 @@ from device_agent.core.redaction import Secret
 from device_agent.services.openai import OpenAI
 from device_agent.services.reply_tracker import (
     AUTO_REPLY_TIMEOUT_S,
-    BUSY_RETRY_S,
+    BUSY_REQUEST_RETRY_S,
     CANCELLED_REPLY_TIMEOUT_S,
     COMMIT_ACK_TIMEOUT_S,
     MAX_REMEMBERED_IDS,
@@ -558,7 +558,7 @@ def test_a_request_that_may_have_been_lost_behind_a_cancelled_one_is_made_again(
     asked.replies.ask_now()
     assert asked.replies.deadline is None
     asked.replies.begin("cancelled", 5.0)
-    assert asked.replies.deadline == 5.0 + BUSY_RETRY_S
+    assert asked.replies.deadline == 5.0 + BUSY_REQUEST_RETRY_S
 
 
 @pytest.mark.parametrize(("first", "answer"), [("a", "a"), ("b", "b"), ("x", "b"), ("", "b")])
@@ -848,7 +848,7 @@ def test_a_request_that_was_refused_for_a_cancelled_reply_is_made_again_at_its_e
 
 def test_a_request_that_was_refused_for_a_reply_that_nothing_told_of_is_made_again_at_its_end(asked):
     asked.replies.busy(0.5)
-    assert (asked.replies.due, asked.replies.deadline) == (Due.DETECTED, 0.5 + BUSY_RETRY_S)
+    assert (asked.replies.due, asked.replies.deadline) == (Due.DETECTED, 0.5 + BUSY_REQUEST_RETRY_S)
     assert not asked.replies.overdue(0.5)
     assert asked.replies.end("another") == ""
     assert asked.replies.overdue(0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_agent.core.actions import CancelReply, ToolResult
+from device_agent.core.conversation import DEFAULT_PATIENCE_S
 from device_agent.core.errors import LinkLost
 from device_agent.core.events import (
     AudioTurn,
@@ -23,7 +24,7 @@ from device_agent.core.events import (
 )
 from device_agent.core.redaction import Secret
 from device_agent.services.base import HistoryEntry
-from device_agent.services.response_timeout import ACCEPT_PART, DEFAULT_PATIENCE_S
+from device_agent.services.response_timeout import ACCEPT_PART
 from device_agent.services.ultravox import Ultravox
 from device_agent.services.ultravox_session import STREAM_FRAME_S, TEXT_END_TIMEOUT_S
 from tests.support.peers import JOIN, KEY, TIMER, UltravoxPeer

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 import pytest
 import websocket
 
-from device_agent.simulator import FAULTS, SERVICES, VARIANTS, Simulator, listed
+from device_agent.simulator import FAULTS, SIMULATED_SERVICES, VARIANTS, Simulator, listed
 from device_agent.simulator.server import MAX_MESSAGE
 
 HEADER = ["Authorization: Bearer a-key"]
@@ -414,7 +414,9 @@ def outcome(simulator: Simulator, service: str = "xai", patience: float = 5.0) -
     ],
 )
 def test_each_fault_does_what_it_says(fault: str, first: str, second: str) -> None:
-    service = "xai" if "xai" in (FAULTS[fault].services or SERVICES) and fault != "drop-after-call" else "openai"
+    service = (
+        "xai" if "xai" in (FAULTS[fault].services or SIMULATED_SERVICES) and fault != "drop-after-call" else "openai"
+    )
     with Simulator(service, think_s=0.0, pace=50.0, faults=[fault]) as simulator:
         patience = 0.5 if "silence" in (first, second) else 5.0
         for expected in (first, second):
@@ -457,7 +459,9 @@ def test_a_fault_that_makes_no_sense_with_a_service_is_refused() -> None:
         Simulator("ultravox", faults=["no-quota"])
     with pytest.raises(ValueError, match="one-session does not exist for xai, only for openai"):
         Simulator(manner=["one-session"])
-    assert {name for entry in (*FAULTS.values(), *VARIANTS.values()) for name in entry.services} <= set(SERVICES)
+    assert {name for entry in (*FAULTS.values(), *VARIANTS.values()) for name in entry.services} <= set(
+        SIMULATED_SERVICES
+    )
 
 
 def test_what_is_listed_says_with_which_services_it_makes_sense() -> None:
@@ -550,7 +554,7 @@ TALKS: dict[str, Callable[[Simulator], str]] = {
 }
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SIMULATED_SERVICES)
 def test_every_service_answers(service: str) -> None:
     with Simulator(service, think_s=0.0, pace=50.0) as simulator:
         assert converse(simulator, service).startswith("You")
@@ -573,7 +577,7 @@ FATES = {
     ("service", "fault"),
     [
         (service, fault)
-        for service in SERVICES
+        for service in SIMULATED_SERVICES
         for fault in FATES
         if service != "xai" and (service, fault) != ("ultravox", "drop-mid-turn")
     ],

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from device_agent.config.model import ToolConfig
+from device_agent.core.conversation import DEFAULT_PATIENCE_S
 from device_agent.core.events import (
     Announcement,
     InterruptConfirmed,
@@ -33,7 +34,6 @@ from device_agent.core.events import (
     UserText,
 )
 from device_agent.net.http_errors import BUSY_RETRY_S
-from device_agent.services.response_timeout import DEFAULT_PATIENCE_S
 from device_agent.simulator import Simulator
 from device_agent.simulator.services.openai import Openai
 from tests.support.proxy import MODELS, RELEASES, Proxy, keyless

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-MAX_DEPTH = 64
+MAX_MESSAGE_DEPTH = 64
 """Deeper JSON is refused."""
 MAX_TEXT = 4000
 """Characters of a message's text that are kept."""
@@ -30,8 +30,8 @@ def parse(message: str | bytes) -> dict[str, Any]:
         raise Refusal("The message is not JSON", code="invalid_event") from None
     if not isinstance(event, dict):
         raise Refusal("An event must be a JSON object", code="invalid_event")
-    if depth(event) > MAX_DEPTH:
-        raise Refusal(f"An event may be nested {MAX_DEPTH} deep", code="invalid_event")
+    if depth(event) > MAX_MESSAGE_DEPTH:
+        raise Refusal(f"An event may be nested {MAX_MESSAGE_DEPTH} deep", code="invalid_event")
     return event
 
 
@@ -46,7 +46,7 @@ def _finite(text: str) -> float:
 def depth(value: Any) -> int:
     """Return how deep *value* is nested, without recursion, MAX_DEPTH + 1 at most."""
     found, here = 0, [value]
-    while here and found <= MAX_DEPTH:
+    while here and found <= MAX_MESSAGE_DEPTH:
         found += 1
         containers = [each for each in here if isinstance(each, (dict, list))]
         here = [inner for each in containers for inner in (each.values() if isinstance(each, dict) else each)]

@@ -41,7 +41,7 @@ FAILURES = {
 }
 """The code with which a reply fails -> message. A quota fails every reply of a connection, the others the first."""
 
-CODECS = {"pcmu": functools.cache(g711.pcmu), "pcma": functools.cache(g711.pcma)}
+SIMULATED_CODECS = {"pcmu": functools.cache(g711.pcmu), "pcma": functools.cache(g711.pcma)}
 
 
 @dataclass(kw_only=True)
@@ -319,7 +319,7 @@ class RealtimeBase(SpeechSession, ABC):
         """Return sound of the client as PCM."""
         codec = self._settings.input.codec
         if codec != "pcm":
-            return CODECS[codec]().decode(data)
+            return SIMULATED_CODECS[codec]().decode(data)
         if len(data) % 2:
             raise Refusal(f"{where} has half a sample at its end", code="invalid_audio", param=where)
         return data
@@ -576,7 +576,7 @@ class RealtimeBase(SpeechSession, ABC):
     def _encode(self, pcm: bytes, reply: Reply) -> bytes:
         """Return sound as it travels."""
         codec = reply.output.codec
-        return pcm if codec == "pcm" else CODECS[codec]().encode(pcm)
+        return pcm if codec == "pcm" else SIMULATED_CODECS[codec]().encode(pcm)
 
     def _take_reply(self) -> Reply:
         """Return the reply under way, which ends here."""

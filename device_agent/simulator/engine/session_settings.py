@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 DEFAULT_RATE = 24000
-G711_RATE = 8000
+SIMULATED_G711_RATE_HZ = 8000
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def format_of(asked: Mapping[str, Any] | None) -> Format:
     """Return the format in a checked ``format`` object: G.711 has one rate, PCM the one that is named."""
     asked = asked or {}
     codec = str(asked.get("type", "audio/pcm")).removeprefix("audio/")
-    return Format(int(asked.get("rate", DEFAULT_RATE)) if codec == "pcm" else G711_RATE, codec)
+    return Format(int(asked.get("rate", DEFAULT_RATE)) if codec == "pcm" else SIMULATED_G711_RATE_HZ, codec)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ ARGUMENTS_AT_ONCE = 12
 """Characters of a function's arguments in one piece."""
 PROGRESS_S = 5.0
 """How often a tool of the service is reported to be at work."""
-SLOT_S = 3.0
+SESSION_SLOT_S = 3.0
 """How long after its end a session still takes one of the slots."""
 PHASES = ("commentary", "final_answer")
 """What the items of a reply are, where there are two."""
@@ -74,7 +74,7 @@ class Openai(Service):
         settings = OpenaiSettings().updated(brought) if brought else OpenaiSettings()
         beta = "realtime=v1" in asked.headers.get("openai-beta", "")
         session = OpenaiSession(behaviour, log, self._random(log), settings, self._wall, beta=beta)
-        self._sessions = [each for each in self._sessions if asked.at < each.left + SLOT_S]
+        self._sessions = [each for each in self._sessions if asked.at < each.left + SESSION_SLOT_S]
         session.has_slot = not behaviour.sessions or len(self._sessions) < behaviour.sessions
         if session.has_slot:
             self._sessions.append(session)
