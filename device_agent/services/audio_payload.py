@@ -17,6 +17,7 @@ class AudioPayload:
 
     @property
     def is_pcm(self) -> bool:
+        """Whether the audio is PCM and not G.711."""
         return self._codec is None
 
     def begin(self) -> None:
@@ -24,6 +25,7 @@ class AudioPayload:
         self._samples = Samples()
 
     def pack(self, pcm: bytes) -> str:
+        """Return *pcm* as the service takes it, in base64."""
         return base64.b64encode(self._codec.encode(pcm) if self._codec else pcm).decode()
 
     def unpack(self, delta: str) -> bytes:

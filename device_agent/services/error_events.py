@@ -83,6 +83,7 @@ def momentary(response: Fields) -> bool:
 
 
 def is_momentary(code: str) -> bool:
+    """Return whether an error with this *code* passes with time."""
     return any(phrase in code for phrase in TRANSIENT_PHRASES)
 
 

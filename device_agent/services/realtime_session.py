@@ -128,6 +128,7 @@ class RealtimeSession(Session):
 
     @property
     def deadline(self) -> float | None:  # type: ignore[override]  # the earliest of several
+        """When ``tick`` is next due, in seconds of its clock; None: not at all."""
         times = (self._ready_at, self._timeout.deadline(self._now), self._replies.deadline, self._quiet_at)
         return min((each for each in times if each is not None), default=None)
 

@@ -25,6 +25,7 @@ class ToolCalls:
         self._worth = False  # one of the results so far is not quiet
 
     def begin(self) -> None:
+        """Begin another reply: the calls of the one before are forgotten."""
         self._names.clear()
         self._told.clear()
         self._worth = self._worth and self._owed  # results without a reply to follow are of the past

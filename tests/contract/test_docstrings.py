@@ -70,4 +70,4 @@ def test_everything_public_says_what_it_is(name):
 
 def test_there_is_something_to_look_at():
     assert len(MODULES) > 100
-    assert {"show", "session", "drain"} <= CONTRACTS
+    assert {"show", "drain"} <= CONTRACTS
