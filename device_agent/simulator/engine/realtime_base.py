@@ -493,8 +493,9 @@ class RealtimeBase(SpeechSession, ABC):
         aloud = aloud and self.behaviour.reply != "text"
         pcm = thought.pcm if aloud else b""
         self._reply = reply = Reply(
-            id=self._id("resp"),
             item=Item(self._id("item"), "message", "assistant"),
+            rid=self._id("rid"),
+            id=self._id("resp"),
             text=thought.text,
             pcm=pcm,
             total=len(pcm),
@@ -502,7 +503,6 @@ class RealtimeBase(SpeechSession, ABC):
             aloud=aloud,
             options=options,
             calls=thought.calls,
-            rid=self._id("rid"),
         )
         if self.behaviour.announce_s:
             self._after(self.behaviour.announce_s, lambda: self._plan_reply(reply, before), reply)

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,16 +59,14 @@ def streamed(pcm: bytes, text: str, rate: int, pace: float, ahead_s: float, rng:
 
 
 def _cut(
-    pcm: bytes, phrases: list[str], rate: int, lengths: Iterable[float], when: Callable[[float, float], float]
+    pcm: bytes, phrases: list[str], rate: int, lengths: Iterator[float], when: Callable[[float, float], float]
 ) -> list[Piece]:
     total = seconds(pcm, rate)
     words = [Piece(0.0, total * index / len(phrases), words=phrase) for index, phrase in enumerate(phrases)]
     pieces: list[Piece] = []
     offset = 0
-    for length in lengths:
-        if offset >= len(pcm):
-            break
-        size = 2 * samples(length, rate)
+    while offset < len(pcm):
+        size = 2 * samples(next(lengths), rate)
         start, end = offset / (2 * rate), (offset + size) / (2 * rate)
         at = when(start, end)
         pieces.append(Piece(at, start, pcm=pcm[offset : offset + size]))
