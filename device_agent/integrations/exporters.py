@@ -6,17 +6,19 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..config.credentials import MQTT_PASSWORD, find_password
 from ..config.model import Config
 from ..core.errors import ConfigError
 from ..core.events import Event
-from ..core.status_snapshot import StatusSnapshot
 from ..core.transition import Transition
 from ..runtime.worker import Worker
 from ..state.machine_id import machine_id
 from ..state.store import StateStore
+
+if TYPE_CHECKING:
+    from ..core.status_snapshot import StatusSnapshot
 
 log = logging.getLogger(__name__)
 

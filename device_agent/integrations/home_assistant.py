@@ -12,14 +12,16 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..core.actions import Connect, Show
 from ..core.conversation import MOODS, RESTING
 from ..core.events import Announcement, Event, MuteAsked, StopAsked, VolumeAsked
-from ..core.status_snapshot import StatusSnapshot
 from ..core.transition import Transition
+
+if TYPE_CHECKING:
+    from ..core.status_snapshot import StatusSnapshot
 
 MAX_ANNOUNCEMENT_CHARS = 1000
 MAX_ANNOUNCEMENTS = 8

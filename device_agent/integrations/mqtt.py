@@ -7,17 +7,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.model import MqttConfig
 from ..core.errors import ConfigError, install_hint
 from ..core.events import Event
 from ..core.redaction import Secret
-from ..core.status_snapshot import StatusSnapshot
 from ..core.transition import Transition
 from ..net import tls
 from .home_assistant import Announcements, HomeAssistant
 from .mqtt_limits import MAX_PACKET_BYTES, LimitedSocket
+
+if TYPE_CHECKING:
+    from ..core.status_snapshot import StatusSnapshot
 
 try:
     from paho.mqtt import client as paho

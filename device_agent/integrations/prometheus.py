@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ..core.conversation import MOODS
 from ..core.errors import ConfigError, install_hint
-from ..core.status_snapshot import StatusSnapshot
 from ..core.transition import Transition
+
+if TYPE_CHECKING:
+    from ..core.status_snapshot import StatusSnapshot
 
 try:
     from prometheus_client import CollectorRegistry

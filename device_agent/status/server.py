@@ -17,10 +17,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..core.status_snapshot import Levels, StatusSnapshot
 from ..runtime.paths import status_path
+
+if TYPE_CHECKING:
+    from ..core.status_snapshot import Levels, StatusSnapshot
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from .. import __version__
 from ..core.actions import Action, InterruptReply, Play, Show, StartAlarm, StopAlarm
@@ -31,20 +31,27 @@ from ..core.events import (
     ToolCall,
 )
 from ..core.redaction import quoted
-from ..core.status_snapshot import (
-    ConnectionStatus,
-    Counts,
-    LastError,
-    Latency,
-    LatencyStep,
-    Levels,
-    StatusSnapshot,
-    TurnSummary,
-)
 from ..core.transition import Transition
 from ..dsp.level_meter import LevelMeter
 from .turn_timing import NO_ANSWER, STEPS, TurnTimer, TurnTimes
 
+if TYPE_CHECKING:
+    from ..core.status_snapshot import (
+        ConnectionStatus,
+        Counts,
+        LastError,
+        Latency,
+        LatencyStep,
+        Levels,
+        StatusSnapshot,
+        TurnSummary,
+    )
+
+COUNTERS = (
+    "turns", "replies", "interruptions", "given_up", "nothing_said", "tool_calls", "connections", "reconnects",
+    "refusals", "service_errors", "device_losses", "overflows", "underruns", "starved",
+)  # fmt: skip
+"""The keys of ``Counts``."""
 SNAPSHOT_TURNS = 20
 """Turns in a snapshot, the latest."""
 
@@ -91,7 +98,7 @@ class Statistics:
         self.set_config(file, price)
         self._timer = TurnTimer()
         self._counted: TurnTimes | None = None  # the latest turn that is in the count
-        self._counts = cast("Counts", dict.fromkeys(Counts.__annotations__, 0))  # gaps: of the agents before this one
+        self._counts = cast("Counts", dict.fromkeys(COUNTERS, 0))  # gaps: of the agents before this one
         self._mood, self._mood_since = MOODS[STARTING], began
         self._ringing = False
         self._service = ""

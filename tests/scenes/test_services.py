@@ -248,7 +248,9 @@ def test_after_a_pause_the_conversation_goes_on():
         assert len(room.all(UserText)) >= 2
 
 
-SLOW = ToolConfig("slow", "Slow.", (sys.executable, "-c", "import time; time.sleep(0.7); print('forty' + '-two')"), timeout_s=60)
+SLOW = ToolConfig(
+    "slow", "Slow.", (sys.executable, "-c", "import time; time.sleep(0.7); print('forty' + '-two')"), timeout_s=60
+)
 
 
 @pytest.mark.parametrize("name", ["xai", "openai", "ultravox"])

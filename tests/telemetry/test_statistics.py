@@ -36,9 +36,10 @@ from device_agent.core.events import (
     TurnAcknowledged,
     UserText,
 )
+from device_agent.core.status_snapshot import Counts
 from device_agent.core.transition import Transition
 from device_agent.dsp.level_meter import LevelMeter
-from device_agent.telemetry.statistics import SNAPSHOT_TURNS, Gauges, Statistics, latency, percentile
+from device_agent.telemetry.statistics import COUNTERS, SNAPSHOT_TURNS, Gauges, Statistics, latency, percentile
 from device_agent.telemetry.turn_timing import TurnTimes
 
 WALL = 1_800_000_000.0
@@ -141,6 +142,10 @@ def test_a_snapshot_has_nothing_but_what_json_knows():
         "outcome": "answered",
         "wait_ms": 1100.0,
     }
+
+
+def test_each_counter_has_its_key():
+    assert set(COUNTERS) == set(Counts.__annotations__)
 
 
 def test_no_word_that_was_said_is_in_it():
