@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from ..app.factories import open_button, open_controls, open_light
 from ..config.model import Config, ControlsConfig
 from ..core.errors import DeviceFailed
-from .findings import Finding, Mark, Now, Progress
+from .findings import Finding, Mark, Now, Progress, noted
 from .running_agent import GPIO_FILES, open_failed
 
 BLINK_S = 0.3
@@ -51,13 +51,13 @@ class PinCheck:
         if pin is None:
             yield Finding("button", "none: the return key of the terminal is used")
             return
-        text, mark, advice = f"GPIO{pin} is free and readable", Mark.OK, ""
+        text, advice = f"GPIO{pin} is free and readable", ""
         try:
             with closing(open_button(self._config.button)) as button:
                 if _stays(lambda: button.is_pressed):
                     advice = _unpressed(f"button.inverted: {str(not inverted).lower()}", inverted)
-                    text, mark = f"{text}, and looks pressed", Mark.NOTE
-                yield Finding("button", text, mark, advice, {"pins": [pin]})
+                    text = f"{text}, and looks pressed"
+                yield noted("button", text, advice, {"pins": [pin]})
         except DeviceFailed as error:
             yield open_failed("button", GPIO_FILES, error)
 
