@@ -138,6 +138,8 @@ class WavSpeaker:
     out. A process that is killed leaves a valid file. All methods belong to one thread.
     """
 
+    latency = WAV_BUFFER_S
+
     def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:
         self.underruns = 0  # writes that came too late for what was written before
         self._path, self._rate, self._pace = path, rate, pace or Pace()
@@ -146,10 +148,6 @@ class WavSpeaker:
         self._opened = 0.0  # the moment of the first sample
         self._heard = 0  # samples in the file
         self._playing = False  # more is expected
-
-    @property
-    def latency(self) -> float:
-        return WAV_BUFFER_S
 
     def open(self) -> None:
         """Begin the file anew. Raises DeviceFailed."""

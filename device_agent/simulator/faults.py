@@ -215,7 +215,6 @@ class FaultSwitches:
         """What is switched on, by name."""
         self.refused: int | None = None
         """The HTTP status that answers handshakes, whatever the faults say."""
-        self.hanging = False
         self.stalling = False
 
     def switch(self, name: str, on: bool) -> None:
@@ -250,8 +249,8 @@ class FaultSwitches:
 
     @property
     def hangs(self) -> bool:
-        """Whether handshakes are left without an answer."""
-        return self.hanging or any(fault.hang for fault in self._faults)
+        """Whether handshakes are left without an answer; those stay lost."""
+        return any(fault.hang for fault in self._faults)
 
     def acts(self, moment: Moment, connection: int) -> list[Act]:
         """Return what happens to a *connection*, counted from 1, at this *moment*."""
