@@ -128,9 +128,10 @@ def _held(keys: list[str], controls: ControlsConfig) -> Finding:
 
 def _position(muted: bool | None, controls: ControlsConfig) -> Finding:
     """Return the finding about controls that work, and the position of their switch."""
-    text, figures = "their pins are free and readable", {} if muted is None else {"muted": muted}
-    if muted:
-        line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"
-        advice = f"it hears nothing until the switch is moved; if it is the wrong way round, write {line}"
-        return Finding("controls", f"{text}; the switch says muted", Mark.NOTE, advice, figures)
-    return Finding("controls", text + ("" if muted is None else "; the switch says not muted"), figures=figures)
+    text = "their pins are free and readable"
+    if muted is None:
+        return Finding("controls", text)
+    line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"
+    advice = f"it hears nothing until the switch is moved; if it is the wrong way round, write {line}"
+    text += f"; the switch says {'muted' if muted else 'not muted'}"
+    return noted("controls", text, advice if muted else "", {"muted": muted})

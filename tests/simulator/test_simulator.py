@@ -441,7 +441,7 @@ def test_what_a_fault_silenced_can_be_healed() -> None:
 
 
 def test_the_faults_can_be_listed_without_heavy_libraries() -> None:
-    program = "import sys; from device_agent.simulator import FAULTS, SERVICES, Simulator, serve; "
+    program = "import sys; from device_agent.simulator import FAULTS, SIMULATED_SERVICES, Simulator, serve; "
     program += "print({'numpy', 'soxr', 'h11', 'wsproto'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"

@@ -168,7 +168,7 @@ def test_an_agent_that_lets_nobody_in_hangs(path):
 
 
 def test_an_answer_without_end_is_not_read(path, monkeypatch):
-    monkeypatch.setattr(guest, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(guest, "MAX_STATUS_BYTES", 10_000)
     with stranger(path, b"x" * 10_001, leaves=False), pytest.raises(StatusUnavailable, match="does not end"):
         fetch_snapshot([path])
 
