@@ -10,6 +10,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..config import credentials
 from ..config.credentials import CREDENTIAL_FILE, credential_names
 from ..config.key_form import MAX_KEY_BYTES, issuer, key_flaw, text_of, too_short, wrong_company
 from ..config.load import load
-from ..config.model import Config, ServiceConfig
+from ..config.model import ServiceConfig
 from ..core.errors import AgentError, ConfigError
 from ..runtime import systemd
 from ..runtime.atomic_file import read_stream, replace_whole
@@ -75,16 +76,17 @@ class Place:
 
     def kept(self) -> bytes:
         """Return the stored key; b"" if it cannot be read."""
-        try:
+        with suppress(OSError):
             return read_stream(self.path, MAX_KEY_BYTES)
-        except OSError:
-            return b""
+        return b""
 
 
 def _place(service: str, settings: Path) -> Place:
     """Return the place for the key of *service*, or, if that is "", of the first service in *settings*."""
-    config = _settings(settings)
-    services = (config.service, *config.fallback) if config else ()
+    services: tuple[ServiceConfig, ...] = ()
+    with suppress(ConfigError):  # there are no settings, or wrong ones, which ``device-agent check`` reports
+        config = load(settings)
+        services = (config.service, *config.fallback)
     first = services[0] if services else ServiceConfig()
     meant = next((each for each in services if each.name == service), ServiceConfig(service)) if service else first
     named, unnamed = (
@@ -97,14 +99,6 @@ def _place(service: str, settings: Path) -> Place:
         direct=meant.url is None,
         wanted=not (meant.api_key_file or meant.token_url),
     )
-
-
-def _settings(path: Path) -> Config | None:
-    """Return the settings; None if there are none, or wrong ones, which ``device-agent check`` reports."""
-    try:
-        return load(path)
-    except ConfigError:
-        return None
 
 
 def _read(file: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..net.resolver import Address
-from .findings import Finding, Mark
+from .findings import Finding, noted
 
 MAX_SHOWN_ADDRESSES = 3
 CERT_EXPIRES_SOON_S = 7 * 86400.0
@@ -64,6 +64,5 @@ def _certificate(tls: ssl.SSLSocket, ms: float, now: float) -> Finding:
     until = time.strftime("%Y-%m-%d", time.gmtime(ends))
     text = f"{tls.version()} ({ms:.0f} ms); the certificate is valid until {until}"
     figures = {"version": tls.version(), "ms": round(ms, 1), "valid_until": until}
-    if ends - now < CERT_EXPIRES_SOON_S:
-        return Finding("TLS", text, Mark.NOTE, "that is soon: the operator of the service has to renew it", figures)
-    return Finding("TLS", text, figures=figures)
+    soon = "that is soon: the operator of the service has to renew it"
+    return noted("TLS", text, soon if ends - now < CERT_EXPIRES_SOON_S else "", figures)

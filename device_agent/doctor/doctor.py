@@ -75,31 +75,21 @@ class Doctor:
             self._report.end("The file is wrong, so nothing else was tried.", ok=False)
             return os.EX_CONFIG
         self._note(Finding("configuration", f"{path}\n{_summary(config)}", figures={"file": str(path)}))
-        self._machine()
-        self._pins(config)
-        self._sound(config, quiet=quiet)
+        machine, pins = MachineCheck(), PinCheck(config)
+        self._try("This machine", LOCAL_TIMEOUT, machine.system, machine.clock, machine.room, machine.power)
+        with lgpio_folder():
+            self._try("Button and light", LOCAL_TIMEOUT, pins.button, pins.light, pins.controls)
+        sound = SoundCheck(config, quiet=quiet, asked=self._report.live)
+        with filter_stderr():
+            self._try("Sound", CARD_TIMEOUT, sound.microphone, sound.loudspeaker, sound.canceller, sound.echo)
         saved = self._services(config, offline=offline)
         return self._end(saved, offline=offline)
 
-    def _machine(self) -> None:
-        self._report.group("This machine")
-        steps = MachineCheck()
-        for step in (steps.system, steps.clock, steps.room, steps.power):
-            self._run(step, LOCAL_TIMEOUT)
-
-    def _pins(self, config: Config) -> None:
-        self._report.group("Button and light")
-        steps = PinCheck(config)
-        with lgpio_folder():
-            for step in (steps.button, steps.light, steps.controls):
-                self._run(step, LOCAL_TIMEOUT)
-
-    def _sound(self, config: Config, *, quiet: bool) -> None:
-        self._report.group("Sound")
-        steps = SoundCheck(config, quiet=quiet, asked=self._report.live)
-        with filter_stderr():
-            for step in (steps.microphone, steps.loudspeaker, steps.canceller, steps.echo):
-                self._run(step, CARD_TIMEOUT)
+    def _try(self, title: str, timeout: StepTimeout, *steps: Callable[[], Progress]) -> None:
+        """Run a group of steps, whatever each of them finds."""
+        self._report.group(title)
+        for step in steps:
+            self._run(step, timeout)
 
     def _services(self, config: Config, *, offline: bool) -> str:
         """Return which services fail, where a turn would work by another."""

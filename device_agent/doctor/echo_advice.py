@@ -78,7 +78,9 @@ def judge(result: ChirpResult, config: Config) -> Finding:
         "heard": len(result.arrivals),
         "played": result.played,
     }
-    mark, advice = _trouble(result, beyond) or _settings(result.level_db, beyond <= MAX_CANCELLABLE_S, config)
+    mark, advice = Mark.NOTE, _trouble(result, beyond)
+    if not advice:
+        mark, advice = _settings(result.level_db, beyond <= MAX_CANCELLABLE_S, config)
     return Finding("echo", text, mark, advice, figures)
 
 
@@ -104,19 +106,18 @@ def _not_heard(config: Config) -> str:
     return f"{itself}, and talk.interrupt: voice would let you interrupt it"
 
 
-def _trouble(result: ChirpResult, beyond: float) -> tuple[Mark, str] | None:
-    """Return what no setting helps against."""
+def _trouble(result: ChirpResult, beyond: float) -> str:
+    """Return what no setting helps against, "" for nothing."""
     if result.spread > MAX_STEADY_SPREAD_S:
-        advice = (
+        return (
             f"its delay is unsteady, by {1000 * result.spread:.0f} ms: a busy machine, or a loudspeaker by radio; "
             "a wired one lets echo.mode: cancel work"
         )
-        return Mark.NOTE, advice
     if beyond > MAX_LEARNED_S:
-        return Mark.NOTE, "that is so late that it may take its own words for yours; use a wired loudspeaker"
+        return "that is so late that it may take its own words for yours; use a wired loudspeaker"
     if result.clipped > MAX_CLIPPED_ECHO:
-        return Mark.NOTE, "it is too loud for the microphone: move them apart, or turn speaker.volume down"
-    return None
+        return "it is too loud for the microphone: move them apart, or turn speaker.volume down"
+    return ""
 
 
 def _settings(level_db: float, cancellable: bool, config: Config) -> tuple[Mark, str]:

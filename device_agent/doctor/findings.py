@@ -31,6 +31,11 @@ class Finding:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
+def noted(name: str, text: str, advice: str, figures: Mapping[str, Any]) -> Finding:
+    """Return a finding that is a note if there is an *advice*."""
+    return Finding(name, text, Mark.NOTE if advice else Mark.OK, advice, figures)
+
+
 @dataclass(frozen=True)
 class Now:
     """What is being tried, for the terminal: with a *text*, and the *level* of a sound in dBFS."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..runtime import paths, systemd
-from .findings import Finding, Mark, Now, Progress
+from .findings import Finding, Mark, Now, Progress, noted
 
 ROOT = Path("/")
 EARLIEST_CLOCK = 1767225600.0
@@ -60,7 +60,7 @@ class MachineCheck:
         with suppress(ValueError):
             degrees = int(_text(self._root / "sys/class/thermal/thermal_zone0/temp")) / 1000
             slow = f"it slows down from {HOT_CELSIUS:g} on: give it air, or a heat sink"
-            yield _noted("heat", f"{degrees:.0f} degrees", slow if degrees >= HOT_CELSIUS else "", {"celsius": degrees})
+            yield noted("heat", f"{degrees:.0f} degrees", slow if degrees >= HOT_CELSIUS else "", {"celsius": degrees})
         with suppress(ValueError):
             yield judge_power(int(_text(self._root / "sys/devices/platform/soc/soc:firmware/get_throttled"), 16))
 
@@ -88,9 +88,8 @@ def judge_clock(now: float, synchronised: bool | None) -> Finding:
     if not EARLIEST_CLOCK <= now <= LATEST_CLOCK:
         text = f"it shows {shown}, which is wrong: no certificate is valid with it"
         return Finding("clock", text, Mark.FAIL, advice, figures)
-    if synchronised is False:
-        return Finding("clock", f"{shown}, not set by the network", Mark.NOTE, advice, figures)
-    return Finding("clock", shown + (", set by the network" if synchronised else ""), figures=figures)
+    said = {True: ", set by the network", False: ", not set by the network", None: ""}[synchronised]
+    return noted("clock", shown + said, advice if synchronised is False else "", figures)
 
 
 def synchronised() -> bool | None:
@@ -111,7 +110,7 @@ def judge_power(word: int) -> Finding:
         advice = "use the power supply made for this board, and a short cable: otherwise the sound stumbles"
     elif word & SLOWED_NOW:
         text, advice = "it runs slower than it could", "give it air, or a heat sink"
-    return _noted("power", text, advice, {"throttled": word})
+    return noted("power", text, advice, {"throttled": word})
 
 
 def judge_unit(said: dict[str, str]) -> Finding:
@@ -128,12 +127,7 @@ def judge_unit(said: dict[str, str]) -> Finding:
             )
     elif enabled != "enabled":
         advice = f"to start it with the machine: sudo systemctl enable --now {systemd.UNIT_NAME}"
-    return _noted("unit", text, advice, {"active": active, "enabled": enabled})
-
-
-def _noted(name: str, text: str, advice: str, figures: dict[str, object]) -> Finding:
-    """Return a finding that is a note if there is an *advice*."""
-    return Finding(name, text, Mark.NOTE if advice else Mark.OK, advice, figures)
+    return noted("unit", text, advice, {"active": active, "enabled": enabled})
 
 
 def _disk(folder: Path) -> Finding:
@@ -146,7 +140,7 @@ def _disk(folder: Path) -> Finding:
         text, advice = f"{folder} cannot be written: {forgets}", "allow this user to write there"
     elif free < MIN_DISK_BYTES:
         advice = f"free some space; otherwise {forgets}"
-    return _noted("disk", text, advice, {"folder": str(folder), "free_mib": free // 2**20})
+    return noted("disk", text, advice, {"folder": str(folder), "free_mib": free // 2**20})
 
 
 def _memory(meminfo: str) -> Progress:
@@ -155,7 +149,7 @@ def _memory(meminfo: str) -> Progress:
         if name == "MemAvailable":
             free = 1024 * int(rest.split()[0])
             advice = "stop what else runs here: the agent needs 60 MiB" if free < MIN_MEMORY_BYTES else ""
-            yield _noted("memory", f"{_size(free)} free", advice, {"free_mib": free // 2**20})
+            yield noted("memory", f"{_size(free)} free", advice, {"free_mib": free // 2**20})
 
 
 def _size(number: int) -> str:

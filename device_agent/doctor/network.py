@@ -30,7 +30,7 @@ from ..services.base import Service
 from ..state.alarms import Alarms
 from ..state.store import StateStore
 from .connect_trace import ConnectTrace, plain
-from .findings import Finding, Mark, Now, Progress
+from .findings import Finding, Mark, Now, Progress, noted
 from .session_trace import SessionTrace
 from .settings import notes
 
@@ -175,7 +175,5 @@ def _answer(asked: float, trace: SessionTrace) -> Finding:
     figures = {"first_sound_ms": round(first_ms, 1), "dialect": trace.dialect, "ended": trace.ended}
     if not trace.ended:
         trouble = f"it did not end within {TEST_REPLY_TIMEOUT_S:g} s"
-    if not trouble:
-        return Finding("turn", text, figures=figures)
     advice = "try again; if that happens every time, ask the operator of the service"
-    return Finding("turn", f"{text}; but: {trouble}", Mark.NOTE, advice, figures)
+    return noted("turn", f"{text}; but: {trouble}" if trouble else text, advice if trouble else "", figures)

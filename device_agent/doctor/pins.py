@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from ..app.factories import open_button, open_controls, open_light
 from ..config.model import Config, ControlsConfig
 from ..core.errors import DeviceFailed
-from .findings import Finding, Mark, Now, Progress
+from .findings import Finding, Mark, Now, Progress, noted
 from .running_agent import GPIO_FILES, open_failed
 
 BLINK_S = 0.3
@@ -51,13 +51,13 @@ class PinCheck:
         if pin is None:
             yield Finding("button", "none: the return key of the terminal is used")
             return
-        text, mark, advice = f"GPIO{pin} is free and readable", Mark.OK, ""
+        text, advice = f"GPIO{pin} is free and readable", ""
         try:
             with closing(open_button(self._config.button)) as button:
                 if _stays(lambda: button.is_pressed):
                     advice = _unpressed(f"button.inverted: {str(not inverted).lower()}", inverted)
-                    text, mark = f"{text}, and looks pressed", Mark.NOTE
-                yield Finding("button", text, mark, advice, {"pins": [pin]})
+                    text = f"{text}, and looks pressed"
+                yield noted("button", text, advice, {"pins": [pin]})
         except DeviceFailed as error:
             yield open_failed("button", GPIO_FILES, error)
 
@@ -128,9 +128,10 @@ def _held(keys: list[str], controls: ControlsConfig) -> Finding:
 
 def _position(muted: bool | None, controls: ControlsConfig) -> Finding:
     """Return the finding about controls that work, and the position of their switch."""
-    text, figures = "their pins are free and readable", {} if muted is None else {"muted": muted}
-    if muted:
-        line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"
-        advice = f"it hears nothing until the switch is moved; if it is the wrong way round, write {line}"
-        return Finding("controls", f"{text}; the switch says muted", Mark.NOTE, advice, figures)
-    return Finding("controls", text + ("" if muted is None else "; the switch says not muted"), figures=figures)
+    text = "their pins are free and readable"
+    if muted is None:
+        return Finding("controls", text)
+    line = f"controls.mute_inverted: {str(not controls.mute_inverted).lower()}"
+    advice = f"it hears nothing until the switch is moved; if it is the wrong way round, write {line}"
+    text += f"; the switch says {'muted' if muted else 'not muted'}"
+    return noted("controls", text, advice if muted else "", {"muted": muted})

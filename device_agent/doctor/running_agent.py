@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import DeviceFailed
-from ..hardware.device_users import device_users
+from ..hardware.device_users import device_users, other_processes
 from .findings import Finding, Mark
 
 GPIO_FILES = "/dev/gpiochip"
@@ -22,7 +20,7 @@ def open_failed(name: str, files: str, error: DeviceFailed) -> Finding:
     is the prefix of its device files."""
     running, names = running_agents(), device_users(files)
     for number in running:
-        if number in map(_number, names):
+        if any(each.endswith(f"({number})") for each in names):
             text = f"not tried: the agent that is running (process {number}) uses it"
             return Finding(name, text, Mark.NOTE, STOP_ADVICE, {"agent": number})
     return Finding(name, str(error), Mark.FAIL, _suspicion(running, names, str(error)), {"holders": names})
@@ -30,7 +28,7 @@ def open_failed(name: str, files: str, error: DeviceFailed) -> Finding:
 
 def running_agents() -> list[int]:
     """Return the process ids of other processes with the command ``run``, as far as this user may see them."""
-    return sorted(number for number, words in _commands() if number != os.getpid() and _is_agent(words))
+    return sorted(int(process.name) for process in other_processes() if _is_agent(_words(process)))
 
 
 def _suspicion(running: list[int], names: list[str], told: str) -> str:
@@ -42,13 +40,11 @@ def _suspicion(running: list[int], names: list[str], told: str) -> str:
     return f"it may be in use by {', '.join(untold)}" if untold else ""
 
 
-def _commands() -> Iterator[tuple[int, list[str]]]:
+def _words(process: Path) -> list[str]:
+    """Return the command line of a process, [] where it has ended."""
     with suppress(OSError):
-        for process in Path("/proc").iterdir():
-            if process.name.isdigit():
-                with suppress(OSError):  # it has ended
-                    line = (process / "cmdline").read_bytes().decode(errors="replace")
-                    yield int(process.name), line.split("\0")
+        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    return []
 
 
 def _is_agent(words: list[str]) -> bool:
@@ -57,9 +53,3 @@ def _is_agent(words: list[str]) -> bool:
         if os.path.basename(word) == "device-agent" or words[at - 1 : at + 1] == ["-m", "device_agent"]:
             return "run" in words[at + 1 :]
     return False
-
-
-def _number(holder: str) -> int:
-    """Return the process id at the end of a line of ``device_users``."""
-    found = re.search(r"\((\d+)\)$", holder)
-    return int(found[1]) if found else 0

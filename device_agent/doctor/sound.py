@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,7 @@ from ..hardware.ports import Microphone, Speaker
 from ..hardware.wav import read_wav
 from . import channels, echo_advice, microphone_level
 from .chirp import CHIRP_S, MAX_DELAY_S, NOISE_BEFORE_S, chirp, find, swallowed
-from .findings import Finding, Mark, Now, Progress
+from .findings import Finding, Mark, Now, Progress, noted
 from .raw import RawMicrophone
 from .running_agent import open_failed
 
@@ -131,10 +131,8 @@ class SoundCheck:
         self._sounds = True
         text = f"{card.text}, {1000 * latency:.0f} ms from here to the ear{said}"
         figures = {**card.figures, "latency_ms": round(1000 * latency)}
-        if self._config.speaker.volume == 0:
-            yield Finding("loudspeaker", text, Mark.NOTE, "speaker.volume is 0: nothing will be heard", figures)
-        else:
-            yield Finding("loudspeaker", text, card.mark, card.advice, figures)
+        advice = card.advice if self._config.speaker.volume else "speaker.volume is 0: nothing will be heard"
+        yield noted("loudspeaker", text, advice, figures)
 
     def _tone(self, speaker: Speaker) -> str:
         """Play two notes as loud as a reply, unless *quiet*; return what was played, in words."""
@@ -170,25 +168,21 @@ class SoundCheck:
             result = self._found(sound, written, recording, speaker.latency)
             yield echo_advice.judge(result, self._config)
             if result.trusted:
-                others = [recording.at(moment) + result.delay for moment in written]
-                yield from self._wakes(speaker, sound, recording, result.delay, first, others)
+                starts = [recording.at(moment) + result.delay for moment in written]
 
-    def _wakes(
-        self,
-        speaker: Speaker,
-        sound: bytes,
-        recording: _TestRecording,
-        delay: float,
-        first: float,
-        others: Sequence[float],
-    ) -> Progress:
-        """Measure what the loudspeaker swallows after silence. *first* is when the first chirp was written, whose echo
-        has a *delay*; *others* are where whole ones begin in the recording; all in seconds."""
-        lost = [swallowed(sound, recording.pcm, self._rate, recording.at(first) + delay, others)]
+                def lost_of(moment: float) -> float:
+                    return swallowed(sound, recording.pcm, self._rate, recording.at(moment) + result.delay, starts)
+
+                yield from self._wakes(speaker, sound, first, lost_of)
+
+    def _wakes(self, speaker: Speaker, sound: bytes, first: float, lost_of: Callable[[float], float]) -> Progress:
+        """Measure what the loudspeaker swallows after silence. *first* is when the first chirp was written, and
+        *lost_of* returns how many seconds are missing of one that was written then."""
+        lost = [lost_of(first)]
         while all(lost) and len(lost) <= MAX_WAKE_REPEATS:
             yield Now("echo", "listening again for the beginning")
             (again,) = self._chirp(speaker, sound, 1)
-            lost.append(swallowed(sound, recording.pcm, self._rate, recording.at(again) + delay, others))
+            lost.append(lost_of(again))
         if all(lost):
             yield echo_advice.judge_wake(median(lost), CHIRP_S, self._config)
 
@@ -305,11 +299,9 @@ def _card(name: str, way: str, device: str, rate: int, channel: int | None = Non
         if card.rate != rate:
             text += f", converted to {rate} Hz"
         figures = {"device": device, "rate": card.rate, "channels": card.channels}
-        if card.rate < TELEPHONE_HZ:
-            key = "microphone.device" if way == "input" else "speaker.device"
-            advice = f"that is telephone quality; to choose a better card, set {key}: device-agent devices"
-            return Finding(name, text, Mark.NOTE, advice, figures)
-        return Finding(name, text, figures=figures)
+        key = "microphone.device" if way == "input" else "speaker.device"
+        advice = f"that is telephone quality; to choose a better card, set {key}: device-agent devices"
+        return noted(name, text, advice if card.rate < TELEPHONE_HZ else "", figures)
 
 
 def _will_be_written(path: str) -> Finding:

@@ -14,13 +14,14 @@ MAX_NAMED_USERS = 3
 def device_users(files: str = SOUND_DEVICES) -> list[str]:
     """Return "name (process id)" of the other processes that have open what begins with *files*, as far as this user
     may see them."""
-    others = (each for each in _processes() if each.name != str(os.getpid()) and _holds(each, files))
-    return [f"{_name(process)} ({process.name})" for process in others][:MAX_NAMED_USERS]
+    holders = (each for each in other_processes() if _holds(each, files))
+    return [f"{_name(process)} ({process.name})" for process in holders][:MAX_NAMED_USERS]
 
 
-def _processes() -> Iterator[Path]:
+def other_processes() -> Iterator[Path]:
+    """Yield the folder in /proc of each process but this one."""
     with suppress(OSError):
-        yield from (each for each in Path("/proc").iterdir() if each.name.isdigit())
+        yield from (each for each in Path("/proc").iterdir() if each.name.isdigit() and each.name != str(os.getpid()))
 
 
 def _holds(process: Path, files: str) -> bool:

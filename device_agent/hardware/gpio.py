@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import gpiozero
@@ -87,14 +88,16 @@ class GpioControls:
             opened.callback(self._pins.close)
             volume = {"inverted": volume_inverted, "repeats": True}
             if volume_up is not None:
-                self._add_button("louder button", "controls.volume_up", volume_up, self._louder, **volume)
+                self._add_button("louder button", "controls.volume_up", volume_up, partial(self._turned, +1), **volume)
             if volume_down is not None:
-                self._add_button("quieter button", "controls.volume_down", volume_down, self._quieter, **volume)
+                quieter = partial(self._turned, -1)
+                self._add_button("quieter button", "controls.volume_down", volume_down, quieter, **volume)
             if mute is not None and mute_is == "switch":
-                switch = ("mute switch", "controls.mute", mute, self._switched)
+                switch = ("mute switch", "controls.mute", mute, self._mute_changed)
                 self._switch = self._pins.add(*switch, inverted=mute_inverted)
             elif mute is not None:
-                self._add_button("mute button", "controls.mute", mute, self._mute_pressed, inverted=mute_inverted)
+                toggle = partial(self._mute_changed, None)
+                self._add_button("mute button", "controls.mute", mute, toggle, inverted=mute_inverted)
             if encoder:
                 opened.callback(self._open_encoder(*encoder).close)
             self._opened = opened.pop_all()
@@ -116,21 +119,15 @@ class GpioControls:
     def _open_encoder(self, a: int, b: int) -> Any:
         with _explained(f"encoder on GPIO{a} and GPIO{b}", "controls.encoder"), _warnings_logged():
             encoder = gpiozero.RotaryEncoder(a, b, max_steps=0)
-            encoder.when_rotated_clockwise = self._louder
-            encoder.when_rotated_counter_clockwise = self._quieter
+            encoder.when_rotated_clockwise = partial(self._turned, +1)
+            encoder.when_rotated_counter_clockwise = partial(self._turned, -1)
         return encoder
 
-    def _louder(self) -> None:
-        _call(self.when_turned, +1)
+    def _turned(self, steps: int) -> None:
+        _call(self.when_turned, steps)
 
-    def _quieter(self) -> None:
-        _call(self.when_turned, -1)
-
-    def _mute_pressed(self) -> None:
-        _call(self.when_muted, None)
-
-    def _switched(self, closed: bool) -> None:
-        _call(self.when_muted, closed)
+    def _mute_changed(self, muted: bool | None) -> None:
+        _call(self.when_muted, muted)
 
 
 class _PinWatcher:

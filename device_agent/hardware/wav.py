@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from ..core.errors import DeviceFailed
 from ..dsp import pcm as audio
@@ -77,9 +77,7 @@ class WavMicrophone:
     def open(self) -> None:
         self.close()
         try:
-            if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is not a file")  # opening a pipe might block
-            self._file = open(self._path, "rb")  # noqa: SIM115  closed by close
+            self._file = _opened(self._path, "rb", "is not a file")
             form = _read_form(self._file)
         except (OSError, ValueError) as error:
             self.close()
@@ -138,6 +136,8 @@ class WavSpeaker:
     out. A process that is killed leaves a valid file. All methods belong to one thread.
     """
 
+    latency = WAV_BUFFER_S
+
     def __init__(self, path: str, rate: int, pace: Pace | None = None) -> None:
         self.underruns = 0  # writes that came too late for what was written before
         self._path, self._rate, self._pace = path, rate, pace or Pace()
@@ -147,18 +147,12 @@ class WavSpeaker:
         self._heard = 0  # samples in the file
         self._playing = False  # more is expected
 
-    @property
-    def latency(self) -> float:
-        return WAV_BUFFER_S
-
     def open(self) -> None:
         """Begin the file anew. Raises DeviceFailed."""
         self.close()
         self._opened, self._heard, self._playing = self._pace.now(), 0, False
         try:
-            if os.path.exists(self._path) and not os.path.isfile(self._path):
-                raise ValueError("is not a file; name a file to record into")
-            self._file = open(self._path, "wb")  # noqa: SIM115  closed by close
+            self._file = _opened(self._path, "wb", "is not a file; name a file to record into")
         except (OSError, ValueError) as error:
             raise _failed("speaker", self._path, error) from error
         self._record(b"", 0)
@@ -222,6 +216,13 @@ class WavSpeaker:
         except OSError as error:
             raise _failed("speaker", self._path, error) from error
         self._heard = until
+
+
+def _opened(path: str, mode: Literal["rb", "wb"], otherwise: str) -> BinaryIO:
+    """Open a file, and nothing else: opening a pipe might block. Raises OSError, and ValueError(*otherwise*)."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(otherwise)
+    return open(path, mode)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def asked_by_hangup(ask: Callable[[], None]) -> Iterator[None]:
     At a terminal SIGHUP says that the terminal is gone, and ends the process as usual.
     """
     at_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-    with _handled(lambda *_: ask(), *(() if at_terminal else (signal.SIGHUP,))):
+    with handled(lambda *_: ask(), *(() if at_terminal else (signal.SIGHUP,))):
         yield
 
 
@@ -26,12 +26,13 @@ def stopped_by_signals(stop: Callable[[str], None]) -> Iterator[None]:
 
     *stop* runs inside a signal handler: it may put into a SimpleQueue and hardly more.
     """
-    with _handled(lambda number, _frame: stop(signal.Signals(number).name), signal.SIGTERM, signal.SIGINT):
+    with handled(lambda number, _frame: stop(signal.Signals(number).name), signal.SIGTERM, signal.SIGINT):
         yield
 
 
 @contextmanager
-def _handled(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+def handled(handler: Callable[[int, Any], object] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """Handle the signals *numbers* by *handler*, and as before afterwards. For the main thread."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import queue
-import signal
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..core.printable import printable
+from ..runtime.signals import stopped_by_signals
 from .engine.behaviour import VARIANTS, Variant
 from .faults import FAULTS
 from .simulator import Simulator
@@ -37,19 +37,15 @@ def serve(
         if lines.qsize() < MAX_WAITING_LINES:
             lines.put(printable(line))
 
-    before = {sign: signal.signal(sign, lambda *_: lines.put(None)) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Simulator(service, host, port, manner=manner, faults=faults, say=say, **options) as simulator:
-            show(f"listening on {simulator.url}")
-            for name in manner:
-                show(f"manner {name}: {VARIANTS[name].says}")
-            for name in faults:
-                show(f"fault {name}: {FAULTS[name].says}")
-            while (line := lines.get()) is not None:
-                show(line)
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+    simulator = Simulator(service, host, port, manner=manner, faults=faults, say=say, **options)
+    with stopped_by_signals(lambda _by: lines.put(None)), simulator:
+        show(f"listening on {simulator.url}")
+        for name in manner:
+            show(f"manner {name}: {VARIANTS[name].says}")
+        for name in faults:
+            show(f"fault {name}: {FAULTS[name].says}")
+        while (line := lines.get()) is not None:
+            show(line)
 
 
 def listed(table: Mapping[str, Variant]) -> str:

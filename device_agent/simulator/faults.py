@@ -45,6 +45,11 @@ class Fault(Variant):
     first_only: bool = False  # on the first connection alone
 
 
+def _at(moment: Moment, says: str, *acts: Act, services: tuple[str, ...] = (), first_only: bool = False) -> Fault:
+    """Return a fault in which *acts* happen at a moment of a connection."""
+    return Fault(says, services=services, moment=moment, acts=acts, first_only=first_only)
+
+
 def _event(kind: str, **fields: Any) -> Say:
     return Say(json.dumps({"type": kind, **fields}))
 
@@ -78,51 +83,44 @@ FAULTS: dict[str, Fault] = {
     ),
     "not-http": Fault("answers handshakes with something that is not HTTP", answer=b"220 mail.example ESMTP\r\n\r\n"),
     "hang-handshake": Fault("takes TCP connections and never answers", hang=True),
-    "drop-mid-turn": Fault(
-        "the first connection breaks when one second of a turn has arrived",
-        moment="turn-1s",
-        acts=(Drop(),),
-        first_only=True,
+    "drop-mid-turn": _at(
+        "turn-1s", "the first connection breaks when one second of a turn has arrived", Drop(), first_only=True
     ),
-    "drop-mid-reply": Fault(
-        "the first connection breaks after a third of a reply", moment="replying", acts=(Drop(),), first_only=True
-    ),
-    "stall": Fault(
+    "drop-mid-reply": _at("replying", "the first connection breaks after a third of a reply", Drop(), first_only=True),
+    "stall": _at(
+        "turn-1s",
         "the first connection falls silent when one second of a turn has arrived, and stays open",
-        moment="turn-1s",
-        acts=(Stall(),),
+        Stall(),
         first_only=True,
     ),
-    "junk": Fault(
+    "junk": _at(
+        "replying",
         "sends messages that are not JSON, or not events, in the middle of each reply",
-        moment="replying",
-        acts=(Say("{"), Say("plain words"), Say("[]"), Say("null"), Say('{"type": 7}'), Say("{}"), Say("")),
+        *map(Say, ("{", "plain words", "[]", "null", '{"type": 7}', "{}", "")),
     ),
-    "half-base64": Fault(
+    "half-base64": _at(
+        "replying",
         "sends a piece of sound whose base64 is cut short in the middle of each reply",
-        moment="replying",
-        acts=(_event("response.output_audio.delta", delta="AAECA"),),
+        _event("response.output_audio.delta", delta="AAECA"),
         services=JSON,
     ),
-    "binary": Fault(
+    "binary": _at(
+        "replying",
         "sends unexpected binary frames in the middle of each reply",
-        moment="replying",
-        acts=(Say(b""), Say(b"\x00\xff\x01"), Say(bytes(960))),
+        *map(Say, (b"", b"\x00\xff\x01", bytes(960))),
         services=JSON,
     ),
-    "huge": Fault(
+    "huge": _at(
+        "replying",
         "sends a message of 20 MB in the middle of each reply",
-        moment="replying",
-        acts=(_event("response.output_audio.delta", delta="A" * 20_000_000),),
+        _event("response.output_audio.delta", delta="A" * 20_000_000),
     ),
-    "unknown-events": Fault(
+    "unknown-events": _at(
+        "replying",
         "sends events of unknown types in the middle of each reply",
-        moment="replying",
-        acts=(
-            _event("response.hologram.delta", delta="?", response_id=None),
-            _event("rate_limits.updated", rate_limits=[{"name": "moons", "remaining": None}]),
-            _event("conversation.item.done", item=None),
-        ),
+        _event("response.hologram.delta", delta="?", response_id=None),
+        _event("rate_limits.updated", rate_limits=[{"name": "moons", "remaining": None}]),
+        _event("conversation.item.done", item=None),
     ),
     "slow": Fault("sends a reply no faster than it is spoken", {"pace": 1.0}),
     "silent": Fault("receives everything and never replies", {"silent": True}),
@@ -160,44 +158,36 @@ FAULTS: dict[str, Fault] = {
         acts=(Drop(),),
         first_only=True,
     ),
-    "close-1008-idle": Fault(
-        "closes the connection with 1008 when nothing was said for 3 s",
-        services=FAMILY,
-        moment="idle",
-        acts=(Goodbye(1008, "idle"),),
+    "close-1008-idle": _at(
+        "idle", "closes the connection with 1008 when nothing was said for 3 s", Goodbye(1008, "idle"), services=FAMILY
     ),
-    "close-1008-mid-turn": Fault(
+    "close-1008-mid-turn": _at(
+        "turn-1s",
         "the first connection loses the service behind it in the middle of a turn: it sends an error and closes (1008)",
-        services=FAMILY,
-        moment="turn-1s",
-        acts=(
-            _event(
-                "error",
-                error={
-                    "type": "server_error",
-                    "code": "realtime_upstream_closed",
-                    "message": "Upstream realtime connection closed with code 1008",
-                    "param": None,
-                },
-            ),
-            Goodbye(1008, "upstream closed"),
+        _event(
+            "error",
+            error={
+                "type": "server_error",
+                "code": "realtime_upstream_closed",
+                "message": "Upstream realtime connection closed with code 1008",
+                "param": None,
+            },
         ),
+        Goodbye(1008, "upstream closed"),
+        services=FAMILY,
         first_only=True,
     ),
-    "close-1001": Fault(
-        "closes the connection with 1001 in the middle of each reply",
-        moment="replying",
-        acts=(Goodbye(1001, "going away"),),
+    "close-1001": _at(
+        "replying", "closes the connection with 1001 in the middle of each reply", Goodbye(1001, "going away")
     ),
-    "close-4000": Fault(
-        "closes the connection with 4000 as soon as the settings arrive",
-        moment="configured",
-        acts=(Goodbye(4000, "invalid request"),),
+    "close-4000": _at(
+        "configured", "closes the connection with 4000 as soon as the settings arrive", Goodbye(4000, "invalid request")
     ),
-    "close-4000-reset": Fault(
+    "close-4000-reset": _at(
+        "configured",
         "closes the connection with 4000 as soon as the settings arrive, and resets the connection",
-        moment="configured",
-        acts=(Goodbye(4000, "invalid request"), Drop()),
+        Goodbye(4000, "invalid request"),
+        Drop(),
     ),
 }
 """Name for the command line -> fault."""
@@ -215,7 +205,6 @@ class FaultSwitches:
         """What is switched on, by name."""
         self.refused: int | None = None
         """The HTTP status that answers handshakes, whatever the faults say."""
-        self.hanging = False
         self.stalling = False
 
     def switch(self, name: str, on: bool) -> None:
@@ -250,8 +239,8 @@ class FaultSwitches:
 
     @property
     def hangs(self) -> bool:
-        """Whether handshakes are left without an answer."""
-        return self.hanging or any(fault.hang for fault in self._faults)
+        """Whether handshakes are left without an answer; those stay lost."""
+        return any(fault.hang for fault in self._faults)
 
     def acts(self, moment: Moment, connection: int) -> list[Act]:
         """Return what happens to a *connection*, counted from 1, at this *moment*."""

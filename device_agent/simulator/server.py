@@ -370,7 +370,8 @@ class Connection(threading.Thread):
                 self._do(item)
             else:
                 self._send_message(item)
-        self._server.notify()
+        with self._server.changed:
+            self._server.changed.notify_all()
 
     def _happened(self, happening: Happening, record: ConnectionLog) -> None:
         if happening.text:
@@ -489,11 +490,6 @@ class Server:
                 del self.logs[:-MAX_LOGS]
                 self.changed.notify_all()
             return answer
-
-    def notify(self) -> None:
-        """Wake the threads that wait for a change."""
-        with self.changed:
-            self.changed.notify_all()
 
     def report(self, number: int, text: str) -> None:
         """Report in one line what happened on connection *number*."""

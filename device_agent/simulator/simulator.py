@@ -115,16 +115,11 @@ class Simulator:
         for name in list(self._switches.on):
             self._switches.switch(name, False)
         self.refuse(None)
-        self.hang_handshake(False)
         self.stall(False)
 
     def refuse(self, status: int | None) -> None:
         """Answer handshakes, and any request, with this HTTP *status*; None: accept them again."""
         self._switches.refused = status
-
-    def hang_handshake(self, on: bool = True) -> None:
-        """Take TCP connections and never answer them. Handshakes that hang stay lost."""
-        self._switches.hanging = on
 
     def stall(self, on: bool = True) -> None:
         """Send nothing, not even a pong; when that ends, everything held back is sent."""

@@ -9,10 +9,11 @@ import termios
 import time
 import tty
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from ..runtime.signals import handled
 from .client import ANSWER_TIMEOUT_S, StatusStream, StatusUnavailable
 from .page import StatusPage
 
@@ -99,12 +100,6 @@ def _cbreak(keys: TextIO) -> Iterator[int | None]:
 @contextmanager
 def _signals_raise_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP act like Ctrl-C, and ignore Ctrl-Z, which would not restore the terminal."""
-    with ExitStack() as restored:
-        for number, handler in (
-            (signal.SIGINT, signal.default_int_handler),  # a process started in the background ignores it otherwise
-            (signal.SIGTERM, signal.default_int_handler),
-            (signal.SIGHUP, signal.default_int_handler),
-            (signal.SIGTSTP, signal.SIG_IGN),
-        ):
-            restored.callback(signal.signal, number, signal.signal(number, handler))
+    interrupts = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a process in the background ignores SIGINT otherwise
+    with handled(signal.default_int_handler, *interrupts), handled(signal.SIG_IGN, signal.SIGTSTP):
         yield

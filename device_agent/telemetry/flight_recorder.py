@@ -25,6 +25,7 @@ from ..core.actions import Action
 from ..core.events import Event
 from ..core.redaction import masked
 from ..core.transition import Transition
+from ..runtime.signals import handled
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +90,8 @@ class FlightRecorder:
             self.write("requested by SIGUSR2")
             nudge()
 
-        before = signal.signal(signal.SIGUSR2, handle)
-        try:
+        with handled(handle, signal.SIGUSR2):
             yield
-        finally:
-            signal.signal(signal.SIGUSR2, before)
 
 
 def described(word: Event | Action) -> str:

@@ -32,13 +32,8 @@ MAX_TURNS = 100
 MAX_PARTS = 40
 """Parts of one turn: an answer that calls tools again and again has many."""
 
-LISTENING_PART, SILENCE, SERVICE, LOUDSPEAKER, SPEAKING_PART = (
-    "listening",
-    "silence",
-    "service",
-    "loudspeaker",
-    "speaking",
-)
+LISTENING_PART, SILENCE, SERVICE = "listening", "silence", "service"
+LOUDSPEAKER, SPEAKING_PART = "loudspeaker", "speaking"
 """Parts of a turn: speech, the silence that ends it, the wait for the service, for the loudspeaker, the reply."""
 OPEN, ANSWERED, INTERRUPTED, GIVEN_UP = "open", "answered", "interrupted", "given up"
 NOTHING_SAID, DROPPED = "nothing said", "dropped"

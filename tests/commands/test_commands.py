@@ -117,7 +117,7 @@ def test_nobody_but_us_begins_threads(tmp_path, simulator, monkeypatch):
 
 
 def test_a_signal_ends_it_while_it_dials(tmp_path, simulator):
-    simulator.hang_handshake()
+    simulator.fault("hang-handshake")
     config = write_config(tmp_path, simulator.url, sound=ROOM, extra="connection: {mode: always}\n")
     with running("run", "--config", config) as agent:
         agent.says("-> ready")

@@ -273,7 +273,7 @@ def test_who_interrupts_it_gets_a_last_word(tmp_path, monkeypatch):
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Doctor, "_pins", interrupt)
+    monkeypatch.setattr(Doctor, "_try", interrupt)
     status, document = told(write_config(tmp_path, "ws://127.0.0.1:1"))
     assert status == 1
     assert document["ok"] is False

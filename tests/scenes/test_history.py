@@ -247,7 +247,7 @@ def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeyp
     monkeypatch.setattr("device_agent.link.policy.ALTERNATIVE_TIMEOUT_S", 60.0)  # longer than the conversation waits
     with Simulator(**QUICK) as simulator, room(simulator, "xai", mode="always") as agent:
         agent.happened(LinkUp)
-        simulator.hang_handshake()
+        simulator.fault("hang-handshake")
         assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
         agent.finger.press()
         assert simulator.wait_for(lambda: "continuing with the old session" in caplog.text)
@@ -267,13 +267,13 @@ def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, cap
     with Simulator(**QUICK) as simulator, room(simulator, "xai") as agent:
         agent.ask()
         agent.happened(PlaybackEnded)
-        simulator.hang_handshake()
+        simulator.fault("hang-handshake")
         monkeypatch.setattr(agent.agent.device.link._policy, "renew_at", 0.0)
         agent.agent.device.link.wake()
         assert simulator.wait_for(lambda: "dialling" in caplog.text.partition("renewing it")[2])
         agent.ask()
         agent.happened(PlaybackEnded, 2)
-        simulator.hang_handshake(False)
+        simulator.fault("hang-handshake", False)
         lose(agent, simulator)
         agent.ask()
         agent.happened(PlaybackEnded, 3)

@@ -270,7 +270,7 @@ def test_handshakes_can_be_refused_and_healed(simulator: Simulator) -> None:
 
 
 def test_a_handshake_can_hang(simulator: Simulator) -> None:
-    simulator.hang_handshake()
+    simulator.fault("hang-handshake")
     with pytest.raises((websocket.WebSocketTimeoutException, TimeoutError)):
         connect(simulator, timeout=0.2)
     simulator.heal()

@@ -239,11 +239,11 @@ def test_a_turn_waits_while_nobody_listens_behind_the_proxy(proxy, dialect, leni
 
 def test_a_turn_waits_while_the_service_behind_the_proxy_is_mute(proxy, dialect, behind):
     """The proxy takes us in and answers our pings, and gives its own dial up after 10 s."""
-    behind.hang_handshake()
+    behind.fault("hang-handshake")
     with Room(service=replace(proxy.service(dialect), patience_s=24.0), key=proxy.key) as agent:
         said = agent.ask()
         assert "timed out during opening handshake" in agent.happened(LinkDown).reason
-        behind.hang_handshake(False)
+        behind.fault("hang-handshake", False)
         agent.happened(PlaybackEnded)
         assert said in behind.heard()[0].pcm
 

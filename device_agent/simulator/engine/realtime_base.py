@@ -6,6 +6,7 @@ the abstract methods are implemented in the modules of the services.
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import math
@@ -573,10 +574,10 @@ class RealtimeBase(SpeechSession, ABC):
             reply.item.text = reply.said[:MAX_TEXT]
             self._emit_words(reply, piece)
 
-    def _encode(self, pcm: bytes, reply: Reply) -> bytes:
+    def _encode(self, pcm: bytes, reply: Reply) -> str:
         """Return sound as it travels."""
         codec = reply.output.codec
-        return pcm if codec == "pcm" else SIMULATED_CODECS[codec]().encode(pcm)
+        return base64.b64encode(pcm if codec == "pcm" else SIMULATED_CODECS[codec]().encode(pcm)).decode()
 
     def _take_reply(self) -> Reply:
         """Return the reply under way, which ends here."""

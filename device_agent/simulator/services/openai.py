@@ -8,7 +8,6 @@ tools of an MCP server, and approvals: a tool of type ``mcp`` is used only if ``
 
 from __future__ import annotations
 
-import base64
 import math
 import random
 import string
@@ -306,8 +305,7 @@ class OpenaiSession(RealtimeBase):
         return {**super()._place(reply), "output_index": len(reply.done)}
 
     def _emit_sound(self, reply: Reply, piece: Piece) -> None:
-        delta = base64.b64encode(self._encode(piece.pcm, reply)).decode()
-        self._emit("response.output_audio.delta", **self._place(reply), delta=delta)
+        self._emit("response.output_audio.delta", **self._place(reply), delta=self._encode(piece.pcm, reply))
 
     def _send_piece(self, piece: Piece) -> None:
         if self._running().begun:

@@ -10,7 +10,6 @@ the user speaks.
 
 from __future__ import annotations
 
-import base64
 import random
 import uuid
 from collections.abc import Mapping, Sequence
@@ -359,7 +358,7 @@ class XaiSession(RealtimeBase):
         self._emit(
             "response.output_audio.delta",
             **self._place(reply),
-            delta=base64.b64encode(self._encode(piece.pcm, reply)).decode(),
+            delta=self._encode(piece.pcm, reply),
             rid=reply.rid,
             **latency,
             audio_duration_ms=round(1000 * seconds(piece.pcm, reply.output.rate)),
