@@ -130,7 +130,7 @@ def warm(module: str) -> None:
 
     with open(os.devnull, "w") as silence, redirect_stdout(silence):
         pytest.main(["--collect-only", *_options(module)])
-    ours = (f"{PROJECT / 'device_agent'}{os.sep}", f"{HERE}{os.sep}")
+    ours = (f"{PROJECT / 'device_agent'}{os.sep}", f"{HERE.parent}{os.sep}")
     for name, each in list(sys.modules.items()):
         if name != "__main__" and str(getattr(each, "__file__", "")).startswith(ours):
             del sys.modules[name]
