@@ -13,7 +13,7 @@ PACKAGES := libportaudio2 portaudio19-dev libasound2-dev gcc python3-dev python3
 # Releases of LiteLLM, as in tests/support/proxy.py: 760 and 520 MB, in environments of their own.
 PROXIES := 1.108.7 1.81.9
 # Folders of tests that need neither thread nor socket, and no more than seconds.
-QUICK := core dsp services config app
+QUICK := core dsp services config
 CARDS := pulseaudio pulseaudio-utils libasound2-plugins alsa-utils jackd2
 HOMES := mosquitto mosquitto-clients prometheus
 # A server of OpenAI Realtime that others wrote, from npm, as in tests/system/test_aimock.py. It wants node 20.15 or newer.
