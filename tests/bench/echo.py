@@ -19,7 +19,7 @@ from statistics import mean, median
 
 from device_agent.audio import playback_buffer
 from device_agent.audio.echo_control import EchoControl
-from device_agent.audio.gate import EchoPresence, Gate
+from device_agent.audio.gate import EchoPresence, Gate, GatePolicy
 from device_agent.core.actions import GateMode
 from device_agent.core.events import TalkStarted
 from device_agent.dsp.aec import Canceller
@@ -92,7 +92,7 @@ def hear(scene: Scene, canceller: Canceller | None) -> Heard:
 def openings(heard: Heard, begin: float = 0.0, end: float = math.inf) -> Iterator[float]:
     """Yield when a turn begins in a gate that is opened by voice, and closed again at once: one in SOON_S at most."""
     detector, verdict = VoiceDetector(RATE, 2), False
-    gate = Gate(lambda _: verdict, silence=35, preroll=15, device_ends=True)
+    gate = Gate(lambda _: verdict, GatePolicy(35, 15))
     gate.set_mode(GateMode.VOICE)
     for at, frame, own in heard.frames:
         verdict = detector(frame)  # it learns what is quiet here, also before *begin*

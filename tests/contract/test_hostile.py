@@ -24,7 +24,7 @@ from contextlib import closing, contextmanager, suppress
 import numpy as np
 import pytest
 
-from device_agent.audio.gate import ATTACK_WINDOW_FRAMES, MAX_TURN_FRAMES, Gate
+from device_agent.audio.gate import ATTACK_WINDOW_FRAMES, MAX_TURN_FRAMES, Gate, GatePolicy
 from device_agent.audio.playback_buffer import PlaybackBuffer
 from device_agent.config.model import ServiceConfig
 from device_agent.core.actions import Action, GateMode, ToolResult
@@ -515,7 +515,7 @@ def test_what_a_broken_microphone_delivers_is_no_turn_and_a_question_after_it_is
 
 def test_a_turn_of_noise_that_never_ends_ends():
     """A television opens the gate, and keeps it open no longer than any turn may last."""
-    gate = Gate(lambda _frame: True, silence=35, preroll=15, device_ends=True)
+    gate = Gate(lambda _frame: True, GatePolicy(35, 15))
     gate.set_mode(GateMode.VOICE)
     hour = [item for _ in range(180_000) for item in gate.feed(b"..")]
     ends = [n for n, item in enumerate(hour) if isinstance(item, TalkEnded)]

@@ -21,7 +21,7 @@ FRAME = pcm.frame_bytes(RATE)
 
 LISTEN_AND_TALK = f"""
 import threading
-from device_agent.errors import DeviceFailed
+from device_agent.core.errors import DeviceFailed
 from device_agent.hardware.portaudio import PortAudioMicrophone, PortAudioSpeaker
 begun = threading.Barrier(3)
 def work(port, step):
