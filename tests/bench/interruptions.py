@@ -125,7 +125,7 @@ class Child:
             kind = list(KINDS)[number % len(KINDS)]
             self._tell(what="asked", number=number, kind=kind)
             before = self._seen.copy()
-            self._agent.ask(TextTurn("lamp") if kind == "after a tool" else AudioTurn(said(number)))
+            self._agent.tell(TextTurn("lamp") if kind == "after a tool" else AudioTurn(said(number)))
             self._wait_for_moment(kind, before)
             self._tell(what="pressed", number=number, kind=kind)
             self._finger.tap()
