@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device_agent.audio.cues import CuePolicy, Cues
+from device_agent.audio.cues import LOW_HZ, CuePolicy, Cues
 from device_agent.audio.echo_control import CUE_ECHO_TAIL_S, ECHO_TAIL_S, EchoControl
 from device_agent.audio.gate import EchoPresence
 from device_agent.audio.playback_buffer import OutputFrame
@@ -100,6 +100,14 @@ def test_a_cue_is_taken_out_and_makes_nobody_deaf():
     assert level(b"".join(heard)) < level(beep) - 30
     assert echo.clean(NOISE, now + CUE_ECHO_TAIL_S - 0.05)[0] != NOISE
     assert echo.clean(NOISE, now + CUE_ECHO_TAIL_S + 0.05)[0] == NOISE
+
+
+def test_the_frame_before_a_cue_is_known_to_its_filter():
+    wave = np.rint(8000 * np.sin(2 * np.pi * LOW_HZ * np.arange(SIZE) / RATE)).astype(np.int16).tobytes()
+    echo = EchoControl(RATE)
+    assert echo.clean(wave[:SIZE], 1.0)[0] == wave[:SIZE]
+    echo.played(OutputFrame(wave[SIZE:], cue=True), LATENCY, 1.0 + FRAME_S)
+    assert level(echo.clean(wave[SIZE:], 1.0 + FRAME_S)[0]) < level(wave) - 30
 
 
 def test_a_device_that_cancels_by_itself_is_never_deaf():
