@@ -400,3 +400,11 @@ def test_the_result_of_a_tool_is_awaited_until_something_else_is_wanted(over):
     recall.told(ToolCall("c", "lamp", "{}"), 1.0)
     recall.sent(over, 2.0)
     assert not recall.awaits("c")
+
+
+def test_no_representation_shows_what_was_said():
+    recall = exchanged(("My name is Ada.", "Hello Ada."))
+    recall.sent(TextTurn("And Grace?"), 0.0)
+    shown = " ".join(repr(each) for each in recall._exchanges)
+    shown += "".join(repr(reply) for each in recall._exchanges for reply in each.replies.values())
+    assert all(word not in shown for word in ("Ada", "Hello", "Grace"))
