@@ -50,7 +50,8 @@ MEASURED = 8
 """So many dials say how long one takes."""
 LATE = 1.3
 """The last instants are behind the end of a dial: by a third of what it takes."""
-ANSWER_S = 20.0
+ANSWER_S = 40.0
+"""A service that took a turn and falls silent is left after 25 s at most, and another connection gets the turn."""
 BEGUN_S = 2.0
 """So long after an edit a renewal has begun."""
 RENEWED_IN_S = 0.012
