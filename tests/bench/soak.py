@@ -215,8 +215,8 @@ def serve(simulator: Simulator, name: str, args: Sequence[Any]) -> Any:
     if name == "url":
         return simulator.url
     if name == "found":
-        with simulator._server.news:
-            del simulator._server.heard[:-REMEMBERED]
+        with simulator._server.changed:
+            del simulator._server.logs[:-REMEMBERED]
         return sum(args[0] in turn.pcm for turn in simulator.turns)
     return getattr(simulator, name)(*args)
 

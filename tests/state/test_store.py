@@ -238,8 +238,8 @@ def test_whatever_is_in_the_file_it_begins(tmp_path_factory, raw):
 WRITER = """
 import sys
 from pathlib import Path
-from device_agent.memory import Memory
-memory = Memory(Path(sys.argv[1]))
+from device_agent.state.store import StateStore
+memory = StateStore(Path(sys.argv[1]))
 for number in range(10**6):
     memory.put("numbers", [number] * 500)
     memory.flush()

@@ -124,7 +124,7 @@ def _megabytes(root: Root) -> int:
 def takes_a_turn(root: Root) -> str:
     """device-agent demo."""
     said = root.run("sh", "-c", "cd /tmp && device-agent demo && rm demo-reply.wav")
-    found = re.search(r"likeness ([0-9.]+)", said)
+    found = re.search(r"likeness of ([0-9.]+)", said)
     if found is None:
         raise Broken(said)
     fit = float(found[1])
