@@ -199,10 +199,10 @@ class RealtimeSession(Session):
         self._recalled = [each.text for each in said if each.by_user]
 
     def send(self, item: Speech | Action) -> None:
-        unnoticed = self._talking and self._detection.by_service and not self._detection.noticed
+        detection = self._detection
+        unnoticed = isinstance(item, TalkEnded) and self._talking and detection.by_service and not detection.noticed
         self._send(item)
-        ends_turn = isinstance(item, (TalkEnded, TextTurn, AudioTurn, ToolResult))
-        if (unnoticed and isinstance(item, TalkEnded)) or (ends_turn and self._replies.owed):
+        if unnoticed or (isinstance(item, (TalkEnded, TextTurn, AudioTurn, ToolResult)) and self._replies.owed):
             self._timeout.ask()
 
     def _send(self, item: Speech | Action) -> None:
