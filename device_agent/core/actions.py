@@ -30,17 +30,25 @@ class SetGateMode(Action):
 class OpenGate(Action):
     """Begin a turn: the button went down."""
 
+    __slots__ = ()
+
 
 class CloseGate(Action):
     """End the turn, whatever the button and the microphone say."""
+
+    __slots__ = ()
 
 
 class ForgetTurn(Action):
     """Discard what waits to be sent: its answer is not wanted any more."""
 
+    __slots__ = ()
+
 
 class InterruptReply(Action):
     """Silence the loudspeaker now, discard the rest of the reply, and tell the service."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,13 @@ class Connect(Action):
 class ReleaseConnection(Action):
     """Keep the connection, but do not replace it if it breaks."""
 
+    __slots__ = ()
+
 
 class HangUp(Action):
     """Close the connection: it has been idle for long enough."""
+
+    __slots__ = ()
 
 
 class Cue(Enum):
@@ -120,9 +132,13 @@ class Play(Action):
 class StartAlarm(Action):
     """Repeat the sound of an alarm until ``StopAlarm``."""
 
+    __slots__ = ()
+
 
 class StopAlarm(Action):
     """Stop the alarm that rings."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +157,5 @@ class Show(Action):
 
 class Finish(Action):
     """End the process with status 0: the microphone was a file, and all of it has been answered."""
+
+    __slots__ = ()

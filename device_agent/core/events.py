@@ -28,6 +28,8 @@ class Event:
 class Pressed(Event):
     """The button went down."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Released(Event):
@@ -40,6 +42,8 @@ class Released(Event):
 class TalkStarted(Event):
     """The gate opened: a turn begins, its sound follows. Earlier replies are not wanted any more."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class TalkEnded(Event):
@@ -50,6 +54,8 @@ class TalkEnded(Event):
 
 class NoSpeech(Event):
     """The gate was open and heard no speech: the turn is to be discarded."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,19 @@ class MuteAsked(Event):
 class Muted(Event):
     """The microphone is muted from now on."""
 
+    __slots__ = ()
+
 
 class Unmuted(Event):
     """The microphone is unmuted from now on."""
 
+    __slots__ = ()
+
 
 class StopAsked(Event):
     """The reply, the rest of its answer, or the alarm that rings is to stop."""
+
+    __slots__ = ()
 
 
 Speech = TalkStarted | TalkEnded | NoSpeech | TextTurn | AudioTurn | bytes  # an Announcement is a TextTurn
@@ -112,9 +124,13 @@ turn in one piece."""
 class TurnAcknowledged(Event):
     """The service acknowledged the whole turn."""
 
+    __slots__ = ()
+
 
 class TurnEndedByService(Event):
     """The service decided that the user has finished (``talk.end: service``)."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +179,8 @@ class ReplyEnded(Event):
 class ReplyProgress(Event):
     """The service works on the answer, which prolongs the wait for it. At most one a second."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class ReplyWithdrawn(Event):
@@ -208,6 +226,8 @@ class LinkDown(Event):
 class LinkIdle(Event):
     """There is no connection, and none is needed."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Refused(Event):
@@ -220,6 +240,8 @@ class Refused(Event):
 
 class InterruptConfirmed(Event):
     """The link took a ``CancelReply``: its events so far are about the cancelled reply, later ones are not."""
+
+    __slots__ = ()
 
 
 # The device -----------------------------------------------------------------------------------------------------------
@@ -249,6 +271,8 @@ class SpeakerLost(Event):
 class Started(Event):
     """Each sound device is open or known to be lost."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class PlaybackStarted(Event):
@@ -267,13 +291,19 @@ class PlaybackEnded(Event):
 class MicrophoneEnded(Event):
     """The microphone is a file, and its end was reached."""
 
+    __slots__ = ()
+
 
 class DeadlinePassed(Event):
     """The deadline of the conversation passed."""
 
+    __slots__ = ()
+
 
 class DailyLimitReached(Event):
     """The minutes of connection that a day may have are used up."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +316,8 @@ class AlarmDue(Event):
 class RingEnded(Event):
     """An alarm has rung for the longest time allowed."""
 
+    __slots__ = ()
+
 
 class WakeUp(Event):
     """A signal came: check everything now.
@@ -294,9 +326,13 @@ class WakeUp(Event):
     end, ``SimpleQueue.get`` takes the remaining, then negative time for no timeout, and waits for ever.
     """
 
+    __slots__ = ()
+
 
 class ConfigApplied(Event):
     """config.yaml is in use as it stands."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

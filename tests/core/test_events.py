@@ -24,8 +24,7 @@ def test_a_word_holds_what_it_says_and_nothing_else(word):
     """And what the word says that it is one of."""
     said = [name for each in reversed(word.__mro__) for name in inspect.get_annotations(each)]
     assert [field.name for field in fields(word)] == said
-    with pytest.raises((FrozenInstanceError, TypeError)):
-        object.__new__(word).more = 1
+    assert not hasattr(object.__new__(word), "__dict__")
 
 
 def test_words_that_say_no_more_than_their_name_differ_by_it():
