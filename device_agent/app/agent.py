@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 from ..core.actions import Action, Finish
 from ..core.conversation import FOLLOW_UP, RESTING, STARTING, State
@@ -59,7 +60,9 @@ from .actuator import Actuator
 from .device import Device
 from .early import EarlyInput, take_user_events
 from .health import LINK, Health
-from .reconfigure import Reconfigurer
+
+if TYPE_CHECKING:  # a single question has none
+    from .reconfigure import Reconfigurer
 
 log = logging.getLogger(__name__)
 

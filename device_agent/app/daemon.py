@@ -64,7 +64,7 @@ class Daemon:
     def run(self) -> int:
         """Run the agent, and those that replace it; return the exit status. Raises ConfigError and DeviceFailed."""
         server = StatusServer(self._statistics)
-        status_worker = Worker("window", server.run, self.tell, wake=server.wake)
+        status_worker = Worker("status", server.run, self.tell, wake=server.wake)
         with stopped_by_signals(self.stop), asked_by_hangup(self.reload), self._recorder.on_signal(self.wake):
             self._apply_config()
             # All objects so far are permanent: each collection would hold up every thread for 20 ms and more to examine

@@ -117,6 +117,7 @@ class Session:
 
     def send(self, item: Speech | Action) -> None:
         """Send speech of the user or an action of the conversation."""
+        raise NotImplementedError
 
     def receive(self, message: Message) -> Iterable[Event]:
         """Return the events that a message of the service stands for."""

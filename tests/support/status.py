@@ -54,7 +54,7 @@ def opened(path: Path, statue: Statue | None = None) -> Iterator[Statue]:
     statue = statue or Statue()
     made = StatusServer(statue, path)
     crashed: list[Event] = []
-    with Worker("window", made.run, crashed.append, wake=made.wake):
+    with Worker("status", made.run, crashed.append, wake=made.wake):
         for _ in range(1000):
             if path.exists() and stat.S_IMODE(path.stat().st_mode) == server.SOCKET_MODE:
                 break
