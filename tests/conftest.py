@@ -19,7 +19,7 @@ settings.load_profile("here")
 
 @pytest.fixture(autouse=True, scope="session")
 def other_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Whatever a test lets an agent remember is not what the speaker of whoever runs it remembers."""
+    """Keep what a test lets an agent remember apart from what the user's own speaker remembers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("STATE_DIRECTORY", raising=False)
         patch.setenv("XDG_STATE_HOME", str(state := tmp_path_factory.mktemp("state")))

@@ -5,9 +5,9 @@ link of 40 ms round trip to the service in another one, over which every packet 
 server and the greeting of TCP among them. The link is two TUN devices with a program in between that holds each packet
 for half of the round trip. TLS is TLS 1.3 with a certificate of a CA that stands among those of the system.
 
-The *limit* is what is left when nobody computes anything: one round trip for TCP, one for TLS, one for the upgrade, and
+The *limit* is what is left when computing takes no time: one round trip for TCP, one for TLS, one for the upgrade, and
 half of one for the sound itself. There is no less: Python's ssl has no early data, a WebSocket may not be used before
-it is accepted (RFC 6455, 4.1), and with TCP Fast Open an address at which nobody answers would win the race. TLS 1.2
+it is accepted (RFC 6455, 4.1), and with TCP Fast Open an address without a server would win the race. TLS 1.2
 costs another one the first time, and none once there is a ticket. So does a name that has to be looked up, and a
 service that wants its settings confirmed before it hears a word (xAI).
 
@@ -72,7 +72,7 @@ class Distance:
         self.asked: deque[float] = deque(maxlen=64)
         """When a name was asked for, on this side."""
         self.greeted: deque[float] = deque(maxlen=64)
-        """When TCP greeted somebody, on this side."""
+        """When TCP sent a greeting, on this side."""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Distance:
@@ -128,7 +128,7 @@ def _tun(name: str) -> int:
 
 @contextmanager
 def namespaces() -> Iterator[None]:
-    """Make the other namespace, and a name server the only one who knows names; we live in one of our own already."""
+    """Make the other namespace, and a name server as the only source of names; we live in one of our own already."""
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
     Path("/run/netns").mkdir()
     ip("link", "set", "lo", "up")
@@ -328,7 +328,7 @@ class Press:
     whole: float
     steps: dict[str, float]
     asked: bool
-    """A name was looked up before anybody was greeted."""
+    """A name was looked up before TCP's greeting."""
     resumed: bool
 
 

@@ -44,7 +44,7 @@ from tests.support.room import speech
 SILENCE_MS = 700
 CYCLE_S, SAID_S, REPLY_S = 12.0, 5.0, 5.0
 """How long one goes of a minute of talk takes, and what is said in it. What is left of it is the silence that ends a
-turn where nobody lets a button go."""
+turn where no button is let go."""
 SETTLED_S = 2.0
 """After its start, a client is left alone for so long before anything is measured."""
 STEADY_S = 0.5
@@ -52,7 +52,7 @@ STEADY_S = 0.5
 OLDEST_S = 10.0
 """Sound that was given so long before a press is not looked for in what was sent after it."""
 TOO_LONG_S = 0.7
-"""Who plays on for so long after a press was not silenced by it."""
+"""A client that still plays so long after a press was not silenced by it."""
 MOST_LOG = 5000
 """How much of the log of an agent that failed is shown."""
 CHEAP = "bare"
@@ -142,7 +142,7 @@ def visit(client: Client, plan: Plan, found: Found, kind: str) -> None:
 
 
 def free_port() -> int:
-    """Return a port where nobody listens."""
+    """Return a port on which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
@@ -452,7 +452,7 @@ def rows(found: dict[str, Found], limits: dict[str, float]) -> list[Row]:
 
 
 def show(found: dict[str, Found], clients: Sequence[Client]) -> None:
-    """Say who is who, and what did not work."""
+    """Say what each client is, and what did not work."""
     for client in clients:
         problems = "; ".join(dict.fromkeys(found[client.name].problems))
         if client.note or problems:

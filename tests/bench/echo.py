@@ -59,7 +59,7 @@ ROOMS = {
 }
 REPLY_S, PAUSE_S = 8.0, 2.0
 KNOWN_S = 12.0
-"""When somebody begins to interrupt: the canceller knows the room by then."""
+"""When the user begins to interrupt: the canceller knows the room by then."""
 BETWEEN_S, SOON_S = 4.6, 2.0
 """From one interruption to the next, and how soon it must be noticed to count."""
 
@@ -140,7 +140,7 @@ def measure(room: Room, *, cancel: bool, seeds: int) -> Row:
 
 
 def alone(row: Row, room: Room, seed: int, canceller: Canceller | None) -> None:
-    """We talk for a minute, with pauses, and nobody else does."""
+    """The device talks for a minute, with pauses, and the user is silent."""
     every = REPLY_S + PAUSE_S
     replies = [Reply(1 + n * every, speech(RATE, REPLY_S, seed=10 * seed + n)) for n in range(6)]
     scene = Scene(room, RATE, 1 + 6 * every, replies)
@@ -156,7 +156,7 @@ def alone(row: Row, room: Room, seed: int, canceller: Canceller | None) -> None:
 
 
 def interrupted(row: Row, room: Room, seed: int, canceller: Canceller | None) -> None:
-    """We talk on and on, and somebody tries to say something."""
+    """The device talks on and on, and the user tries to interrupt."""
     times = [KNOWN_S + n * BETWEEN_S for n in range(6)]
     near = [
         (at, voice(RATE, pitch=PITCHES[(seed + n) % len(PITCHES)], level_db=(-26, -30)[n % 2]))

@@ -1,11 +1,11 @@
 """Edits under fire: config.yaml is edited at random while turns run: `python -m tests.bench.edits`.
 
 The whole daemon with real threads, real sockets and a real file, in a room where time goes faster, on pins that are
-simulated. Half of the edits are wrong. A turn is lost when the service did not hear all of it or nobody heard the
-answer; a right edit is ignored when the device does not run by it, a wrong one when it is not named by its line.
+simulated. Half of the edits are wrong. A turn is lost when the service did not hear all of it or its answer was not
+heard; a right edit is ignored when the device does not run by it, a wrong one when it is not named by its line.
 
 Prints what happened and one JSON line. Exit status 1 where a turn was lost, an edit ignored or misnamed, or threads or
-descriptors grew. Left out are keys that need somebody else on the network: token_url, mqtt and metrics.
+descriptors grew. Keys that need another server on the network are left out: token_url, mqtt and metrics.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = logging.getLogger("edits")
 LIKE, LIKE_CANCELLED = 0.9, 0.5
 """So much like the question has to be what was heard. Cues sound at the same time; a canceller changes every voice."""
 AFTER_S = 0.15
-"""So long after its last word nobody speaks to a device that is deaf while the room still sounds of it."""
+"""The user is silent for so long after the last word of a device that is deaf while the room still echoes."""
 WARM_UP = 5
 """Turns before threads and descriptors are counted first."""
 MOST_LOST = 5
@@ -156,8 +156,7 @@ class Bench:
         self.counts["turns"] += 1
 
     def _begin(self) -> None:
-        """Press, where a press is wanted: whoever pressed while the device was assembled anew sees that, and presses
-        again."""
+        """Press, where a press is wanted. A press that the device missed while it was rebuilt is made again."""
         for _ in range(4):
             config = self._daemon._watcher.config
             if config.talk.start == "voice":
@@ -267,7 +266,7 @@ def world(folder: Path, seed: int) -> Iterator[tuple[House, Owner, list[Simulato
     """Yield a house, an owner and the services, and put everything back."""
     house = House()
     with contextlib.ExitStack() as owned:
-        owned.enter_context(lived_in(house, folder, tap_s=PATIENCE_S))  # nobody holds a button, and the machine is busy
+        owned.enter_context(lived_in(house, folder, tap_s=PATIENCE_S))  # no button is held, and the machine is busy
         names = ("xai", "openai", "xai-live")
         simulators = [owned.enter_context(Simulator(name, key=KEY, think_s=0.05, pace=16)) for name in names]
         urls = {name: simulator.url for name, simulator in zip(names, simulators, strict=True)}

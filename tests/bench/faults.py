@@ -196,7 +196,7 @@ M_MMAP_THRESHOLD = -3
 
 
 def memory_kib() -> int:
-    """Return how much memory is resident when everything is given back that nobody uses."""
+    """Return how much memory is resident when all that is unused is given back."""
     gc.collect()
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
@@ -445,12 +445,12 @@ class Names:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                question, who = self._sock.recvfrom(512)
+                question, client = self._sock.recvfrom(512)
             except TimeoutError:
                 continue
             if not self.mute.is_set():
                 with suppress(OSError):  # the cable is cut
-                    self._sock.sendto(self._answer(question), who)
+                    self._sock.sendto(self._answer(question), client)
 
     def _answer(self, question: bytes) -> bytes:
         end = question.index(0, 12) + 5  # behind the name, its type and class

@@ -32,7 +32,7 @@ VOICE = 0.9
 TAKEN_OUT_DB = 25.0
 """How much of the beep must not."""
 QUIET = 10
-"""Presses in which nobody speaks: what is sent then is what is left of the beep."""
+"""Presses without speech: what is sent then is what is left of the beep."""
 LOUDNESS = 0.3
 CUES = 50
 BEEP = Cues(RATE, CuePolicy(CUES, 70)).sound(Cue.LISTENING)

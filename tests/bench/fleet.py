@@ -1,7 +1,7 @@
 """What a hundred thousand speakers do to a service that goes away for a while: `python -m tests.bench.fleet`.
 
 A fake clock and the real rules of when to dial, ``LinkPolicy``: for connections that are always there, and for those on
-demand also that a speaker dials when a user asks, who waits for an answer for no longer than ``patience``. The service
+demand also that a speaker dials when a user asks, and that the user waits for no longer than ``patience``. The service
 loses all connections in one moment, refuses every dial while it is away, and when it is back
 takes as many dials a second as it can; the others it answers with 503, or with 429.
 
@@ -29,7 +29,7 @@ ROUND_TRIP_S = 0.05
 TURNS_A_DAY, BUSY_HOUR = 20, 3.0
 """How often a speaker is spoken to, and how much more often in the evening."""
 TURN_S = 3.0
-"""How long somebody speaks, dialling from the first word on."""
+"""How long a user speaks; the speaker dials from the first word on."""
 LONGEST_S = 7200.0
 """No simulation lasts longer."""
 
@@ -83,12 +83,12 @@ def waited_for() -> Speaker:
 
 
 def unattended() -> Speaker:
-    """Return one that is always connected, and that nobody speaks to now."""
+    """Return one that is always connected, and that no user speaks to now."""
     return Speaker(always=True, asks=False)
 
 
 def hasty() -> Speaker:
-    """Return what it would be if a connection that nobody waits for hurried as well."""
+    """Return one like it that hurries with a connection that no user waits for."""
     return Speaker(always=True, asks=False, notices=True)
 
 
@@ -125,7 +125,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Call:
-    """Somebody, or nobody, wants a connection *at*, and for how long."""
+    """A connection is wanted *at*, by a user or by the speaker alone, and for how long."""
 
     at: float
     patience: float = LONGEST_S

@@ -1,4 +1,4 @@
-"""Frames without a sound card, a thread or a clock, for who counts what one costs.
+"""Frames without a sound card, a thread or a clock, for a program that counts what one costs.
 
     python tests/bench/frame_kinds.py KIND COUNT
 
@@ -8,7 +8,7 @@ threads of the sound do in 20 ms of that state: the main thread, PortAudio and t
 counts instructions, or CPU seconds, finds a frame's share as the difference between two COUNTs.
 """
 
-# ruff: noqa: E402  the clock has to be ours before anybody looks at it
+# ruff: noqa: E402  the clock has to be ours before any module reads it
 from __future__ import annotations
 
 import argparse
@@ -37,8 +37,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon has it, and 
 
 FRAME_S = 0.02
 NOW = [time.monotonic()]
-"""What everybody's clock says. It is read by C alone, or the clock would be what is measured."""
-if __name__ == "__main__":  # who only asks what there is keeps the clock of the world
+"""The time that every clock shows. It is read by C alone, or the clock would be what is measured."""
+if __name__ == "__main__":  # an import keeps the real clock
     time.monotonic = partial(itemgetter(0), NOW)
 
 import numpy as np
@@ -63,7 +63,7 @@ FRAME = frame_bytes(RATE)
 PIECE = 5
 """Frames of sound in one message of the service, 100 ms."""
 AHEAD = 10
-"""Frames of a reply that come at once, before the first of it is read: who sends so fast is not waited for."""
+"""Frames of a reply that come at once, before the first is read: the agent does not wait for a service this fast."""
 ALIVE, PONG = 250, b"\x8a\x00"
 """After so many frames, 5 s, the service that only listens gives a sign of life."""
 MOST = 2900
@@ -92,7 +92,7 @@ def speech() -> list[bytes]:
 
 
 def noise(loudness_db: float = -50.0) -> list[bytes]:
-    """Return 2 s of what a room sounds like in which nobody speaks."""
+    """Return 2 s of the sound of a room without speech."""
     waves = np.random.default_rng(7).normal(0.0, 32768 * 10 ** (loudness_db / 20), (100, FRAME // 2))
     return [one.round().astype(np.int16).tobytes() for one in waves]
 
@@ -141,7 +141,7 @@ class Speaker:
 
 
 class Untouched:
-    """A button nobody presses, and a light nobody sees."""
+    """A button that is never pressed, and a light that is never seen."""
 
     when_pressed = when_released = None
 
@@ -277,7 +277,7 @@ class Device:
 
 
 def idle(count: int, attention: GateMode = GateMode.BUTTON) -> float:
-    """Nobody speaks."""
+    """There is no speech."""
     with opened(noise(), count, lambda _: tick()) as device:
         device.parts.gate.set_mode(attention)
         took = device.hear()
@@ -286,7 +286,7 @@ def idle(count: int, attention: GateMode = GateMode.BUTTON) -> float:
 
 
 def idle_voice(count: int) -> float:
-    """Nobody speaks, and any voice would open the gate."""
+    """There is no speech, and any voice would open the gate."""
     return idle(count, GateMode.VOICE)
 
 

@@ -115,7 +115,7 @@ def counted(emulator: Emulator | Valgrind, subject: Subject, kinds: Iterable[str
         return None if status else instructions
 
     counts = {}
-    with ThreadPoolExecutor(os.cpu_count()) as several:  # who else is busy here changes no count
+    with ThreadPoolExecutor(os.cpu_count()) as several:  # other load on this machine changes no count
         runs = {kind: [several.submit(run, kind, n * COUNTED) for _ in range(tries) for n in (1, 2)] for kind in kinds}
         for kind, pending in runs.items():
             found = [one.result() for one in pending]

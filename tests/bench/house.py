@@ -1,6 +1,6 @@
 """A house for a whole daemon: microphones and speakers that its configuration names, pins, and time that goes faster.
 
-The daemon lives in the main thread, as it always does; who presses, speaks and edits is in a thread of its own.
+The daemon lives in the main thread, as it always does; the user presses, speaks and edits in another thread.
 """
 
 from __future__ import annotations
@@ -166,5 +166,5 @@ def settled(daemon: Daemon) -> bool:
 
 
 def rests(running: Any) -> bool:
-    """Whether it is nobody's turn."""
+    """Whether no turn is under way."""
     return running.device.conversation.state in agent.RESTING and running.device.playback.quiet

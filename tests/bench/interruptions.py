@@ -96,7 +96,7 @@ class Finger:
 
 
 class Eye:
-    """A light that nobody looks at."""
+    """A light that is never seen."""
 
     def show(self, mood: str) -> None:
         pass

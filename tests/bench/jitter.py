@@ -4,7 +4,7 @@
                                  [--also NAME=DIRECTORY ...] [--card fifo|pulse] [--json FILE]
 
 Replies come at the pace of the world in pieces of 100 ms, each late by chance, at most by the jitter, and the same for
-everybody. What comes out of the loudspeaker is searched for silence: the voice has none. Then all of it again while
+every client. What comes out of the loudspeaker is searched for silence: the voice has none. Then all of it again while
 each core has a program that wants all of it. The first KNOWN replies are not counted, for ours has to get to know the
 way first; the notes say what was heard in them. *first sound* is from the first piece at the kernel to the loudspeaker:
 so much does it cost to be patient. ``--also`` measures another checkout beside. ``--short`` takes four minutes, all of
@@ -47,7 +47,7 @@ HOGS_S = 900.0
 """No hog lives longer, whatever happens to the bench."""
 HOG = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
 OURS = "ours"
-WHO = (OURS, "bare", "floor", "openai_push_to_talk")
+NAMES = (OURS, "bare", "floor", "openai_push_to_talk")
 
 
 @dataclass
@@ -153,7 +153,7 @@ def pause(seconds: float) -> None:
 
 
 def clients(names: Sequence[str], also: Sequence[str]) -> list[Client]:
-    """Return who is measured: ours, other checkouts of it (*also*, "NAME=DIRECTORY"), the peers that are there."""
+    """Return the clients: ours, other checkouts of it (*also*, "NAME=DIRECTORY"), the peers that are there."""
     config = CONFIG.format(start="button", mode="always", silence_ms=SILENCE_MS)
     agent = replace(ours(OURS), config=config)
     found = [agent] if OURS in names else []
@@ -206,7 +206,7 @@ def main() -> int:
         for busy in {"calm": [False], "busy": [True], None: [False, True]}[options.cores]
         for jitter in options.jitter or (JITTERS[::3] if options.short else JITTERS)
     ]
-    measured = clients(options.only or (WHO[:2] if options.short else WHO), options.also)
+    measured = clients(options.only or (NAMES[:2] if options.short else NAMES), options.also)
     sys.setswitchinterval(0.0005)  # the card should not wait for the bench
     found: dict[tuple[str, float, bool], Found] = {}
     for jitter, busy in links:

@@ -1,7 +1,7 @@
 """One daemon lives: turns of all kinds, a fault every few, hardships between them, and what was seen of each.
 
 The whole daemon with real threads, real sockets and a real config.yaml, in a house where time goes faster. Every
-sentence carries a mark that the service looks for: heard by nobody it is lost, heard twice without a fault it is
+sentence carries a mark that the service looks for: never heard, it is lost; heard twice without a fault, it is
 doubled. Hardships are what the house does to it: edits, cards that come and go, a clock that jumps, and presses at the
 moments when it is busy with itself.
 """
@@ -71,7 +71,7 @@ LEFT_S = 1.4 * ACCEPT_PART * ServiceConfig().patience_s
 PATIENCE_S = 60.0
 """How long a turn may take, faults and all; longer, and it is lost."""
 FOLLOW_UP_S = 3.0
-"""Long for who speaks at once, also on a machine that is busy: what is not heard then was not listened to."""
+"""Long enough for a user that speaks at once, also on a busy machine: speech not heard then was not listened to."""
 TAP_S = 0.12
 """A button that is held is held for longer than this, also where words go faster."""
 PROVEN_S = 0.5
@@ -82,7 +82,7 @@ WAITS = 80
 """Frames that a person waits for a cue to die away, where cues are heard: what is taken out of the frames with it could
 be the mark."""
 AROUND_S = (0.01, 0.04, 0.4)
-"""Within such a time after a device has begun to be assembled anew somebody presses; that takes so long here."""
+"""The user presses within such a time after the device has begun to be rebuilt, which takes so long here."""
 RENEWAL_S, BEGUN_S = 0.01, 5.0
 """A renewal takes about so long here; it has begun after so long at most, or it does not."""
 LISTENS_S = 5.0
@@ -267,7 +267,7 @@ class LastingHouse(House):
         return self.agent.device.conversation.state
 
     def rest(self) -> None:
-        """Wait until it is nobody's turn."""
+        """Wait until no turn is under way."""
         self.until("rest", lambda: self.state in RESTING and self.agent.device.playback.quiet)
 
     def calm(self) -> None:
@@ -429,7 +429,7 @@ class Life:
         return self.house.counts[Released] > before[Released] and not self.house.agent.device.gate._down
 
     def tap_and_say(self, words: bytes) -> None:
-        """Tap, and speak as soon as somebody listens."""
+        """Tap, and speak as soon as the device listens."""
         self.house.when(TalkStarted, lambda: self.house.speak(words))
         self.tap()
 
@@ -464,7 +464,7 @@ class Life:
         self.answered(before)
 
     def interrupted(self) -> None:
-        """Press in the middle of an answer, and ask something else. Whoever presses when it is over, was late."""
+        """Press in the middle of an answer, and ask something else. A press after its end was late."""
         before = self.house.counts.copy()
         self.tap_and_say(self._speech * 3)
         self.house.more(PlaybackStarted, before)
@@ -564,7 +564,7 @@ class Life:
     # Faults ---------------------------------------------------------------------------------------------------------
 
     def dropped_in_speech(self) -> None:
-        """The connection dies while somebody speaks."""
+        """The connection dies while the user speaks."""
         self.held(self.service.drop)
 
     def dropped_in_thought(self) -> None:
@@ -587,7 +587,7 @@ class Life:
         self.answered(before)
 
     def refused(self) -> None:
-        """The service is away when somebody speaks, and comes back."""
+        """The service is away when the user speaks, and comes back."""
         self.service.refuse(503)
         self.service.drop()
         before = self.house.counts.copy()
@@ -597,7 +597,7 @@ class Life:
         self.answered(before)
 
     def told_goodbye(self) -> None:
-        """The service ends the connection while nobody needs it."""
+        """The service ends the connection while it is not needed."""
         self.service.goodbye(1001)
         self.tapped()
 
@@ -834,7 +834,7 @@ class Life:
         self.house.rest()
 
     def _hush(self) -> None:
-        """Let nobody be expected to go on: a device in which somebody may is not assembled anew."""
+        """End the wait for the user to go on: a device that waits for that is not rebuilt."""
         self.house.agent.tell(StopAsked())
 
 

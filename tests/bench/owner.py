@@ -1,4 +1,4 @@
-"""The owner of a device, who edits its config.yaml: right and wrong, and saves it in every way an editor does."""
+"""The owner of a device: edits its config.yaml, rightly and wrongly, and saves it in every way an editor does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VOICES = {"xai": [None, "ara", "rex"], "xai-live": [None, "alloy"], "openai": [N
 
 @dataclass
 class Owner:
-    """Who edits: knows what the file says, and what would be wrong."""
+    """The owner: knows what the file says, and what would be wrong."""
 
     chance: random.Random
     path: Path
@@ -214,7 +214,7 @@ def saved_by_rename(path: Path, text: str) -> None:
 
 
 def saved_in_two_halves(path: Path, text: str) -> None:
-    """The whole comes before anybody could have believed the half."""
+    """The second half comes before the device can accept the first alone."""
     path.write_bytes(written_as(text[: len(text) // 2]))
     time.sleep(TICK_S / 4)
     path.write_bytes(written_as(text))

@@ -3,7 +3,7 @@
     python -m tests.bench.recovery [--only WORDS] [--markdown FILE]
 
 The real ``device-agent run``, kept alive as the unit keeps it (``supervisor``), holds a turn with the simulator through
-the real PortAudio on a virtual card. Then something is done to it: an error where nobody expects one or a call that
+the real PortAudio on a virtual card. Then something is done to it: an error where none is expected or a call that
 never returns in each of its threads (``sabotaged``), a card pulled out, a sound server frozen or killed, kill -9. It is
 well again when a question that is asked then has been answered to its end, heard on the card.
 
@@ -11,7 +11,7 @@ well again when a question that is asked then has been answered to its end, hear
 what lasts: *ready* until it says so, *turn* until the answer to a question asked then has been heard, 2.4 s of question
 and 2.4 s of answer included. The last column is the line of the journal that names the culprit.
 
-Exit status 1 where something did not come back, or nobody noticed. Needs what ``make test-slow`` needs.
+Exit status 1 where something did not come back, or was not noticed. Needs what ``make test-slow`` needs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ READY_S = 60.0
 TURN_S = 20.0
 """How long one question and its answer may take."""
 TRIES = 3
-"""So often somebody asks again who got no answer."""
+"""A question is asked so often at most, while it has no answer."""
 SAME = 0.9
 """How like the question its echo on the card has to be."""
 PIECES = 6
@@ -133,7 +133,7 @@ class Stage:
         self.close()
         self._heard = b""
         if isinstance(self.card, FifoCard):
-            self.card.hush()  # nobody heard the end of the last question
+            self.card.hush()  # the last question may not have been heard to its end
             self.card.heard()
         else:
             self._recording = self._ends.enter_context(self.card.listening())
@@ -280,7 +280,7 @@ def hold_a_turn(stage: Stage, question: bytes, since: float, row: Row) -> None:
     """Ask until there is an answer; note how long that took from *since* on."""
     while row.turn is None and row.tries < TRIES:
         row.tries += 1
-        with suppress(OSError):  # nobody there to press
+        with suppress(OSError):  # the agent is not running
             stage.ask(question)
         asked = time.monotonic()
         while row.turn is None and time.monotonic() < asked + TURN_S:
@@ -305,7 +305,7 @@ def is_ready(unit: Unit, since: float, starts: int) -> float | None:
 
 
 def culprit(unit: Unit, since: float) -> str:
-    """Return the last that the agent itself said of who it was, or the supervisor's first line where it could not."""
+    """Return the agent's last error about the culprit, or the supervisor's first line where there is none."""
     lines = [line for line in trouble(unit, since) if "did not stop" not in line.text]
     said = [line for line in lines if line.by_agent and "ERROR" in line.text] or lines[:1]
     return BAD.sub("", said[-1].text) if said else ""

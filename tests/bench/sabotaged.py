@@ -1,6 +1,6 @@
-"""``device-agent run`` with a saboteur in it, who takes orders from a pipe: the file descriptor in the last word.
+"""``device-agent run`` with a saboteur thread, which takes orders from a pipe: the file descriptor in the last word.
 
-    raise NAME     an error that nobody expects comes out of what the thread NAME does just now
+    raise NAME     an unexpected error comes out of what the thread NAME does just now
     hang NAME      the thread NAME makes a call that never returns, and holds no lock of Python meanwhile
 
 A thread that waits for work meets its fate with its next piece of work: that is how Python delivers it.
@@ -25,7 +25,7 @@ class Sabotage(Exception):
 
 
 class Hang(Exception):
-    """Whoever this is raised in has to make it first, and that takes for ever."""
+    """The thread in which this is raised has to create it first, and that takes for ever."""
 
     def __init__(self) -> None:
         silent, self.never_closed = os.pipe()

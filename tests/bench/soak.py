@@ -58,7 +58,7 @@ BLOCKS = 10
 STUDENT = 2.31
 """So many standard errors to each side hold the truth 95 times in 100, with eight degrees of freedom."""
 PRESSED = {"assembling": "the device is assembled anew", "renewing": "the connection is renewed"}
-"""When somebody presses on purpose; inside is while it lasts, the others are just before or after."""
+"""When the user presses on purpose; inside is while it lasts, the others are just before or after."""
 HUNG_S = 300.0
 """After so long without a word the agent's process is ended: each wait in it has less patience."""
 SAY_EVERY = 250
@@ -69,7 +69,7 @@ REMEMBERED = 8
 
 @dataclass(frozen=True)
 class Bound:
-    """Growth that is too much: *per_turn*, and *least* in all, for who warms up and keeps the last hundred turns."""
+    """Growth that is too much: *per_turn*, and *least* in all, for a process that warms up and keeps 100 turns."""
 
     per_turn: float
     least: float
@@ -147,7 +147,7 @@ if _mallinfo is not None:
 
 
 def allocated() -> int:
-    """Return the bytes that are allocated from the heap of C, holes not counted; 0 where nobody can say."""
+    """Return the bytes that are allocated from the heap of C, holes not counted; 0 where that is unknown."""
     if _mallinfo is None:
         return 0
     info = _mallinfo()

@@ -86,7 +86,7 @@ def test_a_module_fails_when_too_little_was_noticed_or_an_excuse_is_none_any_mor
     assert not Result("gate").fails, "nothing was tried, for all of it is excused"
 
 
-def test_who_does_not_feed_the_watchdog_is_ended_and_started_again(tmp_path, monkeypatch):
+def test_a_process_that_does_not_feed_the_watchdog_is_ended_and_started_again(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "seconds", TIMES.get)
     with Unit([sys.executable, "-c", FED_ONCE], {}, tmp_path) as unit:
         wait_until(lambda: unit.starts == 2 and unit.heard("READY=1", unit.lines(0)[-1].at))

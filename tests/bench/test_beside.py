@@ -1,4 +1,4 @@
-"""The yard, in which we are measured beside others: a rule that bends would flatter somebody."""
+"""The yard, in which the agent is measured beside other clients: a loose rule would flatter one of them."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_silence_begins_behind_the_last_sample_before_a_gap():
     assert heard.silent(10.2) == pytest.approx(10.5)
     assert heard.silent(10.6) is None  # it was silent already
     assert Loudspeaker(10.0, wave + bytes(RATE)).silent(10.6) is None  # whatever comes later
-    assert heard.silent(11.2) is None  # nobody knows: the recording ends with the sound
+    assert heard.silent(11.2) is None  # unknown: the recording ends with the sound
     assert heard.longest_gap(10.0, 11.5) == pytest.approx(0.5)
     assert heard.longest_gap(10.0, 10.5) == 0.0
 
@@ -270,7 +270,7 @@ def test_imports_are_added_up_however_deep():
     assert imports(text + "WARNING something else\nimport time:      1900 |       2000 | b\n") == 2.0
 
 
-def test_a_figure_that_nobody_has_is_no_row_and_one_that_somebody_lacks_is_none():
+def test_a_figure_that_no_client_has_is_no_row_and_one_that_a_client_lacks_is_none():
     found = {"ours": Found(), "a": Found(), "b": Found()}
     for value in (3.0, 1.0, 2.0):
         found["ours"].add(ready=value)

@@ -126,7 +126,7 @@ def test_a_press_during_a_reply_begins_another_turn_and_silences_those_that_can(
 
 @pytest.mark.beside
 @pytest.mark.parametrize("name", [peer.name for peer in PEERS.values() if "openai" not in peer.cannot])
-def test_it_trusts_whom_it_is_told_to(name, tmp_path):
+def test_a_peer_trusts_the_authority_that_it_is_given(name, tmp_path):
     authority = Authority(tmp_path / "authority")
     with simulated(authority.server()) as service, CARDS["fifo"]() as card:
         with running(PEERS[name], card, service.url, SSL_CERT_FILE=str(authority.certificate)):
@@ -175,7 +175,7 @@ said.write(bytes(9600))
 """
 
 
-def test_a_card_carries_who_lets_portaudio_wait():
+def test_a_card_works_with_a_program_that_waits_in_portaudio():
     """PortAudio polls where there is nothing to read or no room: it neither gets a sample twice nor loses one."""
     with FifoCard(RATE) as card:
         card.play(speech()[:48000] + bytes(4800))
@@ -185,7 +185,7 @@ def test_a_card_carries_who_lets_portaudio_wait():
         program.kill()
 
 
-def test_a_card_carries_who_lets_alsa_wait():
+def test_a_card_works_with_a_program_that_waits_in_alsa():
     need("arecord", "aplay")
     raw = "-q -t raw -f S16_LE -r 24000 -c 1"
     with FifoCard(RATE, paced=True) as card:

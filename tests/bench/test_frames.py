@@ -1,4 +1,4 @@
-"""What is counted is what happens, and who compares can say no."""
+"""The frames that are counted do what they say, and the comparison can fail."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_the_first_replies_are_told_and_not_counted():
     assert "4 in the first 4 replies, 50 ms" in longest.note
 
 
-def test_who_failed_has_no_figures_and_the_note_says_why():
+def test_a_client_that_failed_has_no_figures_and_the_note_says_why():
     told = rows({("bare", 0.0, True): Found(problem="bare was not ready")}, ["bare"])
     assert [row.peers["bare"] for row in told] == [None] * 3
     assert "bare was not ready" in told[0].note

@@ -1,6 +1,6 @@
-"""A certificate authority of our own, made with the openssl command: good certificates, and those that nobody takes.
+"""A certificate authority of our own, made with the openssl command: good certificates, and those that clients refuse.
 
-And somebody who shows them, in front of a service, and reads along.
+And a proxy that shows them, in front of a service, and reads along.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Authority:
 class Front:
     """Stands in front of a service on this machine that speaks TLS, on *port*: what callers say goes through its hands.
 
-    The first caller is shown the first of *contexts*, the next one the next, and the last is for all who follow.
+    The first caller is shown the first of *contexts*, the next one the next, and the last is for all that follow.
     """
 
     def __init__(self, port: int, *contexts: ssl.SSLContext) -> None:

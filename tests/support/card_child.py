@@ -44,7 +44,7 @@ def call(thing: Any, name: str, arguments: tuple[object, ...]) -> Any:
 
 
 def main() -> None:
-    """Serve until SIGTERM; then everybody has a second to close his port."""
+    """Serve until SIGTERM; then each thread has a second to close its port."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     owners = []
     try:

@@ -1,7 +1,7 @@
 /* A sound card with hands. Preloaded into a process, it stands between PortAudio and libasound.
  *
  *   CARD_UNPLUGGED=FILE   while FILE exists, every call on a PCM says that there is no such device
- *   CARD_VANISHED=FILE    while FILE exists, a PCM moves no more, wakes everybody who waits for it, and does not say why:
+ *   CARD_VANISHED=FILE    while FILE exists, a PCM moves no more, wakes all threads that wait, and does not say why:
  *                         so does a real one whose card was pulled out, and PortAudio's blocking calls then spin for ever
  *   CARD_MICROPHONE=FIFO  the card has recorded what is in this FIFO; ALSA's file plugin says that there is always more
  *   CARD_SPEAKER=FIFO     the card has in its buffer what is in this FIFO, plays what is taken out, and forgets it all when
@@ -157,7 +157,7 @@ snd_pcm_state_t snd_pcm_state(snd_pcm_t *pcm)
     return gone() ? SND_PCM_STATE_DISCONNECTED : REAL(snd_pcm_state)(pcm);
 }
 
-/* Nothing tells when a FIFO of the card has a period, or room for one: null and file plugin are always ready. So who waits
+/* Nothing tells when a FIFO of the card has a period, or room for one: null and file plugin are always ready. So a wait
  * sleeps for as long as the card needs for what is missing, and looks again. */
 
 #define OWNERS 1024
@@ -286,7 +286,7 @@ int snd_pcm_drain(snd_pcm_t *pcm)
     return gone() ? -ENODEV : REAL(snd_pcm_drain)(pcm);
 }
 
-/* What a card holds that nobody has open any more is not heard. */
+/* What a card still holds when it is closed is not heard. */
 int snd_pcm_close(snd_pcm_t *pcm)
 {
     for (int fd = 0; fd < OWNERS; fd++)

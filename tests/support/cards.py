@@ -341,7 +341,7 @@ class FifoCard(Card):
             self._queue.put(pcm[start : start + len(self._frame)].ljust(len(self._frame), b"\0"))
 
     def hush(self) -> None:
-        """Whoever speaks stops: what ``play`` put in and the microphone has not given yet is never heard."""
+        """Stop the speech: what ``play`` put in and the microphone has not given yet is never heard."""
         with suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()

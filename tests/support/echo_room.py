@@ -1,4 +1,4 @@
-"""A room in software: what the loudspeaker says comes back to the microphone, and somebody else is in the room as well.
+"""A room in software: what the loudspeaker says comes back to the microphone, and a person is in the room as well.
 
 Sound is an array of floats here, 1.0 is full scale. Everything is the same at every call: chance has a seed.
 """
@@ -162,7 +162,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What is said in a room, by the loudspeaker and by somebody *near*. Times are in seconds.
+    """What is said in a room, by the loudspeaker and by a person *near*. Times are in seconds.
 
     *ahead* is how much the loudspeaker's buffer holds: so much is handed over at once when a reply begins, and then a
     *period* whenever there is room. The microphone's thread stands still for *stall* seconds every *stall_every*, and

@@ -1,4 +1,4 @@
-"""Judges events by the types of the ``openai`` package, which somebody else wrote.
+"""Judges events by the types of the ``openai`` package, which other people wrote.
 
 The package itself is no strict judge: its models accept unknown fields, and pydantic does not see how its unions are
 told apart. So the class of an event is picked by its ``type`` here, and what no class declares is reported.
@@ -21,16 +21,16 @@ UNDECLARED = ("obfuscation", "phase", "session.id", "session.object", "session.e
 """Fields that the live service sends and the package does not declare; ``phase`` is what other clients read of it."""
 
 
-def judge(event: dict, who: str) -> list[str]:
+def judge(event: dict, side: str) -> list[str]:
     """Return what is wrong with an event of the "client" or the "server", in sentences."""
-    models = _models(who).get(event.get("type"), [])
+    models = _models(side).get(event.get("type"), [])
     verdicts = [_against(model, event) for model in models]
-    return min(verdicts, key=len, default=[f"{event.get('type')!r} is no event of the {who}"])
+    return min(verdicts, key=len, default=[f"{event.get('type')!r} is no event of the {side}"])
 
 
 @cache
-def _models(who: str) -> dict[str, list[type]]:
-    union = {"client": realtime.RealtimeClientEvent, "server": realtime.RealtimeServerEvent}[who]
+def _models(side: str) -> dict[str, list[type]]:
+    union = {"client": realtime.RealtimeClientEvent, "server": realtime.RealtimeServerEvent}[side]
     found = defaultdict(list)
     for model in _members(union):
         for name in typing.get_args(model.model_fields["type"].annotation):

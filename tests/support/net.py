@@ -14,7 +14,7 @@ PATIENCE_S = 20.0
 
 
 class Directory:
-    """Whoever knows names: answers what the test puts into it, and hangs where there is nothing."""
+    """A resolver of names: answers what the test puts into it, and hangs where there is nothing."""
 
     def __init__(self, *answers: list[Address] | OSError) -> None:
         self.answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
@@ -43,7 +43,7 @@ class Directory:
 
 
 class Door:
-    """Says a byte to whoever calls, over TLS; the next caller gets the next of *contexts*, the last is for the rest."""
+    """Says a byte to each caller, over TLS; the next caller gets the next of *contexts*, the last is for the rest."""
 
     def __init__(self, *contexts: ssl.SSLContext, host: str = "127.0.0.1", port: int = 0) -> None:
         self._contexts = list(contexts)

@@ -1,7 +1,7 @@
 """The real LiteLLM proxy between the agent and simulated services: a process with hands.
 
 ``make test-proxy`` installs its releases. Behind each dialect there is one alias, and behind each alias a port of this
-machine: a simulator listens there while a test wants one, and nobody listens there otherwise.
+machine: a simulator listens there while a test wants one, and nothing listens there otherwise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENDING_S = 10.0
 
 
 class ReservedPort:
-    """A TCP port of this machine on which nobody listens but who is told its number."""
+    """A TCP port of this machine that no server uses unless it is told the number."""
 
     def __init__(self) -> None:
         self._sock = socket.socket()

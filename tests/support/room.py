@@ -113,7 +113,7 @@ class RoomMicrophone:
         size = self._size
         self._quiet.clear()
         frames = [pcm[n : n + size].ljust(size, b"\0") for n in range(0, len(pcm), size)]
-        self._frames.extend(frames)  # all at once: who listens meanwhile hears no gap
+        self._frames.extend(frames)  # all at once: a thread that listens meanwhile hears no gap
 
     def wait_until_said(self) -> None:
         """Wait until the agent has heard all of it."""

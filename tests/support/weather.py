@@ -63,11 +63,11 @@ class Weather:
         return self._held.wait(timeout)
 
     def black_hole(self) -> None:
-        """Carry nothing either way, and nobody through, until ``heal``."""
+        """Carry no byte either way, and no new connection through, until ``heal``."""
         self._do(lambda: self._set(black=True))
 
     def hang(self) -> None:
-        """Take new connections and carry nobody through, until ``heal``."""
+        """Take new connections and carry none of them through, until ``heal``."""
         self._do(lambda: self._set(hanging=True))
 
     def trickle(self) -> None:

@@ -33,7 +33,7 @@ class Peer:
 
     def __exit__(self, *_exc: object) -> None:
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # for who waits for a caller
+            self._listener.shutdown(socket.SHUT_RDWR)  # for the thread that waits for a caller
         self._listener.close()
         self._thread.join(5)
 
@@ -76,7 +76,7 @@ def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
 
 
 def trickles(beginning: bytes) -> Callable[[socket.socket], None]:
-    """Say *beginning*, then a byte now and then for as long as anybody listens."""
+    """Say *beginning*, then a byte now and then for as long as the client listens."""
 
     def act(sock: socket.socket) -> None:
         sock.sendall(beginning)

@@ -46,7 +46,7 @@ def debian(suite: str) -> Path:
     part = root.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
-    # Nothing of it runs while it is unpacked. The user _apt may not enter everybody's folders.
+    # Nothing of it runs while it is unpacked. The user _apt may not enter the folders of every user.
     options = ["--variant=extract", '--aptopt=APT::Sandbox::User "root"', "--architectures=arm64"]
     include = f"--include=python{PYTHONS[suite]},libstdc++6"
     _do("mmdebstrap", "--quiet", *options, include, suite, str(part))

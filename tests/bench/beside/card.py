@@ -1,7 +1,7 @@
 """Sound cards that know when they gave and took what.
 
 The microphone gives a block of 20 ms every 20 ms, and no two blocks are alike: speech, or the noise of a quiet room. So
-what somebody sent can be found in what was given, to the sample, and with it the moment at which the card had it. What
+what a client sent can be found in what was given, to the sample, and with it the moment at which the card had it. What
 comes out of the loudspeaker has its moment as well.
 """
 

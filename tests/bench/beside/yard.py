@@ -29,7 +29,7 @@ from tests.support.paths import ROOT
 
 PATIENCE_S = 30.0
 LOOK_S = 0.5
-"""Who waits for a word of a client looks so often whether that lives."""
+"""A wait for a word of a client checks so often whether the client still runs."""
 
 # The service ----------------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Running:
         self.session = self.other.happened("session", self.started).at if self.client.connects else None
 
     def _manage(self) -> None:
-        """Listen to what it tells its manager, to its end: who does not read that holds it up."""
+        """Listen to what it tells its manager, to its end: unread, that would hold it up."""
         manager = self._ends.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         manager.bind(str(self._home / "notify"))
         manager.settimeout(LOOK_S)

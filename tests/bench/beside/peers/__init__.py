@@ -6,7 +6,7 @@ imports them. What they have in common is how they are used:
 - ``BENCH_URL`` is the address of an OpenAI Realtime service, ``OPENAI_API_KEY`` its key, ``SSL_CERT_FILE`` the
   authority behind its certificate. The sound is that of ALSA's default devices, 24 kHz, 16 bits, mono.
 - A line on standard input is the button: the first presses it, the second lets it go, and so on. While it is held the
-  microphone is sent, and nobody but the button decides when a turn begins or ends.
+  microphone is sent, and only the button decides when a turn begins or ends.
 - The line ``ready`` on standard output says that the session is. The end of standard input ends the program, and so
   does SIGTERM.
 """

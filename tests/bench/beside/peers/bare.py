@@ -97,7 +97,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # A thread may be inside PortAudio, which nobody may close from here.
+    # A thread may be inside PortAudio, which must not be closed from here.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     main()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""What one writes who knows asyncio and reads on: websockets, and sounddevice's raw streams with callbacks.
+"""What a programmer with asyncio and the manuals writes: websockets, and sounddevice's raw streams with callbacks.
 
 It follows ``examples/asyncio_coroutines.py`` and the page of raw streams at https://python-sounddevice.readthedocs.io,
 the echo of https://websockets.readthedocs.io/en/stable/, and the guide to Realtime WebSockets at

@@ -68,7 +68,7 @@ class Client:
     async def play(self, pcm: bytes) -> None:
         if self.player is None or self.player.stdin.is_closing():
             self.player = await asyncio.create_subprocess_exec("aplay", *RAW, stdin=asyncio.subprocess.PIPE)
-        # No drain: a reply comes faster than it is heard, and who waits here is deaf to the service.
+        # No drain: a reply comes faster than it is heard, and a client that waits here is deaf to the service.
         self.player.stdin.write(pcm)
 
     async def press(self) -> None:

@@ -83,7 +83,7 @@ def events(reader: BinaryIO) -> Iterator[tuple[str, bytes]]:
 
 
 def connected(port: int) -> socket.socket:
-    """Return a connection to *port*, where somebody is about to listen. Raises OSError."""
+    """Return a connection to *port*, where the satellite is about to listen. Raises OSError."""
     end = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -1,9 +1,9 @@
-"""wyoming-satellite as its README starts it: arecord and aplay as children, raw PCM to whoever connects by TCP.
+"""wyoming-satellite as its README starts it: arecord and aplay as children, raw PCM to a client that connects by TCP.
 
 https://github.com/rhasspy/wyoming-satellite is what many a speaker on a Pi runs, although it is not developed any
 more. It speaks another protocol, 16 kHz up and 22 kHz down, has no button, and sends the microphone for as long as
-somebody is connected: ``hub`` is that somebody. So nothing of the wire can be compared, only what it costs to run.
-It listens on the port ``BENCH_SATELLITE_PORT``, or on one that the kernel chooses and nobody knows.
+a client is connected: ``hub`` is that client. So nothing of the wire can be compared, only what it costs to run.
+It listens on the port ``BENCH_SATELLITE_PORT``, or on one that the kernel chooses and no client knows.
 """
 
 import asyncio
