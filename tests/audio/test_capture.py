@@ -28,7 +28,7 @@ class Card:
         self.frames = 0
         self.heard: Callable[[], None] = lambda: None
         self.opening = threading.Event()
-        """Somebody opens it."""
+        """The card is being opened."""
         self.let = threading.Event()
         self.let.set()
 
@@ -125,7 +125,7 @@ def test_a_stop_while_the_card_fails_to_open_is_not_overlooked():
         assert listening.ended()
 
 
-def test_who_is_muted_while_the_card_fails_has_lost_nothing():
+def test_a_microphone_that_is_muted_while_the_card_fails_is_not_lost():
     with Listening() as listening:
         listening.tells(DeviceReady)
         listening.card.let.clear()

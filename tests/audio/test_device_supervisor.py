@@ -58,10 +58,10 @@ def test_a_device_that_is_gone_is_looked_for_less_and_less_often(devices, ears, 
         devices.retry_lost(tenth / 10)
         looks += [tenth / 10] if ears.reopened > before else []
     assert looks == [1.0, 3.0, 8.0, 13.0, 18.0]
-    assert mouth.reopened == ears.reopened  # PortAudio looks for devices only when nobody uses it
+    assert mouth.reopened == ears.reopened  # PortAudio looks for devices only when no stream is open
 
 
-def test_nobody_looks_for_what_is_there(devices, ears):
+def test_a_device_that_is_there_is_not_looked_for(devices, ears):
     devices.lost("microphone", "unplugged", 0.0)
     devices.found("microphone")
     devices.retry_lost(100.0)
@@ -87,14 +87,14 @@ def test_it_is_told_once_that_a_device_is_gone_and_once_that_it_is_back(devices,
     ]
 
 
-def test_who_does_not_open_is_named(devices):
+def test_a_worker_that_does_not_open_is_named(devices):
     devices.found("speaker")
     assert devices.failure(DEVICE_OPEN_TIMEOUT_S - 1, 0.0) is None
     assert "did not open" in str(devices.failure(DEVICE_OPEN_TIMEOUT_S + 1, 0.0).error)
     assert devices.failure(DEVICE_OPEN_TIMEOUT_S + 1, 0.0).worker == "microphone"
 
 
-def test_who_hangs_in_a_call_is_named(devices, ears):
+def test_a_worker_that_hangs_in_a_call_is_named(devices, ears):
     devices.found("microphone")
     devices.found("speaker")
     ears.pulse.beat()

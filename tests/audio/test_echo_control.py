@@ -86,7 +86,7 @@ def test_a_cut_ends_the_deafness_but_for_the_room():
     assert echo.clean(NOISE, now + ECHO_TAIL_S + 0.01)[1] is EchoPresence.NONE
 
 
-def test_a_cue_is_taken_out_and_makes_nobody_deaf():
+def test_a_cue_is_taken_out_and_does_not_make_the_agent_deaf():
     echo, beep = EchoControl(RATE), Cues(RATE, CuePolicy(100, 100)).sound(Cue.LISTENING)
     frames = [beep[at : at + SIZE] for at in range(0, len(beep), SIZE)]
     now = 1.0

@@ -86,7 +86,7 @@ def test_a_button_that_was_held_before_we_heard_of_it_ends_its_turn():
     assert hear(g, "s" * 20).endswith(">")
 
 
-def test_a_tap_after_which_nobody_speaks_is_forgotten():
+def test_a_tap_that_no_speech_follows_is_forgotten():
     g = gate()
     g.press()
     g.release(tapped=True)
@@ -153,7 +153,7 @@ def test_while_our_voice_dies_away_a_first_syllable_is_kept_although_no_speech_c
     assert hear(g, "S") == "<" + "s" * (PREROLL - 1) + "SS"
 
 
-def test_our_own_voice_is_not_what_somebody_said_after_a_tap():
+def test_our_own_voice_is_not_the_speech_of_the_user_after_a_tap():
     g = gate()
     g.press()
     g.release(tapped=True)
@@ -214,7 +214,7 @@ def test_closing_a_closed_gate_does_not_close_the_next_turn():
     assert hear(g, "ss") == "<...ss"
 
 
-def test_who_presses_again_wants_to_go_on():
+def test_a_press_cancels_a_close_that_did_not_happen_yet():
     g = gate(GateMode.VOICE)
     hear(g, "s" * 20)
     g.close()
@@ -284,7 +284,7 @@ def test_a_turn_that_is_open_ends_by_the_rules_it_began_with():
     assert hear(g, "!" * 20).startswith("<")
 
 
-def test_it_shows_when_somebody_may_be_about_to_speak():
+def test_it_shows_when_the_user_may_be_about_to_speak():
     g = gate(GateMode.VOICE)
     assert not g.engaged
     hear(g, "..s")

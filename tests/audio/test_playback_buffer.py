@@ -447,7 +447,7 @@ def test_nothing_is_lost_repeated_or_reordered_and_the_dead_stay_silent(deeds):
     assert heard == owed
 
 
-def test_who_plays_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
+def test_the_speaker_may_wait_for_a_cut_and_goes_on_at_once_when_it_comes():
     p = playback()
     cuts: list[bool] = []
     speaker = threading.Thread(target=lambda: cuts.append(p.interrupted(60.0)))
@@ -477,7 +477,7 @@ class Hurdle:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 60.0])
-def test_who_waits_for_a_cut_waits_for_as_long_as_it_says_and_who_asks_alone_does_not_wait(seconds):
+def test_a_caller_waits_for_a_cut_as_long_as_it_says_and_without_a_time_does_not_wait(seconds):
     p = playback()
     p._no_cut = hurdle = Hurdle(p.cut)
     assert not p.interrupted()

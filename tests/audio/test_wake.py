@@ -243,7 +243,7 @@ def do(here: Listener, deed: str, size: int, reply: str) -> None:
 
 
 def read_what_is_there(here: Listener, most: int) -> None:
-    """Read without ever waiting: a reader that would have to is told so by a clock that nobody moves."""
+    """Read without ever waiting: where the reader would have to wait, an error ends the reading."""
     here.playback._wait = nothing_there  # type: ignore[method-assign]
     try:
         for _ in range(most):

@@ -42,7 +42,7 @@ class EchoCard(FifoCard):
             else:
                 self._swallowing = self._swallows
             self._queue.put(self._hiss(piece))
-            while self._queue.qsize() > self._late + 2:  # nobody listens
+            while self._queue.qsize() > self._late + 2:  # the microphone is not read
                 self._queue.get_nowait()
 
     def _hiss(self, piece: bytes) -> bytes:
@@ -61,7 +61,7 @@ def examine(card, config: Path, *options: str, patience: float = PATIENCE_S) -> 
     with running("check", "--json", "--config", config, *options, env={**card.env, "XAI_API_KEY": KEY}) as agent:
         agent.process.wait(patience)
         status = agent.end()
-        assert agent.log == ""  # PortAudio's lines about formats that a card refuses are nobody's business
+        assert agent.log == ""  # PortAudio's lines about formats that a card refuses do not reach the log
         return status, {each["name"]: each for each in json.loads(agent.output)["checks"]}
 
 

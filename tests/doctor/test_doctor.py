@@ -86,7 +86,7 @@ def test_offline_leaves_the_network_out_and_says_so(tmp_path):
     assert "without the network" in " ".join(text.splitlines()[-2:])
 
 
-def test_without_a_key_nobody_is_called(tmp_path, monkeypatch, simulator):
+def test_without_a_key_no_service_is_called(tmp_path, monkeypatch, simulator):
     monkeypatch.delenv("XAI_API_KEY")
     before = len(simulator.connections)
     status, document = told(write_config(tmp_path, simulator.url))
@@ -180,7 +180,7 @@ def test_a_step_that_hangs_fails_and_is_left_behind():
     hanging.set()
 
 
-def test_an_error_of_ours_is_told_in_its_own_words_and_one_of_nobody_as_a_mistake(caplog):
+def test_an_error_of_ours_is_told_in_its_own_words_and_an_unexpected_one_as_a_mistake(caplog):
     page = Page()
     doctor = Doctor(page)
 
@@ -194,10 +194,10 @@ def test_an_error_of_ours_is_told_in_its_own_words_and_one_of_nobody_as_a_mistak
     doctor._run(fails(DeviceFailed("it is broken: mend it")), StepTimeout(5.0))
     with caplog.at_level(logging.CRITICAL):
         doctor._run(fails(ZeroDivisionError("by nothing")), StepTimeout(5.0))
-    ours, nobodys = page.found
+    ours, unexpected = page.found
     assert (ours.text, ours.mark) == ("it is broken: mend it", Mark.FAIL)
-    assert "ZeroDivisionError" in nobodys.text
-    assert "report" in nobodys.advice
+    assert "ZeroDivisionError" in unexpected.text
+    assert "report" in unexpected.advice
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_step_that_says_something_now_and_then_does_not_hang():
     assert said == ["beat"] * 3
 
 
-def test_who_waits_no_longer_is_told_for_how_long_he_did():
+def test_a_step_that_takes_too_long_is_told_with_its_time_limit():
     never = threading.Event()
 
     def step():
@@ -269,7 +269,7 @@ def test_the_noise_of_portaudio_is_left_out_and_nothing_else(capfd):
     assert capfd.readouterr().err == "something worth reading\nand so is this\n"
 
 
-def test_who_interrupts_it_gets_a_last_word(tmp_path, monkeypatch):
+def test_an_interrupted_doctor_still_gives_a_verdict(tmp_path, monkeypatch):
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 

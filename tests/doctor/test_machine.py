@@ -1,4 +1,4 @@
-"""What the doctor says of the machine: clock, power, unit, disk; button and light on pins; who has them."""
+"""What the doctor says of the machine: clock, power, unit, disk; button and light on pins; processes that use them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_clock_that_cannot_be_right_fails(now):
 
 
 @pytest.mark.parametrize(("synchronised", "mark"), [(True, Mark.OK), (None, Mark.OK), (False, Mark.NOTE)])
-def test_a_clock_that_nobody_set_is_noted(synchronised, mark):
+def test_a_clock_that_was_not_set_is_noted(synchronised, mark):
     assert judge_clock(NOW, synchronised).mark is mark
 
 
@@ -163,7 +163,7 @@ def test_nothing_on_pins_is_fine():
 def test_the_button_is_tried_and_given_back(board):
     steps = on_pins(button=ButtonConfig(pin=17))
     assert found(steps.button)["button"].text == "GPIO17 is free and readable"
-    assert found(steps.button)["button"].mark is Mark.OK  # a second time: nobody has it
+    assert found(steps.button)["button"].mark is Mark.OK  # a second time: the pin is free again
 
 
 def test_the_light_blinks_once(board, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_button_that_looks_pressed_at_rest_is_told_with_the_line_to_write(boar
     assert (f"write {line}." in finding.advice) if line else not finding.advice
 
 
-def test_a_button_that_somebody_is_pressing_is_none_that_hangs(board, monkeypatch):
+def test_a_button_that_is_being_pressed_is_none_that_hangs(board, monkeypatch):
     """It comes up while one looks."""
     looked = iter([True, True, False])
     monkeypatch.setattr(GpioButton, "is_pressed", property(lambda _: next(looked)))
@@ -246,10 +246,10 @@ def test_the_position_of_a_mute_switch_is_told(board, closed, mark, words):
     assert words in finding.text
 
 
-def test_a_pin_that_is_taken_is_told_with_who_has_it(board, tmp_path, monkeypatch):
+def test_a_pin_that_is_taken_is_told_with_the_process_that_uses_it(board, tmp_path, monkeypatch):
     monkeypatch.setattr(pins, "GPIO_FILES", str(tmp_path / "chip"))
     (tmp_path / "chip0").touch()
-    with gpiozero.LED(17), somebody("a-lamp", tmp_path / "chip0") as process:
+    with gpiozero.LED(17), process_holding("a-lamp", tmp_path / "chip0") as process:
         finding = found(on_pins(button=ButtonConfig(pin=17)).button)["button"]
         process.stdin.close()
     assert finding.mark is Mark.FAIL
@@ -268,7 +268,7 @@ def test_a_machine_without_pins_is_told(monkeypatch):
 # Our own agent has it -------------------------------------------------------------------------------------------------
 
 
-def somebody(name: str, file, *words: str) -> subprocess.Popen[bytes]:
+def process_holding(name: str, file, *words: str) -> subprocess.Popen[bytes]:
     """Start a program called *name* that has *file* open until its input ends."""
     program = file.parent / name
     program.write_text("import sys; file = open(sys.argv[-1]); print(flush=True); sys.stdin.read()")
@@ -284,7 +284,7 @@ BUSY = DeviceFailed("microphone 'default': Device unavailable")
 def test_what_our_agent_has_is_no_failure(tmp_path):
     (tmp_path / "pcmC0D0c").touch()
     files = str(tmp_path / "pcm")
-    with somebody("device-agent", tmp_path / "pcmC0D0c", "--log", "info", "run") as process:
+    with process_holding("device-agent", tmp_path / "pcmC0D0c", "--log", "info", "run") as process:
         assert process.pid in running_agent.running_agents()
         finding = running_agent.open_failed("microphone", files, BUSY)
         assert running_agent.open_failed("microphone", str(tmp_path / "another"), BUSY).mark is Mark.FAIL
@@ -296,9 +296,9 @@ def test_what_our_agent_has_is_no_failure(tmp_path):
     assert running_agent.open_failed("microphone", files, BUSY).mark is Mark.FAIL
 
 
-def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monkeypatch):
+def test_a_user_that_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monkeypatch):
     (tmp_path / "pcmC0D0c").touch()
-    with somebody("device-agent", tmp_path / "pcmC0D0c", "run") as process:
+    with process_holding("device-agent", tmp_path / "pcmC0D0c", "run") as process:
         monkeypatch.setattr(running_agent, "running_agents", lambda: [process.pid])
         monkeypatch.setattr(running_agent, "device_users", lambda _files: [])  # what others but root see
         monkeypatch.setattr(os, "access", lambda _path, _how: False)
@@ -312,7 +312,7 @@ def test_who_may_not_look_is_told_of_the_agent_and_that_root_may(tmp_path, monke
 
 def test_another_program_that_has_it_is_named_once(tmp_path):
     (tmp_path / "pcmC0D0c").touch()
-    with somebody("a-player", tmp_path / "pcmC0D0c") as process:
+    with process_holding("a-player", tmp_path / "pcmC0D0c") as process:
         (holder,) = running_agent.open_failed("microphone", str(tmp_path / "pcm"), BUSY).figures["holders"]
         told = running_agent.open_failed("microphone", str(tmp_path / "pcm"), BUSY)
         known = running_agent.open_failed(
@@ -327,8 +327,8 @@ def test_another_program_that_has_it_is_named_once(tmp_path):
 @pytest.mark.parametrize("words", [["check"], ["simulate"]])
 def test_other_commands_of_ours_and_other_programs_are_no_agent(tmp_path, words):
     (tmp_path / "pcmC0D0c").touch()
-    with somebody("device-agent", tmp_path / "pcmC0D0c", *words) as ours:
-        with somebody("aplay", tmp_path / "pcmC0D0c", "run") as other:
+    with process_holding("device-agent", tmp_path / "pcmC0D0c", *words) as ours:
+        with process_holding("aplay", tmp_path / "pcmC0D0c", "run") as other:
             assert not {ours.pid, other.pid} & set(running_agent.running_agents())
             other.stdin.close()
         ours.stdin.close()
@@ -342,7 +342,7 @@ def test_a_microphone_that_the_agent_has_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(sound, "SOUND_DEVICES", str(tmp_path / "pcm"))
     monkeypatch.setattr(sound, "_card", busy)
     steps = sound.SoundCheck(Config(microphone=MicrophoneConfig()), quiet=True, asked=False)
-    with somebody("device-agent", tmp_path / "pcmC0D0c", "run") as process:
+    with process_holding("device-agent", tmp_path / "pcmC0D0c", "run") as process:
         finding = found(steps.microphone)["microphone"]
         process.stdin.close()
     assert finding.mark is Mark.NOTE

@@ -83,14 +83,14 @@ def test_a_fault_is_told_at_the_step_where_it_shows(tmp_path, fault, step, words
     assert list(found)[-1] == step
 
 
-def test_who_refuses_the_key_is_told_with_where_it_came_from(tmp_path):
+def test_a_key_that_the_service_refuses_is_told_with_where_it_came_from(tmp_path):
     with Simulator(key="another", think_s=0.02) as simulator:
         _, document = examine(tmp_path, f"url: '{simulator.url}'")
     (found,) = services(document)
     assert "environment variable XAI_API_KEY" in found["handshake"]["advice"]
 
 
-def test_who_is_busy_is_told_with_when_to_come_back(tmp_path):
+def test_a_service_that_is_busy_is_told_with_when_to_try_again(tmp_path):
     with Simulator(faults=["refuse-429"]) as simulator:
         _, document = examine(tmp_path, f"url: '{simulator.url}'")
     (found,) = services(document)
@@ -132,7 +132,7 @@ def test_another_dialect_is_seen(tmp_path):
     assert found["turn"]["dialect"] == "response.audio.delta"
 
 
-def test_a_name_that_nobody_knows_is_told(tmp_path):
+def test_a_host_name_that_is_not_found_is_told(tmp_path):
     status, document = examine(tmp_path, "url: 'wss://a..b/v1/realtime'")  # no look-up finds an empty part
     (found,) = services(document)
     assert status == 1
@@ -141,7 +141,7 @@ def test_a_name_that_nobody_knows_is_told(tmp_path):
     assert "network" in found["name"]["advice"]
 
 
-def test_nobody_there_is_told_at_the_route(tmp_path):
+def test_a_refused_connection_is_told_at_the_route(tmp_path):
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     _, document = examine(tmp_path, f"url: 'ws://127.0.0.1:{port}/v1/realtime'")
@@ -175,7 +175,7 @@ def test_tls_is_told_with_how_long_the_certificate_is_valid(tmp_path, authority)
         (LONG_AGO, FAR, "IP:127.0.0.9", "another host"),
     ],
 )
-def test_a_certificate_that_nobody_should_believe_is_told_and_the_key_stays_here(
+def test_a_certificate_that_is_not_valid_is_told_and_the_key_is_not_sent(
     tmp_path, authority, begins, ends, names, words
 ):
     with Simulator(tls=authority.server(names, begins, ends)) as simulator:
@@ -187,7 +187,7 @@ def test_a_certificate_that_nobody_should_believe_is_told_and_the_key_stays_here
     assert words in found["TLS"]["text"]
 
 
-def test_who_nobody_vouches_for_is_told_with_what_to_do(tmp_path, authority):
+def test_a_certificate_of_an_unknown_ca_is_told_with_what_to_do(tmp_path, authority):
     with Simulator(tls=authority.server()) as simulator:
         _, document = examine(tmp_path, f"url: '{simulator.url}'")
     (found,) = services(document)

@@ -25,7 +25,7 @@ DUE_S = 0.5
 
 
 def spoken(level_db: float = -22.0, floor_db: float = -62.0) -> np.ndarray:
-    """Three seconds of a room in which somebody says something."""
+    """Three seconds of a room in which a person says something."""
     words = np.concatenate([np.zeros(samples(0.6, RATE)), speech(RATE, 1.8, level_db=level_db)])
     sound = hiss(samples(3, RATE), floor_db)
     sound[: len(words)] += words
@@ -98,7 +98,7 @@ def test_a_soft_voice_is_told():
     assert "turn it up" in found.advice
 
 
-def test_nobody_who_spoke_is_told_only_where_somebody_was_asked_to():
+def test_missing_speech_is_told_only_where_the_user_was_asked_to_speak():
     sound = hiss(3 * RATE, -62)
     assert judge(sound).text.startswith("nobody spoke")
     assert judge(sound, asked=False).mark is Mark.OK
@@ -152,14 +152,14 @@ def test_noise_is_no_echo(noise_db):
         assert find(chirp(RATE, 80), to_pcm(hiss(samples(2.8, RATE), noise_db, seed)), RATE, DUE_S) is None
 
 
-def test_somebody_who_speaks_is_no_echo():
+def test_the_speech_of_a_person_is_no_echo():
     for number in range(0, 20, 2):
         words = np.concatenate([voice(RATE, pitch=0.75 + 0.03 * number)] * 2)[: samples(2.8, RATE)]
         heard = np.roll(words, 1777 * number) + hiss(len(words), -65, number)
         assert find(chirp(RATE, 80), to_pcm(heard), RATE, DUE_S) is None
 
 
-def test_an_echo_is_found_while_somebody_speaks():
+def test_an_echo_is_found_while_a_person_speaks():
     where = Room(delay=0.15, loss_db=6)
     found = find(chirp(RATE, 80), recorded(where, near=speech(RATE, 2.5, level_db=-30)), RATE, DUE_S)
     assert found is not None

@@ -139,7 +139,7 @@ def begun(there: Scene) -> list[float]:
 
 
 @pytest.mark.parametrize("room", [Room(), Room(loss_db=20), Room(direct_db=-10, delay=0.25), Room(clips=True)])
-def test_our_voice_begins_no_turn_and_somebody_who_talks_over_it_does(room):
+def test_our_voice_begins_no_turn_and_speech_over_it_does(room):
     assert begun(scene(room, seconds=24)) == []
     first, *_ = begun(scene(room, seconds=24, near=[(12.0, voice(RATE, level_db=-26))]))  # at which we would be silent
     assert 12.1 < first < 13.5
@@ -223,7 +223,7 @@ def test_it_hears_the_room_before_it_hears_our_voice():
 # Out of step ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_played_while_nobody_listened_is_bounded_and_forgotten():
+def test_what_was_played_while_the_microphone_was_not_read_is_bounded_and_forgotten():
     engine = Hands()
     canceller, piece = Canceller(RATE, engine), to_pcm(hiss(RATE // 50, -20.0))
     for _ in range(1000):
@@ -388,6 +388,6 @@ def test_a_library_that_does_not_load_here_is_the_same_error(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_who_does_not_want_it_does_not_pay_for_it():
+def test_the_library_is_not_loaded_before_it_is_needed():
     program = "import sys, device_agent.dsp.aec; print([name for name in sys.modules if 'livekit' in name])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60) == "[]\n"

@@ -1,4 +1,4 @@
-"""How long our voice takes to the microphone: in a room of software, with somebody talking, and without any echo."""
+"""How long our voice takes to the microphone: in a room of software, with a person talking, and without any echo."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_frames_that_are_not_told_between_replies_do_no_harm():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_headphones_teach_nothing_even_when_somebody_talks(seed):
+def test_headphones_teach_nothing_even_when_a_person_talks(seed):
     other = [(1.1, speech(RATE, 18, level_db=-26, seed=70 + seed))]
     assert learn(scene(Room(loss_db=NO_ECHO), near=other).pieces()).seconds is None
     assert learn(scene(Room(loss_db=NO_ECHO, seed=seed)).pieces()).seconds is None
@@ -115,7 +115,7 @@ def test_a_dead_microphone_teaches_nothing():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_somebody_who_talks_over_a_reply_does_not_move_it(seed):
+def test_speech_over_a_reply_does_not_move_the_delay(seed):
     delay = learn(scene(Room(delay=0.2)).pieces())
     other = [(0.5, speech(RATE, 18, level_db=-26, seed=70 + seed))]
     learn(scene(Room(delay=0.2), near=other).pieces(), delay, NOON + 30)
@@ -135,7 +135,7 @@ def test_what_was_cut_and_never_sounded_is_not_waited_for():
 
 
 def test_single_sounds_in_the_same_rhythm_teach_nothing():
-    """We click, and somebody hammers."""
+    """We click, and a person hammers."""
     delay = DelayEstimator()
     for number in range(1000):
         delay.played(-20.0 if number % 60 < 3 else SILENCE_DB, number * FRAME_S)

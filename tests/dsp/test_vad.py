@@ -52,12 +52,12 @@ def test_noise_as_loud_as_a_voice_from_the_first_frame_on_is_no_turn_and_a_word_
     assert 11.3 < end < 12.5
 
 
-def test_whoever_speaks_already_when_the_microphone_opens_is_heard_at_the_first_syllable():
+def test_speech_that_has_begun_when_the_microphone_opens_is_heard_at_the_first_syllable():
     ((begin, _end),) = turns(np.concatenate([question()[round(0.6 * RATE) :], np.zeros(RATE)]))
     assert begin < 0.2  # within what the gate keeps from before
 
 
-def test_whoever_talks_on_and_on_does_not_become_the_floor():
+def test_continuous_speech_does_not_become_the_noise_floor():
     words = question()[round(0.6 * RATE) : round(2.4 * RATE)]
     ((begin, end),) = turns(np.concatenate([np.zeros(RATE), *[words] * 20, np.zeros(RATE)]))
     assert begin < 1.3

@@ -25,7 +25,7 @@ def room(floor_db: float, seed: int = 0) -> np.ndarray:
 
 
 def voice(level_db: float = -26.0, floor_db: float = -66.0, seed: int = 0) -> np.ndarray:
-    """A second of a quiet room, and then somebody speaks in it."""
+    """A second of a quiet room, and then a person speaks in it."""
     wave = room(floor_db, seed)
     words = speech(RATE, 3.0, level_db=level_db)[: 3 * RATE]
     wave[RATE : RATE + len(words)] += words
@@ -38,10 +38,10 @@ OFFSET = np.full(4 * RATE, 0.3)
 SETTLING = 0.9 * np.exp(-np.arange(4 * RATE) / (0.03 * RATE))
 DITHER = np.random.default_rng(3).integers(-2, 3, 4 * RATE) / 32768
 GATED = np.where(np.arange(4 * RATE) < RATE, 0.0, VOICE)
-"""What a chip makes that takes noise out: nothing at all, until somebody speaks."""
+"""The output of a chip that takes noise out: nothing at all, until a person speaks."""
 FAR = voice(-38, -54, seed=2)
 LOOPED = np.where(np.arange(4 * RATE) < RATE, 0.3 * speech(RATE, 4.0)[: 4 * RATE], 0.0)
-"""What the device itself plays, in a channel of its own: before anybody speaks."""
+"""What the device itself plays, in a channel of its own: before a person speaks."""
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ LOOPED = np.where(np.arange(4 * RATE) < RATE, 0.3 * speech(RATE, 4.0)[: 4 * RATE
 def test_the_first_channel_is_heard_unless_it_is_dead(name, waves, heard):
     picker = Channels(len(waves), RATE)
     out = picker.whole(np.column_stack([sound(wave) for wave in waves]).tobytes())
-    spoken = slice(2 * 2 * RATE, None)  # the last two seconds: somebody has spoken for one
+    spoken = slice(2 * 2 * RATE, None)  # the last two seconds: a person has spoken for one
     assert picker.heard == heard, name
     assert out[spoken] == sound(waves[heard - 1]).tobytes()[spoken]
     assert len(out) == 2 * 4 * RATE

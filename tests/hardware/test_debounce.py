@@ -41,7 +41,7 @@ def test_a_release_that_falls_into_the_bouncing_is_told_after_it():
     assert contact.deadline is None
 
 
-def test_an_edge_that_is_undone_before_anybody_looks_is_a_spike():
+def test_an_edge_that_is_undone_before_we_look_is_a_spike():
     contact = Debouncer(closed=False)
 
     assert contact.edge(True, 1.0, still=False) == []
@@ -49,7 +49,7 @@ def test_an_edge_that_is_undone_before_anybody_looks_is_a_spike():
     assert contact.deadline is None
 
 
-def test_a_tap_that_is_over_before_anybody_looks_is_told_if_it_was_long_enough():
+def test_a_tap_that_is_over_before_we_look_is_told_if_it_was_long_enough():
     contact = Debouncer(closed=False)
 
     assert contact.edge(True, 1.0, still=False) == []

@@ -1,4 +1,4 @@
-"""Who has the sound card. A file takes its place: what counts is that somebody has it open."""
+"""Processes that use the sound card. A file takes its place: what counts is that a process has it open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def hold(path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_who_has_it_open_is_named(tmp_path):
+def test_a_process_that_has_it_open_is_named(tmp_path):
     (tmp_path / "pcmC0D0p").touch()
     with hold(tmp_path / "pcmC0D0p") as process:
         (holder,) = device_users(str(tmp_path / "pcm"))

@@ -125,7 +125,7 @@ def test_where_the_new_one_does_not_open_all_are_as_before(board):
     assert set(board.taken) == {8, 2}
 
 
-def test_where_not_even_the_old_one_opens_nobody_goes_on(board):
+def test_where_not_even_the_old_one_opens_the_agent_does_not_go_on(board):
     panel = board.panel(1, 2)
     board.broken = {1, 8}
     with pytest.raises(AgentError, match="GPIO1 is in use") as caught:

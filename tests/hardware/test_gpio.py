@@ -156,7 +156,7 @@ def test_a_button_connects_its_pin_to_ground(board, button, heard):
     assert heard == ["pressed", "released"]
 
 
-def test_nobody_waits_for_a_contact_to_come_to_rest(board, button):
+def test_gpiozero_does_not_wait_for_a_contact_to_come_to_rest(board, button):
     assert not board.pin(17).bounce
 
 
@@ -219,7 +219,7 @@ def test_a_button_that_is_held_while_the_program_starts_is_not_pressed(board, he
     button.close()
 
 
-def test_a_button_that_nobody_listens_to_may_be_pressed(board, caplog):
+def test_a_button_without_a_listener_may_be_pressed(board, caplog):
     button = GpioButton(17, timer=board.timer)
     board.pin(17).drive_low()
     board.forward(1.0)
@@ -264,7 +264,7 @@ def test_an_error_of_a_pin_does_not_reach_the_thread_of_the_pins(board, button, 
 def test_a_closed_button_is_silent_and_its_pin_is_free(board, button, heard):
     board.pin(17).drive_low()
     board.forward(1.0)
-    board.timers[0].close = board.pin(17).drive_high  # somebody lets go while it is being closed
+    board.timers[0].close = board.pin(17).drive_high  # the user lets go while it is being closed
     button.close()
     board.pin(17).drive_low()
 
@@ -663,7 +663,7 @@ def test_a_closed_light_is_dark_and_its_pin_is_free(board, light):
     GpioLight(25, timer=board.timer).close()
 
 
-def test_a_light_that_fails_is_told_to_who_shows_a_mood(board, light):
+def test_a_light_that_fails_raises_to_the_caller_that_shows_a_mood(board, light):
     board.broken = True
     with pytest.raises(DeviceFailed, match="light on GPIO25: 'bad handle'; stop the program .*light.pin"):
         light.show("listening")
@@ -673,7 +673,7 @@ def test_a_light_that_fails_is_told_to_who_shows_a_mood(board, light):
     assert board.pin(25).state
 
 
-def test_a_light_that_fails_does_not_stop_who_closes_it(board, caplog):
+def test_a_light_that_fails_does_not_stop_the_caller_that_closes_it(board, caplog):
     light = GpioColourLight((5, 6, 13), timer=board.timer)
     light.show("speaking")
     board.broken = True
@@ -699,7 +699,7 @@ def test_a_clockwork_works_when_it_is_time_and_when_it_is_woken():
         return None
 
     clockwork = TimerThread("test", work)
-    assert seen == []  # nobody woke it
+    assert seen == []  # it was not woken
     clockwork.wake()
     assert enough.wait(10)
     clockwork.close()
@@ -754,7 +754,7 @@ def test_a_clockwork_that_hangs_is_left_behind_and_said_so(monkeypatch, caplog):
 # What is in the way ---------------------------------------------------------------------------------------------------
 
 
-def test_a_pin_that_is_taken_names_who_has_it(board, button):
+def test_a_pin_that_is_taken_names_the_device_that_uses_it(board, button):
     with pytest.raises(DeviceFailed) as refusal:
         GpioLight(17, timer=board.timer)
 

@@ -23,7 +23,7 @@ def test_every_mood_has_a_pattern_of_its_own(patterns, pins):
     assert len(set(patterns.values())) == len(patterns)
     for pattern in patterns.values():
         assert all(seconds > 0 and len(colour) == pins for colour, seconds in pattern)
-        assert any(any(colour) for colour, _ in pattern)  # dark means that nobody is at home
+        assert any(any(colour) for colour, _ in pattern)  # dark means that the agent does not run
 
 
 def glance(pattern: Pattern) -> list[float]:

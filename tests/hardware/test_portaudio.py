@@ -478,7 +478,7 @@ PortAudioSpeaker(24000, "E").open()
         assert "apt install portaudio19-dev" in said
 
     def test_make_no_noise(self, card):
-        """ALSA and JACK write eighty lines about cards that nobody asked for."""
+        """ALSA and JACK write eighty lines about cards that the agent did not ask for."""
         said = card.run("from device_agent.hardware.portaudio_host import devices; print(len(devices()))")
 
         assert said == ("3\n", "")

@@ -17,10 +17,10 @@ ASKED_S = 15e-6
 
 
 class World:
-    """Time that passes only while somebody waits or asks, and a microphone that gives *step* samples at once.
+    """Time that passes only while the reader waits or asks, and a microphone that gives *step* samples at once.
 
-    Each step comes up to *late* seconds after its time, and nothing comes after *dies*. Who waits is woken up to
-    *sleepy* seconds late.
+    Each step comes up to *late* seconds after its time, and nothing comes after *dies*. A reader that waits
+    is woken up to *sleepy* seconds late.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ def test_a_machine_that_wakes_us_late_loses_nothing_of_a_card_that_holds_two_per
     assert world.most <= 2 * PERIOD
 
 
-def test_who_stayed_away_for_long_asks_at_once_and_then_in_time(monkeypatch):
+def test_a_reader_that_stayed_away_for_long_asks_at_once_and_then_in_time(monkeypatch):
     world = World(PERIOD)
     opened = microphone(world, monkeypatch)
     listened(world, opened, 110.0)

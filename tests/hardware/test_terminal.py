@@ -1,4 +1,4 @@
-"""The return key and a line of text, on pipes and on a terminal that nobody looks at."""
+"""The return key and a line of text, on pipes and on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_return_key_of_a_terminal_is_a_button():
         os.write(ours, b"\r")
         assert listener.next(2) == ["pressed", "released"]
 
-        os.close(ours)  # somebody closes the window
+        os.close(ours)  # the user closes the window
         assert ended(button)
         button.close()
 
@@ -124,14 +124,14 @@ def test_closing_gives_every_descriptor_back(keyboard):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO("\n\n"), None])
-def test_a_stream_without_a_descriptor_is_a_button_nobody_presses(stream, monkeypatch):
+def test_a_stream_without_a_descriptor_is_a_button_that_is_never_pressed(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdin", stream)
     for button in (TerminalButton(stream), TerminalButton()):
         assert ended(button)
         button.close()
 
 
-def test_a_closed_stream_is_a_button_nobody_presses(keyboard):
+def test_a_closed_stream_is_a_button_that_is_never_pressed(keyboard):
     keyboard[1].close()
     button = TerminalButton(keyboard[1])
 

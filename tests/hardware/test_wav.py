@@ -27,7 +27,7 @@ FRAME = audio.frame_bytes(RATE)
 
 
 class Hands(Pace):
-    """A clock that somebody turns: waiting takes no time, and the time it takes is kept."""
+    """A clock that the test turns: waiting takes no time, and the time it takes is kept."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -386,7 +386,7 @@ def test_closing_leaves_out_what_was_not_heard(speaker, out, hands):
     assert read_wav(out) == pcm[: len(silence(0.94))]
 
 
-def test_a_writer_who_comes_too_late_is_heard_as_a_gap_and_counted(speaker, out, hands):
+def test_a_writer_that_comes_too_late_is_heard_as_a_gap_and_counted(speaker, out, hands):
     play(speaker, noise(0.2))
     hands.turn(0.6)  # 0.1 s of sound is left
     play(speaker, noise(0.2))
@@ -509,7 +509,7 @@ def test_a_channel_that_a_file_does_not_have_is_told(tmp_path):
     )
 
 
-def test_the_last_of_a_reply_is_not_played_to_its_end_when_somebody_cuts_it(tmp_path):
+def test_the_last_of_a_reply_is_not_played_to_its_end_when_it_is_cut(tmp_path):
     hands = Hands()
     speaker = WavSpeaker(str(tmp_path / "said.wav"), RATE, pace=hands)
     speaker.open()

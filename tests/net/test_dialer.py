@@ -46,7 +46,7 @@ class Closed:
             self._waiting.append(sock)
 
     def heal(self) -> None:
-        """Accept whoever comes, from now on."""
+        """Accept every connection, from now on."""
         self._listener.listen(64)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Raw:
 
     def __exit__(self, *_exc: object) -> None:
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # for who waits for a caller
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listener.close()
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
@@ -82,7 +82,7 @@ class Raw:
 
 
 @contextmanager
-def nobody() -> Iterator[int]:
+def refusing_port() -> Iterator[int]:
     """A port that refuses."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -113,7 +113,7 @@ def test_the_kernel_is_told_to_notice_what_is_dead():
         assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [10, 5, 3]
 
 
-def test_a_greeting_that_nobody_answers_is_given_up():
+def test_a_connection_attempt_without_an_answer_is_given_up():
     with closing(Closed()) as hole:
         text = why(Dialer("it", SHORT_S), f"ws://127.0.0.1:{hole.port}")
     assert text == "cannot reach it: no server answered within 0.3 s; is there a network?"
@@ -149,7 +149,7 @@ def test_an_address_that_does_not_answer_delays_the_next_one_a_little(order):
 
 
 @pytest.mark.parametrize("wrong", ["127.0.0.3", "::1", "255.255.255.255"])
-def test_an_address_that_fails_delays_nobody(wrong):
+def test_an_address_that_fails_does_not_delay_the_connection(wrong):
     with Peer(lambda sock: sock.recv(1)) as peer:
         with closing(Dialer("it", PATIENCE_S, transport=Transport(at(wrong, "127.0.0.1")))) as dial:
             url = f"https://name:{peer.port}" if wrong.startswith("255") else f"ws://name:{peer.port}"
@@ -157,8 +157,8 @@ def test_an_address_that_fails_delays_nobody(wrong):
             assert dial.connect(url).sock.getpeername()[0] == "127.0.0.1"
 
 
-def test_who_is_refused_need_not_wait():
-    with nobody() as port:
+def test_a_refused_connection_is_reported_without_waiting():
+    with refusing_port() as port:
         text = why(Dialer("it", 3600.0, transport=Transport(at("::1", "127.0.0.1"))), f"ws://name:{port}")
     assert text == "cannot reach it: the connection was refused; is it running, and is its address right?"
 
@@ -246,14 +246,14 @@ def now_at(port: int) -> list[Address]:
 
 
 def reached(door: Door, book: ResolverCache, authority: Authority) -> str:
-    """Return the address at which somebody is who can show that it is "name"."""
+    """Return the address of the server that shows a certificate for "name"."""
     with closing(Dialer("it", PATIENCE_S, ca_file=str(authority.certificate), transport=Transport(book))) as dial:
         line = dial.connect(f"wss://name:{door.port}")
         assert line.recv(1) == b"x"
         return str(line.sock.getpeername()[0])
 
 
-def test_where_it_was_last_time_it_is_called_at_once_whether_anybody_answers_the_question_or_not(authority):
+def test_the_last_known_address_is_dialled_at_once_whether_or_not_the_lookup_is_answered(authority):
     with Door(authority.server("DNS:name")) as door:
         for directory in (Directory(), Directory(OSError("no")), Directory(now_at(door.port))):
             assert reached(door, was_at("127.0.0.1", door.port, directory), authority) == "127.0.0.1"
@@ -281,7 +281,7 @@ def test_an_address_that_died_is_replaced_by_what_the_question_finds(authority, 
         assert reached(door, book, authority) == "127.0.0.1"
 
 
-def test_an_answer_that_changes_nothing_wakes_nobody_twice(authority, trials, monkeypatch):
+def test_a_lookup_that_changes_nothing_does_not_wake_the_dialer_twice(authority, trials, monkeypatch):
     steps, step = [], happy_eyeballs.HappyEyeballs.step
     monkeypatch.setattr(
         happy_eyeballs.HappyEyeballs, "step", lambda self, now, until: (steps.append(now), step(self, now, until))[1]
@@ -300,7 +300,7 @@ def test_an_address_that_refuses_is_replaced_as_well(authority):
 
 
 class Tardy(Dialer):
-    """Learns where the name is now when somebody at the old address has answered already."""
+    """A dialer that learns the new address of the name when a server at the old one has answered already."""
 
     def __init__(self, directory: Directory, answer: list[Address] | OSError, **how: Any) -> None:
         super().__init__("it", PATIENCE_S, **how)
@@ -313,8 +313,8 @@ class Tardy(Dialer):
 
 
 @pytest.mark.parametrize("names", ["DNS:somebody", "DNS:name"])
-def test_who_lives_now_where_it_was_has_to_show_a_certificate(authority, tmp_path, names):
-    """Somebody else with a good one, or a login page that says it is the one that we want."""
+def test_a_server_at_the_old_address_has_to_show_a_certificate(authority, tmp_path, names):
+    """Another server with a good one, or a login page that claims the name that we want."""
     other = authority if names == "DNS:somebody" else Authority(tmp_path)
     with Door(authority.server("DNS:name")) as door, Door(other.server(names), host="127.0.0.2", port=door.port) as old:
 
@@ -330,11 +330,11 @@ def test_who_lives_now_where_it_was_has_to_show_a_certificate(authority, tmp_pat
         for same in (socket.gaierror(socket.EAI_NONAME, "no"), [Address(socket.AF_INET, ("127.0.0.2", door.port))]):
             with pytest.raises(LinkLost, match="its certificate is "):
                 dialled(same)
-        assert old.calls == 3  # nobody is asked twice
+        assert old.calls == 3  # once for each dial
 
 
 def test_a_refusal_where_it_was_and_still_is_is_told_as_it_is(authority):
-    with nobody() as port:
+    with refusing_port() as port:
         with closing(
             Dialer("it", PATIENCE_S, transport=Transport(was_at("127.0.0.1", port, Directory(now_at(port)))))
         ) as dial:
@@ -342,7 +342,7 @@ def test_a_refusal_where_it_was_and_still_is_is_told_as_it_is(authority):
                 dial.connect(f"wss://name:{port}")
 
 
-def test_plain_words_go_to_nobody_but_who_has_the_name_now():
+def test_an_unencrypted_connection_goes_only_to_the_present_address_of_the_name():
     with Peer(waits) as peer:
         book = was_at("127.0.0.2", peer.port, Directory(now_at(peer.port)))
         dial = Dialer("it", transport=Transport(book))
@@ -364,7 +364,7 @@ def test_an_answer_may_come_when_everything_is_over(authority):
 
 
 def trickles(beginning: bytes, drop: bytes = b"x"):
-    """Say *beginning*, and then a *drop* now and then for as long as anybody listens."""
+    """Send *beginning*, and then a *drop* now and then for as long as the peer is connected."""
 
     def act(sock: socket.socket) -> None:
         sock.sendall(beginning)
@@ -414,7 +414,7 @@ def test_whatever_python_calls_an_end_in_mid_handshake_it_is_no_wrong_address(er
 def test_what_an_aborted_dial_says():
     dial = Dialer("it")
     dial.abort()
-    assert select.select([dial._wakeup], [], [], 0)[0]  # who waits for a connection is woken at once
+    assert select.select([dial._wakeup], [], [], 0)[0]  # a thread that waits for a connection is woken at once
     with closing(dial), pytest.raises(LinkLost, match="aborted"):
         dial.connect("ws://127.0.0.1:9")
     dial.abort()  # once more, and late
@@ -448,7 +448,7 @@ def test_a_deadline_is_for_everything_that_follows(ends):
             line.recv(1)
 
 
-def test_who_does_not_read_does_not_keep_us_waiting(ends):
+def test_a_peer_that_does_not_read_does_not_keep_us_waiting(ends):
     line, _theirs = ends
     line.allow(SHORT_S)
     with pytest.raises(TimeoutError):

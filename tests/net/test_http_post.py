@@ -116,7 +116,7 @@ def test_abort_breaks_out_from_any_thread():
             request.send()
 
 
-def test_nobody_at_home_is_lost():
+def test_a_server_that_refuses_the_connection_is_a_lost_link():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(LinkLost, match="cannot reach"):

@@ -1,4 +1,4 @@
-"""Names become addresses, also where those who know them do not answer."""
+"""Name resolution, also where the name servers do not answer."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def test_a_network_that_comes_back_is_asked_again(hasty):
                             directory.say([V4]), daemon=True)  # fmt: skip
     said.start()  # to the second question, while the first hangs
     assert inquiry.answer(soon()) == [V4]
-    nobody = socket.gaierror(socket.EAI_AGAIN, "nobody to ask")
-    assert Lookup("y", 80, ResolverCache(Directory(nobody, nobody, [OTHER]).ask)).answer(soon()) == [OTHER]
+    unasked = socket.gaierror(socket.EAI_AGAIN, "nobody to ask")
+    assert Lookup("y", 80, ResolverCache(Directory(unasked, unasked, [OTHER]).ask)).answer(soon()) == [OTHER]
 
 
-def test_who_could_not_be_asked_at_all_is_said_in_the_end(hasty):
+def test_that_no_name_server_could_be_asked_is_said_in_the_end(hasty):
     with pytest.raises(socket.gaierror, match="nobody to ask"):
         Lookup(
             "x", 80, ResolverCache(Directory(*[socket.gaierror(socket.EAI_AGAIN, "nobody to ask")] * 99).ask)
@@ -136,7 +136,7 @@ def test_what_is_known_is_told_at_once_and_news_when_there_are_some():
     assert book.cached("x", 80, time.monotonic()) == [OTHER]
 
 
-def test_who_waits_after_all_waits_for_the_question_that_is_under_way():
+def test_a_caller_that_waits_after_all_waits_for_the_lookup_that_is_under_way():
     directory = Directory()
     book = ResolverCache(directory.ask)
     book.store("x", 80, [V4], time.monotonic())
@@ -168,7 +168,7 @@ def test_a_name_is_looked_up_ahead_once_and_a_number_never():
     assert not directory.asked.acquire(blocking=False)
 
 
-def test_who_is_told_to_stop_does_not_go_on_with_what_was_known(hasty):
+def test_an_aborted_lookup_does_not_go_on_with_what_was_known(hasty):
     book = ResolverCache(Directory().ask)
     book.store("x", 80, [V4], time.monotonic())
     inquiry = Lookup("x", 80, book)

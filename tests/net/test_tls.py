@@ -1,4 +1,4 @@
-"""Whom we believe: real certificates, real TLS, and sentences that say what to do."""
+"""TLS: which servers are trusted, with real certificates, and messages that say what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def said(peer: Peer, ca_file: Path | str = "") -> str:
     return str(lost.value)
 
 
-def test_who_has_a_certificate_of_our_ca_is_believed(authority):
+def test_a_server_with_a_certificate_of_our_ca_is_trusted(authority):
     with upgrades(authority.server()) as peer:
         opened = wire(peer, authority.certificate)
         opened.open()
@@ -79,7 +79,7 @@ def test_a_name_is_compared_as_well(authority):
         dial.close()
 
 
-def test_nobody_else_is_believed_where_there_is_a_ca_of_our_own(authority, stranger):
+def test_no_other_server_is_trusted_where_there_is_a_ca_of_our_own(authority, stranger):
     assert "service.ca_file" in said(upgrades(stranger.server()), authority.certificate)
     assert "service.ca_file" in said(upgrades(authority.server()))
 

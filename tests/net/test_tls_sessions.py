@@ -47,7 +47,7 @@ def calls(door: Door, tickets: TlsContextCache, ca_file: Path, host: str = "one.
         line = dial.connect(f"wss://{host}:{door.port}")
         assert isinstance(line.sock, ssl.SSLSocket)
         assert line.recv(1) == b"x"
-        assert line.sock.getpeercert()  # who it is stays known
+        assert line.sock.getpeercert()  # the certificate of the server stays known
         return bool(line.sock.session_reused)
 
 
@@ -67,13 +67,13 @@ def test_a_ticket_that_is_refused_costs_nothing_but_a_whole_handshake(authority)
         assert [calls(door, tickets, authority.certificate) for _ in "123"] == [False, False, True]
 
 
-def test_who_refuses_a_ticket_has_to_show_a_certificate_that_we_believe(authority, stranger):
+def test_a_server_that_refuses_a_ticket_has_to_show_a_certificate_that_we_trust(authority, stranger):
     tickets, ours = TlsContextCache(), authority.server(NAMES)
     with Door(ours, stranger.server(NAMES), ours) as door:
         assert not calls(door, tickets, authority.certificate)
         with pytest.raises(LinkLost, match="its certificate is "):
             calls(door, tickets, authority.certificate)
-        assert not calls(door, tickets, authority.certificate)  # the ticket was used: nobody is asked with it again
+        assert not calls(door, tickets, authority.certificate)  # the ticket was used: it is not shown again
 
 
 def test_another_host_gets_a_handshake_of_its_own(authority):
@@ -83,7 +83,7 @@ def test_another_host_gets_a_handshake_of_its_own(authority):
         assert [calls(door, tickets, authority.certificate, host) for host in hosts] == [False, False, True, True]
 
 
-def test_another_port_is_somebody_else(authority):
+def test_another_port_is_another_server(authority):
     tickets, context = TlsContextCache(), authority.server(NAMES)
     with Door(context) as door, Door(context) as other:
         assert not calls(door, tickets, authority.certificate)
@@ -92,7 +92,7 @@ def test_another_port_is_somebody_else(authority):
 
 
 def test_another_file_of_authorities_is_another_belief(authority, tmp_path):
-    """Even where it says the same: a ticket is worth something to those by whom it was earned."""
+    """Even with the same contents: a ticket is used only with the file with which it was obtained."""
     tickets = TlsContextCache()
     copy = tmp_path / "copy.pem"
     copy.write_bytes(authority.certificate.read_bytes())
@@ -181,7 +181,7 @@ def test_a_connection_that_was_aborted_leaves_nothing(authority):
 # Ahead ----------------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
+def test_what_a_first_dial_needs_is_prepared_and_no_server_is_called(authority):
     asked = []
     looked_up = threading.Event()
 
@@ -197,7 +197,7 @@ def test_what_a_first_dial_needs_is_prepared_and_nobody_is_called(authority):
         assert looked_up.wait(PATIENCE_S)
         assert asked == [("one.example", door.port)]
         assert list(tickets._contexts) == [str(authority.certificate)]
-        Transport(book, tickets).prepare("wss://one.example", "/nowhere/ca.pem")  # who dials will say so
+        Transport(book, tickets).prepare("wss://one.example", "/nowhere/ca.pem")  # the dial will report it
 
 
 def test_a_link_that_rests_prepares_for_the_first_press(authority, tmp_path, monkeypatch):

@@ -250,7 +250,7 @@ def test_an_aborted_wire_does_not_dial():
     wire.close()
 
 
-def test_nobody_at_home_is_lost():
+def test_a_server_that_refuses_the_connection_is_a_lost_link():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(LinkLost, match="cannot reach nobody"):
@@ -374,12 +374,12 @@ def upgrades_with(accept: bytes = b"", more: bytes = b"") -> str:
         return "open"
 
 
-def test_whoever_cannot_do_the_sum_is_no_websocket():
+def test_a_server_with_a_wrong_accept_key_is_no_websocket():
     assert upgrades_with() == "open"
     assert "did not answer as a WebSocket does" in upgrades_with(accept=base64.b64encode(bytes(20)))
 
 
-def test_compression_that_nobody_offered_is_refused():
+def test_compression_that_we_did_not_offer_is_refused():
     text = upgrades_with(more=b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
     assert text == "LinkRefused: the peer wants to use permessage-deflate, which we did not offer; switch it off there"
 
@@ -437,7 +437,7 @@ def test_a_message_that_trickles_is_given_up(monkeypatch):
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_who_does_not_read_is_given_up(monkeypatch, tmp_path, scheme):
+def test_a_peer_that_does_not_read_is_given_up(monkeypatch, tmp_path, scheme):
     monkeypatch.setattr("device_agent.net.websocket.MESSAGE_TIMEOUT_S", 0.3)
     gone = threading.Event()
 
@@ -557,7 +557,7 @@ def test_a_line_waits_for_room_and_no_longer_than_it_may():
         line.allow(0.05)
         said = bytes(range(256)) * 40_000
         with pytest.raises(TimeoutError):
-            line.sendall(said)  # nobody reads
+            line.sendall(said)  # the peer does not read
         heard = bytearray()
         theirs.settimeout(0.05)
         with suppress(TimeoutError):

@@ -49,7 +49,7 @@ def test_the_first_word_goes_up_and_the_beep_under_it_does_not(simulator):
         assert likeness(BEEP, turn.pcm)[0] < 0.2
 
 
-def test_a_beep_is_nothing_that_anybody_said(simulator):
+def test_a_beep_is_not_taken_for_speech(simulator):
     for _ in range(3):  # where the machine is so busy that frames are heard late, a beep may not be known for one
         before = len(simulator.turns)
         with Room(simulator, cues=100, echo=0.5) as room:

@@ -1,4 +1,4 @@
-"""Scenes of edits: the whole agent on real threads and real sockets, with a file that somebody saves."""
+"""Scenes of edits: the whole agent on real threads and real sockets, with a file that the owner saves."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Home(Room):
         self.happened(PlaybackEnded, times)
 
 
-def test_the_next_turn_has_the_voice_that_was_just_saved_and_nobody_waits_for_it(simulator, tmp_path):
+def test_the_next_turn_has_the_voice_that_was_just_saved_and_the_user_does_not_wait_for_it(simulator, tmp_path):
     with Home(tmp_path, service=f"{{url: '{simulator.url}', voice: ara}}") as home:
         home.answered(1)
         home.edit(service=f"{{url: '{simulator.url}', voice: rex, instructions: Sing.}}")
@@ -161,7 +161,7 @@ def test_a_right_key_ends_a_refusal_at_once(simulator, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_another_service_takes_over_when_nobody_speaks(simulator, tmp_path):
+def test_another_service_takes_over_when_the_user_does_not_speak(simulator, tmp_path):
     with Simulator("openai", key="k", think_s=0.05, pace=16) as other:
         with Home(tmp_path, service=f"{{url: '{simulator.url}'}}") as home:
             home.answered(1)

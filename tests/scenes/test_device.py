@@ -191,7 +191,7 @@ def test_a_switch_that_is_closed_keeps_it_deaf_from_the_start(simulator):
         assert room.ended() == 0
 
 
-def test_nobody_opens_from_afar_what_a_switch_has_closed(simulator):
+def test_a_microphone_that_a_switch_has_muted_is_not_unmuted_remotely(simulator):
     knobs = Knobs(switch=True)
     with Room(simulator, controls=knobs) as room:
         room.see("muted")
@@ -236,7 +236,7 @@ def test_asked_to_stop_it_says_nothing_more():
         assert "response.create" not in simulator.connections[0].types  # the turn was answered when it was committed
 
 
-def test_a_timer_rings_until_somebody_presses_and_that_press_does_nothing_else():
+def test_a_timer_rings_until_the_user_presses_and_that_press_does_nothing_else():
     manners = {"think_s": 0.05, "pace": 16, "tool": "set_timer", "tool_arguments": '{"seconds": 1, "name": "tea"}'}
     with Simulator(**manners) as simulator, Room(simulator, abilities=("alarms",)) as room:
         room.ask()
@@ -262,7 +262,7 @@ def test_a_timer_rings_after_a_restart_and_without_a_network(tmp_path: Path):
             assert hears_cue(room, Cue.ALARM)
 
 
-def test_what_rings_when_the_process_ends_rings_on_in_the_next_one_until_somebody_presses(tmp_path: Path):
+def test_what_rings_when_the_process_ends_rings_on_in_the_next_one_until_the_user_presses(tmp_path: Path):
     path = tmp_path / "memory.json"
     memory = StateStore(path)
     Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
@@ -277,7 +277,7 @@ def test_what_rings_when_the_process_ends_rings_on_in_the_next_one_until_somebod
     assert not Alarms(StateStore(path)).ringing
 
 
-def test_when_the_minutes_of_the_day_are_used_up_nobody_is_called(simulator):
+def test_when_the_minutes_of_the_day_are_used_up_no_service_is_called(simulator):
     memory = StateStore(None)
     memory.put("connected", {"day": time.strftime("%Y-%m-%d"), "today": 61, "total": 4711})
     with Room(simulator, cues=100, memory=memory, daily_minutes=1) as room:
@@ -363,7 +363,7 @@ def test_without_any_card_it_starts_and_waits_for_one(simulator):
 
 
 @pytest.mark.slow
-def test_an_alarm_that_nobody_can_hear_costs_nothing_and_is_heard_when_one_can(simulator):
+def test_an_alarm_without_a_loudspeaker_costs_nothing_and_is_heard_when_there_is_one_again(simulator):
     memory = StateStore(None)
     Alarms(memory).set_timer(1, "eggs", wall=time.time(), steady=time.monotonic())
     room = Room(simulator, patient=True, memory=memory)

@@ -42,7 +42,7 @@ def room(simulator: Simulator, name: str, **parts: Any) -> Room:
 
 
 def recalled(simulator: Simulator, number: int) -> list[tuple[str, str]]:
-    """Return what connection *number* was told of what was said before: who, and the text."""
+    """Return what connection *number* was told of what was said before: the role, and the text."""
     heard = simulator.connections[number]
     told = [(each["role"], each["text"]) for each in heard.settings.get("initialMessages", [])]
     for event in heard.events:
@@ -54,7 +54,7 @@ def recalled(simulator: Simulator, number: int) -> list[tuple[str, str]]:
 
 
 def lose(agent: Room, simulator: Simulator) -> None:
-    """The connection dies while nobody needs it."""
+    """The connection dies while it is not needed."""
     simulator.drop()
     agent.happened(LinkIdle)
 
@@ -206,7 +206,7 @@ def test_a_dead_service_behind_an_old_proxy_is_noticed_where_the_service_ends_tu
         agent.happened(PlaybackEnded, 2)
 
 
-def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monkeypatch):
+def test_a_session_that_will_expire_is_renewed_while_the_user_does_not_speak(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
     with Simulator("openai", session_s=3.0, **QUICK) as simulator, room(simulator, "openai", mode="always") as agent:
@@ -219,7 +219,7 @@ def test_a_session_that_will_expire_is_renewed_while_nobody_speaks(caplog, monke
         agent.happened(PlaybackEnded, 2)
         assert recalled(simulator, 1)[0] == ("user", "My name is Ada.")
         assert (agent.all(LinkDown), agent.all(LinkIdle)) == ([], [])
-        assert len(agent.all(LinkUp)) == 1  # nobody notices
+        assert len(agent.all(LinkUp)) == 1  # the user does not notice
         assert "Ada" not in caplog.text
 
 
@@ -240,7 +240,7 @@ def test_a_session_that_does_not_say_when_it_ends_is_renewed_by_its_age(name, mo
         assert len(recalled(simulator, -1)) == (2 if name in TOLD_ANEW else 0)
 
 
-def test_who_speaks_while_the_session_is_renewed_is_heard_by_the_old_one(monkeypatch, caplog):
+def test_speech_while_the_session_is_renewed_is_heard_by_the_old_one(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
     monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_AGE_S", 2.0)
@@ -280,7 +280,7 @@ def test_a_press_that_breaks_a_renewal_off_breaks_no_later_dial(monkeypatch, cap
         assert agent.all(LinkDown) == []
 
 
-def test_no_session_is_renewed_while_somebody_speaks_or_listens(monkeypatch):
+def test_no_session_is_renewed_while_the_user_speaks_or_listens(monkeypatch):
     monkeypatch.setattr("device_agent.link.policy.MIN_SESSION_AGE_S", 0.0)
     monkeypatch.setattr("device_agent.link.policy.MAX_SESSION_AGE_S", 0.1)
     with Simulator(**QUICK) as simulator, room(simulator, "xai") as agent:

@@ -35,7 +35,7 @@ def simulator():
 
 def test_a_spoken_question_gets_a_spoken_answer(simulator):
     with Room(simulator) as room:
-        assert simulator.connections == []  # nobody spoke: nobody is called
+        assert simulator.connections == []  # without speech no service is called
         said = room.ask()
         room.happened(PlaybackEnded)
         (turn,) = simulator.heard()
@@ -213,7 +213,7 @@ def test_a_connection_lost_in_the_middle_of_a_reply_ends_the_reply(simulator):
         room.happened(PlaybackEnded, times=2)
 
 
-def test_a_refusal_is_said_once_and_tried_again_when_somebody_speaks():
+def test_a_refusal_is_said_once_and_tried_again_when_the_user_speaks():
     with Simulator(key="another") as simulator, Room(simulator) as room:
         room.ask()
         refused = room.happened(Refused)

@@ -1,4 +1,4 @@
-"""Scenes with more than one service, with tools, and with turns that nobody speaks: the whole agent, real sockets."""
+"""Scenes with more than one service, with tools, and with turns that are not spoken: the whole agent, real sockets."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_the_result_of_a_tool_that_is_not_wanted_any_more_is_not_told_to_the_nex
 
 
 class TokenServer(HTTPServer):
-    """Gives out *tokens* one after the other, the last one for ever, to anybody who asks."""
+    """Gives out *tokens* one after the other, the last one for ever, to every client."""
 
     def __init__(self, *tokens: str) -> None:
         super().__init__(("127.0.0.1", 0), _Counter)
@@ -330,7 +330,7 @@ def test_each_connection_has_a_token_of_its_own_and_a_stale_one_is_replaced_once
             assert room.all(Refused) == []
 
 
-def test_a_token_that_nobody_wants_is_a_refusal():
+def test_a_token_that_the_service_rejects_is_a_refusal():
     with Simulator(key="good") as simulator, TokenServer("stale") as tokens:
         with Room(simulator, service=service(simulator, token_url=tokens.url)) as room:
             room.ask()
@@ -354,7 +354,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def behind(front: Front, simulator: Simulator, name: str, ca: Authority | None) -> ServiceConfig:
-    """Return the service *name* as it is reached through *front* by who believes *ca*."""
+    """Return the service *name* as it is reached through *front* by a device that trusts *ca*."""
     url = simulator.url.replace(str(simulator.port), str(front.port))
     assert url.startswith(("wss://", "https://"))
     return replace(service(simulator, name), url=url, ca_file=str(ca.certificate) if ca else None)
@@ -379,7 +379,7 @@ def test_a_service_that_our_own_ca_vouches_for_is_talked_to(name, ours):
 
 @pytest.mark.parametrize("name", CALLERS)
 @pytest.mark.parametrize("believed", ["stranger", "those of the system"])
-def test_who_shows_a_certificate_of_another_ca_hears_nothing(name, believed, ours, stranger):
+def test_a_server_with_a_certificate_of_another_ca_hears_nothing(name, believed, ours, stranger):
     with Simulator(name, key=KEY, tls=ours.server()) as simulator, Front(simulator.port, ours.server()) as front:
         ca = stranger if believed == "stranger" else None
         with Room(service=behind(front, simulator, name, ca), key=KEY) as room:
@@ -395,7 +395,7 @@ def test_who_shows_a_certificate_of_another_ca_hears_nothing(name, believed, our
         assert simulator.connections == []
 
 
-def test_an_invitation_to_who_has_a_certificate_of_another_ca_is_not_followed(ours, stranger):
+def test_an_invitation_to_a_server_with_a_certificate_of_another_ca_is_not_followed(ours, stranger):
     """The address that ultravox invites us to is a credential, too."""
     with Simulator("ultravox", key=KEY, tls=ours.server()) as simulator:
         with Front(simulator.port, ours.server(), stranger.server()) as front:
