@@ -42,7 +42,7 @@ pip() {
   "$tree/bin/python" "${wheels[0]}/pip" "$@"
 }
 
-# Which Debian packages the program uses from now on: nobody may clear them away as left over.
+# The Debian packages that the program uses from now on: apt must not clear them away as left over.
 note_system_packages() {
   mkdir -p "$share"
   sed -n 's,^Requirement already satisfied: \([A-Za-z0-9._-]*\).* in /usr/lib/.*,\1,p' "$scratch/log" |

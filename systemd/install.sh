@@ -194,8 +194,8 @@ except ConfigError as error:
     sys.exit(str(error))' "$config" || fail "Correct that and try again. Nothing was put into place."
 }
 
-# make_default_config OLD NEW: settings that nobody edited become those of the new version; the owner's stay, and the
-# new ones lie beside them.
+# make_default_config OLD NEW: unedited settings become those of the new version; the owner's stay, and the new ones
+# lie beside them.
 make_default_config() {
   local default=$2/share/device-agent/config.yaml
   [ -e "$default" ] || return 0
@@ -209,7 +209,7 @@ make_default_config() {
   fi
 }
 
-# put_in_place TREE: it is the one in use, from one moment to the next, with its unit, its user and its command.
+# put_in_place TREE: make it the one in use, in one step, with its unit, its user and its command.
 put_in_place() {
   local share=$1/share/device-agent
   link "$1" "$program"
@@ -221,7 +221,7 @@ put_in_place() {
   put "$share/device-agent.service" "$unit"
 }
 
-# An environment that somebody made by hand in our place becomes a tree like any other.
+# An environment that was made by hand in our place becomes a tree like any other.
 adopt_a_tree_of_old() {
   if [ -d "$program" ] && [ ! -L "$program" ]; then
     mv -T "$program" "$trees/by-hand"

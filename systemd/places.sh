@@ -11,7 +11,7 @@ keys=/etc/credstore
 key=$keys/device-agent.api_key
 drop_ins=/etc/systemd/system/device-agent.service.d
 state=/var/lib/device-agent
-lock=/run/device-agent.install            # not in /run/lock, where everybody may make a file of that name
+lock=/run/device-agent.install            # not in /run/lock, where every user may make a file of that name
 user=device-agent
 changed=
 
@@ -44,7 +44,7 @@ how_to_be_root() {
 # The owner is root, and one at a time.
 begin() {
   [ "$(id -u)" = 0 ] || fail "This changes the system: $(how_to_be_root)."
-  umask 077 # only root may open the lock: whoever may, may hold it
+  umask 077 # only root may open the lock: to open it is enough to hold it
   exec 9>"$lock"
   umask 022
   flock --nonblock 9 || fail "Another installation is under way."

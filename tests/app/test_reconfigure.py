@@ -196,7 +196,7 @@ OF_THE_RATE = {"service.rate": 16000, "service.audio": "pcmu"}
 """Keys that assemble anew where they change the rate of sound, and an edit of them that does."""
 
 BESIDE = frozenset({"metrics", "mqtt"})
-"""Sections about who lives beside the device; ``test_neighbours`` shows that they take effect."""
+"""Sections about the exporters; ``test_exporters`` shows that they take effect."""
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -262,7 +262,7 @@ def test_what_stands_around_the_device_hears_of_it(key, tmp_path, monkeypatch):
     assert look(daemon) == (value if isinstance(value, float) else True)
 
 
-def test_who_lives_beside_the_device_hears_of_it(tmp_path, monkeypatch):
+def test_exporters_are_told_of_a_changed_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     (tmp_path / "config.yaml").write_text("")
     daemon, settled = Daemon(tmp_path / "config.yaml"), []
@@ -349,7 +349,7 @@ def test_a_volume_that_was_turned_by_hand_outlives_edits_of_other_keys(device):
     assert parts.playback.volume == 11
 
 
-def test_who_loses_the_last_thing_to_unmute_by_hears(device):
+def test_an_edit_that_removes_the_last_way_to_unmute_unmutes_the_device(device):
     parts = device(Config())
     parts.conversation.muted = True
     retune(parts, Config(), edited(Config(), "button.pin", None))

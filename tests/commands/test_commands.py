@@ -65,7 +65,7 @@ def test_a_turn_loads_nothing_that_the_configuration_does_not_ask_for(tmp_path, 
 
 
 def test_the_collector_of_rubbish_looks_through_little(tmp_path, simulator):
-    """While it does, nobody hears or plays."""
+    """While it runs, no sound is recorded or played."""
     config = write_config(tmp_path, simulator.url, sound=bytes(RATE // 10))
     code = (
         "import gc, sys; from device_agent.cli import main; main(); print(gc.get_freeze_count(), len(gc.get_objects()))"
@@ -105,8 +105,8 @@ def test_a_signal_ends_it_while_it_is_idle(tmp_path, simulator):
         assert "stopping on SIGTERM" in agent.log
 
 
-def test_nobody_but_us_begins_threads(tmp_path, simulator, monkeypatch):
-    """numpy would: one for each core."""
+def test_libraries_start_no_threads(tmp_path, simulator, monkeypatch):
+    """numpy would start one for each core."""
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     with running("run", "--config", write_config(tmp_path, simulator.url, sound=ROOM)) as agent:
         agent.says("-> ready")
@@ -267,7 +267,7 @@ def test_a_demo_that_is_stopped_says_so_and_measures_nothing(tmp_path):
     assert "dBFS" not in output
 
 
-def test_nobody_is_asked_to_speak_where_there_is_no_card(tmp_path):
+def test_the_demo_asks_for_no_speech_without_a_microphone(tmp_path):
     (tmp_path / "config.yaml").write_text(f"microphone: {{device: 'wav:{tmp_path / 'no.wav'}'}}\n")
     with running("demo", "--mic", "--config", tmp_path / "config.yaml") as agent:
         assert agent.end() == 1

@@ -51,7 +51,7 @@ def at_a_terminal(machine: Path, answer: str) -> str:
     return shown.decode()
 
 
-def test_a_person_who_agrees_hears_it(machine):
+def test_a_yes_plays_the_answer(machine):
     assert "Play the answer now" in at_a_terminal(machine, "y\n")
     assert (machine / "played").read_text() == "--quiet reply.wav\n"
 

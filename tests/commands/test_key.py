@@ -228,19 +228,19 @@ def test_on_a_terminal_it_is_asked_for_until_it_is_one_and_not_shown(store, sett
 
 
 @as_root
-def test_the_return_key_is_for_those_who_have_none_yet(store, settings):
+def test_the_return_key_alone_means_that_there_is_no_key_yet(store, settings):
     shown, status = typed(store, settings, "")
     assert (status, store.exists()) == (0, False)
     assert key.NONE_YET in shown
 
 
-def test_who_is_not_root_is_told_to_use_sudo():
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+def test_a_user_other_than_root_is_told_to_use_sudo():
+    as_user = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     reading = "import sys; from device_agent.cli import main; sys.exit(main(['key', '--file', '-']))"
-    if nobody and subprocess.run([*nobody, "test", "-r", ROOT / "setup.cfg"]).returncode:
+    if as_user and subprocess.run([*as_user, "test", "-r", ROOT / "setup.cfg"]).returncode:
         pytest.skip("others cannot read this folder")
     done = subprocess.run(
-        [*nobody, sys.executable, "-c", reading],
+        [*as_user, sys.executable, "-c", reading],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         input=GOOD,
         capture_output=True,

@@ -140,7 +140,7 @@ def stored(tmp_path: Path) -> Path:
     return file
 
 
-def test_outside_of_the_unit_its_own_file_is_read_by_who_may(monkeypatch, stored):
+def test_outside_of_the_unit_its_own_file_is_read_by_a_user_with_access(monkeypatch, stored):
     assert find_key("xai") == Secret(KEY)
     stored.with_name("device-agent.xai_api_key").touch(mode=0o600)
     stored.with_name("device-agent.xai_api_key").write_text("of-xai")
@@ -163,7 +163,7 @@ def test_a_stored_key_that_others_can_read_is_refused(stored):
         find_key("xai")
 
 
-def test_who_may_not_look_into_the_store_is_told_who_may(monkeypatch, stored):
+def test_a_user_without_access_to_the_store_is_told_to_use_sudo(monkeypatch, stored):
     monkeypatch.setattr(os, "access", lambda path, _how: not str(path).startswith(str(stored.parent)))  # root may all
     with pytest.raises(ConfigError, match=r"^you are not root, .*no key for xai .*; repeat with sudo"):
         find_key("xai")
@@ -221,7 +221,7 @@ def test_a_file_may_be_in_the_home_folder(monkeypatch, key_file):
 
 
 @pytest.mark.parametrize(("unnamed", "command"), [(True, "key"), (False, "key openai")])
-def test_who_has_no_key_is_told_the_command_and_the_other_places(unnamed, command):
+def test_a_missing_key_is_told_with_the_command_and_the_other_places(unnamed, command):
     with pytest.raises(ConfigError) as refusal:
         find_key("openai", unnamed=unnamed)
 

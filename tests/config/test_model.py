@@ -543,7 +543,7 @@ def test_a_name_that_begins_like_a_key_is_a_name(loaded, text):
     assert loaded(f"service: {{instructions: '{text}'}}").service.instructions == text
 
 
-def test_who_writes_a_key_into_the_file_is_told_where_it_belongs(complaints):
+def test_a_key_in_the_file_is_refused_with_the_place_where_it_belongs(complaints):
     [complaint] = complaints(f"service:\n  api_key: {KEY}\n")
 
     assert complaint == (

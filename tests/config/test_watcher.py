@@ -45,7 +45,7 @@ def _key(monkeypatch):
 
 
 class Desk:
-    """A file that somebody edits, and who watches it."""
+    """A file that a test edits, and its watcher."""
 
     def __init__(self, folder: Path, text: str = "talk: {vad: 1}\n") -> None:
         self.path, self.kept, self.now = folder / "config.yaml", folder / "state" / LAST_GOOD_NAME, 0.0
@@ -275,7 +275,7 @@ def test_what_was_taken_is_told_by_its_keys_alone(desk, caplog):
     assert desk.edits.state == "in use"
 
 
-def test_who_wants_to_know_is_told_of_right_and_wrong(desk):
+def test_on_change_is_called_for_accepted_and_rejected_edits(desk):
     seen = []
     desk.edits.on_change = lambda: seen.append((desk.edits.config.talk.vad, desk.edits.state))
     desk.save("talk: {vad: 2}\n")
@@ -288,7 +288,7 @@ def test_who_wants_to_know_is_told_of_right_and_wrong(desk):
 # The last good one ----------------------------------------------------------------------------------------------------
 
 
-def test_what_the_device_runs_well_with_is_kept_for_nobody_else_to_read(desk, monkeypatch):
+def test_the_last_good_configuration_is_stored_once_and_only_its_owner_can_read_it(desk, monkeypatch):
     desk.works()
     assert stat.S_IMODE(desk.kept.stat().st_mode) == 0o600
     assert desk.kept.read_text().endswith("\ntalk: {vad: 1}\n")
@@ -511,7 +511,7 @@ def test_the_last_section_may_be_taken_out(served):
     assert served.sees(3).config.talk == TalkConfig()
 
 
-def test_who_asks_for_it_has_it_read_at_once(served):
+def test_a_requested_reload_reads_the_file_at_once(served):
     served.save(WHOLE.removesuffix("\n"))
     served.edits.request_reload()
     assert served.look().config == served.edits.config

@@ -1,4 +1,4 @@
-"""What nobody says who means well: it costs no exception, no minute and no memory. Without a thread, mostly."""
+"""Malicious messages: they cause no exception and take neither minutes nor memory. Mostly without a thread."""
 
 from __future__ import annotations
 

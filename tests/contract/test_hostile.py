@@ -131,7 +131,7 @@ class Hostile:
             self._peers[-1].sendall(wire)
 
     def flood(self) -> None:
-        """Send zeros until nobody reads them any more."""
+        """Send zeros until the agent reads them no longer."""
         with suppress(OSError):
             while True:
                 self.flooded += self._peers[-1].send(bytes(MIB))
@@ -275,7 +275,7 @@ def test_events_do_not_pile_up_before_a_main_thread_that_is_busy(hostile):
         inbox, before, ends = room.agent.device.inbox, -1, time.monotonic() + PATIENCE_S
         while (waiting := inbox.qsize()) != before and waiting <= MANY_WAITING and time.monotonic() < ends:
             before = waiting
-            idle.wait(0.5)  # nobody sets it: so long without a new one means that no more come
+            idle.wait(0.5)  # never set: so long without a new event means that no more come
         idle.set()
         flood.join(PATIENCE_S)
         assert waiting <= MANY_WAITING

@@ -228,7 +228,7 @@ class TestSpeaker:
         assert not after.strip(b"\0")
 
     @pytest.mark.parametrize("step", ["write", "drain"])
-    def test_waits_no_longer_than_somebody_wants_to_hear_it(self, room, step):
+    def test_stops_waiting_when_the_sound_is_cut(self, room, step):
         speaker = room.speaker()
         speaker.open()
         if step == "write":

@@ -119,7 +119,7 @@ def recording(request) -> Path:
 
 
 def test_a_recording_is_understood_and_each_of_its_replies_heard_once(recording):
-    """What somebody else's client was answered; a reply that it cut is heard up to some point."""
+    """The answers to another client; a reply that this client cut is heard up to some point."""
     lines = read(recording)
     play = Play(lines, *understood(recording))
     assert len(play.told(LinkUp)) == len(play.sessions)

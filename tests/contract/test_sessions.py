@@ -99,7 +99,7 @@ def test_two_replies_have_two_names(peer):
     assert len(names) == 2
 
 
-def test_a_turn_in_which_nobody_spoke_wants_no_answer(peer):
+def test_a_turn_without_speech_asks_for_no_reply(peer):
     peer.send(TalkStarted(), PCM, NoSpeech())
     assert "response.create" not in {frame["type"] for frame in peer.frames()}
     assert peer.hears() in (b"", PCM)

@@ -1,4 +1,4 @@
-"""Keys and tokens: who is shown them, and in which shapes they come."""
+"""Keys and tokens: which server is shown them, and in which shapes they come."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the settings of config.yaml become on the wire of each service, held against those who know the fields: OpenAI's
-own types, and the field lists of xAI and Ultravox."""
+"""The settings of config.yaml on the wire of each service, compared with the definitions of the fields: OpenAI's own
+types, and the field lists of xAI and Ultravox."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def told(config: ServiceConfig, talk: TalkConfig | None = None, **given: Any) ->
     return update["session"]
 
 
-# Who judges -----------------------------------------------------------------------------------------------------------
+# The known fields -----------------------------------------------------------------------------------------------------
 
 _FORMAT = dict.fromkeys(["type", "rate"])
 _DETECTION = dict.fromkeys(

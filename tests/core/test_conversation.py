@@ -224,7 +224,7 @@ def test_a_turn_in_one_piece_is_sent_wherever_it_rests(state, turn):
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
-def test_a_turn_in_one_piece_cuts_the_reply_but_an_announcement_interrupts_nobody(state):
+def test_a_turn_in_one_piece_cuts_the_reply_but_an_announcement_does_not(state):
     for turn in (TextTurn("hello"), AudioTurn(b"..")):
         conversation = at(state)
         assert conversation.handle(turn, 1.0)[:2] == [InterruptReply(), Connect()]
@@ -742,11 +742,11 @@ def test_what_comes_late_of_a_reply_is_spoken_like_the_rest():
 # Cues, mute, alarms, trouble ------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_that_nobody_waits_for_makes_no_sound():
+def test_a_refusal_while_no_turn_waits_makes_no_sound():
     assert at(READY).handle(Refused("no credit", REFUSED_S), 1.0) == [SetGateMode(GateMode.BUTTON), Show("refused")]
 
 
-def test_the_end_of_a_turn_is_heard_whoever_decides_it():
+def test_the_end_of_a_turn_is_heard_whether_the_device_or_the_service_decides_it():
     assert at(LISTENING).handle(TalkEnded(), 1.0)[0] == Play(Cue.DONE)
     assert Play(Cue.DONE) in at(LISTENING).handle(TurnEndedByService(), 1.0)
 
@@ -823,7 +823,7 @@ def test_what_nothing_needs_is_hung_up(state):
 
 @pytest.mark.parametrize("state", [READY, MUTED, LISTENING, SENDING, THINKING, SPEAKING])
 @pytest.mark.parametrize("end", [Pressed(), TalkStarted(), StopAsked(), RingEnded()])
-def test_an_alarm_rings_whatever_goes_on_until_somebody_hushes_it(state, end):
+def test_an_alarm_rings_in_every_state_until_it_is_stopped(state, end):
     conversation = at(state)
     assert conversation.handle(AlarmDue("pasta"), 1.0) == [StartAlarm()]
     assert conversation.state is state
@@ -848,7 +848,7 @@ def test_speech_that_hushes_an_alarm_begins_a_turn_as_well():
 
 
 @pytest.mark.parametrize("state", [SENDING, THINKING, LATE, SPEAKING])
-def test_whoever_asks_for_silence_gets_it_and_no_rest_of_the_answer(state):
+def test_a_request_for_silence_stops_the_reply_and_drops_the_rest_of_it(state):
     conversation = at(state)
     conversation.handle(ReplyEnded("r", more=True), 0.5) if state is SPEAKING else None
     forgotten = [] if state is SPEAKING else [ForgetTurn()]
@@ -942,13 +942,13 @@ def test_speech_of_the_last_moment_before_it_hears_no_more_is_silence_without_a_
     assert conversation.state in RESTING
 
 
-def test_a_reply_that_nobody_can_hear_is_cut():
+def test_a_reply_without_a_loudspeaker_is_cut():
     conversation = at(SPEAKING)
     assert InterruptReply() in conversation.handle(SpeakerLost("unplugged"), 1.0)
     assert conversation.state is TROUBLE
 
 
-def test_a_device_that_is_missing_from_the_start_keeps_nobody_waiting():
+def test_a_device_that_is_missing_from_the_start_is_shown_as_trouble_at_once():
     conversation = Conversation(TurnPolicy())
     conversation.handle(MicrophoneLost("not there"), 0.0)
     assert Show("trouble") in conversation.handle(Started(), 1.0)
@@ -1017,7 +1017,7 @@ def test_no_order_of_events_leaves_the_gate_deaf(events: list[Event], settings):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_only_a_device_that_hears_says_that_it_listens(seed):
-    """A hundred thousand events in random order, and after each a look at who hears."""
+    """A hundred thousand events in random order, and after each a look at whether the device hears."""
     rng = random.Random(seed)
     for _ in range(10):
         conversation, deaf = (

@@ -69,9 +69,9 @@ def test_a_device_without_the_key_holds_a_turn(simulator, address, tmp_path):
         assert room.all(Refused) == []
 
 
-@pytest.mark.parametrize(("who", "password"), [("kitchen", "wrong-sesame"), ("stranger", "open-sesame")])
-def test_an_unknown_device_is_refused(simulator, address, who, password, tmp_path):
-    with device(simulator, f"{address}/{who}", password, tmp_path) as room:
+@pytest.mark.parametrize(("name", "password"), [("kitchen", "wrong-sesame"), ("stranger", "open-sesame")])
+def test_an_unknown_device_is_refused(simulator, address, name, password, tmp_path):
+    with device(simulator, f"{address}/{name}", password, tmp_path) as room:
         room.ask()
         reason = room.happened(Refused).reason
         assert "403" in reason

@@ -35,7 +35,7 @@ LIST = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
 
 
 def examples() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every piece of configuration that says who answers, and where it stands."""
+    """Yield every piece of configuration that names a service, with its document."""
     for document in documents():
         for block in blocks(document):
             if block.language == "yaml":
@@ -138,7 +138,7 @@ def there(url: str, origin: str) -> str:
 
 @contextmanager
 def token_server(url: str, simulator: Simulator, service: dict[str, Any]) -> Iterator[str]:
-    """Let somebody answer at the path of *url* who has the key, and knows the device if it has a password."""
+    """Serve tokens of *simulator* at the path of *url*; if *service* has a password, a request needs it."""
     known = f"Bearer {PASSWORD}" if service.get("token_key_file") else None
 
     class Handler(BaseHTTPRequestHandler):

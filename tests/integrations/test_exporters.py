@@ -1,4 +1,4 @@
-"""Who lives beside the agent."""
+"""The exporters beside the agent."""
 
 from __future__ import annotations
 
@@ -31,53 +31,53 @@ def told() -> list[Event]:
 
 
 @pytest.fixture
-def neighbours(told) -> Iterator[Exporters]:
+def exporters(told) -> Iterator[Exporters]:
     statistics = Statistics(Path("config.yaml"), 0.0, began=0.0)
-    with closing(Exporters(lambda: statistics.snapshot(1.0), told.append)) as neighbours:
-        yield neighbours
-    assert told == []  # nobody crashed
+    with closing(Exporters(lambda: statistics.snapshot(1.0), told.append)) as exporters:
+        yield exporters
+    assert told == []  # no exporter crashed
 
 
 def living() -> set[str]:
     return {thread.name for thread in threading.enumerate()} & {"metrics", "mqtt"}
 
 
-def test_nobody_lives_there_unless_wanted(neighbours):
-    neighbours.apply(Config())
+def test_no_exporter_runs_unless_it_is_configured(exporters):
+    exporters.apply(Config())
     assert living() == set()
 
 
-def test_an_edit_brings_them_and_sends_them_away(neighbours):
+def test_an_edit_starts_and_stops_exporters(exporters):
     first, second = free_port(), free_port()
-    neighbours.apply(Config(metrics=MetricsConfig(first)))
+    exporters.apply(Config(metrics=MetricsConfig(first)))
     assert b"device_agent_uptime" in urlopen(f"http://127.0.0.1:{first}/metrics").read()
-    neighbours.apply(Config(metrics=MetricsConfig(second)))
+    exporters.apply(Config(metrics=MetricsConfig(second)))
     assert b"device_agent_uptime" in urlopen(f"http://127.0.0.1:{second}/metrics").read()
     with pytest.raises(OSError, match="refused"):
         urlopen(f"http://127.0.0.1:{first}/metrics")
-    neighbours.apply(Config())
+    exporters.apply(Config())
     assert living() == set()
 
 
-def test_another_edit_leaves_them_alone(neighbours):
+def test_another_edit_leaves_exporters_alone(exporters):
     config = Config(metrics=MetricsConfig(free_port()))
-    neighbours.apply(config)
-    before = neighbours._running["metrics"]
-    neighbours.apply(replace(config, abilities=()))
-    assert neighbours._running["metrics"] is before
+    exporters.apply(config)
+    before = exporters._running["metrics"]
+    exporters.apply(replace(config, abilities=()))
+    assert exporters._running["metrics"] is before
 
 
-def test_who_cannot_live_there_is_told_of_and_the_others_do(neighbours, caplog):
+def test_an_exporter_that_cannot_start_is_logged_and_the_others_run(exporters, caplog):
     missing = MqttConfig(host="127.0.0.1", port=1, user="kitchen", password_file="/nowhere/password")  # noqa: S106
     with caplog.at_level(logging.ERROR):
-        neighbours.apply(Config(metrics=MetricsConfig(free_port()), mqtt=missing))
+        exporters.apply(Config(metrics=MetricsConfig(free_port()), mqtt=missing))
     assert living() == {"metrics"}
     assert "/nowhere/password cannot be read: No such file or directory; continuing without mqtt" in caplog.text
 
 
-def test_a_broker_that_is_not_there_keeps_nobody_from_leaving(neighbours, caplog):
-    neighbours.apply(Config(mqtt=MqttConfig(host="127.0.0.1", port=free_port())))
+def test_a_missing_broker_does_not_keep_the_exporter_from_stopping(exporters, caplog):
+    exporters.apply(Config(mqtt=MqttConfig(host="127.0.0.1", port=free_port())))
     assert living() == {"mqtt"}
-    neighbours.close()
+    exporters.close()
     assert living() == set()
     assert "did not stop" not in caplog.text

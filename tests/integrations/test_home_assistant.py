@@ -42,7 +42,7 @@ def test_a_name_for_people_becomes_one_for_topics(name, identity):
     assert home.discovery == f"homeassistant/device/device-agent-{identity}/config"
 
 
-def test_without_a_name_it_is_called_as_the_machine_and_without_a_prefix_nobody_is_told():
+def test_without_a_name_it_has_the_name_of_the_machine_and_without_a_prefix_it_is_not_announced():
     assert HomeAssistant().name
     assert HomeAssistant(prefix="").discovery == ""
 
@@ -131,7 +131,7 @@ def test_at_rest_an_announcement_is_made_at_once():
 
 
 @pytest.mark.parametrize("mood", ["starting", "listening", "thinking", "speaking"])
-def test_who_speaks_is_not_interrupted(mood):
+def test_an_announcement_waits_until_the_device_is_free(mood):
     desk = Desk()
     desk.happens(Started(), Show(mood))
     desk.announcements.say("Dinner", 0.0)

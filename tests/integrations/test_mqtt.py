@@ -35,7 +35,7 @@ PASSWORD = "open sesame"  # noqa: S105  of a broker that lives for a second
 
 
 class Broker:
-    """mosquitto on a port of its own. With *password* nobody is let in without."""
+    """mosquitto on a port of its own. With *password*, each client needs it."""
 
     def __init__(self, folder: Path, *, password: str = "", authority: Authority | None = None) -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
@@ -208,7 +208,7 @@ def test_a_broker_that_comes_back_has_it_again(tmp_path, simulator, caplog):
     assert "no connection to the broker" in caplog.text
 
 
-def test_it_says_who_it_is_and_asks_for_a_certificate(tmp_path, simulator):
+def test_it_logs_in_and_checks_the_certificate_of_the_broker(tmp_path, simulator):
     authority = Authority(tmp_path / "ca")
     with Broker(tmp_path, password=PASSWORD, authority=authority) as broker, broker.listener() as home:
         secure = {"tls": True, "ca_file": str(authority.certificate), "user": "kitchen"}
@@ -233,7 +233,7 @@ def test_two_speakers_of_one_name_do_not_throw_each_other_out(broker, simulator)
         for machine in (MACHINE, "5eed0002"):
             home.until(f"homeassistant/device/device-agent-kitchen-{machine}/config")
         home.state(mood="ready")
-        threading.Event().wait(3.0)  # whoever is thrown out is back after a second
+        threading.Event().wait(3.0)  # a client that is thrown out is back after a second
     assert b"already connected" not in broker.log.read_bytes()
 
 
@@ -265,7 +265,7 @@ def publish(payload: bytes, flags: int = 0, size: int | None = None) -> bytes:
 
 
 class HostileBroker:
-    """Greets everybody who connects, and then sends *flood* again and again for as long as one listens."""
+    """Greets every client that connects, and then sends *flood* again and again for as long as the client listens."""
 
     def __init__(self, flood: bytes) -> None:
         self._flood = flood

@@ -1,4 +1,4 @@
-"""Figures, read by whoever scrapes them."""
+"""The Prometheus exporter: its figures, as a client reads them."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def test_a_turn_is_in_the_figures(statistics, metrics):
     assert after["device_agent_device_lost microphone"] == 0
 
 
-def test_who_asks_for_nothing_is_not_waited_for_and_is_no_news(metrics, capfd):
+def test_a_client_without_a_request_delays_no_scrape_and_is_not_reported(metrics, capfd):
     with socket.create_connection(("127.0.0.1", metrics.port)):
         assert "device_agent_uptime_seconds" in scrape(metrics.port)
     assert capfd.readouterr() == ("", "")
 
 
-def test_nobody_else_on_the_network_can_read_them(metrics):
+def test_no_other_machine_can_read_them(metrics):
     ours = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
     assert f"0100007F:{metrics.port:04X}" in ours
     assert f"00000000:{metrics.port:04X}" not in ours

@@ -39,7 +39,7 @@ def test_a_piece_of_a_reply_that_is_too_long_is_cut_up_and_nothing_else_is():
 
 
 def test_speech_that_waits_goes_up_behind_the_settings_and_not_after_their_confirmation():
-    """Who is at the other end confirms nothing before it has heard the last of it."""
+    """The peer confirms nothing before it has heard the last of the speech."""
     frames = [bytes([n]) * frame_bytes(24000) for n in range(30)]
     expires = NOW * 2
 

@@ -335,7 +335,7 @@ def test_what_is_old_is_not_told():
     assert told(recall, HISTORY_MAX_AGE_S + 101) == []
 
 
-def test_nobody_sees_it():
+def test_the_representation_shows_nothing_that_was_said():
     recall = exchanged(("my secret", "your secret"))
     assert "secret" not in repr(recall) + repr(recall._exchanges) + repr(recall.said(0.0))
 

@@ -80,7 +80,7 @@ def test_a_piece_may_have_the_largest_size_and_what_is_beyond_it_is_the_next():
 
 
 @pytest.mark.parametrize("ring", [lambda box: box.put(b".."), Outbox.forget, Outbox.wake])
-def test_it_wakes_who_waits_and_falls_silent(ring):
+def test_it_wakes_the_waiting_thread_until_the_wakeup_is_cleared(ring):
     box = outbox()
     assert select.select([box], [], [], 0)[0] == []
     ring(box)
@@ -127,7 +127,7 @@ def test_it_says_what_the_service_that_is_gone_may_know_of_what_is_sent_again(se
     assert box.rewind() is Resend.NOTHING
 
 
-def test_a_turn_that_was_forgotten_while_nobody_was_connected_leaves_nothing_to_take_back():
+def test_a_turn_that_was_forgotten_without_a_connection_leaves_nothing_to_take_back():
     box = outbox(TalkStarted(), b"aa")
     box.take()
     box.rewind()
@@ -135,7 +135,7 @@ def test_a_turn_that_was_forgotten_while_nobody_was_connected_leaves_nothing_to_
     assert box.take() == []
 
 
-def test_it_is_quiet_while_nobody_speaks_and_nothing_waits():
+def test_it_is_quiet_while_no_turn_is_open_and_nothing_waits():
     box = outbox()
     assert box.quiet
     for item in TURN:
@@ -189,7 +189,7 @@ def test_what_the_service_has_of_a_forgotten_turn_is_taken_back():
     assert box.take() == []
 
 
-def test_a_turn_in_which_nobody_spoke_is_not_kept():
+def test_a_turn_without_speech_is_not_kept():
     box = outbox(TalkStarted(), b"aa")
     box.take()
     box.put(b"bb", NoSpeech())
@@ -198,7 +198,7 @@ def test_a_turn_in_which_nobody_spoke_is_not_kept():
     assert box.take() == []
 
 
-def test_a_turn_in_which_nobody_spoke_does_not_take_the_one_before_with_it():
+def test_a_turn_without_speech_does_not_remove_the_turn_before_it():
     box = outbox(*TURN, TalkStarted(), b"cc")
     box.take()
     box.put(NoSpeech())
@@ -357,7 +357,7 @@ def test_what_is_put_at_once_waits_together():
     assert box.take() == JOINED
 
 
-def test_who_asks_whether_it_is_quiet_hears_of_a_turn_that_has_only_begun():
+def test_it_is_not_quiet_while_a_turn_has_only_begun():
     box = outbox(TalkStarted())
     box.forget()
     assert not box.quiet
@@ -366,7 +366,7 @@ def test_who_asks_whether_it_is_quiet_hears_of_a_turn_that_has_only_begun():
     assert box.quiet
 
 
-def test_who_rings_after_the_end_is_not_heard():
+def test_an_item_after_the_end_is_ignored():
     box = outbox()
     box.close()
     box.close()

@@ -350,7 +350,7 @@ def test_a_service_that_asks_for_time_gets_it_and_a_little_more(need):
         need(one, 1001.0)
         pauses.append(1.0 + waits(one, 1001.0))
     assert all(10.0 + BACKOFF_FIRST_S / 2 <= pause <= 10.0 + 2 * BACKOFF_FIRST_S for pause in pauses)
-    assert len(set(pauses)) > 1  # everybody was asked for the same
+    assert len(set(pauses)) > 1  # although the service asked all of them for the same pause
 
 
 def test_what_nothing_waits_for_is_down_and_not_refused_however_long_the_service_asks_for():
@@ -390,7 +390,7 @@ def test_what_would_wait_in_vain_is_told_so_at_once():
 # Several services -----------------------------------------------------------------------------------------------------
 
 
-def test_who_cannot_be_reached_is_passed_over_at_once_and_is_next_after_a_pause():
+def test_an_unreachable_service_is_passed_over_at_once_and_is_next_after_a_pause():
     one, now = policy(3), 0.0
     one.ask(now)
     for _ in range(2):  # rounds

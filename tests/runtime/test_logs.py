@@ -73,7 +73,7 @@ def test_errors_that_say_something_else_are_not_lost():
 
 def test_what_it_remembers_is_bounded_whatever_is_said():
     repeats, most = RepeatLimit(), 0
-    for n in range(20_000):  # patterns that somebody painted, errors with another number each
+    for n in range(20_000):  # texts that are formatted already, errors with another number each
         repeats.take(record(f"painted {n}"), n / 1e6)
         repeats.take(record("error %d", n, level=logging.ERROR), n / 1e6)
         most = max(most, len(repeats._kinds))

@@ -29,7 +29,7 @@ def test_a_user_that_is_not_there_is_a_mistake_of_the_owner(text):
         expand_user(text)
 
 
-def as_nobody_known(ask: Callable[[], Any]) -> Any:
+def as_unknown_user(ask: Callable[[], Any]) -> Any:
     """Return what *ask* returns in a process without HOME, of a user that passwd does not know."""
     if os.getuid() != 0:
         pytest.skip("only root may become another user")
@@ -50,10 +50,10 @@ def as_nobody_known(ask: Callable[[], Any]) -> Any:
     return ours.recv()
 
 
-def test_who_has_no_home_has_a_place_where_nothing_is():
-    assert as_nobody_known(home_directory) == HOMELESS
-    assert as_nobody_known(paths.state_path).is_relative_to(HOMELESS)
-    assert as_nobody_known(lambda: expand_user("~/key")) == (
+def test_a_user_without_a_home_has_a_place_where_nothing_is():
+    assert as_unknown_user(home_directory) == HOMELESS
+    assert as_unknown_user(paths.state_path).is_relative_to(HOMELESS)
+    assert as_unknown_user(lambda: expand_user("~/key")) == (
         "~/key: this user has no home directory; write the whole path, beginning with /"
     )
 
@@ -65,6 +65,6 @@ def test_a_memory_without_a_home_forgets_and_goes_on(caplog):
         kept.flush()
         return kept.get("volume"), caplog.text
 
-    volume, told = as_nobody_known(remember)
+    volume, told = as_unknown_user(remember)
     assert volume == 7
     assert "will not survive a restart" in told

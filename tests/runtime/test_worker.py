@@ -1,4 +1,4 @@
-"""A thread that somebody owns."""
+"""Worker threads, and the rendezvous of two threads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_two_meet_and_go_on_together():
     assert not other.is_alive()
 
 
-def test_who_waits_in_vain_goes_on_alone_and_the_next_meeting_is_a_new_one():
+def test_a_thread_that_waits_in_vain_goes_on_alone_and_the_next_meeting_is_a_new_one():
     meeting = Rendezvous(0.01)
     meeting.meet()
     meeting.reset()

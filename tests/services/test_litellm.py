@@ -159,7 +159,7 @@ def test_a_reply_that_was_begun_may_be_thought_about_for_long():
         peer.wait(1.0)
 
 
-def test_where_the_service_ends_turns_a_proxy_with_nobody_behind_it_is_noticed_too():
+def test_a_proxy_without_a_service_behind_it_is_noticed_where_the_service_ends_turns_too():
     peer = Peer("litellm", {"service_ends": True})
     peer.say({"type": "session.updated"})
     peer.send(*TURN)

@@ -146,7 +146,7 @@ def test_speech_follows_the_settings_as_soon_as_there_is_a_session():
     assert told(session, "session.updated") == [LinkUp()]
 
 
-def test_who_answers_speech_without_a_word_about_the_settings_is_ready():
+def test_a_service_that_answers_speech_without_a_word_about_the_settings_is_ready():
     session = OpenAI().session()
     session.tick(0.0)
     session.greet()
@@ -160,7 +160,7 @@ def test_who_answers_speech_without_a_word_about_the_settings_is_ready():
 @pytest.mark.parametrize(
     "service", [Xai(), LiteLLM(model="x", dialect="openai"), LiteLLM(model="x", dialect="xai")], ids=repr
 )
-def test_nobody_else_hears_a_word_before_the_settings_are_confirmed(service):
+def test_no_other_service_hears_a_word_before_the_settings_are_confirmed(service):
     session = service.session()
     session.tick(0.0)
     session.greet()

@@ -246,7 +246,7 @@ def test_a_dead_reply_that_is_dropped_without_a_word_does_not_block_the_next():
     assert talk.sent() == ["response.create"]
 
 
-def test_a_reply_that_nobody_asked_for_is_cancelled():
+def test_a_reply_without_a_request_is_cancelled():
     talk = Talk()
     talk.send(*TURN)
     talk.created("r1")
@@ -362,7 +362,7 @@ def test_an_unknown_event_is_nothing():
     assert Talk().says("something.new", any=1) == []
 
 
-def test_half_a_turn_of_another_connection_is_nobodys_turn():
+def test_the_second_half_of_a_turn_of_another_connection_is_no_turn():
     assert Talk().send(TalkEnded()) == []
 
 
@@ -518,7 +518,7 @@ def test_the_answer_to_the_first_reply_is_owed_although_the_service_goes_on_by_i
         talk.says("response.function_call_arguments.done", response_id="r1", call_id=name, name=name, arguments="{}")
     talk.done("r1")
     assert talk.send(LOUD) == [ITEM]
-    talk.created("other")  # nobody asked for it
+    talk.created("other")  # without a request
     assert talk.send(QUIET) == ["response.cancel", ITEM]
     talk.done("other", status="cancelled")
     assert talk.sent() == ["response.create"]

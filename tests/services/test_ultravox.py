@@ -128,7 +128,7 @@ def test_a_call_is_asked_for_over_http_whatever_the_address_looks_like():
     )
 
 
-def test_the_call_is_joined_at_exactly_the_address_that_came_back_and_nobody_sees_it():
+def test_the_call_is_joined_at_exactly_the_address_that_came_back_which_is_not_shown():
     endpoint = Ultravox(Secret(KEY)).endpoint({"joinUrl": JOIN}, "")
     assert (endpoint.url, endpoint.headers) == (JOIN, {})
     assert endpoint.name == "ultravox at api.ultravox.ai"
@@ -143,13 +143,13 @@ def test_an_answer_without_an_address_is_a_break(answer):
         Ultravox().endpoint(answer, "")
 
 
-def test_who_was_asked_in_private_is_not_joined_in_public():
+def test_a_call_that_was_created_with_tls_is_not_joined_without_tls():
     with pytest.raises(LinkLost, match="overheard"):
         Ultravox().endpoint({"joinUrl": "ws://192.168.1.5/join"}, "")
     assert Ultravox(url="http://192.168.1.5/api/calls").endpoint({"joinUrl": "ws://192.168.1.5/join"}, "")
 
 
-def test_the_stream_is_steady_whether_anybody_speaks_or_not(peer):
+def test_the_stream_is_steady_with_and_without_speech(peer):
     peer.sent.clear()
     peer.wait(1.0)
     assert peer.sent == [ZEROS] * 50
@@ -185,7 +185,7 @@ def test_a_clip_is_streamed_at_the_speed_of_sound(peer):
     assert peer.sent == [FRAME] * 10 + [FRAME[:100].ljust(960, b"\0")] + [ZEROS] * 4
 
 
-def test_what_nobody_said_is_not_sent(peer):
+def test_a_turn_without_speech_is_not_sent(peer):
     peer.send(TalkStarted(), FRAME, NoSpeech())
     peer.wait(0.1)
     assert peer.hears() == b""

@@ -160,7 +160,7 @@ def test_what_xai_lacks_is_filled_in() -> None:
 
 @pytest.mark.parametrize("injects", [False, True])
 @pytest.mark.parametrize("alias", ["grok-voice-agent", "openai-realtime"])
-def test_it_can_ask_for_a_reply_that_nobody_wanted(alias: str, injects: bool) -> None:
+def test_it_can_ask_for_a_reply_that_the_client_did_not_request(alias: str, injects: bool) -> None:
     client = Client(alias, injects=injects, commits="asked")
     client.configure({**FLAT, "voice": "marin"})
     client.append(question())

@@ -406,7 +406,7 @@ def test_a_second_reply_at_once_is_refused() -> None:
     assert refusal(client.say("response.create")) == "conversation_already_has_active_response"
 
 
-# Who may come in --------------------------------------------------------------------------------------------------
+# Access -----------------------------------------------------------------------------------------------------------
 
 
 def ask(service: Openai, method: str, path: str, key: str = "", at: float = 0.0, **more: Any) -> Any:
@@ -420,7 +420,7 @@ def come_in(service: Openai, key: str = "", **more: Any) -> Any:
     return ask(service, "GET", "/v1/realtime", key, upgrade=True, **more)
 
 
-def test_nobody_comes_in_without_a_key() -> None:
+def test_a_connection_without_a_valid_key_is_refused() -> None:
     for answer in (come_in(Openai()), come_in(Openai(key="sk-right"), "sk-wrong"), come_in(Openai(), "ek_made_up")):
         assert isinstance(answer, Answer)
         assert answer.status == 401

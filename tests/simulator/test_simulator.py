@@ -175,7 +175,7 @@ def test_it_answers_plain_http_in_json(simulator: Simulator, method: str, path: 
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 2_000_000,
     ],
 )
-def test_a_request_that_makes_no_sense_is_answered_and_harms_nobody(
+def test_a_request_that_makes_no_sense_is_answered_and_harms_no_other_client(
     simulator: Simulator, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_connection(("127.0.0.1", simulator.port), timeout=30) as raw:

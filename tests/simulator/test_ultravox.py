@@ -92,13 +92,13 @@ def test_a_call_is_made_and_joined_once() -> None:
     assert answer.status == 201
     call = answer.body
     assert call["created"] == "2027-01-15T08:00:00Z"
-    assert call["callId"] not in call["joinUrl"]  # who knows the one cannot join by it
+    assert call["callId"] not in call["joinUrl"]  # to know the id is not enough to join
     assert isinstance(join(service, call, 1.0), UltravoxSession)
     assert join(service, call, 2.0).status == 410
 
 
 @pytest.mark.parametrize("key", ["", "wrong-ü"])
-def test_nobody_makes_a_call_without_the_key(key: str) -> None:
+def test_a_call_without_the_right_key_is_refused(key: str) -> None:
     service = Ultravox(key="right")
     answer = create(service, key=key)
     assert answer.status == 401

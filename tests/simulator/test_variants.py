@@ -91,7 +91,7 @@ def test_a_manner_that_does_not_exist_is_named(name: str) -> None:
         Simulator(manner=[name])
 
 
-# Who begins a reply -----------------------------------------------------------------------------------------------
+# The beginning of a reply -----------------------------------------------------------------------------------------
 
 
 def test_no_turn_detection_can_be_taken_for_the_usual_one() -> None:

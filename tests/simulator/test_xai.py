@@ -770,7 +770,7 @@ def test_manners_that_make_no_sense_are_refused() -> None:
         Behaviour(pace=0)
 
 
-# Who may come in --------------------------------------------------------------------------------------------------
+# Access -----------------------------------------------------------------------------------------------------------
 
 
 def come_in(service: Xai, **headers: str) -> Any:
@@ -779,7 +779,7 @@ def come_in(service: Xai, **headers: str) -> Any:
 
 
 @pytest.mark.parametrize("header", [{}, {"authorization": "Bearer "}, {"authorization": "Basic x"}])
-def test_nobody_comes_in_without_a_key(header: dict[str, str]) -> None:
+def test_a_connection_without_a_key_is_refused(header: dict[str, str]) -> None:
     answer = come_in(Xai(), **header)
     assert answer.status == 401
     assert set(map(type, answer.body.values())) == {str}

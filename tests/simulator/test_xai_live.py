@@ -53,7 +53,7 @@ def assert_documented(events: list[dict[str, Any]]) -> None:
         assert set(event) == DOCUMENTED[event["type"]]
 
 
-def test_anybody_may_connect() -> None:
+def test_a_connection_needs_no_key() -> None:
     service = XaiLive(key="right")
     asked = Asked("GET", "/v1/live", upgrade=True)
     assert isinstance(service.routes["GET", "/v1/live"](asked, Behaviour(), ConnectionLog()), XaiLiveSession)

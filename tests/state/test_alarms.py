@@ -628,7 +628,7 @@ def rings_on(world: World, seconds: float) -> list[str]:
 
 
 def begins_again(world: World, off: float = 0.0) -> list[str]:
-    """The power goes without a word, and nobody touches anything."""
+    """The power fails without warning, and the device starts again without its user."""
     world.wall += off
     world.steady = 5.0
     world.alarms = Alarms(StateStore(world.path))

@@ -60,7 +60,7 @@ def test_without_a_path_it_remembers_until_the_end():
     assert memory.get("volume") == 60
 
 
-def test_nobody_else_can_read_it(path):
+def test_only_its_owner_can_read_it(path):
     memory = StateStore(path)
     memory.put("volume", 60)
     path.parent.mkdir()
@@ -92,7 +92,7 @@ def test_nothing_is_written_when_nothing_changed(path):
     assert StateStore(path).get("volume") == 61
 
 
-def test_a_value_belongs_to_whoever_got_it():
+def test_a_value_is_copied_when_it_is_put_and_when_it_is_got():
     memory, given = StateStore(), {"names": ["tea"]}
     memory.put("x", given)
     given["names"].append("coffee")
@@ -145,7 +145,7 @@ def test_what_is_no_file_is_told_of_and_no_reason_to_wait(path, kind, caplog):
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """A disk with room for the name of a file and no more. It is everybody's in this process: not for long."""
+    """A disk with room for the name of a file and no more. It is full for the whole process: keep it short."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8, limits[1]))
     try:
@@ -361,7 +361,7 @@ def test_the_keeper_ends_at_once_and_leaves_nothing_unwritten(path):
     assert StateStore(path).get("volume") == 1
 
 
-def test_with_a_keeper_nobody_waits_for_the_disk(path, monkeypatch):
+def test_with_a_keeper_the_caller_does_not_wait_for_the_disk(path, monkeypatch):
     memory, disk_is_busy, done = StateStore(path), threading.Event(), threading.Event()
     waited: list[bool] = []
 
@@ -410,7 +410,7 @@ def test_without_a_keeper_soon_is_now(path):
         ({}, "/home/u/.local/state/device-agent/memory.json"),
     ],
 )
-def test_where_it_is_when_nobody_says_where(environment, expected, monkeypatch):
+def test_where_it_is_by_default(environment, expected, monkeypatch):
     for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/u", **environment}.items():

@@ -37,7 +37,7 @@ from tests.support.status import Talker, opened
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where the agent of this test has its window, and nobody else."""
+    """Return the path of the status socket of this test's agent, and of no other."""
     for name in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -75,8 +75,8 @@ def test_the_agent_of_the_unit_is_seen_where_there_is_none_of_ours(path, tmp_pat
             assert fetch_snapshot(paths.status_paths())["number"] == "ours"
 
 
-def test_who_may_not_look_hears_who_may(path):
-    with opened(path), nobody(path):
+def test_a_user_without_access_is_told_how_to_get_it(path):
+    with opened(path), unprivileged(path):
         with pytest.raises(StatusUnavailable) as told:
             fetch_snapshot([path])
     assert str(told.value).startswith("You are not root. Repeat with sudo: sudo device-agent status ")
@@ -85,8 +85,8 @@ def test_who_may_not_look_hears_who_may(path):
 
 
 @contextmanager
-def nobody(path: Path) -> Iterator[None]:
-    """Be somebody who may not look; root may always, so be no root."""
+def unprivileged(path: Path) -> Iterator[None]:
+    """Be a user without access to *path*; root always has access, so be no root."""
     path.chmod(0)
     root = os.geteuid() == 0
     if root:
@@ -156,7 +156,7 @@ def test_an_agent_that_hangs_is_not_waited_for(path, monkeypatch):
         fetch_snapshot([path])
 
 
-def test_an_agent_that_lets_nobody_in_hangs(path):
+def test_an_agent_that_accepts_no_connection_hangs(path):
     path.parent.mkdir()
     with ExitStack() as owned:
         door = owned.enter_context(socket.socket(socket.AF_UNIX))

@@ -97,7 +97,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "device-agent" / "status.sock"
 
 
-def test_it_lives_as_long_as_somebody_looks(path, tmp_path):
+def test_it_runs_until_the_user_ends_it(path, tmp_path):
     """There is no agent, one comes, goes, and another one comes; the terminal grows; q ends it."""
     with watched(tmp_path) as terminal:
         terminal.shows(TAKEN)

@@ -25,19 +25,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "status.sock"
 
 
-class Guest:
-    """Somebody who looks."""
+class Viewer:
+    """A viewer: a client of the status socket."""
 
     def __init__(self, path: Path, says: bytes = b"") -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE_S)
         self.sock.connect(str(path))
         self._lines = self.sock.makefile("rb")
-        with suppress(BrokenPipeError):  # shown the door already, as ``device-agent status`` may be
+        with suppress(BrokenPipeError):  # disconnected already, as ``device-agent status`` may be
             self.sock.sendall(says)
 
     def hears(self) -> dict[str, Any] | None:
-        """Return the next line; None when the window is closed to us."""
+        """Return the next line; None when the server has closed the connection."""
         try:
             line = self._lines.readline()
         except ConnectionError:
@@ -50,62 +50,62 @@ class Guest:
         self.sock.close()
 
 
-def test_who_asks_is_shown_one_snapshot(path):
+def test_a_viewer_that_asks_is_shown_one_snapshot(path):
     with opened(path) as statue:
-        guest = Guest(path, SNAPSHOT)
-        answer = guest.hears()
+        viewer = Viewer(path, SNAPSHOT)
+        answer = viewer.hears()
         assert answer is not None
         assert (answer["number"], answer["levels"]) == (1, None)
-        assert guest.hears() is None
+        assert viewer.hears() is None
         assert not statue.listening
 
 
-def test_who_watches_is_shown_one_after_the_other(path):
+def test_a_viewer_that_watches_is_shown_one_after_the_other(path):
     with opened(path) as statue:
-        guest = Guest(path, WATCH)
-        numbers = [answer["number"] for answer in (guest.hears() for _ in range(4)) if answer is not None]
+        viewer = Viewer(path, WATCH)
+        numbers = [answer["number"] for answer in (viewer.hears() for _ in range(4)) if answer is not None]
         assert numbers == [1, 2, 3, 4]
         assert statue.listening
-        guest.leaves()
+        viewer.leaves()
         statue.until(lambda: not statue.listening)
 
 
-def test_levels_are_for_those_who_watch(path):
+def test_levels_are_for_viewers_that_watch(path):
     with opened(path):
-        answer = Guest(path, WATCH).hears()
+        answer = Viewer(path, WATCH).hears()
         assert answer is not None
         assert answer["levels"] == {"microphone": -20.0, "speaker": -96.0}
 
 
-def test_those_who_watch_are_shown_the_same(path):
+def test_all_viewers_that_watch_are_shown_the_same(path):
     with opened(path) as statue:
-        guests = [Guest(path, WATCH) for _ in range(MAX_VIEWERS)]
-        for guest in guests:
-            assert guest.hears()
-        guests[0].leaves()
-        assert guests[1].hears()
+        viewers = [Viewer(path, WATCH) for _ in range(MAX_VIEWERS)]
+        for viewer in viewers:
+            assert viewer.hears()
+        viewers[0].leaves()
+        assert viewers[1].hears()
         assert statue.listening
         assert statue.shown < 20
 
 
-def test_nothing_is_made_while_nobody_watches(path):
+def test_no_snapshot_is_made_while_no_viewer_watches(path):
     with opened(path) as statue:
-        guest = Guest(path)  # who says nothing
-        Guest(path, SNAPSHOT).hears()
+        viewer = Viewer(path)  # sends nothing
+        Viewer(path, SNAPSHOT).hears()
         assert (statue.shown, statue.listening) == (1, False)
-        guest.leaves()
+        viewer.leaves()
 
 
 def test_only_a_few_may_look(path):
     with opened(path):
-        guests = [Guest(path, WATCH) for _ in range(MAX_VIEWERS)]
-        for guest in guests:
-            guest.hears()
-        late = Guest(path)
+        viewers = [Viewer(path, WATCH) for _ in range(MAX_VIEWERS)]
+        for viewer in viewers:
+            viewer.hears()
+        late = Viewer(path)
         assert late.hears() == {"error": f"{MAX_VIEWERS} others are reading the status already"}
         assert late.hears() is None
-        guests[0].leaves()
-        answers = (Guest(path, SNAPSHOT).hears() for _ in range(100))  # soon the window has seen that he left
+        viewers[0].leaves()
+        answers = (Viewer(path, SNAPSHOT).hears() for _ in range(100))  # soon the server has seen that it left
         assert any("number" in answer for answer in answers if answer is not None)
 
 
@@ -115,48 +115,48 @@ def test_only_a_few_may_look(path):
 def test_nothing_else_can_be_said(path, garbage, monkeypatch):
     monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.05)
     with opened(path) as statue:
-        guest = Guest(path, garbage)
-        assert guest.hears() in (None, {"error": "ask for snapshot or watch"})
-        assert guest.hears() is None
+        viewer = Viewer(path, garbage)
+        assert viewer.hears() in (None, {"error": "ask for snapshot or watch"})
+        assert viewer.hears() is None
         assert statue.shown == 0
-        assert Guest(path, SNAPSHOT).hears()
+        assert Viewer(path, SNAPSHOT).hears()
 
 
-def test_who_watches_and_talks_on_is_shown_the_door(path):
+def test_a_viewer_that_watches_and_sends_more_is_disconnected(path):
     with opened(path) as statue:
-        guest = Guest(path, WATCH)
-        assert guest.hears()
-        guest.sock.sendall(b"mute\n")
-        while guest.hears():
+        viewer = Viewer(path, WATCH)
+        assert viewer.hears()
+        viewer.sock.sendall(b"mute\n")
+        while viewer.hears():
             pass
         statue.until(lambda: not statue.listening)
 
 
 def test_a_request_may_come_in_pieces(path):
     with opened(path):
-        guest = Guest(path, SNAPSHOT[:3])
-        guest.sock.sendall(SNAPSHOT[3:])
-        assert guest.hears()
+        viewer = Viewer(path, SNAPSHOT[:3])
+        viewer.sock.sendall(SNAPSHOT[3:])
+        assert viewer.hears()
 
 
-def test_who_takes_nothing_holds_up_nobody(path, monkeypatch):
-    """The snapshot is larger than what a socket holds; the slow one is left behind, the other sees all."""
+def test_a_viewer_that_reads_nothing_holds_up_no_other(path, monkeypatch):
+    """The snapshot is larger than what a socket holds; the slow viewer is left behind, the other sees all."""
     monkeypatch.setattr(server, "SEND_TIMEOUT_S", 0.5)
     with opened(path, Statue(size=1_000_000)) as statue:
-        slow = Guest(path, WATCH)
+        slow = Viewer(path, WATCH)
         statue.until(lambda: statue.shown > 0)
-        quick = Guest(path, WATCH)
+        quick = Viewer(path, WATCH)
         numbers = [answer["number"] for answer in (quick.hears() for _ in range(10)) if answer is not None]
         assert numbers == list(range(numbers[0], numbers[0] + 10))
         taken = b"".join(iter(lambda: slow.sock.recv(1 << 16), b""))
-        assert len(taken) < 1_000_000  # a part of the first, and then the door
+        assert len(taken) < 1_000_000  # a part of the first, and then the end
 
 
-def test_who_is_busy_misses_some_and_gets_the_rest_whole(path):
+def test_a_busy_viewer_misses_some_and_gets_the_rest_whole(path):
     with opened(path, Statue(size=1_000_000)) as statue:
-        guest = Guest(path, WATCH)
+        viewer = Viewer(path, WATCH)
         statue.until(lambda: statue.shown > 3)
-        first, second = guest.hears(), guest.hears()
+        first, second = viewer.hears(), viewer.hears()
         assert first is not None
         assert second is not None
         assert second["number"] > first["number"] + 1
@@ -167,29 +167,29 @@ def test_what_a_crashed_process_left_is_replaced(path):
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
     with pytest.raises(ConnectionRefusedError):
-        Guest(path)
+        Viewer(path)
     path.chmod(server.SOCKET_MODE - 0o200)
     with opened(path):
-        assert Guest(path, SNAPSHOT).hears()
+        assert Viewer(path, SNAPSHOT).hears()
 
 
 def test_an_agent_that_runs_is_not_robbed(path, caplog):
     with opened(path) as first:
         with opened(path) as second:
-            assert Guest(path, SNAPSHOT).hears()
+            assert Viewer(path, SNAPSHOT).hears()
             assert (first.shown, second.shown) == (1, 0)
-        assert Guest(path, SNAPSHOT).hears()
+        assert Viewer(path, SNAPSHOT).hears()
     assert "another running device-agent" in caplog.text
     with opened(path):
-        assert Guest(path, SNAPSHOT).hears()
+        assert Viewer(path, SNAPSHOT).hears()
 
 
-def test_who_may_only_look_into_the_folder_cannot_keep_it_closed(path):
+def test_a_lock_on_the_folder_does_not_keep_it_closed(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     with opened(path):
-        assert Guest(path, SNAPSHOT).hears()
+        assert Viewer(path, SNAPSHOT).hears()
     os.close(folder)
 
 
@@ -207,9 +207,9 @@ def test_only_the_group_may_look_whatever_the_umask(path):
 
 def test_a_closed_window_leaves_nothing(path):
     with opened(path):
-        guest = Guest(path, WATCH)
-        assert guest.hears()
-    while guest.hears():
+        viewer = Viewer(path, WATCH)
+        assert viewer.hears()
+    while viewer.hears():
         pass
     assert [each.name for each in path.parent.iterdir()] == ["status.lock"]
 

@@ -24,7 +24,7 @@ PLAYS = PROJECT / "docs" / "fleet" / "ansible"
 ANSIBLE = "/srv/ansible/bin"
 SECRET, ANOTHER = "sk-of-the-kitchen", "sk-of-the-hall"
 SETTINGS = {"button": {"pin": None}, "light": {"pin": None}}
-"""With these it runs anywhere: it connects when somebody speaks, and nobody does."""
+"""With these it runs anywhere: it connects when it hears speech, and there is none."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def owner(keep, package) -> Iterator[Owner]:
 
 
 class Owner:
-    """Somebody with an inventory, a vault and a playbook."""
+    """An owner with an inventory, a vault and a playbook."""
 
     def __init__(self, root: Root) -> None:
         self.root = root

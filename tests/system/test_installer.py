@@ -60,18 +60,18 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
-def test_nobody_but_root_installs(script: str, open_folder: Path) -> None:
-    """Who may not change the system is told so, before anything is changed."""
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+def test_only_root_installs(script: str, open_folder: Path) -> None:
+    """A user who may not change the system is told so before anything is changed."""
+    as_user = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     copy = shutil.copytree(SYSTEMD, open_folder / "systemd")  # a checkout may be where only root can look
-    done = subprocess.run([*nobody, copy / script], capture_output=True, text=True)
+    done = subprocess.run([*as_user, copy / script], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"This changes the system: {ADVICE[bool(shutil.which('sudo'))]}.\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can see who is locked out")
-def test_nobody_but_root_can_hold_up_an_installation(open_folder: Path) -> None:
+def test_only_root_can_hold_up_an_installation(open_folder: Path) -> None:
     """The lock is where only root can make it, and only root can open it: to open a file is enough to lock it."""
     lock = Path(place("lock"))
     assert lock.parent == Path("/run")
@@ -85,9 +85,9 @@ def test_nobody_but_root_can_hold_up_an_installation(open_folder: Path) -> None:
     )
     assert installer.stdout
     assert installer.stdout.readline() == "begun\n"
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups"]
+    as_user = ["setpriv", "--reuid=65534", "--clear-groups"]
     for how in ("9<", "9>"):
-        tried = subprocess.run([*nobody, "sh", "-c", f"exec {how}{open_folder}/lock"], capture_output=True, text=True)
+        tried = subprocess.run([*as_user, "sh", "-c", f"exec {how}{open_folder}/lock"], capture_output=True, text=True)
         assert "ermission denied" in tried.stderr
     second = subprocess.run(
         ["bash", "-c", f". {open_folder}/places.sh; begin"], capture_output=True, text=True, check=False

@@ -227,7 +227,7 @@ def test_a_proxy_without_a_key_for_the_service_refuses_as_far_as_it_tells(proxy,
     assert behind.connections == []
 
 
-def test_a_turn_waits_while_nobody_listens_behind_the_proxy(proxy, dialect, lenient):
+def test_a_turn_waits_while_no_service_listens_behind_the_proxy(proxy, dialect, lenient):
     with room(proxy, dialect) as agent:
         said = agent.ask()
         assert "1011" in (reason := agent.happened(LinkDown).reason)

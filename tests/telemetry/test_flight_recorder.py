@@ -92,7 +92,7 @@ def test_a_disk_that_does_not_take_it_is_told(recorder, tmp_path, caplog):
     assert "cannot be written" in caplog.text
 
 
-def test_somebody_may_ask_for_one(recorder, tmp_path):
+def test_a_signal_asks_for_one(recorder, tmp_path):
     recorder(seen(Pressed()))
     nudged = threading.Event()
     with recorder.on_signal(nudged.set):

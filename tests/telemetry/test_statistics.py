@@ -240,7 +240,7 @@ def test_percentiles_are_values_that_were_seen():
 # How loud it is -------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_measured_that_nobody_wants():
+def test_levels_are_measured_only_while_they_are_wanted():
     thing = Thing()
     statistics = told(thing=thing)
     microphone, _ = thing.levels

@@ -174,7 +174,7 @@ def test_a_turn_ends_in_one_way(story, outcome, over):
     assert (turn.outcome, turn.over) == (outcome, over)
 
 
-def test_who_talks_into_a_reply_ends_it_and_begins_a_turn():
+def test_speech_during_a_reply_ends_it_and_begins_a_turn():
     watch = watched(*SPEAKING, (TalkStarted(), 15.0), (TalkEnded(0.5), 17.0))
     assert [(turn.outcome, turn.over) for turn in watch.turns] == [("interrupted", 15.0), ("open", None)]
     assert parts(watch.turns[1], 17.5) == [("listening", 1.5), ("silence", 0.5), ("service", 0.5)]
@@ -201,7 +201,7 @@ def test_words_are_a_turn_without_sound():
     assert watch.turn.waits() == {}
 
 
-def test_words_that_nobody_takes_are_none():
+def test_words_that_are_not_taken_are_no_turn():
     watch = watched((Pressed(), 1.0), (TalkStarted(), 1.1), (TextTurn("hello"), 2.0))
     assert len(watch.turns) == 1
 

@@ -44,7 +44,7 @@ def zone():
 
 
 class Speaker:
-    """A device as its tools see it: two clocks, a volume, and somebody who is told."""
+    """A device as its tools see it: two clocks, a volume, and the events that it is told."""
 
     def __init__(self) -> None:
         self.wall = datetime(2026, 11, 21, 18, 30).timestamp()  # a Saturday
@@ -255,7 +255,7 @@ def test_the_volume_is_told(speaker):
     assert speaker.ask("get_volume") == {"volume": 50}
 
 
-def test_muting_says_how_to_unmute_because_nobody_can_ask_for_it(speaker):
+def test_muting_says_how_to_unmute_because_a_muted_device_hears_no_request(speaker):
     assert "button or switch" in speaker.ask("mute")["on_again"]
     assert speaker.told == [MuteAsked(True)]
     (mute,) = speaker.abilities("mute")

@@ -113,8 +113,8 @@ def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path):
 
 @pytest.mark.parametrize("session", ["same", "own"])
 @pytest.mark.parametrize("last", ["", "no lamp"])
-def test_who_leaves_somebody_behind_that_holds_its_output_is_answered_all_the_same(tmp_path, session, last):
-    """It would take an hour otherwise: the patience is longer than anybody's."""
+def test_a_command_is_answered_although_a_child_that_it_left_holds_its_output(tmp_path, session, last):
+    """It would take an hour otherwise: the timeout of the command is that long."""
     left, script = tmp_path / "pid", tmp_path / "tool.sh"
     ends = f"echo {last} >&2; exit 1" if last else "exit 0"
     script.write_text(f"{'setsid ' if session == 'own' else ''}sleep 60 &\necho $! > {left}\necho '[1, 2]'\n{ends}\n")
@@ -130,13 +130,13 @@ def test_who_leaves_somebody_behind_that_holds_its_output_is_answered_all_the_sa
         assert time.monotonic() < ends
 
 
-def test_what_a_command_said_last_is_heard_although_somebody_holds_its_output():
+def test_what_a_command_said_last_is_heard_although_a_child_holds_its_output():
     most = f"import subprocess, sys; subprocess.Popen(['sleep', '60']); print('x' * {MAX_OUTPUT_BYTES - 1})"
     with Bench(command("t", most, 3600.0)) as bench:
         assert len(json.loads(bench.answer("t").output)) == MAX_OUTPUT_BYTES - 1
 
 
-def test_who_is_left_behind_and_talks_on_does_not_keep_us_either():
+def test_a_child_that_is_left_behind_and_goes_on_writing_does_not_delay_the_answer():
     talk = "while sleep 0.05; do echo 8; done"
     script = f"import subprocess; print(7, flush=True); subprocess.Popen(['sh', '-c', {talk!r}])"
     with Bench(command("t", script, 3600.0)) as bench:

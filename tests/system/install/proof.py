@@ -41,7 +41,7 @@ CONFIG, KEY, STATE = "/etc/device-agent/config.yaml", "/etc/credstore/device-age
 NOTHING_TO_DO = "nothing to do: it is installed as it should be"
 QUESTION = "(not shown while you type; press return if you have none yet)"
 QUIET = "service: {url: 'ws://127.0.0.1:9/'}\nbutton: {pin: }\nlight: {pin: }\n"
-"""Settings with which it can run anywhere: it connects when somebody speaks, and nobody does."""
+"""Settings with which it can run anywhere: it connects when it hears speech, and there is none."""
 DEBIANS = {f"{CONFIG}.dpkg-dist", "/etc/systemd/system/multi-user.target.wants/device-agent.service"}
 """What Debian's own tools keep of a package that was removed, until it is purged."""
 RECOMMENDED = re.compile("ca-certificates|openssl|libssl")
@@ -145,7 +145,7 @@ def was_compiled(root: Root) -> str:
 
 def runs(root: Root) -> str:
     """device-agent run, with sound files and a simulator."""
-    shutil.copy(HERE / "turn.py", root.file("/tmp/turn.py"))  # noqa: S108  nobody else is there
+    shutil.copy(HERE / "turn.py", root.file("/tmp/turn.py"))  # noqa: S108  no other user is there
     try:
         return root.run("/opt/device-agent/bin/python", "/tmp/turn.py").splitlines()[-1]  # noqa: S108
     finally:
@@ -162,7 +162,7 @@ def does_nothing_twice(root: Root) -> str:
 
 
 def upgrades(root: Root) -> str:
-    """A newer version: settings that nobody edited become its own, and it has the extras of the old one."""
+    """A newer version: unedited settings become its own, and it has the extras of the old one."""
     old = in_use(root)
     ship(root, NEW)
     root.run(INSTALL)
@@ -255,7 +255,7 @@ def clears_up_after_a_power_cut(root: Root) -> str:
 
 
 def keeps_a_key(root: Root) -> str:
-    """From a file: only root reads it, and nobody is told; the same one again changes nothing."""
+    """From a file: only root reads it, and no output shows it; the same one again changes nothing."""
     secret = f"xai-{secrets.token_hex(16)}"
     root.file("/root/xai.key").write_text(f"{secret}\n")
     said = root.run(INSTALL, KEY_FILE="/root/xai.key")
@@ -322,7 +322,7 @@ def asks_for_a_key(root: Root) -> str:
 
 
 def takes_over(root: Root) -> str:
-    """An environment that somebody made by hand in our place makes room."""
+    """An environment that was made by hand in our place makes room."""
     root.run("python3", "-m", "venv", "--without-pip", "/opt/device-agent")
     root.run(INSTALL)
     expect("the version", root.run("device-agent", "--version"), f"device-agent {_version()}")
@@ -505,14 +505,14 @@ def takes_another_key(root: Root) -> str:
 
 
 def lets_no_second_one_in(root: Root) -> str:
-    """Whoever starts another one by hand is told which one runs."""
+    """A second agent, started by hand, says which one runs."""
     said = root.run("device-agent", "run", "--config", CONFIG, fails=True)
     expect("it names", f"as process {_unit(root, 'MainPID')}." in said, True)
     return said.splitlines()[-1]
 
 
 def stays_off(root: Root) -> str:
-    """Who switched it off finds it off after an upgrade."""
+    """A service that the owner switched off is still off after an upgrade."""
     root.run("systemctl", "disable", "--now", "device-agent")
     ship(root)
     root.run(INSTALL)

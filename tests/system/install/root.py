@@ -15,7 +15,7 @@ from pathlib import Path
 
 PIP_SETTINGS = ("etc/pip.conf", "root/.config/pip/pip.conf", "root/.pip/pip.conf")
 AUTHORITIES = "etc/host-authorities.crt"
-"""Whom this machine trusts, which may be more than Debian does: pip has to reach the same places."""
+"""The authorities that this machine trusts, which may be more than Debian's: pip has to reach the same places."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LONGEST_S = 3600.0
 """One command may take so long: arm under emulation compiles slowly."""
@@ -148,7 +148,7 @@ class Root:
 
 
 def nodes() -> set[tuple[str, int, int, int]]:
-    """Return the devices of this machine that any program needs, and who may use them."""
+    """Return the devices of this machine that any program needs, with their owners and permissions."""
     found = {name: os.stat(f"/dev/{name}") for name in ("null", "zero", "full", "random", "urandom", "tty")}
     return {(name, about.st_mode, about.st_uid, about.st_gid) for name, about in found.items()}
 

@@ -92,7 +92,7 @@ def made_from(recipe: Path, keep: Path) -> Iterator[bool]:
 
 
 def install(keep: Path) -> Path:
-    """Return a disk with the program on it, installed as anybody does it."""
+    """Return a disk with the program on it, installed as a user does it."""
     disk = keep / "disk.img"
     with tempfile.TemporaryDirectory(dir=keep) as root:
         subprocess.run(["tar", "-xf", keep / "base.tar", "-C", root], check=True)
@@ -119,7 +119,7 @@ def install(keep: Path) -> Path:
 
 
 def ship(target: Path) -> None:
-    """Copy the project as somebody downloads it."""
+    """Copy the project as a user downloads it."""
     target.mkdir()
     for name in SHIPPED:
         source = PROJECT / name

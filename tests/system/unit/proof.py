@@ -87,7 +87,7 @@ def wait_until_ready(since: int = 0) -> float:
 
 
 def unplug(number: int) -> subprocess.Popen[bytes]:
-    """Pull out a card. The kernel ends that when nobody holds the card open any more."""
+    """Pull out a card. The kernel ends that when no process holds the card open any more."""
     return subprocess.Popen(["sh", "-c", f"echo snd_aloop.{number} > {CARDS}/unbind"])
 
 
@@ -208,7 +208,7 @@ def answers(service: Simulator) -> str:
 
 
 def keeps_its_key(service: Simulator) -> str:
-    """The key arrived, or there had been no answer; and nobody else can see it."""
+    """The key arrived, or there had been no answer; and no other user or place can see it."""
     key, process = KEY.read_text().strip(), Path(f"/proc/{pid()}")
     places = {
         "the environment": (process / "environ").read_bytes(),
@@ -219,9 +219,9 @@ def keeps_its_key(service: Simulator) -> str:
     }
     seen = [name for name, content in places.items() if key.encode() in content]
     credential = Path("/run/credentials/device-agent.service/api_key")
-    as_nobody = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", "cat", credential], capture_output=True)
-    if seen or as_nobody.returncode == 0 or credential.read_text().strip() != key:
-        raise Broken(f"it is seen in {seen}; nobody reads {as_nobody.stdout!r}")
+    stranger = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", "cat", credential], capture_output=True)
+    if seen or stranger.returncode == 0 or credential.read_text().strip() != key:
+        raise Broken(f"it is seen in {seen}; nobody reads {stranger.stdout!r}")
     return f"not in {', '.join(places)}; {len(service.connections)} connections were opened with it"
 
 
@@ -241,7 +241,7 @@ def shown() -> dict[str, Any]:
 
 
 def shows_what_it_does(service: Simulator) -> str:
-    """Its window is open to root and its own group, and to nobody else."""
+    """Its window is open to root and its own group, and to no other user."""
     about, now = WINDOW.stat(), shown()
     stranger = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", "device-agent", "status"], capture_output=True, text=True
